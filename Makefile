@@ -1,0 +1,220 @@
+# Mailtier. `make help` says what there is.
+#
+# One static archive a room; a program or test links only the rooms it may use, so that a forbidden call is
+# a link error. The rooms and what each may use stand in the table below, once; tests/layers.sh reads it too.
+# Variants (VARIANT=release|asan|tsan|fuzz|coverage|faults) build in folders of their own below build/.
+
+VARIANT ?= release
+V ?= 0
+CI ?=
+ifeq ($(VARIANT),release)
+B := build
+else
+B := build/$(VARIANT)
+endif
+BIN := $(B)/bin
+
+.DEFAULT_GOAL := all
+.SUFFIXES:
+.DELETE_ON_ERROR:
+Q := $(if $(filter 1,$(V)),,@)
+
+# ---- the rooms: what each may use of ours (transitive), what it links of others ----
+ROOMS := common/base common/crypto common/proto common/net common/conf common/auth common/front common/control \
+	mapping proxy backend/store backend/store_work backend/delivery backend/session backend
+uses_common/base :=
+uses_common/crypto := common/base
+uses_common/proto := common/base
+uses_common/net := common/base common/proto common/crypto
+uses_common/conf := common/base
+uses_common/auth := common/base common/crypto common/net common/proto
+uses_common/front := common/base common/crypto common/proto common/net common/conf common/auth
+uses_common/control := common/base common/proto common/net common/conf
+uses_mapping := common/base common/proto common/net common/conf common/auth
+uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/auth common/front common/control
+uses_backend/store := common/base common/crypto common/proto
+uses_backend/store_work := backend/store common/base common/net
+uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
+uses_backend/session := backend/delivery backend/store_work backend/store common/base common/crypto common/proto \
+	common/net common/conf common/auth common/front common/control
+uses_backend := backend/session $(uses_backend/session)
+libs_common/base := -lxxhash
+libs_common/crypto := -lcrypto
+libs_common/proto := -lidn2 -lunistring
+libs_common/net := -luv -lssl -lcrypto -lunbound -lz
+libs_common/conf := -lconfuse
+libs_common/auth := -lsasl2 -lcrypt -largon2
+libs_common/control := -ljansson
+libs_mapping := -lpcre2-8
+libs_backend/store := -llmdb -lzstd
+libs_backend/session := -ljansson
+
+# ---- compiler ----
+CC := gcc
+warn := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wformat=2 -Wvla \
+	-Wpointer-arith -Wwrite-strings $(if $(CI),-Werror)
+cflags := -std=c11 -D_GNU_SOURCE -I. -g -fPIE -pthread $(warn)
+ldflags := -pie -pthread
+ifeq ($(VARIANT),release)
+cflags += -O2 -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-plt
+ldflags += -Wl,-z,relro,-z,now
+else ifeq ($(VARIANT),faults)
+cflags += -O2 -fstack-protector-strong -DMAILTIER_FAULTS
+else ifeq ($(VARIANT),asan)
+cflags += -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+ldflags += -fsanitize=address,undefined
+else ifeq ($(VARIANT),tsan)
+cflags += -O1 -fno-omit-frame-pointer -fsanitize=thread
+ldflags += -fsanitize=thread
+else ifeq ($(VARIANT),coverage)
+cflags += -O0 --coverage
+ldflags += --coverage
+else ifeq ($(VARIANT),fuzz)
+CC := clang
+cflags += -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+ldflags += -fsanitize=fuzzer,address,undefined
+else
+$(error VARIANT is one of release asan tsan coverage fuzz faults)
+endif
+cflags += $(CFLAGS)
+ldflags += $(LDFLAGS)
+
+# ---- sources: every .c of a room but the programs' mains ----
+mains := proxy/main.c backend/main.c common/control/mailtierctl.c
+room_src = $(filter-out $(mains),$(wildcard $(1)/*.c))
+room_lib = $(B)/lib/lib$(subst /,_,$(1)).a
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+live_rooms := $(foreach r,$(ROOMS),$(if $(call room_src,$r),$r))
+# Link line of a room: itself and what it may use, upper rooms before lower ones, then foreign libraries.
+reverse = $(if $(1),$(call reverse,$(wordlist 2,$(words $(1)),$(1))) $(firstword $(1)))
+link_rooms = $(filter $(1) $(uses_$(1)),$(call reverse,$(live_rooms)))
+link_libs = $(sort $(foreach r,$(1) $(uses_$(1)),$(libs_$(r))))
+link = $(foreach r,$(call link_rooms,$(1)),$(call room_lib,$r)) $(call link_libs,$(1))
+
+.PHONY: all lib
+programs := $(if $(wildcard proxy/main.c),$(BIN)/mailtier-proxy) $(if $(wildcard backend/main.c),$(BIN)/mailtier-backend) \
+	$(if $(wildcard common/control/mailtierctl.c),$(BIN)/mailtierctl)
+all: $(programs)
+lib: $(foreach r,$(live_rooms),$(call room_lib,$r))
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),,echo "  CC    $(if $(filter release,$(VARIANT)),,[$(VARIANT)] )$<")
+	$(Q)$(CC) $(cflags) -MMD -MP -c $< -o $@
+
+define room_rules
+$(call room_lib,$(1)): $(call obj,$(call room_src,$(1)))
+	@mkdir -p $$(@D)
+	$(Q)rm -f $$@ && ar rcs $$@ $$^
+lib-$(1): $(call room_lib,$(1))
+endef
+$(foreach r,$(live_rooms),$(eval $(call room_rules,$r)))
+
+$(BIN)/mailtier-proxy: $(call obj,proxy/main.c) $(foreach r,$(call link_rooms,proxy),$(call room_lib,$r))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(call obj,proxy/main.c) $(call link,proxy) $(ldflags) -o $@
+$(BIN)/mailtier-backend: $(call obj,backend/main.c) $(foreach r,$(call link_rooms,backend),$(call room_lib,$r))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(call obj,backend/main.c) $(call link,backend) $(ldflags) -o $@
+$(BIN)/mailtierctl: $(call obj,common/control/mailtierctl.c) $(foreach r,$(call link_rooms,common/control),$(call room_lib,$r))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(call obj,common/control/mailtierctl.c) $(call link,common/control) $(ldflags) -o $@
+
+# ---- unit tests: tests/unit/<room>/test_x.c links that room and what it may use, nothing else ----
+unit_src := $(foreach r,$(live_rooms),$(wildcard tests/unit/$(r)/test_*.c))
+unit_bin := $(patsubst tests/unit/%.c,$(B)/unit/%,$(unit_src))
+define unit_rules
+$(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/$(1)/test_*.c)): $(B)/unit/$(1)/%: $(B)/obj/tests/unit/$(1)/%.o $(foreach l,$(call link_rooms,$(1)),$(call room_lib,$l))
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$< $(call link,$(1)) -lcmocka $$(ldflags) -o $$@
+endef
+$(foreach r,$(live_rooms),$(eval $(call unit_rules,$r)))
+.PHONY: unit
+unit: $(unit_bin)
+	$(Q)tests/run-unit $(unit_bin)
+# make unit-common/proto: the unit tests of one room
+unit-%:
+	$(Q)$(MAKE) --no-print-directory VARIANT=$(VARIANT) $(filter $(B)/unit/$*/test_%,$(unit_bin))
+	$(Q)tests/run-unit $(filter $(B)/unit/$*/test_%,$(unit_bin))
+
+# ---- fuzz drivers: tests/fuzz/<room>/fuzz_x.c, corpus in tests/fuzz/corpus/x, dictionary x.dict beside the driver ----
+fuzz_src := $(foreach r,$(live_rooms),$(wildcard tests/fuzz/$(r)/fuzz_*.c))
+fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
+replay_main := $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
+define fuzz_rules
+$(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/$(1)/fuzz_*.c)): $(B)/fuzz/$(1)/%: $(B)/obj/tests/fuzz/$(1)/%.o $(replay_main) $(foreach l,$(call link_rooms,$(1)),$(call room_lib,$l))
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$< $(replay_main) $(call link,$(1)) $$(ldflags) -o $$@
+endef
+$(foreach r,$(live_rooms),$(eval $(call fuzz_rules,$r)))
+.PHONY: fuzz-replay fuzz fuzz-all
+# Outside the fuzz variant the drivers have a plain main that replays their corpus.
+fuzz-replay: $(fuzz_bin)
+	$(Q)tests/fuzz/replay-all $(fuzz_bin)
+# make fuzz F=imap_parse T=60
+F ?=
+T ?= 60
+fuzz:
+	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz $(filter %/fuzz_$(F),$(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(fuzz_src)))
+	$(Q)tests/fuzz/run $(F) $(T)
+# Every driver for T seconds each.
+fuzz-all:
+	$(Q)for f in $(patsubst fuzz_%,%,$(basename $(notdir $(fuzz_src)))); do $(MAKE) --no-print-directory fuzz F=$$f T=$(T) || exit 1; done
+
+# ---- headers compile alone ----
+header_objs := $(patsubst %.h,$(B)/headers/%.ok,$(foreach r,$(live_rooms),$(wildcard $(r)/*.h)))
+$(B)/headers/%.ok: %.h
+	@mkdir -p $(@D)
+	$(Q)echo '#include "$<"' | $(CC) $(cflags) -fsyntax-only -x c - && touch $@
+.PHONY: headers
+headers: $(header_objs)
+
+# ---- what people call ----
+.PHONY: run check test crash bench format format-check tidy coverage compdb install deb help clean deps
+run: ## install what is missing, build, run the demo cluster in the foreground
+	$(Q)deploy/install-deps build
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)deploy/demo/run --explain
+check: ## the quick tests: rooms, headers, unit tests, fuzz corpora, documentation
+	$(Q)tests/check
+test: ## install what is missing, build, run every test
+	$(Q)deploy/install-deps test
+	$(Q)tests/all
+crash: ## kill -9, disk full and power loss, longer than in make test
+	$(Q)tests/crash/run --long
+bench: ## figures, with the peers beside them where they are installed
+	$(Q)tests/bench/run
+format: ## clang-format over everything
+	$(Q)git ls-files '*.c' '*.h' | xargs clang-format -i
+format-check:
+	$(Q)git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+tidy: compdb ## clang-tidy over everything
+	$(Q)clang-tidy -p . --quiet $(foreach r,$(live_rooms),$(call room_src,$r))
+coverage: ## line coverage of the unit tests and fuzz corpora
+	$(Q)$(MAKE) --no-print-directory VARIANT=coverage unit fuzz-replay
+	$(Q)tests/coverage build/coverage
+compdb: ## compile_commands.json
+	$(Q)tests/compdb '$(CC) $(cflags)' $(foreach r,$(live_rooms),$(call room_src,$r)) > compile_commands.json
+clean: ## remove everything built
+	rm -rf build compile_commands.json
+prefix ?= /usr
+install: all ## install below DESTDIR
+	$(Q)deploy/install '$(DESTDIR)' '$(prefix)' '$(BIN)'
+deb: ## a Debian package in build/
+	$(Q)deploy/debian/build
+help: ## this text
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@echo 'make fuzz F=imap_parse T=60   one fuzzer for 60 seconds; make fuzz-all T=180: each'
+	@echo 'make unit-common/proto        the unit tests of one room'
+	@echo 'VARIANT=asan|tsan|coverage|fuzz|faults builds in build/VARIANT; V=1 shows the commands'
+
+# Prints the table of rooms for tests/layers.sh: "room: may use".
+.PHONY: print-rooms print-unit print-fuzz
+print-rooms:
+	@$(foreach r,$(ROOMS),echo '$r: $(uses_$(r))';)
+print-unit:
+	@echo $(unit_bin)
+print-fuzz:
+	@echo $(fuzz_bin)
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

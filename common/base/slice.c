@@ -1,0 +1,146 @@
+/* Comparison, search and classification of borrowed bytes. */
+#include "common/base/slice.h"
+
+#include "common/base/mem.h"
+
+int slice_compare(struct slice a, struct slice b)
+{
+	size_t n = a.len < b.len ? a.len : b.len;
+	int order = n ? memcmp(a.p, b.p, n) : 0;
+
+	if (order != 0)
+		return order;
+	return a.len < b.len ? -1 : a.len > b.len;
+}
+
+bool slice_is_equal_nocase(struct slice a, struct slice b)
+{
+	if (a.len != b.len)
+		return false;
+	for (size_t i = 0; i < a.len; i++) {
+		if (ascii_lower(a.p[i]) != ascii_lower(b.p[i]))
+			return false;
+	}
+	return true;
+}
+
+bool slice_is_str_nocase(struct slice a, const char *s)
+{
+	return slice_is_equal_nocase(a, slice_str(s));
+}
+
+bool slice_has_prefix(struct slice s, const char *prefix)
+{
+	return slice_is_equal(slice_sub(s, 0, strlen(prefix)), slice_str(prefix));
+}
+
+bool slice_has_prefix_nocase(struct slice s, const char *prefix)
+{
+	return slice_is_equal_nocase(slice_sub(s, 0, strlen(prefix)), slice_str(prefix));
+}
+
+ptrdiff_t slice_find(struct slice s, char c)
+{
+	const char *hit = s.len ? memchr(s.p, c, s.len) : NULL;
+
+	return hit ? hit - s.p : -1;
+}
+
+ptrdiff_t slice_find_last(struct slice s, char c)
+{
+	for (size_t i = s.len; i > 0; i--) {
+		if (s.p[i - 1] == c)
+			return (ptrdiff_t)i - 1;
+	}
+	return -1;
+}
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+struct slice slice_trim(struct slice s)
+{
+	while (s.len && is_blank(s.p[0])) {
+		s.p++;
+		s.len--;
+	}
+	while (s.len && is_blank(s.p[s.len - 1]))
+		s.len--;
+	return s;
+}
+
+char *slice_copy_str(struct slice s)
+{
+	return xmemdup0(s.p, s.len);
+}
+
+bool slice_has_control(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c < 32 || c == 127)
+			return true;
+	}
+	return false;
+}
+
+bool slice_is_ascii(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++) {
+		if ((unsigned char)s.p[i] >= 128)
+			return false;
+	}
+	return true;
+}
+
+/* Length of the well-formed sequence at p, 0 if there is none (RFC 3629, section 4). */
+static size_t utf8_sequence(const unsigned char *p, size_t len)
+{
+	unsigned char low = 0x80, high = 0xbf;
+	size_t need;
+
+	if (p[0] < 0x80)
+		return p[0] != 0;
+	if (p[0] >= 0xc2 && p[0] <= 0xdf)
+		need = 2;
+	else if (p[0] >= 0xe0 && p[0] <= 0xef)
+		need = 3;
+	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
+		need = 4;
+	else
+		return 0;
+	if (len < need)
+		return 0;
+	if (p[0] == 0xe0)
+		low = 0xa0; /* shorter form exists */
+	else if (p[0] == 0xed)
+		high = 0x9f; /* surrogates */
+	else if (p[0] == 0xf0)
+		low = 0x90;
+	else if (p[0] == 0xf4)
+		high = 0x8f; /* beyond U+10FFFF */
+	if (p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i < need; i++) {
+		if (p[i] < 0x80 || p[i] > 0xbf)
+			return 0;
+	}
+	return need;
+}
+
+bool slice_is_utf8(struct slice s)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+
+	for (size_t i = 0; i < s.len;) {
+		size_t n = utf8_sequence(p + i, s.len - i);
+
+		if (n == 0)
+			return false;
+		i += n;
+	}
+	return true;
+}
