@@ -57,5 +57,5 @@ foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session
 foreign 'ldap\.h' common/directory
 foreign 'xxhash\.h' common/base
-foreign '(idn2|uni[a-z]*)\.h' common/proto
+foreign '(idn2|unicase|uninorm|unistr|unictype|uniconv|unitypes)\.h' common/proto
 exit $bad
