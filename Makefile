@@ -33,7 +33,7 @@ uses_common/control := common/base common/proto common/net common/conf
 uses_mapping := common/base common/proto common/net common/conf common/auth
 uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/auth common/front common/control
 uses_backend/store := common/base common/crypto common/proto
-uses_backend/store_work := backend/store common/base common/net
+uses_backend/store_work := backend/store common/base common/net common/crypto common/proto
 uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
 uses_backend/session := backend/delivery backend/store_work backend/store common/base common/crypto common/proto \
 	common/net common/conf common/auth common/front common/control

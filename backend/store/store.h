@@ -1,0 +1,141 @@
+/*
+ * The store: N slots, each one LMDB environment with the accounts that live in it. Synchronous; nothing here
+ * knows loops or protocols.
+ *
+ * Threads: one write transaction per slot at a time (backend/store_work has one writer thread a slot); any
+ * number of read transactions, each used by one thread at a time and short: none outlives a job or waits for
+ * a client. The name table (store_find*, quota reservations) is in memory and may be asked from any thread.
+ *
+ * Errors, the same in all of backend/store: ERR_NOT_FOUND, ERR_EXISTS, ERR_DENIED (an operation that makes no
+ * sense there), ERR_TOO_BIG (a limit with a name: quota, keywords, name length), ERR_FULL (disk or map is
+ * full: temporary, nothing was damaged), ERR_CORRUPT (checksum or record is wrong), ERR_IO, ERR_NOT_NOW.
+ * Views (slices) of a transaction point into the map and die with the transaction.
+ */
+#pragma once
+
+#include "common/base/attr.h"
+#include "common/base/buf.h"
+#include "common/base/error.h"
+#include "common/base/slice.h"
+
+#define STORE_SLOTS_MAX 64
+#define STORE_ADDRESS_MAX 320
+
+struct store;
+struct store_txn;
+
+struct store_options {
+	const char *dir;
+	unsigned slots;       /* of a new store; 0: one per core. An existing store keeps its number */
+	uint64_t map_size;    /* address space reserved per slot; 0: 64 GiB; grown when needed */
+	unsigned readers_max; /* read transactions at once per slot; 0: 126 */
+	bool must_exist;      /* a directory without a store is ERR_NOT_FOUND, not a new store */
+	bool no_repair;       /* leave intents and leftovers of unfinished writes as they are (check, stat) */
+};
+
+/*
+ * Opens or creates, takes the lock of the directory, fills the name table and finishes what a crash left
+ * (pending pieces). why_out (may be NULL) gets a sentence for the operator on failure.
+ * ERR_NOT_NOW: another program has it. ERR_UNSUPPORTED: a version we cannot read, or a network file system.
+ */
+MUST_CHECK int store_open(const struct store_options *options, struct store **store_out, struct buf *why_out);
+/* All transactions must have ended. */
+void store_close(struct store **store);
+unsigned store_slots(const struct store *store);
+const char *store_dir(const struct store *store);
+
+/* ---- transactions ---- */
+
+/* Waits for another writer of the slot. ERR_NOT_NOW after a failure that only a restart can heal. */
+MUST_CHECK int store_begin_write(struct store *store, unsigned slot, struct store_txn **txn_out);
+/*
+ * Ends the transaction in any case; *txn is NULL then. A sticky error of any function called with it is
+ * returned and nothing is written. 0 means: on disk.
+ */
+MUST_CHECK int store_commit(struct store_txn **txn);
+void store_abort(struct store_txn **txn);
+/* The snapshot of this moment; must be ended soon. */
+MUST_CHECK int store_begin_read(struct store *store, unsigned slot, struct store_txn **txn_out);
+void store_end_read(struct store_txn **txn);
+/* The first error of this transaction that leaves half a change behind, or 0; commit returns it. */
+int store_txn_error(const struct store_txn *txn);
+/*
+ * Runs fn so that its writes vanish if it fails, without harm to the rest of the transaction (a child
+ * transaction: costs a 2 MB list and a copy of the list of free pages). Returns fn's result.
+ */
+MUST_CHECK int store_txn_try(struct store_txn *txn, int (*fn)(struct store_txn *txn, void *arg), void *arg);
+/* Something was written since begin. */
+bool store_txn_is_dirty(const struct store_txn *txn);
+unsigned store_txn_slot(const struct store_txn *txn);
+struct store *store_txn_store(const struct store_txn *txn);
+
+/* What a transaction changed, for notices: valid until commit or abort. */
+struct store_note {
+	uint32_t account;
+	uint32_t mailbox; /* 0: the account's list of mailboxes, or the account itself */
+	uint64_t modseq;
+};
+const struct store_note *store_txn_notes(const struct store_txn *txn, size_t *count_out);
+
+/* ---- the name table: in memory, any thread ---- */
+
+enum store_account_flag {
+	STORE_ACCOUNT_DISABLED = 1, /* may not log in; mail is still taken */
+	STORE_ACCOUNT_NO_MAIL = 2   /* deliveries are refused for good */
+};
+
+/* One account as the name table knows it. */
+struct store_account {
+	unsigned slot;
+	uint32_t id;
+	uint32_t flags;       /* enum store_account_flag */
+	uint64_t bytes_limit; /* 0: none */
+	uint64_t count_limit; /* 0: none */
+	uint64_t bytes_used;
+	uint64_t count_used;
+	char address[STORE_ADDRESS_MAX + 1]; /* canonical */
+};
+
+/* Address or alias, compared without case in ASCII (callers bring UTF-8 in NFC). ERR_NOT_FOUND. */
+MUST_CHECK int store_find_account(
+	struct store *store, struct slice address, struct store_account *account_out);
+/* The same, then without the part from the last '+' of the local part on. */
+MUST_CHECK int store_find_recipient(
+	struct store *store, struct slice address, struct store_account *account_out);
+/* By slot and id. */
+MUST_CHECK int store_get_account(
+	struct store *store, unsigned slot, uint32_t account, struct store_account *account_out);
+/* Calls fn for each account, in no order, without the table's lock held; fn returning false ends it. */
+void store_each_account(
+	struct store *store, bool (*fn)(void *arg, const struct store_account *account), void *arg);
+size_t store_count_accounts(struct store *store);
+
+/*
+ * Promises `bytes` and one message of the account's quota until store_quota_release() with the same number:
+ * counted together with what is stored. ERR_TOO_BIG: over the limit. bytes = 0 (size unknown) is refused only
+ * when the quota is used up already. ERR_NOT_FOUND: no such account any more.
+ */
+MUST_CHECK int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, uint64_t bytes);
+void store_quota_release(struct store *store, unsigned slot, uint32_t account, uint64_t bytes);
+
+/* ---- figures ---- */
+
+struct store_stat {
+	uint64_t accounts, mailboxes, messages, blobs;
+	uint64_t message_bytes; /* as clients see them */
+	uint64_t blob_bytes;    /* distinct, uncompressed */
+	uint64_t stored_bytes;  /* distinct, compressed */
+	uint64_t map_size;      /* reserved address space, all slots */
+	uint64_t used_bytes;    /* pages in use or free in the files */
+	uint64_t free_bytes;    /* of these, pages to be used again */
+	uint64_t orphans;       /* blobs that wait for removal */
+	uint64_t expunged;      /* records that wait for the last view to move on */
+	uint64_t intents;       /* long steps not finished */
+	uint64_t readers;       /* read transactions open now */
+	uint64_t oldest_reader; /* transactions committed since the oldest of these began */
+	unsigned slots;
+	uint32_t version;
+};
+
+/* Sums of all slots; short read transactions. */
+MUST_CHECK int store_stat(struct store *store, struct store_stat *stat_out);

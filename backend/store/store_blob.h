@@ -1,0 +1,46 @@
+/*
+ * Blobs: the immutable bytes of one message, stored once per slot, as independent zstd frames of 128 KiB of
+ * message each, with a checksum per frame; and the draft, in which a message is made ready outside the
+ * writer.
+ *
+ * A draft is used by one thread at a time: store_draft_fill() on a worker, store_draft_write() and
+ * store_draft_finish() inside write transactions. A large message alternates between them, so that neither
+ * memory nor a transaction holds more than STORE_DRAFT_PART compressed bytes; what was written before the
+ * blob is referenced stands under a pending mark, and start-up removes it. After each commit call
+ * store_draft_committed(); without it the next transaction writes the same pieces again.
+ */
+#pragma once
+
+#include "backend/store/store.h"
+
+#define STORE_FRAME_SIZE (128 * 1024)
+#define STORE_DRAFT_PART (2 * 1024 * 1024)
+#define STORE_MESSAGE_MAX (UINT64_C(2) * 1024 * 1024 * 1024 - 64 * 1024)
+
+/* The texts of the record, computed once; slices are borrowed by whoever takes the struct. */
+struct store_texts {
+	struct slice envelope;
+	struct slice bodystructure;
+	struct slice body;
+};
+#define STORE_TEXT_MAX (256 * 1024) /* of each; longer ones must be replaced by the caller */
+
+struct store_draft;
+
+/* message must live as long as the draft is filled. ERR_TOO_BIG beyond STORE_MESSAGE_MAX. */
+MUST_CHECK int store_draft_new(struct slice message, struct store_draft **draft_out);
+/* Also removes nothing from the store: give an unfinished one to store_draft_drop() first. */
+void store_draft_free(struct store_draft **draft);
+/* Compresses until all is done (*done_out) or STORE_DRAFT_PART bytes wait to be written. Any thread. */
+MUST_CHECK int store_draft_fill(struct store_draft *draft, bool *done_out);
+/* Writes the pieces that wait, under a pending mark. Not needed for a message that one fill has done. */
+MUST_CHECK int store_draft_write(struct store_txn *txn, struct store_draft *draft);
+/* Writes the rest and the blob record; the blob may be referenced from now on in this transaction or later
+ * ones. */
+MUST_CHECK int store_draft_finish(struct store_txn *txn, struct store_draft *draft, uint64_t *blob_out);
+/* The transaction that wrote or finished it is on disk. */
+void store_draft_committed(struct store_draft *draft);
+/* Gives up: what was written becomes an orphan for the reaper. */
+MUST_CHECK int store_draft_drop(struct store_txn *txn, struct store_draft *draft);
+/* Some transaction was committed with pieces of it, so that giving up needs store_draft_drop(). */
+bool store_draft_is_written(const struct store_draft *draft);

@@ -1,0 +1,157 @@
+/*
+ * The bridge between loops and the store: one writer thread a slot with group commit, reader threads, workers
+ * that prepare messages, notices of changes, views that hold expunged messages back, and the reaper.
+ *
+ * Threads: everything here may be called from any thread; a job's callbacks come on its loop (loop = NULL: on
+ * the worker thread itself, for tools and tests). A job belongs to whoever started it until its `done`
+ * begins; only the loop's own thread may cancel it. Nothing is answered before the commit.
+ */
+#pragma once
+
+#include "backend/store/store.h"
+#include "backend/store/store_message.h"
+
+struct loop;
+struct store_work;
+struct store_job;
+
+struct store_work_options {
+	unsigned reader_threads;  /* 0: two */
+	unsigned prepare_threads; /* 0: two */
+	unsigned batch_max;       /* jobs in one transaction; 0: 200 */
+	uint64_t mark_lifetime_s; /* 0: five days */
+	uint64_t queue_max; /* jobs that may wait in one slot; more are answered ERR_NOT_NOW; 0: 20,000 */
+};
+
+MUST_CHECK int store_work_start(
+	struct store *store, const struct store_work_options *options, struct store_work **work_out);
+/* Finishes all queued jobs, ends the threads; the store stays open. Loops must still run or never run again.
+ */
+void store_work_stop(struct store_work **work);
+struct store *store_work_store(struct store_work *work);
+
+/* ---- jobs ---- */
+
+/* run of a write job returns this to be committed and called again: big work in steps (STORE_STEP_MAX). */
+#define STORE_WORK_AGAIN 1
+
+struct store_work_call {
+	/*
+	 * On a writer or reader thread. 0, STORE_WORK_AGAIN (write only) or ERR_*. A write that fails is
+	 * undone alone. It may be called a second time for the same step when another job of its batch
+	 * failed: it must set its results anew and change nothing outside the transaction but them.
+	 */
+	int (*run)(struct store_txn *txn, void *arg);
+	/* On the loop, after the commit: 0 or ERR_* (of run, or of the commit). Not called when cancelled. */
+	void (*done)(void *arg, int err);
+	/* On the loop, last of all, cancelled or not: frees arg. May be NULL. */
+	void (*drop)(void *arg);
+	void *arg;
+	struct loop *loop;
+};
+
+/* Never NULL; the pointer is good until `done` begins. */
+struct store_job *store_work_write(
+	struct store_work *work, unsigned slot, const struct store_work_call *call);
+struct store_job *store_work_read(struct store_work *work, unsigned slot, const struct store_work_call *call);
+/*
+ * The owner goes: `done` will not be called, `drop` will. A write that has begun is still committed. Sets
+ * *job to NULL; accepts NULL. On the job's loop only.
+ */
+void store_work_cancel(struct store_job **job);
+
+/* ---- adding a message ---- */
+
+struct store_work_target {
+	uint32_t account;
+	uint32_t mailbox; /* 0: the account's INBOX */
+	uint8_t flags;    /* enum store_flag */
+	const struct slice *keywords;
+	size_t keyword_count;
+	int64_t date;        /* INTERNALDATE, seconds */
+	struct slice trace;  /* whole lines before the message, for this recipient */
+	const uint8_t *mark; /* STORE_MARK_LEN bytes, or NULL */
+	bool ignore_quota;
+};
+
+struct store_work_added {
+	int error; /* 0; ERR_TOO_BIG over quota; ERR_NOT_FOUND account or mailbox gone; ERR_FULL, ERR_NOT_NOW
+		      … */
+	bool repeated; /* met its mark: error is 0, nothing was stored, the numbers below are 0 */
+	uint32_t mailbox;
+	uint32_t uid;
+	uint32_t uidvalidity;
+	uint64_t modseq;
+};
+
+struct store_work_add {
+	unsigned slot;
+	/* The message: memory, or (memory.p NULL) the first file_size bytes of a file, which is mapped.
+	 * Borrowed until `drop`. */
+	struct slice memory;
+	int fd;
+	uint64_t file_size;
+	/* Copied by store_work_add(), with all they point to. */
+	const struct store_work_target *targets;
+	size_t target_count;
+	/*
+	 * On a worker thread, before the writer: fills in the texts from the message, in the arena. NULL: the
+	 * texts computed by backend/store from the MIME tree. Returning ERR_* fails the whole.
+	 */
+	int (*texts)(void *arg, struct slice message, struct arena *arena, struct store_texts *texts_out);
+	/* On the loop. results has target_count elements and is valid during the call. err is 0 when each
+	 * result speaks for itself. */
+	void (*done)(void *arg, int err, const struct store_work_added *results, size_t count);
+	void (*drop)(void *arg); /* on the loop, last of all; memory and fd are no longer needed */
+	void *arg;
+	struct loop *loop;
+};
+
+/*
+ * Parses, digests and compresses on a worker, then stores for all targets of one slot in one transaction
+ * (each target fails alone); a large message in several, visible in one. Same rules as other jobs.
+ */
+struct store_job *store_work_add(struct store_work *work, const struct store_work_add *add);
+
+/* ---- notices ---- */
+
+struct store_watch;
+
+/*
+ * On the loop after each commit that changed this account: mailbox 0 is the list of mailboxes (or the account
+ * itself). Several commits may become one call per mailbox. Changes of one's own are among them.
+ */
+typedef void store_watch_fn(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq);
+/* mailbox 0: all of the account; else that mailbox alone. Also ended by store_unwatch on its loop. */
+struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uint32_t account,
+	uint32_t mailbox, struct loop *loop, store_watch_fn *fn, void *arg);
+/* No call after this returns. Accepts NULL, sets NULL. On its loop only. */
+void store_work_unwatch(struct store_watch **watch);
+
+/* ---- views: what keeps expunged messages readable ---- */
+
+struct store_view;
+
+/*
+ * A session announced the messages of this mailbox as of `modseq`: what is expunged later stays readable
+ * until the view moves on. Register in the read job that takes the UIDs, with the mailbox's modseq of that
+ * transaction. Any thread.
+ */
+struct store_view *store_work_view(struct store_work *work, unsigned slot, uint32_t mailbox, uint64_t modseq);
+/* The session has told its client of everything up to modseq. */
+void store_work_view_move(struct store_view *view, uint64_t modseq);
+/* Accepts NULL, sets NULL. */
+void store_work_view_end(struct store_view **view);
+
+/* A transfer of this blob goes on: it stays even when its last message goes. Counted. Any thread. */
+void store_work_pin(struct store_work *work, unsigned slot, uint64_t blob);
+void store_work_unpin(struct store_work *work, unsigned slot, uint64_t blob);
+
+/* ---- figures ---- */
+
+struct store_work_stat {
+	uint64_t commits, jobs, jobs_failed, batches_repeated;
+	uint64_t waiting; /* write jobs in the queues now */
+	uint64_t views, watches, pins;
+};
+void store_work_stat(struct store_work *work, struct store_work_stat *stat_out);
