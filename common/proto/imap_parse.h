@@ -6,6 +6,9 @@
  * list node included, comes from the caller's arena and is counted there; the limits bound every dimension.
  * One parser a session; its tree and all slices in it live until the arena is reset.
  *
+ * "UID FETCH" and its kin are one command word. Lines end in CRLF; a bare LF is taken too. The caller's input
+ * buffer must be able to hold limits->line bytes.
+ *
  *	imap_parse_start()
  *	  -> imap_parse_feed() until IMAP_PARSE_COMMAND or IMAP_PARSE_BAD
  *	       IMAP_PARSE_LITERAL: imap_parse_hold() (send "+ OK" first if it is synchronising), imap_parse_stream()
@@ -32,15 +35,17 @@ struct imap_parse_limits {
 	uint64_t literal;       /* one held literal */
 	uint64_t literal_total; /* all held literals of one command */
 	unsigned literals;      /* how many literals in one command */
-	unsigned args;          /* nodes of the tree, nested ones included */
+	unsigned args;          /* arguments at the top level */
+	unsigned nodes;         /* of the tree, nested ones included */
 	unsigned depth;         /* nested lists */
+	uint64_t skip;          /* of a broken command's non-synchronising literals, to keep the frame */
 	enum imap_literals nonsync;
 };
 
 /* At most 16 KiB and 8 arguments: nobody has shown who he is. Use an arena limited to IMAP_PARSE_ARENA_BEFORE. */
 extern const struct imap_parse_limits imap_parse_limits_before_login;
 extern const struct imap_parse_limits imap_parse_limits_after_login;
-#define IMAP_PARSE_ARENA_BEFORE (20u * 1024)
+#define IMAP_PARSE_ARENA_BEFORE (16u * 1024)
 #define IMAP_PARSE_ARENA_AFTER (2u * 1024 * 1024)
 
 enum imap_arg_type {
@@ -62,14 +67,14 @@ struct imap_arg {
 
 struct imap_command {
 	struct slice tag;      /* empty if the line had no legal tag: answer untagged */
-	struct slice name;     /* the command word in capitals; empty if there was none */
+	struct slice name;     /* the command word in capitals, "UID FETCH" too; empty if there was none */
 	struct imap_arg *args; /* first argument, or NULL */
 	unsigned count;        /* arguments at the top level */
 };
 
 enum imap_parse_event {
 	IMAP_PARSE_MORE,    /* more input is needed */
-	IMAP_PARSE_LITERAL, /* a literal is announced in p->literal; p->command holds what came before it */
+	IMAP_PARSE_LITERAL, /* a literal is announced in p->literal; it is the last argument so far */
 	IMAP_PARSE_COMMAND, /* p->command is whole */
 	IMAP_PARSE_BAD      /* the command was broken and is skipped to its end: answer BAD with p->reason */
 };
@@ -97,8 +102,9 @@ struct imap_parse {
 	unsigned nodes;
 	unsigned literals;
 	unsigned depth;
+	uint64_t skipped;
 	int state;
-	bool is_glued;
+	int after; /* what stands before the next token */
 };
 
 /* Starts with a new command; limits and arena are borrowed for its length. */

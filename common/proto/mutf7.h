@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "common/base/arena.h"
 #include "common/base/attr.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
@@ -12,3 +13,5 @@
 MUST_CHECK int mutf7_decode(struct buf *out, struct slice mutf7);
 /* ERR_SYNTAX adds nothing: the input is no UTF-8, or has controls. */
 MUST_CHECK int mutf7_encode(struct buf *out, struct slice utf8);
+/* As mutf7_decode, into the arena. ERR_TOO_BIG: it is full. */
+MUST_CHECK int mutf7_decode_arena(struct arena *arena, struct slice mutf7, struct slice *utf8_out);

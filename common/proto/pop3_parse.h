@@ -49,7 +49,6 @@ bool pop3_parse_is_end(struct slice line);
 /* Writes a message as a multi-line answer: lines that begin with a dot get another one, a bare LF becomes CRLF
  * (a client that takes LF for a line end would see another frame), and the end is CRLF.CRLF. */
 struct pop3_parse_stuff {
-	bool is_begun;
 	bool is_after_cr;
 	bool is_line_begin;
 };
