@@ -46,7 +46,7 @@ struct front_credentials {
 	struct slice authzid;  /* who the client wants to be; empty: the authcid. Any client can send one: the tier decides */
 	struct slice authcid;  /* whose credential it is */
 	struct slice password;
-	const char *mechanism; /* "LOGIN" (IMAP's command), "USER" (POP3's), "PLAIN", "SASL-LOGIN" */
+	const char *mechanism; /* "PLAIN", "LOGIN" by SASL; "command" for IMAP's LOGIN and POP3's USER and PASS */
 };
 
 struct front_ops {
@@ -69,10 +69,7 @@ struct front_limits {
 };
 extern const struct front_limits front_limits_default;
 
-enum front_mechanism {
-	FRONT_MECH_PLAIN = 1,
-	FRONT_MECH_LOGIN = 2
-};
+struct front_counters;
 
 /*
  * What a service offers; constant while fronts use it, counted by front_service_ref(). One for each listener's kind: the tier
@@ -88,13 +85,14 @@ struct front_service {
 				     e.g. "TOP UIDL". May be "" */
 	struct tls *tls;          /* for STARTTLS; NULL: not offered. Owned by the service */
 	bool allows_clear;        /* passwords without TLS */
-	unsigned mechanisms;      /* of enum front_mechanism */
+	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them: "PLAIN", "LOGIN" */
 	struct front_limits limits;
 	_Atomic unsigned refs;
 	void (*free)(struct front_service *service); /* at the last unref; NULL: nothing */
+	struct front_counters *counters;             /* private: metrics of this name */
 };
-/* Sets the counter to one and the defaults: limits, both mechanisms. */
-void front_service_init(struct front_service *service);
+/* Clears it, then sets these, the counter of references to one, and the defaults: limits, PLAIN and LOGIN. */
+void front_service_init(struct front_service *service, const char *name, const struct front_ops *ops, void *tier);
 struct front_service *front_service_ref(struct front_service *service);
 void front_service_unref(struct front_service **service);
 

@@ -3,8 +3,8 @@
  * AUTHENTICATE with SASL-IR (RFC 4959). Everything of front.h holds.
  *
  * From a trusted proxy (ops->is_trusted) ID fields tell of the client: x-originating-ip, x-originating-port, x-connected-ip,
- * x-connected-port, x-session-id, and x-connected-tls ("yes"); values with controls or of wrong form end the connection. From others
- * they are ignored.
+ * x-connected-port, x-session-id, and x-client-transport ("TLS": its way to the edge is encrypted), as Dovecot defines them; a value of
+ * wrong form is an error. From others they are ignored.
  */
 #pragma once
 
