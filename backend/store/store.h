@@ -64,8 +64,10 @@ int store_txn_error(const struct store_txn *txn);
  * transaction: costs a 2 MB list and a copy of the list of free pages). Returns fn's result.
  */
 MUST_CHECK int store_txn_try(struct store_txn *txn, int (*fn)(struct store_txn *txn, void *arg), void *arg);
-/* Something was written since begin. */
-bool store_txn_is_dirty(const struct store_txn *txn);
+/* Number of writes so far: unchanged means that nothing has to be undone. */
+uint64_t store_txn_writes(const struct store_txn *txn);
+/* It left something for store_reap(). */
+bool store_txn_has_waste(const struct store_txn *txn);
 unsigned store_txn_slot(const struct store_txn *txn);
 struct store *store_txn_store(const struct store_txn *txn);
 

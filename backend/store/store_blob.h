@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "backend/store/store.h"
 
 #define STORE_FRAME_SIZE (128 * 1024)
@@ -19,18 +21,30 @@
 
 /* The texts of the record, computed once; slices are borrowed by whoever takes the struct. */
 struct store_texts {
-	struct slice envelope;
-	struct slice bodystructure;
-	struct slice body;
+	struct slice envelope;      /* ready IMAP text of ENVELOPE */
+	struct slice bodystructure; /* of BODYSTRUCTURE (BODY is made of it by bodystructure_shorten()) */
+	struct slice parts; /* the MIME tree as mime_pack() writes it, offsets from the blob's start */
 };
-#define STORE_TEXT_MAX (256 * 1024) /* of each; longer ones must be replaced by the caller */
+#define STORE_TEXT_MAX ((size_t)4 << 20) /* of each; a message with more gets an empty tree in its place */
+
+/* Where the bytes of a message come from: memory, or a function (memory.p NULL). */
+struct store_source {
+	struct slice memory;
+	/* Reads at most size bytes at offset; returns how many (0 only at the end), or ERR_*. On a worker. */
+	ssize_t (*read)(void *arg, uint64_t offset, void *out, size_t size);
+	void *arg;
+	uint64_t size; /* of all, when read is used */
+};
 
 struct store_draft;
 
-/* message must live as long as the draft is filled. ERR_TOO_BIG beyond STORE_MESSAGE_MAX. */
-MUST_CHECK int store_draft_new(struct slice message, struct store_draft **draft_out);
-/* Also removes nothing from the store: give an unfinished one to store_draft_drop() first. */
+/* The source must live as long as the draft is filled. ERR_TOO_BIG beyond STORE_MESSAGE_MAX. */
+MUST_CHECK int store_draft_new(const struct store_source *source, struct store_draft **draft_out);
+/* Removes nothing from the store: give one that is written but not finished to store_draft_drop() first. */
 void store_draft_free(struct store_draft **draft);
+/* Once filled: the texts, made in the same pass over the message; the draft's. */
+const struct store_texts *store_draft_texts(const struct store_draft *draft);
+uint64_t store_draft_size(const struct store_draft *draft);
 /* Compresses until all is done (*done_out) or STORE_DRAFT_PART bytes wait to be written. Any thread. */
 MUST_CHECK int store_draft_fill(struct store_draft *draft, bool *done_out);
 /* Writes the pieces that wait, under a pending mark. Not needed for a message that one fill has done. */

@@ -76,9 +76,7 @@ struct store_message {
 	int64_t save_date; /* when it came into this mailbox */
 	struct slice trace;
 	struct slice uidl;
-	struct slice envelope;      /* the IMAP text of ENVELOPE, "(…)" */
-	struct slice bodystructure; /* of BODYSTRUCTURE */
-	struct slice body;          /* of BODY */
+	struct store_texts texts;
 };
 /* Also of a message expunged but not yet reaped. ERR_NOT_FOUND. */
 MUST_CHECK int store_message_get(

@@ -12,6 +12,7 @@
 #include "backend/store/store_message.h"
 
 struct loop;
+struct spool;
 struct store_work;
 struct store_job;
 
@@ -86,19 +87,12 @@ struct store_work_added {
 
 struct store_work_add {
 	unsigned slot;
-	/* The message: memory, or (memory.p NULL) the first file_size bytes of a file, which is mapped.
-	 * Borrowed until `drop`. */
+	/* The message: a spool, or (spool NULL) memory. Borrowed until `drop`. */
+	struct spool *spool;
 	struct slice memory;
-	int fd;
-	uint64_t file_size;
 	/* Copied by store_work_add(), with all they point to. */
 	const struct store_work_target *targets;
 	size_t target_count;
-	/*
-	 * On a worker thread, before the writer: fills in the texts from the message, in the arena. NULL: the
-	 * texts computed by backend/store from the MIME tree. Returning ERR_* fails the whole.
-	 */
-	int (*texts)(void *arg, struct slice message, struct arena *arena, struct store_texts *texts_out);
 	/* On the loop. results has target_count elements and is valid during the call. err is 0 when each
 	 * result speaks for itself. */
 	void (*done)(void *arg, int err, const struct store_work_added *results, size_t count);
