@@ -133,9 +133,12 @@ $(foreach r,$(live_rooms),$(eval $(call unit_rules,$r)))
 unit: $(unit_bin)
 	$(Q)tests/run-unit $(unit_bin)
 # make unit-common/proto: the unit tests of one room
-unit-%:
-	$(Q)$(MAKE) --no-print-directory VARIANT=$(VARIANT) $(filter $(B)/unit/$*/test_%,$(unit_bin))
-	$(Q)tests/run-unit $(filter $(B)/unit/$*/test_%,$(unit_bin))
+define unit_room
+.PHONY: unit-$(1)
+unit-$(1): $(filter $(B)/unit/$(1)/test_%,$(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/$(1)/test_*.c)))
+	$(Q)tests/run-unit $$^
+endef
+$(foreach r,$(live_rooms),$(eval $(call unit_room,$r)))
 
 # ---- fuzz drivers: tests/fuzz/<room>/fuzz_x.c, corpus in tests/fuzz/corpus/x, dictionary x.dict beside the driver ----
 fuzz_src := $(foreach r,$(live_rooms),$(wildcard tests/fuzz/$(r)/fuzz_*.c))

@@ -88,7 +88,7 @@ static void test_pbkdf2_matches_the_vectors(void **state)
 	assert_hex(got, 20, "4b007901b765489abead49d926f721d065a429c1");
 	digest_pbkdf2(DIGEST_SHA256, slice_str("passwd"), slice_str("salt"), 1, got, 64);
 	assert_hex(got, 64, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
-			    "a49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a1978");
+			    "49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783");
 }
 
 int main(void)
