@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 
 /* Most parameters of one field; what follows is left out. */
-#define CONTENT_PARAMS_MAX 256
+#define CONTENT_PARAMS_MAX 100
 
 struct content_param {
 	struct slice name;  /* as written; "filename*" when the value is in RFC 2231's extended form */

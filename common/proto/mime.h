@@ -24,7 +24,7 @@
 enum mime_kind {
 	MIME_LEAF,
 	MIME_MULTIPART, /* children: its parts */
-	MIME_MESSAGE    /* message/rfc822 or message/global: one child, the enclosed message */
+	MIME_MESSAGE    /* message/rfc822: one child, the enclosed message */
 };
 
 enum mime_encoding {

@@ -1,0 +1,140 @@
+/*
+ * Strings go out quoted where RFC 3501 lets them, else as literals: raw 8-bit text, long text. NUL never goes out.
+ */
+#include "common/proto/envelope.h"
+
+#include "common/proto/address.h"
+#include "common/proto/nstring.h"
+
+struct row {
+	const char *name;
+	size_t at;
+	bool is_joined; /* more than one field of the name: joined by a comma */
+};
+
+#define AT(member) offsetof(struct envelope, member)
+static const struct row rows[] = {
+	{"date", AT(date), false},
+	{"subject", AT(subject), false},
+	{"from", AT(from), false},
+	{"sender", AT(sender), false},
+	{"reply-to", AT(reply_to), false},
+	{"to", AT(to), true},
+	{"cc", AT(cc), true},
+	{"bcc", AT(bcc), true},
+	{"in-reply-to", AT(in_reply_to), false},
+	{"message-id", AT(message_id), false},
+};
+
+static struct slice *member(struct envelope *e, const struct row *row)
+{
+	return (struct slice *)(void *)((char *)e + row->at);
+}
+
+/* Two values and ", " between them, up to ENVELOPE_FIELD_MAX. */
+static int join(struct arena *a, struct slice *to, struct slice value)
+{
+	char *text;
+
+	if (to->len + 2 >= ENVELOPE_FIELD_MAX)
+		return 0;
+	value = slice_sub(value, 0, ENVELOPE_FIELD_MAX - to->len - 2);
+	text = arena_alloc(a, to->len + 2 + value.len);
+	if (!text)
+		return ERR_TOO_BIG;
+	memcpy(text, to->p, to->len);
+	memcpy(text + to->len, ", ", 2);
+	if (value.len)
+		memcpy(text + to->len + 2, value.p, value.len);
+	*to = slice_of(text, to->len + 2 + value.len);
+	return 0;
+}
+
+int envelope_take_field(struct envelope *e, struct arena *a, struct slice name, struct slice value)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct slice *to, kept;
+
+		if (!slice_is_str_nocase(name, rows[i].name))
+			continue;
+		to = member(e, &rows[i]);
+		if (to->p && !rows[i].is_joined)
+			return 0;
+		value = slice_sub(value, 0, ENVELOPE_FIELD_MAX);
+		kept = value.len ? header_unfold(a, value) : slice_of("", 0);
+		if (kept.p && kept.p == value.p)
+			kept = arena_copy(a, value);
+		if (!kept.p)
+			return ERR_TOO_BIG;
+		if (to->p && to->len)
+			return join(a, to, kept);
+		*to = kept;
+		return 0;
+	}
+	return 0;
+}
+
+static void write_address(const struct address *at, struct buf *out)
+{
+	const struct slice nil = {NULL, 0};
+	bool is_mailbox = at->kind == ADDRESS_MAILBOX;
+
+	buf_add_char(out, '(');
+	nstring_write(is_mailbox && at->name.len ? at->name : nil, out);
+	buf_add_char(out, ' ');
+	nstring_write(at->route, out);
+	buf_add_char(out, ' ');
+	if (at->kind == ADDRESS_GROUP_BEGIN)
+		nstring_write(at->name.p ? at->name : slice_of("", 0), out);
+	else
+		nstring_write(is_mailbox && !at->local.p ? slice_of("", 0) : at->local, out);
+	buf_add_char(out, ' ');
+	/* NIL here means a group, so a mailbox without domain shows an empty one. */
+	nstring_write(is_mailbox && !at->domain.p ? slice_of("", 0) : at->domain, out);
+	buf_add_char(out, ')');
+}
+
+static int write_list(struct slice value, struct arena *a, struct buf *out)
+{
+	struct address *list = NULL;
+	size_t count = 0;
+	int err = value.len ? address_parse_list(a, value, &list, &count) : 0;
+
+	if (err)
+		return err;
+	if (count == 0) {
+		buf_add_str(out, "NIL");
+		return 0;
+	}
+	buf_add_char(out, '(');
+	for (size_t i = 0; i < count; i++)
+		write_address(&list[i], out);
+	buf_add_char(out, ')');
+	return 0;
+}
+
+int envelope_write(const struct envelope *e, struct arena *a, struct buf *out)
+{
+	static const struct envelope none;
+	const struct envelope *at = e ? e : &none;
+	const struct slice lists[] = {at->from, at->sender.len ? at->sender : at->from,
+		at->reply_to.len ? at->reply_to : at->from, at->to, at->cc, at->bcc};
+
+	buf_add_char(out, '(');
+	nstring_write(at->date, out);
+	buf_add_char(out, ' ');
+	nstring_write(at->subject, out);
+	buf_add_char(out, ' ');
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		int err = write_list(lists[i], a, out);
+
+		if (err)
+			return err;
+		buf_add_char(out, ' ');
+	}
+	nstring_write(at->in_reply_to, out);
+	buf_add_char(out, ' ');
+	nstring_write(at->message_id, out);
+	buf_add_char(out, ')');
+	return out->failed ? ERR_TOO_BIG : 0;
+}
