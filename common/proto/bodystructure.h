@@ -1,6 +1,5 @@
 /*
- * Ready IMAP texts of BODY and BODYSTRUCTURE (RFC 3501 section 7.4.2) from a parsed tree. Iterative. A multipart
- * without parts shows one empty text part, since the grammar wants one.
+ * Ready IMAP texts of BODY and BODYSTRUCTURE (RFC 3501 section 7.4.2) from a parsed tree. Iterative.
  */
 #pragma once
 

@@ -4,7 +4,7 @@
 #include "common/proto/envelope.h"
 
 #include "common/proto/address.h"
-#include "common/proto/nstring.h"
+#include "common/proto/imap_write.h"
 
 struct row {
 	const char *name;
@@ -80,17 +80,17 @@ static void write_address(const struct address *at, struct buf *out)
 	bool is_mailbox = at->kind == ADDRESS_MAILBOX;
 
 	buf_add_char(out, '(');
-	nstring_write(is_mailbox && at->name.len ? at->name : nil, out);
+	imap_write_nstring(out, is_mailbox && at->name.len ? at->name : nil);
 	buf_add_char(out, ' ');
-	nstring_write(at->route, out);
+	imap_write_nstring(out, at->route);
 	buf_add_char(out, ' ');
 	if (at->kind == ADDRESS_GROUP_BEGIN)
-		nstring_write(at->name.p ? at->name : slice_of("", 0), out);
+		imap_write_nstring(out, at->name.p ? at->name : slice_of("", 0));
 	else
-		nstring_write(is_mailbox && !at->local.p ? slice_of("", 0) : at->local, out);
+		imap_write_nstring(out, is_mailbox && !at->local.p ? slice_of("", 0) : at->local);
 	buf_add_char(out, ' ');
 	/* NIL here means a group, so a mailbox without domain shows an empty one. */
-	nstring_write(is_mailbox && !at->domain.p ? slice_of("", 0) : at->domain, out);
+	imap_write_nstring(out, is_mailbox && !at->domain.p ? slice_of("", 0) : at->domain);
 	buf_add_char(out, ')');
 }
 
@@ -121,9 +121,9 @@ int envelope_write(const struct envelope *e, struct arena *a, struct buf *out)
 		at->reply_to.len ? at->reply_to : at->from, at->to, at->cc, at->bcc};
 
 	buf_add_char(out, '(');
-	nstring_write(at->date, out);
+	imap_write_nstring(out, at->date);
 	buf_add_char(out, ' ');
-	nstring_write(at->subject, out);
+	imap_write_nstring(out, at->subject);
 	buf_add_char(out, ' ');
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
 		int err = write_list(lists[i], a, out);
@@ -132,9 +132,9 @@ int envelope_write(const struct envelope *e, struct arena *a, struct buf *out)
 			return err;
 		buf_add_char(out, ' ');
 	}
-	nstring_write(at->in_reply_to, out);
+	imap_write_nstring(out, at->in_reply_to);
 	buf_add_char(out, ' ');
-	nstring_write(at->message_id, out);
+	imap_write_nstring(out, at->message_id);
 	buf_add_char(out, ')');
 	return out->failed ? ERR_TOO_BIG : 0;
 }

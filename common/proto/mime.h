@@ -5,8 +5,10 @@
  *
  * It never fails: malformed input gives some tree. Line ends are CRLF or a bare LF. A line is a boundary only if
  * nothing but blanks follow it, so that boundaries that begin alike are kept apart. Depth, parts and header sizes
- * are capped: beyond them content is taken as text of the part where it stands, and `is_cut` says so.
- * Everything lives in the caller's arena (an arena that runs full cuts the tree as the other limits do).
+ * are capped: beyond them content is taken as text of the part where it stands, and is_cut says so. A multipart
+ * without a usable boundary, or in which none was found, is text/plain: a multipart always has a part.
+ * The tree lives in the caller's arena (an arena that runs full cuts the tree as the other limits do); the parser
+ * itself, with the line and field it is reading, on the heap until mime_parser_free().
  */
 #pragma once
 
@@ -79,7 +81,7 @@ void mime_parser_feed(struct mime_parser *p, struct slice bytes);
 struct mime_part *mime_parser_end(struct mime_parser *p);
 /* True when a limit left something uninterpreted. */
 bool mime_parser_is_cut(const struct mime_parser *p);
-/* Frees what the parser holds outside the arena (its line buffer); accepts NULL. */
+/* Frees the parser, not the tree; accepts NULL. */
 void mime_parser_free(struct mime_parser **p);
 
 /* All at once, for a message in memory. NULL: no room in the arena. */

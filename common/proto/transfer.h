@@ -11,7 +11,6 @@ struct transfer_decoder {
 	enum mime_encoding encoding;
 	uint32_t bits;     /* base64: collected bits */
 	unsigned count;    /* base64: characters in bits */
-	bool is_done;      /* base64: padding was seen */
 	char held[64];     /* quoted-printable: '=' and what may belong to it, or blanks at a line's end */
 	unsigned held_len;
 };
