@@ -334,8 +334,11 @@ static int read_name(struct imap_parse *p, struct cursor *c)
 	struct slice name = read_word(c);
 
 	if (slice_is_str(name, "UID") && c->at < c->len && c->p[c->at] == ' ') {
+		struct slice second;
+
 		c->at++;
-		name.len += 1 + read_word(c).len;
+		second = read_word(c);
+		name.len = second.len ? name.len + 1 + second.len : 0;
 	}
 	if (name.len == 0 || (c->at < c->len && c->p[c->at] != ' '))
 		return broken(p, "No command");

@@ -4,7 +4,6 @@
  */
 #include "common/proto/imap_write.h"
 
-#include "common/proto/date.h"
 #include "common/proto/mutf7.h"
 
 #define QUOTED_MOST 1000 /* longer strings go as literals: clients read lines with limits */
@@ -129,13 +128,6 @@ void imap_write_literal(struct buf *out, uint64_t n)
 	buf_add_char(out, '{');
 	buf_add_u64(out, n);
 	buf_add_str(out, "}\r\n");
-}
-
-void imap_write_date_time(struct buf *out, int64_t unix_seconds)
-{
-	buf_add_char(out, '"');
-	date_write_internal(unix_seconds, 0, out);
-	buf_add_char(out, '"');
 }
 
 void imap_write_set_start(struct imap_write_set *set, struct buf *out)

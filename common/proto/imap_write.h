@@ -24,8 +24,6 @@ void imap_write_mailbox(struct buf *out, struct slice utf8);
 void imap_write_text(struct buf *out, struct slice text);
 /* "{n}\r\n": the caller sends exactly n octets after it. */
 void imap_write_literal(struct buf *out, uint64_t n);
-/* date-time as INTERNALDATE, quoted, in UTC (RFC 3501 section 9). */
-void imap_write_date_time(struct buf *out, int64_t unix_seconds);
 
 /* A set of ascending numbers given one after the other, as 1:3,5 with runs joined. */
 struct imap_write_set {
