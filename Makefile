@@ -144,6 +144,8 @@ $(foreach r,$(live_rooms),$(eval $(call unit_room,$r)))
 fuzz_src := $(foreach r,$(live_rooms),$(wildcard tests/fuzz/$(r)/fuzz_*.c))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 replay_main := $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
+# A driver's one function is called by name only, and has no header.
+$(B)/obj/tests/fuzz/%.o: cflags += -Wno-missing-prototypes
 define fuzz_rules
 $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/$(1)/fuzz_*.c)): $(B)/fuzz/$(1)/%: $(B)/obj/tests/fuzz/$(1)/%.o $(replay_main) $(foreach l,$(call link_rooms,$(1)),$(call room_lib,$l))
 	@mkdir -p $$(@D)

@@ -11,7 +11,7 @@ static void print_word(FILE *out, const char *word)
 {
 	fputc('"', out);
 	for (const char *p = word; *p; p++) {
-		if (*p == '"' || *p == '\\')
+		if (*p == '"' || *p == '\\' || *p == '$')
 			fputc('\\', out);
 		fputc(*p, out);
 	}
