@@ -82,16 +82,17 @@ static ssize_t session_feed(void *arg, struct slice in)
 		s->stream_left -= (uint64_t)n;
 		return n;
 	}
-	for (;;) {
-		n = imap_parse_feed(&s->parse, in, &event);
-		if (n < 0) {
-			buf_add_str(&s->log, "LOST");
-			return n;
-		}
-		if (event != IMAP_PARSE_LITERAL)
-			break;
+	n = imap_parse_feed(&s->parse, in, &event);
+	if (n < 0) {
+		buf_add_str(&s->log, "LOST");
+		return n;
+	}
+	if (event == IMAP_PARSE_LITERAL) {
+		ssize_t more;
+
 		take_literal(s);
-		return n ? n : session_feed(s, in);
+		more = session_feed(s, slice_from(in, (size_t)n));
+		return more < 0 ? more : n + more;
 	}
 	if (event == IMAP_PARSE_MORE)
 		return n;
