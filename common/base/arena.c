@@ -7,6 +7,8 @@
 #include <stdalign.h>
 #include <stdlib.h>
 
+#include "common/base/secret.h"
+
 #define ARENA_FIRST 1000
 #define ARENA_MOST 65000
 
@@ -53,6 +55,13 @@ void arena_reset(struct arena *a)
 	a->blocks->older = NULL;
 	a->next = (char *)a->blocks->data;
 	a->left = a->blocks->size;
+}
+
+void arena_wipe(struct arena *a)
+{
+	for (struct arena_block *block = a->blocks; block; block = block->older)
+		secret_wipe(block->data, block->size);
+	arena_reset(a);
 }
 
 static int add_block(struct arena *a, size_t need)

@@ -22,6 +22,9 @@ void arena_deinit(struct arena *a);
 /* Forgets everything handed out; keeps one block of memory for the next round. */
 void arena_reset(struct arena *a);
 
+/* Overwrites all of its memory, then resets: secrets were in it. */
+void arena_wipe(struct arena *a);
+
 /* Aligned for any type, not zeroed; NULL beyond the limit or without memory. */
 void *arena_alloc(struct arena *a, size_t size);
 /* Zeroed, count * size checked; NULL as above. */

@@ -6,7 +6,7 @@
  *
  * A front owns its connection until the hand-over and lives on the connection's loop; everything here is called on that
  * loop. It ends (and is freed at the end of the turn) by front_hand_over(), by the client, or by a deadline. Memory before login
- * is capped: the connection's input buffer (16 KiB) and one arena (20 KiB), both empty while a client is silent.
+ * is capped (FRONT_MEMORY_MOST): the connection's input, one arena for a command, what waits to be sent.
  *
  *	listener -> imap_front_start(service, conn, flags)
  *	               ... dialogue ...
@@ -23,6 +23,9 @@
 #include "common/net/conn.h"
 
 struct front;
+
+/* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
+#define FRONT_MEMORY_MOST (16 * 1024)
 
 /* How a login ends. Each has one reply text with its response code (RFC 5530, RFC 3206) for each protocol. */
 enum front_result {
@@ -80,8 +83,8 @@ struct front_service {
 	void *tier;               /* the tier's own */
 	const char *name;         /* "imap": in log lines and metrics */
 	const char *host;         /* our name in greetings; "": none */
-	const char *capabilities; /* IMAP: words beside IMAP4rev1, ID, SASL-IR, STARTTLS, LOGINDISABLED, AUTH=, e.g. "LITERAL+
-				     ENABLE IDLE". POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE,
+	const char *capabilities; /* IMAP: words beside IMAP4rev1, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g.
+				     "ENABLE IDLE". POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE,
 				     e.g. "TOP UIDL". May be "" */
 	struct tls *tls;          /* for STARTTLS; NULL: not offered. Owned by the service */
 	bool allows_clear;        /* passwords without TLS */

@@ -1,0 +1,107 @@
+/*
+ * What imap_front and pop3_front share, and nobody else sees: the connection, the state with its deadline, the way of a login to
+ * the tier and back, limits, the end. A protocol embeds struct front first in its own struct and supplies a struct
+ * dialogue_protocol. Everything runs on the connection's loop; memory goes at the end of the turn in which a front ends, so
+ * that a protocol may look at f->state after anything.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "common/auth/sasl.h"
+#include "common/base/arena.h"
+#include "common/front/front.h"
+#include "common/net/timer.h"
+
+/* FRONT_MEMORY_MOST, divided. */
+#define DIALOGUE_INPUT_MOST (4 * 1024 + 512) /* holds SASL_LINE_MOST with its command */
+#define DIALOGUE_ARENA_MOST (9 * 1024)
+#define DIALOGUE_OUTPUT_MOST (2 * 1024)
+
+enum front_state {
+	FRONT_HANDSHAKE, /* implicit TLS is being negotiated */
+	FRONT_COMMAND,   /* a command is awaited or being read */
+	FRONT_SASL,      /* a line of the client's SASL dialogue is awaited */
+	FRONT_SECURING,  /* STARTTLS was answered, TLS is being negotiated */
+	FRONT_LOGIN,     /* the tier decides; input waits */
+	FRONT_DELAY,     /* a wrong credential is about to be answered; input waits */
+	FRONT_ENDED      /* the memory lives until the turn's end */
+};
+
+/* Why we end a dialogue; each has a text of the protocol's. */
+enum dialogue_bye {
+	DIALOGUE_BYE_TIMEOUT,
+	DIALOGUE_BYE_WRONG_COMMANDS,
+	DIALOGUE_BYE_FAILED_LOGINS,
+	DIALOGUE_BYE_TOO_BIG,
+	DIALOGUE_BYE_TEXTS
+};
+
+struct dialogue_protocol {
+	const char *sasl_service; /* "imap", "pop" */
+	void (*greet)(struct front *f);
+	/* Takes one command, or one line of SASL, from the connection's input: > 0 taken, 0 more is needed, < 0 the frame is lost. */
+	ssize_t (*take)(struct front *f);
+	void (*say_result)(struct front *f, enum front_result result);
+	void (*say_bye)(struct front *f, enum dialogue_bye bye);
+	void (*say_challenge)(struct front *f, struct slice base64);
+	/* err: ERR_CANCELLED, ERR_SYNTAX, ERR_TOO_BIG, ERR_UNSUPPORTED, ERR_NOT_NOW. */
+	void (*say_sasl_failed)(struct front *f, int err);
+	/* After TLS: forget what was said in clear. */
+	void (*reset)(struct front *f);
+};
+
+struct front {
+	const struct dialogue_protocol *protocol;
+	struct front_service *service;
+	struct conn *conn;
+	struct timer timer;
+	uint64_t until_ms; /* of the whole dialogue */
+	enum front_state state;
+	unsigned wrong_commands, failed_logins;
+	bool is_pumping;   /* take() is on the stack */
+	bool is_ended;     /* CONN_EOF came */
+	bool is_proxied;
+	bool is_secure;    /* the client's way to the edge, as a proxy told */
+	char session[FRONT_SESSION_MOST + 1];
+	struct addr client, local;
+	struct arena arena; /* one command, its credentials, the tag */
+	struct slice tag;   /* IMAP: of the command being answered; in the arena */
+	struct sasl_session *sasl;
+	struct front_credentials credentials;
+	void *login;
+};
+
+/* Begins; f is zeroed heap memory. The first input may be at hand already. */
+void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, struct front_service *service,
+	struct conn *conn_take, unsigned flags);
+
+/* ---- for take() ---- */
+
+/* May passwords be sent here? */
+bool dialogue_allows_login(const struct front *f);
+bool dialogue_is_trusted(struct front *f);
+/* True for the first line of an HTTP request (ALPACA): end without a word by dialogue_drop(). */
+bool dialogue_is_http(struct slice input);
+/* Counts a command that makes no sense here; says BYE and ends beyond the limit. False: ended. */
+bool dialogue_wrong_command(struct front *f);
+/* Wipes n bytes of input, then consumes them: a password was in them. */
+void dialogue_consume_secret(struct front *f, size_t n);
+/* Sends what was said, then closes. */
+void dialogue_end(struct front *f);
+/* Closes without a word; why is for the log. */
+void dialogue_drop(struct front *f, const char *why);
+/* After the reply to STARTTLS was written. */
+void dialogue_start_tls(struct front *f);
+/* A login is read: asks the tier, unless the names or the password cannot be right. Views live in f->arena or f->sasl. */
+void dialogue_login(struct front *f, const struct front_credentials *credentials);
+/* AUTHENTICATE, AUTH; initial.p NULL: none. */
+void dialogue_sasl_start(struct front *f, struct slice mechanism, struct slice initial);
+void dialogue_sasl_line(struct front *f, struct slice line);
+/* A trusted proxy told of the client; ERR_SYNTAX. */
+MUST_CHECK int dialogue_told_client_host(struct front *f, struct slice host);
+MUST_CHECK int dialogue_told_client_port(struct front *f, struct slice port);
+MUST_CHECK int dialogue_told_local_host(struct front *f, struct slice host);
+MUST_CHECK int dialogue_told_local_port(struct front *f, struct slice port);
+MUST_CHECK int dialogue_told_session(struct front *f, struct slice session);
+void dialogue_told_transport(struct front *f, struct slice transport);
