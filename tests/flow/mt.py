@@ -1,0 +1,218 @@
+"""What the flow tests share: a cluster of real programs on loopback, started by deploy/demo/run; conditions with deadlines; metrics,
+logs, control verbs. Standard library only.
+
+    class Some(mt.ClusterCase):          # one cluster for the tests of the class
+        FLAGS = ["--proxies", 1, "--backends", 2, "--users", 10]
+
+        def test_x(self):
+            host, port = self.cluster.at("p1", "imap")
+
+MAILTIER_VARIANT=asan|faults|tsan runs that variant's programs. Clusters take addresses of their own in 127.0.0.0/8, by the
+process id, so that tests of several trees may run at the same time.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VARIANT = os.environ.get("MAILTIER_VARIANT", "release")
+_clusters = 0
+
+
+def bin_dir(variant=None):
+    variant = variant or VARIANT
+    return os.path.join(ROOT, "build", "bin") if variant == "release" else os.path.join(ROOT, "build", variant, "bin")
+
+
+def corpus(name):
+    """A corpus archive beside the project, or None: MAILTIER_CORPUS, else ../shared/corpus."""
+    for place in (os.environ.get("MAILTIER_CORPUS"), os.path.join(ROOT, "..", "shared", "corpus")):
+        if place and os.path.exists(os.path.join(place, name)):
+            return os.path.join(place, name)
+    return None
+
+
+def wait_for(condition, seconds, what):
+    """Returns the condition's first true value; fails after the deadline, saying what was waited for."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def fresh_host():
+    """A loopback address that no other cluster of this or another process has now."""
+    global _clusters
+    _clusters += 1
+    n = os.getpid() * 16 + _clusters
+    return f"127.{16 + (n >> 16) % 200}.{(n >> 8) % 256}.{n % 200 * 1 + 20}"
+
+
+class Cluster:
+    """flags as deploy/demo/run takes them, without --dir, --host and --port-base."""
+
+    def __init__(self, *flags, variant=None, env=None, host=None, port_base=None):
+        self.dir = tempfile.mkdtemp(prefix="mt-")
+        os.chmod(self.dir, 0o755)
+        self.host = host or fresh_host()
+        self.pids, self.places, self.ca = {}, {}, None
+        self.lines = []
+        self.variant = variant or VARIANT
+        command = [os.path.join(ROOT, "deploy", "demo", "run"), "--dir", os.path.join(self.dir, "c"), "--pids", "--host", self.host,
+                   "--port-base", str(port_base or 20000)] + [str(f) for f in flags]
+        self.errors = open(os.path.join(self.dir, "starter.err"), "w+")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+                                        env={**os.environ, "MAILTIER_BIN": bin_dir(self.variant), **(env or {})})
+        self._ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        limit = 60 if self.variant == "release" else 180
+        end = time.monotonic() + limit
+        while not self._ready.wait(0.05):
+            if self.process.poll() is not None or time.monotonic() > end:
+                words = self.report()
+                self.stop()
+                raise AssertionError("the cluster did not start\n" + words)
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+            words = line.split()
+            if words[:1] == ["pid"] and len(words) == 3:
+                self.pids[words[1]] = int(words[2])
+            elif words[:1] == ["at"] and len(words) == 4:
+                self.places[words[1], words[2]] = words[3]
+            elif words[:1] == ["ca"]:
+                self.ca = words[1]
+            elif words[:1] == ["ready"]:
+                self._ready.set()
+
+    def at(self, name, service):
+        """(host, port) of a listener, or the path of ctl, data, conf, log."""
+        where = self.places[name, service]
+        host, colon, port = where.rpartition(":")
+        return (host.strip("[]"), int(port)) if colon and port.isdigit() else where
+
+    def pid(self, name):
+        return self.pids[name]
+
+    def kill(self, name, number=signal.SIGKILL):
+        os.kill(self.pids[name], number)
+
+    def is_alive(self, name):
+        try:
+            with open(f"/proc/{self.pids[name]}/stat") as f:
+                return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+        except OSError:
+            return False
+
+    def wait_restarted(self, name, old_pid, seconds=30):
+        """With --restart: the starter has begun the program anew, and says so by a new pid line."""
+        return wait_for(lambda: self.pids[name] != old_pid and self.pids[name], seconds, f"{name} started again")
+
+    def ctl(self, name, *words, code=0):
+        """mailtierctl against one program; its output. code None: any exit status."""
+        done = subprocess.run([os.path.join(bin_dir(self.variant), "mailtierctl"), "-s", self.places[name, "ctl"]] + [str(w) for w in words],
+                              capture_output=True, text=True, timeout=60)
+        if code is not None and done.returncode != code:
+            raise AssertionError(f"mailtierctl {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout if code is not None else (done.returncode, done.stdout + done.stderr)
+
+    def ctl_json(self, name, *words):
+        return json.loads(self.ctl(name, "--json", *words))
+
+    def metrics(self, name):
+        """{name or name{labels}: value} of a program's /metrics."""
+        import urllib.request
+        host, port = self.at(name, "status")
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as f:
+            text = f.read().decode()
+        return {k: float(v) for k, v in re.findall(r"^([a-zA-Z_:][^ ]*(?:\{.*\})?) ([^ \n]+)$", text, re.M)}
+
+    def metric(self, name, metric):
+        """The sum over all labels; 0 when there is none."""
+        return sum(v for k, v in self.metrics(name).items() if k == metric or k.startswith(metric + "{"))
+
+    def log(self, name):
+        try:
+            with open(self.places[name, "log"], errors="replace") as f:
+                return f.read()
+        except (KeyError, OSError):
+            return ""
+
+    def report(self):
+        """The ends of all logs, for a failed test."""
+        self.errors.flush()
+        self.errors.seek(0)
+        parts = ["".join(self.lines[-30:]), self.errors.read()[-3000:]]
+        for root, _, names in os.walk(self.dir):
+            for n in names:
+                if n.endswith(".log"):
+                    with open(os.path.join(root, n), errors="replace") as f:
+                        parts.append(f"--- {n}\n" + f.read()[-3000:])
+        return "\n".join(parts)
+
+    def sanitizer_findings(self):
+        found = []
+        for root, _, names in os.walk(self.dir):
+            for n in names:
+                if n.endswith(".log"):
+                    with open(os.path.join(root, n), errors="replace") as f:
+                        text = f.read()
+                    at = re.search(r"(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|broken invariant:)", text)
+                    if at:
+                        found.append(f"{n}: {text[max(0, at.start() - 200):at.start() + 4000]}")
+        return found
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process.stdout.close()
+        findings = self.sanitizer_findings()
+        self.errors.close()
+        if os.environ.get("MAILTIER_KEEP"):
+            print(f"kept {self.dir}", file=sys.stderr)
+        else:
+            shutil.rmtree(self.dir, ignore_errors=True)
+        if findings:
+            raise AssertionError("\n".join(findings))
+
+
+class ClusterCase(unittest.TestCase):
+    """One cluster for all tests of the class; a failed test shows the ends of the logs."""
+    FLAGS = []
+    VARIANT = None
+    ENV = None
+    maxDiff = 4000
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(*cls.FLAGS, variant=cls.VARIANT, env=cls.ENV)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.stop()
+
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > before:
+            print(self.cluster.report(), file=sys.stderr)
+        return result
