@@ -1,0 +1,61 @@
+/*
+ * IMAP after login (RFC 3501 and what imap_session_capabilities() names): one session per connection, on the
+ * connection's loop. The session owns its connection and itself; it ends by LOGOUT, by the client, by a deadline or
+ * by imap_service_bye(). All store work goes through backend/store_work: the loop never touches the store.
+ *
+ * A service holds what all sessions share, with a list of them for each loop. Functions that take a loop are called
+ * on that loop's thread.
+ */
+#pragma once
+
+#include "backend/store/store.h"
+#include "common/net/conn.h"
+
+struct imap_service;
+struct store_work;
+
+struct imap_limits {
+	uint64_t append_size;  /* octets of one message; APPENDLIMIT announces it (RFC 7889) */
+	uint64_t idle_ms;      /* silence between commands, RFC 3501 section 5.4: at least 30 minutes */
+	uint64_t transfer_ms;  /* silence within a literal or while the client does not take its answer */
+	unsigned bad_commands; /* in a row, then BYE */
+};
+extern const struct imap_limits imap_limits_default;
+
+/* limits are copied. loops: how many loops sessions may live on (numbers 0 to loops - 1). */
+struct imap_service *imap_service_new(struct store_work *work, unsigned loops, const struct imap_limits *limits);
+/* After the last session has ended. Accepts NULL. */
+void imap_service_free(struct imap_service **service);
+/* New limits for sessions that begin from now on. Any thread. */
+void imap_service_set_limits(struct imap_service *service, const struct imap_limits *limits);
+
+struct imap_session_start {
+	struct imap_service *service;
+	struct conn *conn;         /* taken; what the client sent after its login is its unread input */
+	struct slice tag;          /* of the login command, which is answered with OK and the capabilities */
+	const struct store_account *account;
+	const char *session;       /* id for log lines; copied as the other values are */
+	const struct addr *client; /* the client's own address; may be NULL */
+	bool is_ended;             /* the client has half-closed already */
+};
+void imap_session_start(const struct imap_session_start *start);
+
+/* The words after login, without "CAPABILITY". */
+const char *imap_session_capabilities(void);
+
+/* ---- for the operator ---- */
+
+struct imap_session_info {
+	const char *session;
+	const char *user;
+	const char *client; /* address as text */
+	const char *state;
+	uint64_t since_ms; /* wall clock */
+};
+/* Calls fn for each session of this loop; fn returning true ends that session with BYE and this text. */
+void imap_service_each(struct imap_service *service, struct loop *loop,
+	bool (*fn)(void *arg, const struct imap_session_info *info), void *arg, const char *bye_text);
+/* Ends all of this loop with BYE: at once where nothing runs, else after the command in progress. */
+void imap_service_bye(struct imap_service *service, struct loop *loop, const char *text);
+/* Sessions on all loops. Any thread. */
+unsigned imap_service_count(const struct imap_service *service);
