@@ -17,9 +17,9 @@
 
 #define SMTP_LINE_MOST 2048              /* a command line with its end: 512 and what the extensions add */
 #define SMTP_AUTH_LINE_MOST (12 * 1024)  /* AUTH and the lines of its dialogue (RFC 4954 section 4.5.3.1) */
-#define SMTP_LOCAL_MOST 64               /* octets of a local part, without quotes (RFC 5321 section 4.5.3.1.1) */
+#define SMTP_LOCAL_MOST 255              /* octets of a local part: RFC 5321 says 64, rewritten senders are longer */
 #define SMTP_DOMAIN_MOST 255
-#define SMTP_PATH_MOST 512
+#define SMTP_PATH_MOST 800               /* quoted, with both brackets */
 #define SMTP_DIGEST_LEN 32
 
 enum smtp_verb {

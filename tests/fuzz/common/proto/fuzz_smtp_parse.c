@@ -1,0 +1,77 @@
+/* Every command grammar on the same octets; whatever is accepted holds no control and is well-formed UTF-8. */
+#include "common/proto/smtp_parse.h"
+
+static void check_text(struct slice s)
+{
+	require(!slice_has_control(s) && slice_is_utf8(s));
+}
+
+static void fuzz_arguments(struct arena *a, struct slice rest)
+{
+	struct smtp_mail mail;
+	struct smtp_path path;
+	struct smtp_xclient x;
+	struct slice value;
+	uint64_t size;
+	bool last;
+
+	if (smtp_parse_mail(a, rest, 31, &mail) == 0) {
+		check_text(mail.path.address);
+		check_text(mail.auth);
+	}
+	if (smtp_parse_rcpt(a, rest, &path) == 0)
+		check_text(path.address);
+	if (smtp_parse_xclient(a, rest, &x) == 0) {
+		check_text(x.addr);
+		check_text(x.helo);
+		check_text(x.login);
+		check_text(x.session);
+	}
+	if (smtp_parse_xtext(a, rest, &value) == 0)
+		require(value.len <= rest.len);
+	if (smtp_parse_bdat(rest, &size, &last) == 0)
+		require(rest.len > 0);
+	if (smtp_parse_is_greeting(rest))
+		check_text(rest);
+}
+
+/* What is written parses to the same again. */
+static void fuzz_path(struct arena *a, struct slice in)
+{
+	struct smtp_path path, again;
+	struct buf wire = {0};
+
+	if (smtp_parse_path(a, in, &path) <= 0 || path.is_null)
+		return;
+	buf_add_char(&wire, '<');
+	buf_add_slice(&wire, path.address);
+	buf_add_char(&wire, '>');
+	require(smtp_parse_path(a, buf_view(&wire), &again) == (ssize_t)buf_len(&wire));
+	require(slice_is_equal(path.local, again.local) && slice_is_equal(path.domain, again.domain));
+	buf_deinit(&wire);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice in = slice_of(data, size);
+	struct smtp_command c;
+	struct arena a;
+	size_t consumed = 0;
+	ssize_t n;
+
+	if (size > 100000)
+		return 0;
+	arena_init(&a, 1 << 20);
+	n = smtp_parse_command(in, SMTP_LINE_MOST, &c, &consumed);
+	require(n <= (ssize_t)size && consumed <= size);
+	if (n > 0) {
+		fuzz_arguments(&a, c.rest);
+		arena_reset(&a);
+	}
+	fuzz_arguments(&a, in);
+	arena_reset(&a);
+	fuzz_path(&a, in);
+	arena_deinit(&a);
+	return 0;
+}
