@@ -15,6 +15,8 @@
 #include <uninorm.h>
 
 #define DETAIL_MARK '+'
+/* A gap beside a dot, until it is known: a blank in a name ("Joe Q. Public"), nothing in "joe . doe @ x". */
+#define GAP '\x01'
 
 struct scan {
 	const char *p;
@@ -120,12 +122,14 @@ static struct slice comment_name(struct scan *s, struct slice comment)
 	return s->w > start ? written(start, s->w) : (struct slice){NULL, 0};
 }
 
-/* A gap becomes one blank, except beside dots and '@' (obsolete "joe . doe @ x"). */
+/* A gap becomes one blank; none before '@' and behind it. */
 static void begin_word(struct scan *s, struct words *w, char next)
 {
-	bool is_glued = s->w > w->start && (s->w[-1] == '.' || s->w[-1] == '@');
+	bool is_at = next == '@' || (w->at && s->w == w->at + 1);
 
-	if (w->is_gap && w->has_any && !is_glued && next != '.' && next != '@') {
+	if (w->is_gap && w->has_any && !is_at && (next == '.' || s->w[-1] == '.')) {
+		*s->w++ = GAP;
+	} else if (w->is_gap && w->has_any && !is_at) {
 		if (w->at && !w->stop)
 			w->stop = s->w;
 		*s->w++ = ' ';
@@ -133,6 +137,26 @@ static void begin_word(struct scan *s, struct words *w, char next)
 	}
 	w->is_gap = false;
 	w->has_any = true;
+}
+
+/* The text with its gaps as blanks. */
+static struct slice as_name(char *from, char *to)
+{
+	for (char *p = from; p < to; p++)
+		if (*p == GAP)
+			*p = ' ';
+	return slice_trim(written(from, to));
+}
+
+/* The text without its gaps. */
+static struct slice as_atoms(char *from, const char *to)
+{
+	char *w = from;
+
+	for (const char *p = from; p < to; p++)
+		if (*p != GAP)
+			*w++ = *p;
+	return written(from, w);
 }
 
 /* Collects up to a separator, '<', or a group's colon; returns which, 0 at the end of text. */
@@ -181,12 +205,12 @@ static void finish_bare(struct scan *s, struct words *w)
 	if (!w->has_any || !(a = add(s, ADDRESS_MAILBOX)))
 		return;
 	if (!w->at) {
-		a->local = written(w->start, s->w);
+		a->local = as_name(w->start, s->w);
 	} else {
-		a->local = written(w->local, w->at);
-		a->domain = written(w->at + 1, w->stop ? w->stop : s->w);
+		a->local = as_atoms(w->local, w->at);
+		a->domain = as_atoms(w->at + 1, w->stop ? w->stop : s->w);
 		if (w->local > w->start)
-			a->name = slice_trim(written(w->start, w->local));
+			a->name = as_name(w->start, w->local);
 	}
 	if (!a->name.len)
 		a->name = comment_name(s, w->comment);
@@ -272,7 +296,7 @@ static void finish_angle(struct scan *s, struct words *w)
 		a = &scratch;
 	*a = (struct address){.kind = ADDRESS_MAILBOX};
 	if (w->has_any)
-		a->name = written(w->start, s->w);
+		a->name = as_name(w->start, s->w);
 	read_angle(s, a);
 	comment = skip_rest(s);
 	if (!a->name.len)
@@ -296,7 +320,7 @@ static void read_entry(struct scan *s)
 		s->p++;
 		a = add(s, ADDRESS_GROUP_BEGIN);
 		if (a)
-			a->name = written(w.start, s->w);
+			a->name = as_name(w.start, s->w);
 		s->in_group = a != NULL;
 		return;
 	}

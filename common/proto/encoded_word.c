@@ -30,12 +30,24 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* =?charset*language?Q?text?= */
-static bool read_word(struct slice s, struct word *w)
+/* Position of the first "?=" from `from` on; the value's length when there is none. Asked for rising positions. */
+static size_t find_end(struct slice value, size_t from, size_t *cached)
 {
-	struct slice rest = slice_from(slice_sub(s, 0, WORD_MAX), 2);
-	ptrdiff_t mark = slice_find(slice_sub(rest, 0, CHARSET_MAX), '?'), star;
 	const char *end;
+
+	if (*cached >= from)
+		return *cached;
+	end = memmem(value.p + from, value.len - from, "?=", 2);
+	*cached = end ? (size_t)(end - value.p) : value.len;
+	return *cached;
+}
+
+/* =?charset*language?Q?text?= at `at`. cached: where the next "?=" was seen, so that looking stays linear. */
+static bool read_word(struct slice value, size_t at, size_t *cached, struct word *w)
+{
+	struct slice rest = slice_from(value, at + 2);
+	ptrdiff_t mark = slice_find(slice_sub(rest, 0, CHARSET_MAX), '?'), star;
+	size_t from, end;
 	char encoding;
 
 	if (mark <= 0 || rest.len < (size_t)mark + 4 || rest.p[mark + 2] != '?')
@@ -48,17 +60,12 @@ static bool read_word(struct slice s, struct word *w)
 	if (encoding != 'q' && encoding != 'b')
 		return false;
 	w->is_base64 = encoding == 'b';
-	rest = slice_from(rest, (size_t)mark + 3);
-	for (size_t i = 0; i < rest.len; i++)
-		if (rest.p[i] == '\n') {
-			rest.len = i;
-			break;
-		}
-	end = memmem(rest.p, rest.len, "?=", 2);
-	if (!end)
+	from = at + 2 + (size_t)mark + 3;
+	end = find_end(value, from, cached);
+	if (end == value.len || end - from > WORD_MAX)
 		return false;
-	w->text = slice_of(rest.p, (size_t)(end - rest.p));
-	w->len = (size_t)(end + 2 - s.p);
+	w->text = slice_sub(value, from, end - from);
+	w->len = end + 2 - at;
 	return true;
 }
 
@@ -157,7 +164,7 @@ static bool is_all_space(struct slice s)
 void encoded_word_decode(struct slice value, struct buf *out)
 {
 	struct pending pending = {0};
-	size_t plain = 0, at = 0; /* text between words begins at plain */
+	size_t plain = 0, at = 0, cached = 0; /* text between words begins at plain */
 
 	while (at < value.len) {
 		const char *mark = memmem(value.p + at, value.len - at, "=?", 2);
@@ -167,7 +174,7 @@ void encoded_word_decode(struct slice value, struct buf *out)
 		if (!mark)
 			break;
 		at = (size_t)(mark - value.p);
-		if (!read_word(slice_from(value, at), &w)) {
+		if (!read_word(value, at, &cached, &w)) {
 			at += 2;
 			continue;
 		}
