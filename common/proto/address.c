@@ -440,7 +440,7 @@ static bool is_domain_ascii(struct slice s)
 		if (c == '.' && (i == 0 || s.p[i - 1] == '.'))
 			return false;
 	}
-	return s.len > 0 && s.len <= ADDRESS_DOMAIN_MAX;
+	return s.len > 0 && s.len <= ADDRESS_DOMAIN_MAX && s.p[s.len - 1] != '.';
 }
 
 /* An address literal: "[127.0.0.1]", "[IPv6:...]". */

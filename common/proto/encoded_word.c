@@ -30,15 +30,27 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* Position of the two characters from `from` on, or the value's length. */
+static size_t find_pair(struct slice value, size_t from, char first, char second)
+{
+	while (from + 1 < value.len) {
+		const char *at = memchr(value.p + from, first, value.len - 1 - from);
+
+		if (!at)
+			break;
+		from = (size_t)(at - value.p);
+		if (at[1] == second)
+			return from;
+		from++;
+	}
+	return value.len;
+}
+
 /* Position of the first "?=" from `from` on; the value's length when there is none. Asked for rising positions. */
 static size_t find_end(struct slice value, size_t from, size_t *cached)
 {
-	const char *end;
-
-	if (*cached >= from)
-		return *cached;
-	end = memmem(value.p + from, value.len - from, "?=", 2);
-	*cached = end ? (size_t)(end - value.p) : value.len;
+	if (*cached < from)
+		*cached = find_pair(value, from, '?', '=');
 	return *cached;
 }
 
@@ -167,13 +179,12 @@ void encoded_word_decode(struct slice value, struct buf *out)
 	size_t plain = 0, at = 0, cached = 0; /* text between words begins at plain */
 
 	while (at < value.len) {
-		const char *mark = memmem(value.p + at, value.len - at, "=?", 2);
 		struct slice before;
 		struct word w;
 
-		if (!mark)
+		at = find_pair(value, at, '=', '?');
+		if (at == value.len)
 			break;
-		at = (size_t)(mark - value.p);
 		if (!read_word(value, at, &cached, &w)) {
 			at += 2;
 			continue;
@@ -183,7 +194,7 @@ void encoded_word_decode(struct slice value, struct buf *out)
 			flush(&pending, out);
 			add_raw(out, before);
 		}
-		take_word(&pending, &w, mark, out);
+		take_word(&pending, &w, value.p + at, out);
 		at += w.len;
 		plain = at;
 	}

@@ -24,7 +24,7 @@ struct fold_search {
 
 static void fold_ascii(struct slice s, struct buf *out)
 {
-	char *to = buf_reserve(out, s.len);
+	char *to = s.len ? buf_reserve(out, s.len) : NULL;
 
 	if (!to)
 		return;

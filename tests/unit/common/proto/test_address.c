@@ -143,6 +143,7 @@ static void test_names_have_one_form(void **state)
 		{"a@", NULL, NULL},
 		{"a@.", NULL, NULL},
 		{"a@b..c", NULL, NULL},
+		{"a@b..", NULL, NULL},
 		{"a@b c", NULL, NULL},
 		{"a@[x", NULL, NULL},
 		{"a\r\n@x", NULL, NULL},
