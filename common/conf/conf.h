@@ -59,7 +59,7 @@ struct conf_key {
 };
 
 struct conf_section {
-	const char *name;    /* NULL ends the table; "" is always there */
+	const char *name;    /* NULL ends the table; "" (the top) is always there, with or without a row */
 	unsigned flags;      /* CONF_TITLED, CONF_RELOAD */
 	const char *titles;  /* the titles that there are (words), each present with its defaults even if no file names
 				it; NULL: any title, present when a file names it */

@@ -217,6 +217,8 @@ void conf_parse(struct conf *conf, const char *file, unsigned number, struct sli
 	inner = xcalloc(section_count + 1, sizeof(*inner));
 	n = count_options(options);
 	for (size_t i = 0; i < section_count; i++) {
+		if (sections[i].name[0] == '\0')
+			continue;
 		inner[i] = make_options(conf->table, sections[i].name, 0);
 		cfg_opt_t one = CFG_SEC(sections[i].name, inner[i], CFGF_MULTI);
 

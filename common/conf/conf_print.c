@@ -97,6 +97,8 @@ void conf_print_defaults(const struct conf_table *table, FILE *out)
 	for (const struct conf_section *s = table->sections; s && s->name; s++) {
 		const char *titles = s->titles;
 
+		if (s->name[0] == '\0')
+			continue;
 		fprintf(out, "# ---- %s: %s ----\n", s->name, s->doc);
 		if (!(s->flags & CONF_TITLED)) {
 			print_section(table, s, NULL, false, out);
@@ -176,6 +178,8 @@ void conf_print_docs(const struct conf_table *table, FILE *out)
 	fprintf(out, "## %s\n\nFile: `%s`\n\n", table->program, table->file);
 	print_doc_keys(table, "", out);
 	for (const struct conf_section *s = table->sections; s && s->name; s++) {
+		if (s->name[0] == '\0')
+			continue;
 		fprintf(out, "### `%s%s { }`\n\n%s.", s->name,
 			!(s->flags & CONF_TITLED) ? "" : s->titles ? " TITLE" : " NAME", s->doc);
 		if (s->titles)

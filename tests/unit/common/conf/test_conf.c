@@ -14,6 +14,7 @@
 #include "common/conf/conf.h"
 
 static const struct conf_section sections[] = {
+	{"", 0, NULL, "The top"},
 	{"limits", 0, NULL, "Limits"},
 	{"listener", CONF_TITLED | CONF_RELOAD, NULL, "A listener"},
 	{"fixed", CONF_TITLED, NULL, "A section that only a restart adds"},
