@@ -20,6 +20,7 @@ struct work {
 	/* private */
 	struct loop *loop;
 	struct work *next;
+	int error;
 };
 /* Queues w (embedded in the job). ERR_NOT_NOW when the queue is full: nothing was taken, done is not called. A session that
  * closes marks its job as orphaned, and done frees it. */

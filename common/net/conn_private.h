@@ -1,0 +1,130 @@
+/*
+ * The inside of a connection, for the files of this room.
+ */
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "common/base/list.h"
+#include "common/net/conn.h"
+#include "common/net/loop_private.h"
+
+enum conn_phase {
+	CONN_DIALING,     /* dial.c has it; fd may be -1 */
+	CONN_CLEAR_FIRST, /* STARTTLS: output of before still goes out in clear */
+	CONN_HANDSHAKE,
+	CONN_OPEN,
+	CONN_BROKEN,    /* failed; the owner is told or has been told */
+	CONN_LINGERING, /* closed by the owner, output still goes out */
+	CONN_CLOSED     /* memory alive until the turn's end */
+};
+
+/* An address in 20 bytes, since there may be 100,000 of them. */
+struct conn_addr {
+	uint16_t family; /* 0: not known yet */
+	uint16_t port;   /* network order */
+	uint8_t ip[16];
+};
+
+struct conn;
+struct dial;
+struct listener;
+struct conn_linger;
+/* A raw owner (the relay) gets readiness, not events. */
+typedef void conn_raw_fn(void *owner, struct conn *conn);
+
+struct conn {
+	struct loop_io io;
+	struct loop *loop;
+	union {
+		conn_fn *fn;
+		conn_raw_fn *raw;
+	};
+	void *owner;
+	struct list link; /* in loop->conns */
+	struct list todo; /* in loop->todo, loop->again, or none */
+	SSL *ssl;
+	struct buf in;
+	struct buf out;
+	struct slice view; /* input that still lies in the loop's scratch; then `in` is empty */
+	uint64_t bytes_in, bytes_out;
+	union {
+		struct dial *dial; /* until opened; NULL on accepted connections */
+		struct conn_linger *linger;
+	};
+	struct listener *listener; /* counts this connection; NULL: none does */
+	const char *error_detail;
+	char *certificate_name;
+	int fd;
+	uint32_t input_limit, high, low;
+	uint32_t clear_left; /* CONN_CLEAR_FIRST: bytes of `out` that go in clear */
+	int16_t error;
+	uint8_t phase;
+	bool is_raw : 1;
+	bool is_tls_client : 1;
+	bool sock_in : 1;  /* recv may give something */
+	bool sock_out : 1; /* send may take something */
+	bool sock_hup : 1; /* the peer ended or broke: read until 0 or error */
+	bool sock_eof : 1; /* recv gave 0 */
+	bool readable : 1; /* the stream (TLS or plain) may give something */
+	bool has_out_interest : 1;
+	bool in_work : 1;
+	bool is_paused : 1;
+	bool has_eof : 1;
+	bool was_high : 1;
+	bool wants_drained : 1;
+	bool wants_shutdown : 1;
+	bool has_shutdown : 1;
+	bool data_due : 1;
+	bool failure_due : 1;
+	bool is_starttls : 1;
+	struct conn_addr peer;
+};
+
+/* Makes a connection without descriptor. */
+struct conn *conn_new(struct loop *loop, conn_fn *fn, void *owner);
+/* Gives it its connected socket. */
+MUST_CHECK int conn_attach(struct conn *c, int fd, uint32_t extra_events);
+/* As conn_open_fd, for a socket that is non-blocking, close-on-exec and without Nagle already; peer may be NULL. */
+MUST_CHECK int conn_open_accepted(struct loop *loop, int fd, struct tls *tls, const struct sockaddr_storage *peer,
+	conn_fn *fn, void *owner, struct conn **conn_out);
+/* Dial is done: TLS or CONN_OPENED. */
+void conn_connected(struct conn *c, struct tls *tls, const char *server_name);
+/* Marks it broken; CONN_FAILED comes at the turn's end. detail is a fixed text. */
+void conn_fail(struct conn *c, int error, const char *detail);
+void conn_schedule(struct conn *c);
+/* Goes on in the next turn. */
+void conn_schedule_again(struct conn *c);
+/* Closes at once and frees at the turn's end. */
+void conn_destroy(struct conn *c);
+void conn_set_raw(struct conn *c, conn_raw_fn *raw, void *owner);
+/* Input in the loop's scratch moves to a buffer of the connection's own. */
+void conn_keep_input(struct conn *c);
+
+/* n > 0: bytes; 0: end; ERR_MORE: not now (readable or sock_out is false then); other ERR_*: broken, conn_fail() was called. */
+ssize_t conn_stream_read(struct conn *c, char *p, size_t size);
+ssize_t conn_stream_write(struct conn *c, const char *p, size_t len);
+/* Plain socket only: the same, and the bookkeeping of readiness. */
+ssize_t conn_sock_recv(struct conn *c, char *p, size_t size);
+ssize_t conn_sock_send(struct conn *c, const char *p, size_t len);
+/* Asks for writability, once and for all. */
+void conn_want_out(struct conn *c);
+/* Sends output as far as it goes. True: all is sent. */
+bool conn_send_output(struct conn *c);
+void conn_finish_output(struct conn *c);
+
+/* conn_tls.c */
+MUST_CHECK int conn_tls_start(struct conn *c, struct tls *tls, const char *server_name);
+/* 0: done; ERR_MORE; else failed and conn_fail() was called. */
+int conn_tls_handshake(struct conn *c);
+ssize_t conn_tls_read(struct conn *c, char *p, size_t size);
+ssize_t conn_tls_write(struct conn *c, const char *p, size_t len);
+void conn_tls_shutdown(struct conn *c);
+void conn_tls_free(struct conn *c);
+const char *conn_tls_name(const struct conn *c, char *text, size_t size);
+
+/* dial.c */
+void dial_on_io(struct conn *c, uint32_t events);
+void dial_done(struct conn *c);
+/* listener.c */
+void listener_gone(struct listener *listener);

@@ -1,0 +1,283 @@
+/*
+ * TLS of a connection. OpenSSL works on the socket by a BIO of ours, which knows from the loop's edges when the socket has
+ * nothing, and so saves the calls that would say EAGAIN. The error queue is emptied before each call and read after it,
+ * in failed() alone.
+ */
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "common/base/mem.h"
+#include "common/base/metrics.h"
+#include "common/net/conn_private.h"
+#include "common/net/tls_private.h"
+
+#define RECORD_MAX 16384
+
+static BIO_METHOD *method;
+static struct metric *handshakes_done, *handshakes_failed;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* ---- the BIO ---- */
+
+static int bio_read(BIO *bio, char *p, size_t size, size_t *n_out)
+{
+	struct conn *c = BIO_get_data(bio);
+	ssize_t n;
+
+	BIO_clear_retry_flags(bio);
+	*n_out = 0;
+	n = c->sock_in ? conn_sock_recv(c, p, size) : ERR_MORE;
+	if (n == ERR_MORE)
+		BIO_set_retry_read(bio);
+	if (n < 0) {
+		c->error = n == ERR_MORE ? 0 : (int16_t)n;
+		return -1;
+	}
+	*n_out = (size_t)n;
+	c->sock_eof = n == 0;
+	return n > 0;
+}
+
+static int bio_write(BIO *bio, const char *p, size_t len, size_t *n_out)
+{
+	struct conn *c = BIO_get_data(bio);
+	ssize_t n;
+
+	BIO_clear_retry_flags(bio);
+	*n_out = 0;
+	n = c->sock_out ? conn_sock_send(c, p, len) : ERR_MORE;
+	if (n == ERR_MORE)
+		BIO_set_retry_write(bio);
+	if (n < 0) {
+		c->error = n == ERR_MORE ? 0 : (int16_t)n;
+		return -1;
+	}
+	*n_out = (size_t)n;
+	return 1;
+}
+
+static long bio_ctrl(BIO *bio, int command, long number, void *p)
+{
+	const struct conn *c = BIO_get_data(bio);
+
+	(void)number;
+	(void)p;
+	if (command == BIO_CTRL_EOF)
+		return c->sock_eof;
+	return command == BIO_CTRL_FLUSH || command == BIO_CTRL_DUP;
+}
+
+static int bio_create(BIO *bio)
+{
+	BIO_set_init(bio, 1);
+	return 1;
+}
+
+static void init(void)
+{
+	method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection");
+	require(method);
+	require(BIO_meth_set_read_ex(method, bio_read) && BIO_meth_set_write_ex(method, bio_write) &&
+		BIO_meth_set_ctrl(method, bio_ctrl) && BIO_meth_set_create(method, bio_create));
+	handshakes_done = metrics_counter("mailtier_net_tls_handshakes", "result=\"ok\"", "TLS handshakes by result.");
+	handshakes_failed =
+		metrics_counter("mailtier_net_tls_handshakes", "result=\"failed\"", "TLS handshakes by result.");
+}
+
+/* ---- start ---- */
+
+static int set_server_name(SSL *ssl, const struct tls *tls, const char *name)
+{
+	struct addr literal;
+	bool is_literal = name && addr_parse(slice_str(name), 0, &literal) == 0;
+
+	if (!name || !*name)
+		return tls->verify ? ERR_CONFIG : 0; /* nothing to hold the certificate against */
+	if (!is_literal && SSL_set_tlsext_host_name(ssl, name) != 1)
+		return ERR_TLS;
+	if (!tls->verify)
+		return 0;
+	if (is_literal)
+		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1 ? 0 : ERR_TLS;
+	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	return SSL_set1_host(ssl, name) == 1 ? 0 : ERR_TLS;
+}
+
+int conn_tls_start(struct conn *c, struct tls *tls, const char *server_name)
+{
+	BIO *bio;
+	int rc = 0;
+
+	pthread_once(&once, init);
+	c->ssl = SSL_new(tls->ctx);
+	bio = BIO_new(method);
+	require(c->ssl && bio);
+	BIO_set_data(bio, c);
+	SSL_set_bio(c->ssl, bio, bio);
+	c->is_tls_client = tls->is_client;
+	if (tls->is_client) {
+		rc = set_server_name(c->ssl, tls, server_name);
+		SSL_set_connect_state(c->ssl);
+	} else {
+		SSL_set_accept_state(c->ssl);
+	}
+	if (rc) {
+		ERR_clear_error();
+		conn_tls_free(c);
+	}
+	return rc;
+}
+
+void conn_tls_free(struct conn *c)
+{
+	SSL_free(c->ssl);
+	c->ssl = NULL;
+}
+
+/* ---- calls of OpenSSL ---- */
+
+static int failed(struct conn *c, const char *detail)
+{
+	int error = c->error ? c->error : ERR_TLS;
+	long verified = SSL_get_verify_result(c->ssl);
+	const char *text = tls_take_error();
+
+	if (c->error)
+		text = detail;
+	else if (verified != X509_V_OK && SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER)
+		text = X509_verify_cert_error_string(verified);
+	conn_fail(c, error, text);
+	return error;
+}
+
+/* The meaning of a result <= 0 of SSL_*: 0 at the end of the stream, ERR_MORE, or the failure. */
+static int judge(struct conn *c, int result, const char *detail)
+{
+	switch (SSL_get_error(c->ssl, result)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		return ERR_MORE;
+	case SSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		return failed(c, detail);
+	}
+}
+
+int conn_tls_handshake(struct conn *c)
+{
+	int result, rc;
+
+	ERR_clear_error();
+	c->error = 0;
+	result = SSL_do_handshake(c->ssl);
+	if (result == 1) {
+		metric_add(handshakes_done, 1);
+		return 0;
+	}
+	rc = judge(c, result, "the connection broke during the TLS handshake");
+	if (rc == ERR_MORE)
+		return rc;
+	metric_add(handshakes_failed, 1);
+	if (rc == 0) {
+		rc = ERR_CLOSED;
+		conn_fail(c, rc, "closed during the TLS handshake");
+	}
+	return rc;
+}
+
+ssize_t conn_tls_read(struct conn *c, char *p, size_t size)
+{
+	size_t got = 0, n;
+
+	while (got < size) {
+		int result, rc;
+
+		ERR_clear_error();
+		c->error = 0;
+		result = SSL_read_ex(c->ssl, p + got, size - got, &n);
+		if (result == 1) {
+			got += n;
+			continue;
+		}
+		if (got && SSL_get_error(c->ssl, result) == SSL_ERROR_ZERO_RETURN)
+			break; /* stays readable: the end is told next time */
+		rc = judge(c, result, "reading failed");
+		if (rc == ERR_MORE)
+			c->readable = false;
+		if (got == 0)
+			return rc;
+		break;
+	}
+	return (ssize_t)got;
+}
+
+ssize_t conn_tls_write(struct conn *c, const char *p, size_t len)
+{
+	size_t done = 0, n;
+
+	while (done < len) {
+		size_t piece = len - done < RECORD_MAX ? len - done : RECORD_MAX;
+		int result, rc;
+
+		ERR_clear_error();
+		c->error = 0;
+		result = SSL_write_ex(c->ssl, p + done, piece, &n);
+		if (result == 1) {
+			done += n;
+			continue;
+		}
+		rc = judge(c, result, "writing failed");
+		if (rc == 0)
+			conn_fail(c, rc = ERR_CLOSED, "TLS was closed");
+		if (done == 0 || rc != ERR_MORE)
+			return rc;
+		break;
+	}
+	return (ssize_t)done;
+}
+
+void conn_tls_shutdown(struct conn *c)
+{
+	ERR_clear_error();
+	if (SSL_is_init_finished(c->ssl))
+		SSL_shutdown(c->ssl);
+	ERR_clear_error();
+}
+
+/* ---- questions ---- */
+
+const char *conn_tls_name(const struct conn *c, char *text, size_t size)
+{
+	const char *cipher = SSL_get_cipher_name(c->ssl);
+
+	snprintf(text, size, "%s %s", SSL_get_version(c->ssl), cipher ? cipher : "none");
+	return text;
+}
+
+bool conn_has_peer_certificate(const struct conn *c)
+{
+	return c->ssl && SSL_get0_peer_certificate(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK &&
+	       (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER);
+}
+
+const char *conn_peer_certificate_name(struct conn *c)
+{
+	const X509 *certificate = c->ssl ? SSL_get0_peer_certificate(c->ssl) : NULL;
+	char text[256];
+
+	if (!certificate)
+		return "";
+	if (!c->certificate_name) {
+		int len = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, text,
+			sizeof(text));
+
+		/* A NUL inside would cut the name to another one. */
+		c->certificate_name = xstrdup(len > 0 && strlen(text) == (size_t)len ? text : "");
+	}
+	return c->certificate_name;
+}

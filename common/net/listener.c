@@ -1,0 +1,429 @@
+/*
+ * Listening sockets. A `part` lives on one loop and owns one socket; the listener is counted by its parts and by the
+ * connections that it has open. TCP_NODELAY is set on the listening socket, whence Linux hands it down to each accepted one.
+ *
+ * How many are accepted in one go doubles while the queue does not run empty: a single connection costs one accept4(2),
+ * a storm is taken in bursts.
+ */
+#include "common/net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metrics.h"
+#include "common/net/conn_private.h"
+
+#define BACKLOG 1024
+#define BURST_MOST 64
+#define PAUSE_MS 100
+
+struct part {
+	struct loop_io io;
+	struct loop *loop;
+	struct listener *listener;
+	struct tls *tls;
+	struct timer pause;
+	int fd;
+	int reserve; /* given up for a moment when descriptors are exhausted, so that a client can be told */
+	unsigned burst;
+	bool is_starved;
+};
+
+struct listener {
+	atomic_uint refs; /* the caller, parts, connections */
+	atomic_uint open;
+	unsigned connections_most;
+	listener_fn *fn;
+	void *arg;
+	char *name;
+	struct addr addr;
+	struct metric *accepted, *refused, *open_gauge;
+	unsigned parts_count;
+	struct part parts[];
+};
+
+static void listener_unref(struct listener *l)
+{
+	if (atomic_fetch_sub(&l->refs, 1) != 1)
+		return;
+	free(l->name);
+	free(l);
+}
+
+void listener_gone(struct listener *l)
+{
+	atomic_fetch_sub(&l->open, 1);
+	metric_add(l->open_gauge, -1);
+	listener_unref(l);
+}
+
+/* ---- accepting ---- */
+
+static bool may_open(struct listener *l)
+{
+	unsigned before = atomic_fetch_add(&l->open, 1);
+
+	if (l->connections_most == 0 || before < l->connections_most)
+		return true;
+	atomic_fetch_sub(&l->open, 1);
+	return false;
+}
+
+static void take(struct part *part, int fd, const struct sockaddr_storage *peer)
+{
+	struct listener *l = part->listener;
+	struct conn *c;
+
+	if (!may_open(l)) {
+		metric_add(l->refused, 1);
+		close(fd);
+		return;
+	}
+	if (conn_open_accepted(part->loop, fd, part->tls, peer, NULL, NULL, &c) != 0) {
+		atomic_fetch_sub(&l->open, 1);
+		metric_add(l->refused, 1);
+		close(fd);
+		return;
+	}
+	atomic_fetch_add(&l->refs, 1);
+	c->listener = l;
+	metric_add(l->accepted, 1);
+	metric_add(l->open_gauge, 1);
+	l->fn(l->arg, c);
+}
+
+static void on_pause_over(void *arg)
+{
+	struct part *part = arg;
+
+	loop_io_change(part->loop, part->fd, EPOLLIN, &part->io);
+}
+
+/* No descriptors: one client is let in by the reserve and closed at once, then we wait a little. */
+static void starve(struct part *part)
+{
+	if (!part->is_starved)
+		log_error("net", "no descriptors left, accepting pauses listener=%s", part->listener->name);
+	part->is_starved = true;
+	if (part->reserve >= 0) {
+		int fd;
+
+		close(part->reserve);
+		fd = accept4(part->fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0) {
+			close(fd);
+			metric_add(part->listener->refused, 1);
+		}
+		part->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
+	loop_io_change(part->loop, part->fd, 0, &part->io);
+	timer_set(&part->pause, part->loop, PAUSE_MS);
+}
+
+/* One connection; false when there is none now. */
+static bool accept_one(struct part *part)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	int fd = accept4(part->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd >= 0) {
+		part->is_starved = false;
+		take(part, fd, &peer);
+		return true;
+	}
+	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+		starve(part);
+	/* A connection that died in the queue is no reason to stop. */
+	return errno == ECONNABORTED || errno == EINTR;
+}
+
+static void on_io(struct loop_io *io, uint32_t events)
+{
+	struct part *part = container_of(io, struct part, io);
+
+	(void)events;
+	for (unsigned i = 0; i < part->burst; i++) {
+		if (part->fd < 0)
+			return; /* a callback closed it */
+		if (!accept_one(part)) {
+			part->burst = 1;
+			return;
+		}
+	}
+	if (part->burst < BURST_MOST)
+		part->burst *= 2;
+}
+
+/* ---- opening ---- */
+
+static int fail(struct buf *why, const struct addr *addr, const char *what)
+{
+	char text[ADDR_TEXT_MAX];
+	int code = errno;
+
+	buf_printf(why, "%s: %s: %s", addr_text(addr, text), what, strerror(code));
+	return error_from_errno(code);
+}
+
+static bool is_unix(const struct addr *addr)
+{
+	return addr->ss.ss_family == AF_UNIX;
+}
+
+/* A socket file that nobody listens on any more is in the way after a crash. */
+static void remove_stale_socket(const struct addr *addr)
+{
+	const char *path = ((const struct sockaddr_un *)&addr->ss)->sun_path;
+	struct stat st;
+	int fd;
+
+	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 && errno == ECONNREFUSED)
+		unlink(path);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void set_tcp_options(int fd, const struct addr *addr)
+{
+	int one = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (addr->ss.ss_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+}
+
+static int bind_unix(int fd, const struct addr *addr, int mode, struct buf *why)
+{
+	remove_stale_socket(addr);
+	/* The mode of the descriptor is that of the file made by bind(2): there is no moment of wider access. */
+	if (fchmod(fd, (mode_t)mode) != 0)
+		return fail(why, addr, "cannot set the mode");
+	if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
+		return fail(why, addr, "cannot bind");
+	if (chmod(((const struct sockaddr_un *)&addr->ss)->sun_path, (mode_t)mode) != 0)
+		return fail(why, addr, "cannot set the mode");
+	return 0;
+}
+
+static int open_socket(const struct listener_options *options, const struct addr *addr, struct buf *why, int *fd_out)
+{
+	int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int rc = 0;
+
+	if (fd < 0)
+		return fail(why, addr, "cannot open a socket");
+	if (is_unix(addr)) {
+		rc = bind_unix(fd, addr, options->unix_mode ? options->unix_mode : 0600, why);
+	} else {
+		set_tcp_options(fd, addr);
+		if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
+			rc = fail(why, addr, "cannot bind");
+	}
+	if (rc == 0 && listen(fd, options->backlog ? (int)options->backlog : BACKLOG) != 0)
+		rc = fail(why, addr, "cannot listen");
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	*fd_out = fd;
+	return 0;
+}
+
+static struct listener *listener_new(const struct listener_options *options, unsigned parts, listener_fn *fn, void *arg)
+{
+	struct listener *l = xcalloc(1, sizeof(*l) + parts * sizeof(l->parts[0]));
+	struct buf labels = {0};
+
+	l->refs = 1;
+	l->connections_most = options->connections_most;
+	l->fn = fn;
+	l->arg = arg;
+	l->name = xstrdup(options->name ? options->name : "listener");
+	l->addr = options->addr;
+	buf_add_str(&labels, "listener=\"");
+	metrics_escape_label(&labels, slice_str(l->name));
+	buf_add_str(&labels, "\"");
+	l->accepted = metrics_counter("mailtier_net_connections_accepted", buf_str_view(&labels), "Connections accepted.");
+	l->refused = metrics_counter("mailtier_net_connections_refused", buf_str_view(&labels),
+		"Connections closed at once, for the limit or for lack of descriptors.");
+	l->open_gauge = metrics_gauge("mailtier_net_connections_open", buf_str_view(&labels), "Connections open now.");
+	buf_deinit(&labels);
+	return l;
+}
+
+/* Sockets first, all of them; the loops get them when nothing can fail any more. */
+static int add_part(struct listener *l, const struct listener_options *options, struct loop *loop, struct buf *why)
+{
+	struct part *part = &l->parts[l->parts_count];
+	int rc = 0;
+
+	if (l->parts_count && is_unix(&l->addr)) { /* a path can be bound once: the loops share its queue */
+		part->fd = fcntl(l->parts[0].fd, F_DUPFD_CLOEXEC, 0);
+		if (part->fd < 0)
+			rc = fail(why, &l->addr, "cannot duplicate");
+	} else {
+		rc = open_socket(options, &l->addr, why, &part->fd);
+	}
+	if (rc)
+		return rc;
+	if (!is_unix(&l->addr) && addr_port(&l->addr) == 0) {
+		l->addr.len = sizeof(l->addr.ss);
+		getsockname(part->fd, (struct sockaddr *)&l->addr.ss, &l->addr.len);
+	}
+	part->io.fn = on_io;
+	part->loop = loop;
+	part->listener = l;
+	part->tls = tls_ref(options->tls);
+	part->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	part->burst = 1;
+	timer_init(&part->pause, on_pause_over, part);
+	l->parts_count++;
+	return 0;
+}
+
+static void close_part(struct part *part)
+{
+	if (part->fd >= 0)
+		close(part->fd);
+	if (part->reserve >= 0)
+		close(part->reserve);
+	part->fd = part->reserve = -1;
+	tls_unref(&part->tls);
+}
+
+static void start_part(void *arg)
+{
+	struct part *part = arg;
+
+	if (loop_io_start(part->loop, part->fd, EPOLLIN, &part->io) != 0)
+		log_error("net", "a listening socket could not be watched listener=%s", part->listener->name);
+}
+
+static int open_on_loops(struct loop **loops, unsigned count, const struct listener_options *options, listener_fn *fn,
+	void *arg, struct buf *why, struct listener **listener_out)
+{
+	struct listener *l = listener_new(options, count, fn, arg);
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < count; i++)
+		rc = add_part(l, options, loops[i], why);
+	if (rc) {
+		for (unsigned i = 0; i < l->parts_count; i++)
+			close_part(&l->parts[i]);
+		listener_unref(l);
+		return rc;
+	}
+	*listener_out = l;
+	atomic_fetch_add(&l->refs, count);
+	for (unsigned i = 0; i < count; i++)
+		loop_post(loops[i], start_part, &l->parts[i]);
+	return 0;
+}
+
+int listener_open(struct loop_group *group, const struct listener_options *options, listener_fn *fn, void *arg,
+	struct buf *why, struct listener **listener_out)
+{
+	unsigned count = loop_group_count(group);
+	struct loop **loops = xcalloc(count, sizeof(struct loop *));
+	int rc;
+
+	for (unsigned i = 0; i < count; i++)
+		loops[i] = loop_group_at(group, i);
+	rc = open_on_loops(loops, count, options, fn, arg, why, listener_out);
+	free(loops);
+	return rc;
+}
+
+int listener_open_on(struct loop *loop, const struct listener_options *options, listener_fn *fn, void *arg,
+	struct buf *why, struct listener **listener_out)
+{
+	return open_on_loops(&loop, 1, options, fn, arg, why, listener_out);
+}
+
+const struct addr *listener_addr(const struct listener *l)
+{
+	return &l->addr;
+}
+
+unsigned listener_connections(const struct listener *l)
+{
+	return atomic_load(&l->open);
+}
+
+/* ---- changes, on the loops of the parts ---- */
+
+struct tls_change {
+	struct part *part;
+	struct tls *tls;
+};
+
+static void change_tls(void *arg)
+{
+	struct tls_change *change = arg;
+
+	if (change->part->fd >= 0) {
+		struct tls *old = change->part->tls;
+
+		change->part->tls = change->tls;
+		change->tls = old;
+	}
+	tls_unref(&change->tls);
+	listener_unref(change->part->listener);
+	free(change);
+}
+
+void listener_set_tls(struct listener *l, struct tls *tls)
+{
+	for (unsigned i = 0; i < l->parts_count; i++) {
+		struct tls_change *change = xmalloc(sizeof(*change));
+
+		change->part = &l->parts[i];
+		change->tls = tls_ref(tls);
+		atomic_fetch_add(&l->refs, 1);
+		loop_post(l->parts[i].loop, change_tls, change);
+	}
+}
+
+static void stop_part(void *arg)
+{
+	struct part *part = arg;
+
+	timer_stop(&part->pause);
+	while (part->fd >= 0 && accept_one(part))
+		;
+	timer_stop(&part->pause);
+	loop_io_stop(part->loop, part->fd, &part->io);
+	close_part(part);
+	listener_unref(part->listener);
+}
+
+void listener_close(struct listener **listener)
+{
+	struct listener *l = *listener;
+
+	if (!l)
+		return;
+	*listener = NULL;
+	if (is_unix(&l->addr))
+		unlink(((const struct sockaddr_un *)&l->addr.ss)->sun_path);
+	for (unsigned i = 0; i < l->parts_count; i++)
+		loop_post(l->parts[i].loop, stop_part, &l->parts[i]);
+	listener_unref(l);
+}
