@@ -1,0 +1,205 @@
+/* A snapshot is made whole or not at all: certificates are read before any loop sees it. */
+#include "backend/config.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "common/net/conn.h"
+#include "common/net/tls.h"
+
+static const char *const service_names[CONFIG_SERVICES] = {
+	[CONFIG_IMAP] = "imap", [CONFIG_POP3] = "pop3", [CONFIG_LMTP] = "lmtp"};
+
+/* RFC 7301; a client that names others is refused, one that names none is welcome. */
+static const char *const alpn_imap[] = {"imap", NULL};
+static const char *const alpn_pop3[] = {"pop3", NULL};
+static const char *const alpn_lmtp[] = {"lmtp", "smtp", NULL};
+static const char *const *const alpn[CONFIG_SERVICES] = {
+	[CONFIG_IMAP] = alpn_imap, [CONFIG_POP3] = alpn_pop3, [CONFIG_LMTP] = alpn_lmtp};
+
+const char *config_service_name(enum config_service service)
+{
+	return service_names[service];
+}
+
+static void config_free(struct config *c)
+{
+	for (size_t i = 0; i < c->listener_count; i++)
+		tls_unref(&c->listeners[i].tls);
+	for (size_t i = 0; i < c->proxy_count; i++) {
+		char *stored = (char *)(void *)(uintptr_t)c->proxies[i].stored.p;
+
+		secret_wipe(stored, c->proxies[i].stored.len);
+		free(stored);
+	}
+	free(c->listeners);
+	free(c->proxies);
+	free(c->trusted);
+	conf_free(&c->conf);
+	free(c);
+}
+
+struct config *config_ref(struct config *config)
+{
+	atomic_fetch_add_explicit(&config->refs, 1, memory_order_relaxed);
+	return config;
+}
+
+void config_unref(struct config **config)
+{
+	struct config *c = *config;
+
+	*config = NULL;
+	if (c && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		config_free(c);
+}
+
+static int make_listener(const struct conf *conf, const char *title, struct config_listener *l, struct buf *why)
+{
+	const char *section = conf_get_string(conf, "listener", title, "certificate");
+
+	l->title = title;
+	l->service = (enum config_service)conf_get_enum(conf, "listener", title, "service");
+	l->tls_mode = (enum config_tls)conf_get_enum(conf, "listener", title, "tls");
+	l->allows_clear = conf_get_bool(conf, "listener", title, "allow-clear");
+	if (l->tls_mode == CONFIG_TLS_NONE)
+		return 0;
+	const struct tls_server_options options = {
+		.certificate = conf_get_string(conf, "tls", section, "certificate"),
+		.key = conf_get_string(conf, "tls", section, "key"),
+		.client_ca = conf_is_set(conf, "tls", section, "client-ca") ? conf_get_string(conf, "tls", section, "client-ca")
+									    : NULL,
+		.alpn = alpn[l->service],
+		.session_context = title,
+	};
+	return tls_server_new(&options, why, &l->tls);
+}
+
+static int make_listeners(struct config *c, struct buf *why)
+{
+	size_t count;
+	const char *const *titles = conf_titles(c->conf, "listener", &count);
+
+	c->listeners = xcalloc(count + 1, sizeof(*c->listeners));
+	for (size_t i = 0; i < count; i++) {
+		int err = make_listener(c->conf, titles[i], &c->listeners[c->listener_count++], why);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* A password in clear becomes a stored text of the scheme PLAIN. */
+static struct slice stored_text(struct slice secret)
+{
+	bool is_hash = secret.len && (secret.p[0] == '{' || secret.p[0] == '$');
+	const char *prefix = is_hash ? "" : "{PLAIN}";
+	size_t len = strlen(prefix);
+	char *text = xmalloc(len + secret.len + 1);
+
+	memcpy(text, prefix, len);
+	if (secret.len)
+		memcpy(text + len, secret.p, secret.len);
+	text[len + secret.len] = '\0';
+	return slice_of(text, len + secret.len);
+}
+
+static void make_proxies(struct config *c)
+{
+	const char *const *titles = conf_titles(c->conf, "proxy", &c->proxy_count);
+
+	c->proxies = xcalloc(c->proxy_count + 1, sizeof(*c->proxies));
+	for (size_t i = 0; i < c->proxy_count; i++) {
+		c->proxies[i].name = titles[i];
+		c->proxies[i].stored = stored_text(conf_get_secret(c->conf, "proxy", titles[i], "credential"));
+	}
+}
+
+static void make_trusted(struct config *c)
+{
+	size_t count, names;
+	const char *const *list = conf_get_list(c->conf, "", NULL, "trusted-proxies", &count);
+
+	c->trusted = xcalloc(count + 1, sizeof(*c->trusted));
+	for (size_t i = 0; i < count; i++)
+		if (addr_net_parse(slice_str(list[i]), &c->trusted[c->trusted_count]) == 0)
+			c->trusted_count++;
+	c->trusted_names = conf_get_list(c->conf, "", NULL, "trusted-names", &names);
+}
+
+static void read_values(struct config *c)
+{
+	const struct conf *conf = c->conf;
+	const char *host = conf_get_string(conf, "", NULL, "host-name");
+
+	if (host[0] && strlen(host) < sizeof(c->host))
+		memcpy(c->host, host, strlen(host) + 1);
+	else if (gethostname(c->host, sizeof(c->host) - 1) < 0)
+		c->host[0] = '\0';
+	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
+	c->limits = (struct front_limits){
+		.tls_ms = conf_get_duration(conf, "limits", NULL, "tls-timeout"),
+		.command_ms = conf_get_duration(conf, "limits", NULL, "command-timeout"),
+		.dialogue_ms = conf_get_duration(conf, "limits", NULL, "dialogue-timeout"),
+		.login_ms = conf_get_duration(conf, "limits", NULL, "login-timeout"),
+		.failed_delay_ms = conf_get_duration(conf, "limits", NULL, "failed-login-delay"),
+		.failed_logins = (unsigned)conf_get_int(conf, "limits", NULL, "failed-logins"),
+		.wrong_commands = (unsigned)conf_get_int(conf, "limits", NULL, "wrong-commands"),
+	};
+	c->wrong_commands = c->limits.wrong_commands;
+	c->imap_idle_ms = conf_get_duration(conf, "limits", NULL, "imap-idle");
+	c->pop3_idle_ms = conf_get_duration(conf, "limits", NULL, "pop3-idle");
+	c->transfer_ms = conf_get_duration(conf, "limits", NULL, "transfer-timeout");
+	c->message_size = conf_get_size(conf, "", NULL, "message-size");
+	c->quota_size = conf_get_size(conf, "", NULL, "quota-size");
+	c->quota_count = conf_get_int(conf, "", NULL, "quota-count");
+	c->is_over_quota_permanent = conf_get_enum(conf, "", NULL, "over-quota") == 1;
+	c->is_pop3_exclusive = conf_get_enum(conf, "", NULL, "pop3-lock") == 0;
+}
+
+int config_new(struct conf *conf_take, struct buf *why, struct config **config_out)
+{
+	struct config *c = xcalloc(1, sizeof(*c));
+	int err;
+
+	atomic_store(&c->refs, 1);
+	c->conf = conf_take;
+	read_values(c);
+	make_proxies(c);
+	make_trusted(c);
+	err = make_listeners(c, why);
+	if (err)
+		config_unref(&c);
+	else
+		*config_out = c;
+	return err;
+}
+
+static bool has_trusted_name(const struct config *config, struct conn *conn)
+{
+	const char *name = conn_has_peer_certificate(conn) ? conn_peer_certificate_name(conn) : "";
+
+	for (const char *const *at = config->trusted_names; name[0] && *at; at++)
+		if (strcmp(*at, name) == 0)
+			return true;
+	return false;
+}
+
+bool config_is_trusted(const struct config *config, struct conn *conn)
+{
+	bool is_in = false;
+
+	for (size_t i = 0; i < config->trusted_count && !is_in; i++)
+		is_in = addr_net_has(&config->trusted[i], conn_peer(conn));
+	return is_in && (!config->trusted_names[0] || has_trusted_name(config, conn));
+}
+
+const struct config_proxy *config_find_proxy(const struct config *config, struct slice name)
+{
+	for (size_t i = 0; i < config->proxy_count; i++)
+		if (slice_is_str(name, config->proxies[i].name))
+			return &config->proxies[i];
+	return NULL;
+}

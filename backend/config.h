@@ -1,0 +1,74 @@
+/*
+ * The back-end's configuration: its table of keys, what single keys cannot show, and the snapshot that loops work with.
+ * A snapshot is constant and counted: a reload makes a new one, and sessions that began under an older one keep that.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "common/conf/conf.h"
+#include "common/front/front.h"
+#include "common/net/addr.h"
+
+extern const struct conf_table config_table;
+
+enum config_service {
+	CONFIG_IMAP,
+	CONFIG_POP3,
+	CONFIG_LMTP
+};
+#define CONFIG_SERVICES (CONFIG_LMTP + 1)
+/* "imap", "pop3", "lmtp". */
+const char *config_service_name(enum config_service service);
+
+enum config_tls {
+	CONFIG_TLS_NONE,
+	CONFIG_TLS_START,
+	CONFIG_TLS_IMPLICIT
+};
+
+/* One section `listener`. */
+struct config_listener {
+	const char *title;
+	enum config_service service;
+	enum config_tls tls_mode;
+	struct tls *tls; /* NULL with CONFIG_TLS_NONE */
+	bool allows_clear;
+};
+
+/* One section `proxy`: a name under which proxies log in on their users' behalf. */
+struct config_proxy {
+	const char *name;
+	struct slice stored; /* its password as common/auth/password.h takes it; owned */
+};
+
+struct config {
+	struct conf *conf; /* owned; all texts are views of it */
+	struct config_listener *listeners;
+	size_t listener_count;
+	struct config_proxy *proxies;
+	size_t proxy_count;
+	struct addr_net *trusted; /* networks of trusted-proxies */
+	size_t trusted_count;
+	const char *const *trusted_names; /* of client certificates; NULL-ended; empty: none is asked for */
+	char host[256];                   /* our name */
+	const char *default_domain;       /* "" none */
+	struct front_limits limits;
+	uint64_t message_size;
+	uint64_t imap_idle_ms, pop3_idle_ms, transfer_ms;
+	unsigned wrong_commands;
+	uint64_t quota_size, quota_count; /* of accounts made from now on; 0: none */
+	bool is_over_quota_permanent;
+	bool is_pop3_exclusive;
+	_Atomic unsigned refs;
+};
+
+/* Takes conf. ERR_CONFIG with reasons in why: a certificate cannot be used. Main thread. */
+MUST_CHECK int config_new(struct conf *conf_take, struct buf *why, struct config **config_out);
+struct config *config_ref(struct config *config);
+void config_unref(struct config **config);
+
+/* Is the peer one of our proxies: its network, and its certificate where trusted-names are set? */
+bool config_is_trusted(const struct config *config, struct conn *conn);
+/* NULL: no proxy of that name. */
+const struct config_proxy *config_find_proxy(const struct config *config, struct slice name);
