@@ -78,7 +78,7 @@ struct smtp_limits {
 	unsigned idle_commands; /* NOOP, RSET, VRFY, HELP ... without a transaction between them */
 	unsigned failed_logins;
 	unsigned hops;          /* Received fields: beyond it 554 5.4.6 */
-	unsigned sessions;      /* 0: none; transactions of one session */
+	uint64_t failed_delay_ms; /* before a failed login is answered; doubles with each */
 	uint64_t banner_ms;     /* who talks before this is over is refused; 0: greeted at once */
 	uint64_t tls_ms;
 	uint64_t command_ms;    /* silence between commands */
@@ -97,15 +97,17 @@ struct smtp_service {
 	bool requires_login; /* MAIL only after AUTH */
 	bool allows_clear;   /* AUTH without TLS */
 	bool requires_tls;   /* MAIL only over TLS (530) */
-	unsigned mechanisms; /* of enum front_mechanism; 0: no AUTH */
+	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them; NULL or empty: no AUTH */
 	enum smtp_bare bare;
 	struct tls *tls;     /* STARTTLS; NULL: not offered. Owned by the service */
 	struct smtp_limits limits;
+	struct smtp_counters *counters; /* made and freed with the service */
 	_Atomic unsigned refs;
 	void (*free)(struct smtp_service *service); /* at the last unref; NULL: nothing */
 };
-/* Sets the counter to one and the defaults. */
-void smtp_service_init(struct smtp_service *service);
+struct smtp_counters;
+/* Sets the count to one and the defaults. name labels logs and metrics; it and ops must live on. */
+void smtp_service_init(struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier);
 struct smtp_service *smtp_service_ref(struct smtp_service *service);
 void smtp_service_unref(struct smtp_service **service);
 

@@ -1,0 +1,162 @@
+/*
+ * AUTH (RFC 4954): the SASL dialogue, the tier's decision, delays and limits of failures. Credentials live in the SASL session, which is
+ * wiped when the login was answered.
+ */
+#include <stdlib.h>
+
+#include "common/auth/auth_name.h"
+#include "common/base/log.h"
+#include "common/front/smtp_session.h"
+
+bool smtp_front_offers_login(const struct smtp_front *f)
+{
+	const struct smtp_service *s = f->service;
+
+	return s->ops->login && s->mechanisms && *s->mechanisms && !f->user && (s->allows_clear || conn_is_tls(f->conn));
+}
+
+void smtp_front_forget_login(struct smtp_front *f)
+{
+	if (f->state == SMTP_LOGIN && f->service->ops->login_cancel)
+		f->service->ops->login_cancel(f);
+	sasl_session_free(&f->sasl);
+	f->credentials = (struct front_credentials){0};
+}
+
+static void fail_later(struct smtp_front *f)
+{
+	f->failed_logins++;
+	metric_add(f->service->counters->logins_failed, 1);
+	smtp_front_enter(f, SMTP_DELAY);
+}
+
+void smtp_front_say_login_failed(struct smtp_front *f)
+{
+	SMTP_SAY(f, 535, "5.7.8", "Name or password is wrong");
+	if (f->failed_logins >= f->service->limits.failed_logins) {
+		SMTP_SAY(f, 421, "4.7.0", "Too many failed logins");
+		smtp_front_end(f, "too many failed logins");
+		return;
+	}
+	smtp_front_enter(f, SMTP_COMMAND);
+}
+
+static void ask_tier(struct smtp_front *f)
+{
+	struct sasl_result *r = sasl_session_result(f->sasl);
+	const char *mechanism = f->credentials.mechanism;
+
+	f->credentials = (struct front_credentials){r->authzid, r->authcid, secret_view(&r->password), mechanism};
+	if (auth_name_check_login(r->authcid, secret_view(&r->password))) {
+		smtp_front_forget_login(f);
+		fail_later(f);
+		return;
+	}
+	smtp_front_enter(f, SMTP_LOGIN);
+	f->service->ops->login(f, &f->credentials);
+}
+
+static void step(struct smtp_front *f, int err, struct buf *challenge)
+{
+	if (err == ERR_MORE) {
+		conn_printf(f->conn, "334 %s\r\n", buf_str_view(challenge));
+		smtp_front_enter(f, SMTP_SASL);
+		return;
+	}
+	if (err == 0) {
+		ask_tier(f);
+		return;
+	}
+	smtp_front_forget_login(f);
+	smtp_front_enter(f, SMTP_COMMAND);
+	if (err == ERR_CANCELLED)
+		SMTP_WRONG(f, 501, "5.7.0", "As you wish");
+	else if (err == ERR_NOT_NOW)
+		SMTP_SAY(f, 454, "4.7.0", "Not now");
+	else if (err == ERR_UNSUPPORTED)
+		SMTP_WRONG(f, 504, "5.5.4", "No such mechanism here");
+	else
+		SMTP_WRONG(f, 501, "5.5.2", "Cannot read that");
+}
+
+void smtp_front_auth(struct smtp_front *f, struct slice rest)
+{
+	ptrdiff_t blank = slice_find(rest, ' ');
+	struct slice mechanism = blank < 0 ? rest : slice_sub(rest, 0, (size_t)blank);
+	struct slice initial = blank < 0 ? (struct slice){NULL, 0} : slice_trim(slice_from(rest, (size_t)blank));
+	struct buf challenge = {0};
+	int err;
+
+	if (!f->is_extended || f->user || f->is_mail) {
+		SMTP_WRONG(f, 503, "5.5.1", f->user ? "You have logged in already" : "Not now: EHLO, then AUTH, then MAIL");
+		return;
+	}
+	if (!smtp_front_offers_login(f)) {
+		if (f->service->mechanisms && f->service->ops->login)
+			SMTP_WRONG(f, 538, "5.7.11", "Only over TLS");
+		else
+			SMTP_WRONG(f, 503, "5.5.1", "No AUTH here");
+		return;
+	}
+	err = sasl_session_new("smtp", mechanism, f->service->mechanisms, &f->sasl);
+	if (!err) {
+		f->credentials.mechanism = sasl_mechanism(mechanism);
+		err = sasl_session_start(f->sasl, initial, &challenge);
+	}
+	step(f, err, &challenge);
+	buf_deinit(&challenge);
+}
+
+ssize_t smtp_front_take_sasl(struct smtp_front *f)
+{
+	struct slice in = conn_input(f->conn), line;
+	struct buf challenge = {0};
+	ssize_t n = smtp_parse_line(in, SMTP_AUTH_LINE_MOST, &line);
+	int err;
+
+	if (n == ERR_SYNTAX) {
+		smtp_front_end(f, "controls in AUTH");
+		return 1;
+	}
+	if (n <= 0)
+		return n;
+	err = sasl_session_step(f->sasl, line, &challenge);
+	secret_wipe((void *)(uintptr_t)in.p, (size_t)n);
+	conn_consume(f->conn, (size_t)n);
+	step(f, err, &challenge);
+	buf_deinit(&challenge);
+	return n;
+}
+
+void smtp_front_answer_login(struct smtp_front *f, enum front_result result, struct slice user, const char *detail)
+{
+	char text[ADDR_TEXT_MAX];
+
+	if (f->state != SMTP_LOGIN)
+		return;
+	log_info(f->service->name, "%s: login %s user=%.*s mechanism=%s client=%s%s%s", f->session, front_result_name(result),
+		SLICE_ARG(user.len ? user : f->credentials.authcid), f->credentials.mechanism, addr_host(&f->client, text),
+		detail ? " detail=" : "", detail ? detail : "");
+	smtp_front_enter(f, SMTP_COMMAND);
+	smtp_front_set_text(&f->user, result == FRONT_OK ? user : SLICE_LIT(""));
+	smtp_front_forget_login(f);
+	switch (result) {
+	case FRONT_OK:
+		metric_add(f->service->counters->logins, 1);
+		SMTP_SAY(f, 235, "2.7.0", "Welcome");
+		break;
+	case FRONT_WRONG:
+		fail_later(f);
+		break;
+	case FRONT_NOT_NOW:
+	case FRONT_IN_USE:
+	case FRONT_LIMIT:
+		SMTP_SAY(f, 454, "4.7.0", "Cannot check that now");
+		break;
+	case FRONT_NO_ACCOUNT:
+	case FRONT_NOT_PERMITTED:
+		SMTP_WRONG(f, 535, "5.7.1", "Not permitted to you");
+		break;
+	}
+	smtp_front_pump(f);
+}

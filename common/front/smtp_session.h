@@ -1,0 +1,140 @@
+/*
+ * The inside of smtp_front, shared by its files and nobody else: smtp_front.c (life, state, deadlines), smtp_front_command.c
+ * (commands), smtp_front_transaction.c (MAIL, RCPT and their answers), smtp_front_data.c (bodies), smtp_front_auth.c.
+ *
+ * Input is taken by one loop, smtp_front_pump(), as long as the state allows it; an answer of the tier changes the state and
+ * pumps again. Replies leave in the order of the commands: while answers to RCPT are awaited only further RCPT commands are taken, and
+ * each gets a slot of a ring from whose head replies are written.
+ */
+#pragma once
+
+#include "common/auth/sasl.h"
+#include "common/base/arena.h"
+#include "common/base/metrics.h"
+#include "common/front/smtp_front.h"
+#include "common/net/timer.h"
+
+#define SMTP_ARENA_MOST (16 * 1024)
+#define SMTP_PENDING_MOST 64                /* RCPT commands in progress; then the client waits */
+#define SMTP_INPUT_MOST (16 * 1024)         /* holds SMTP_AUTH_LINE_MOST */
+#define SMTP_BODY_INPUT_MOST (64 * 1024)
+#define SMTP_OUTPUT_MOST (16 * 1024)        /* replies that a client does not take: nothing is read meanwhile */
+#define SMTP_RECEIVED_MOST 1024
+
+enum smtp_state {
+	SMTP_HANDSHAKE,   /* implicit TLS is being negotiated */
+	SMTP_BANNER,      /* connected, the greeting waits: who talks now is refused */
+	SMTP_COMMAND,     /* a command is awaited */
+	SMTP_SASL,        /* a line of the AUTH dialogue is awaited */
+	SMTP_SECURING,    /* STARTTLS was answered */
+	SMTP_LOGIN,       /* the tier decides on a login */
+	SMTP_DELAY,       /* a failed login is about to be answered */
+	SMTP_MAIL_WAIT,   /* the tier's answer to MAIL */
+	SMTP_RCPT_WAIT,   /* as COMMAND, but only RCPT is taken: answers are awaited */
+	SMTP_DATA_WAIT,   /* the tier's answer to the beginning of a body */
+	SMTP_BODY,        /* octets of a body */
+	SMTP_END_WAIT,    /* the tier's answers to the end of it */
+	SMTP_ENDED
+};
+
+/* A reply that waits for its turn, or for the tier. */
+struct smtp_slot {
+	unsigned index;
+	bool is_answered;
+	char *line; /* heap */
+	size_t len;
+};
+
+struct smtp_counters {
+	struct metric *connections, *open, *tls_failed, *early;
+	struct metric *messages, *messages_later, *messages_refused;
+	struct metric *rcpt_yes, *rcpt_later, *rcpt_no;
+	struct metric *logins, *logins_failed;
+};
+
+struct smtp_front {
+	struct smtp_service *service;
+	struct conn *conn;
+	struct loop *loop;
+	void *tier;
+	struct timer timer;
+	enum smtp_state state;
+	bool is_pumping, is_eof, is_closing, is_begun;
+	bool is_sent_owed; /* the answers to a body are written, and have not left yet */
+
+	/* the client */
+	char session[FRONT_SESSION_MOST + 1];
+	struct addr client;
+	char *helo, *user, *told_protocol, *told_user; /* heap, NULL: none */
+	bool is_extended; /* EHLO or LHLO */
+	struct sasl_session *sasl;
+	struct front_credentials credentials;
+	unsigned errors, idle_commands, failed_logins;
+
+	/* one command */
+	struct arena arena;
+
+	/* the transaction */
+	unsigned transactions;
+	bool is_mail;      /* MAIL was given to the tier and not refused: reset() is owed */
+	bool is_over;      /* its end was answered: only a new MAIL makes sense */
+	bool is_utf8;
+	unsigned index;    /* RCPT commands that went to the tier */
+	unsigned accepted;
+	unsigned pending;
+	char *sender;      /* heap: for the log */
+	struct smtp_slot *ring; /* SMTP_PENDING_MOST, heap, made when first needed */
+	unsigned ring_head, ring_count;
+	struct smtp_slot *ends; /* accepted recipients in order; answers to the end of data (SMTP: one) */
+	unsigned ends_count, ends_room, ends_at;
+
+	/* the body */
+	struct smtp_decoder decoder;
+	struct smtp_hops hops;
+	struct buf body;       /* decoded, empty between calls */
+	uint64_t size;         /* decoded octets so far */
+	uint64_t chunk_left;   /* BDAT: of this chunk */
+	bool is_bdat, is_chunk_last;
+	bool is_discarding;    /* the body was refused: its octets go nowhere */
+	bool is_body_open;  /* the tier knows of a body and of no end: data_end() or data_cut() is owed */
+	bool is_held;
+	uint64_t discarded; /* octets of a refused body */
+	const struct smtp_answer *body_answer; /* why it was refused, constant; NULL: the tier will answer */
+	struct buf refusal;    /* the tier's refusal of a BDAT, told after its octets */
+};
+
+/* The one place that changes the state; sets its deadline. */
+void smtp_front_enter(struct smtp_front *f, enum smtp_state state);
+/* Takes what the state allows; the last thing that a callback does. */
+void smtp_front_pump(struct smtp_front *f);
+/* The connection ends after what was said has gone. why is for the log, NULL: ordinary. */
+void smtp_front_end(struct smtp_front *f, const char *why);
+void smtp_front_say(struct smtp_front *f, const struct smtp_answer *answer);
+#define SMTP_SAY(f, code, enhanced, text) smtp_front_say((f), SMTP_ANSWER(code, enhanced, text))
+/* Says it and counts an error; says 421 and ends at the limit. */
+void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer);
+#define SMTP_WRONG(f, code, enhanced, text) smtp_front_wrong((f), SMTP_ANSWER(code, enhanced, text))
+void smtp_front_set_text(char **text, struct slice value);
+bool smtp_front_offers_login(const struct smtp_front *f);
+
+/* smtp_front_command.c: one command line of the input. As smtp_front_take functions: > 0 taken, 0 more needed, < 0 frame lost. */
+ssize_t smtp_front_take_command(struct smtp_front *f);
+
+/* smtp_front_auth.c */
+void smtp_front_auth(struct smtp_front *f, struct slice rest);
+ssize_t smtp_front_take_sasl(struct smtp_front *f);
+void smtp_front_forget_login(struct smtp_front *f);
+void smtp_front_say_login_failed(struct smtp_front *f);
+
+/* smtp_front_transaction.c */
+void smtp_front_mail(struct smtp_front *f, struct slice rest);
+void smtp_front_rcpt(struct smtp_front *f, struct slice rest);
+void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how);
+
+/* smtp_front_data.c */
+void smtp_front_data(struct smtp_front *f);
+void smtp_front_bdat(struct smtp_front *f, struct slice rest);
+ssize_t smtp_front_take_body(struct smtp_front *f);
+void smtp_front_cut_body(struct smtp_front *f);
+/* Forgets the answers to the end of data, and the body. */
+void smtp_front_clear_body(struct smtp_front *f);
