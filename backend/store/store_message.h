@@ -91,6 +91,7 @@ struct store_walk {
 	uint32_t mailbox;
 	uint32_t uid_from;
 	int error;
+	bool skip;
 };
 MUST_CHECK int store_walk_begin(
 	struct store_walk *walk, struct store_txn *txn, uint32_t mailbox, uint32_t uid_from);

@@ -1,0 +1,339 @@
+/*
+ * Access to the databases of a slot. Every read goes through db_get() or a cursor, every write through
+ * db_put(), db_reserve(), db_delete(): they count writes and keep the first error.
+ */
+#include "backend/store/db.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+int db_error(int rc)
+{
+	switch (rc) {
+	case 0:
+		return 0;
+	case MDB_NOTFOUND:
+		return ERR_NOT_FOUND;
+	case MDB_KEYEXIST:
+		return ERR_EXISTS;
+	case MDB_MAP_FULL:
+	case MDB_TXN_FULL:
+	case MDB_CURSOR_FULL:
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return ERR_FULL;
+	case MDB_READERS_FULL:
+	case MDB_MAP_RESIZED:
+	case ENOMEM:
+	case EAGAIN:
+		return ERR_NOT_NOW;
+	case MDB_VERSION_MISMATCH:
+	case MDB_INCOMPATIBLE:
+		return ERR_UNSUPPORTED;
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_INVALID:
+		return ERR_CORRUPT;
+	default:
+		return ERR_IO;
+	}
+}
+
+int db_fail(struct store_txn *txn, int error)
+{
+	if (!txn->error)
+		txn->error = error;
+	return error;
+}
+
+/* A failed write: remembers what the writer has to do about it. */
+static int write_failed(struct store_txn *txn, int rc)
+{
+	if (rc == MDB_MAP_FULL)
+		txn->slot->want_grow = true;
+	if (rc == MDB_PANIC)
+		txn->slot->is_broken = true;
+	log_warn("store", "write failed slot=%u: %s", txn->slot->number, mdb_strerror(rc));
+	return db_fail(txn, db_error(rc));
+}
+
+static MDB_val to_val(struct slice s)
+{
+	return (MDB_val){s.len, (void *)(uintptr_t)s.p};
+}
+
+static struct slice of_val(MDB_val v)
+{
+	return slice_of(v.mv_data, v.mv_size);
+}
+
+int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slice *value_out)
+{
+	MDB_val k = to_val(key), v;
+	int rc = mdb_get(txn->txn, txn->slot->dbi[db], &k, &v);
+
+	if (rc)
+		return db_error(rc);
+	*value_out = of_val(v);
+	return 0;
+}
+
+int db_put(struct store_txn *txn, enum db_name db, struct slice key, struct slice value)
+{
+	MDB_val k = to_val(key), v = to_val(value);
+	int rc;
+
+	if (txn->error)
+		return txn->error;
+	txn->writes++;
+	rc = mdb_put(txn->txn, txn->slot->dbi[db], &k, &v, 0);
+	return rc ? write_failed(txn, rc) : 0;
+}
+
+int db_reserve(struct store_txn *txn, enum db_name db, struct slice key, size_t size, void **room_out)
+{
+	MDB_val k = to_val(key), v = {size, NULL};
+	int rc;
+
+	if (txn->error)
+		return txn->error;
+	txn->writes++;
+	rc = mdb_put(txn->txn, txn->slot->dbi[db], &k, &v, MDB_RESERVE);
+	if (rc)
+		return write_failed(txn, rc);
+	*room_out = v.mv_data;
+	return 0;
+}
+
+int db_delete(struct store_txn *txn, enum db_name db, struct slice key)
+{
+	MDB_val k = to_val(key);
+	int rc;
+
+	if (txn->error)
+		return txn->error;
+	rc = mdb_del(txn->txn, txn->slot->dbi[db], &k, NULL);
+	if (rc == MDB_NOTFOUND)
+		return ERR_NOT_FOUND;
+	txn->writes++;
+	return rc ? write_failed(txn, rc) : 0;
+}
+
+int db_drop(struct store_txn *txn, enum db_name db, struct slice key)
+{
+	int err = db_delete(txn, db, key);
+
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int db_count(struct store_txn *txn, enum db_name db, uint64_t *count_out)
+{
+	MDB_stat stat;
+	int rc = mdb_stat(txn->txn, txn->slot->dbi[db], &stat);
+
+	if (rc)
+		return db_error(rc);
+	*count_out = stat.ms_entries;
+	return 0;
+}
+
+int db_cursor_open(struct store_txn *txn, enum db_name db, struct db_cursor *c)
+{
+	int rc;
+
+	*c = (struct db_cursor){.txn = txn};
+	rc = mdb_cursor_open(txn->txn, txn->slot->dbi[db], &c->cursor);
+	return db_error(rc);
+}
+
+void db_cursor_close(struct db_cursor *c)
+{
+	if (c->cursor)
+		mdb_cursor_close(c->cursor);
+	c->cursor = NULL;
+}
+
+static int cursor_get(struct db_cursor *c, struct slice key, MDB_cursor_op op)
+{
+	MDB_val k = to_val(key), v = {0, NULL};
+	int rc = mdb_cursor_get(c->cursor, &k, &v, op);
+
+	if (rc)
+		return db_error(rc);
+	c->key = of_val(k);
+	c->value = of_val(v);
+	return 0;
+}
+
+int db_cursor_seek(struct db_cursor *c, struct slice key)
+{
+	return cursor_get(c, key, MDB_SET_RANGE);
+}
+
+int db_cursor_next(struct db_cursor *c)
+{
+	return cursor_get(c, slice_of(NULL, 0), MDB_NEXT);
+}
+
+int db_cursor_prev(struct db_cursor *c)
+{
+	return cursor_get(c, slice_of(NULL, 0), MDB_PREV);
+}
+
+int db_cursor_last(struct db_cursor *c)
+{
+	return cursor_get(c, slice_of(NULL, 0), MDB_LAST);
+}
+
+int db_cursor_floor(struct db_cursor *c, struct slice key)
+{
+	int err = db_cursor_seek(c, key);
+
+	if (err == ERR_NOT_FOUND)
+		return db_cursor_last(c);
+	if (err || slice_is_equal(c->key, key))
+		return err;
+	return db_cursor_prev(c);
+}
+
+int db_cursor_delete(struct db_cursor *c)
+{
+	int rc;
+
+	if (c->txn->error)
+		return c->txn->error;
+	c->txn->writes++;
+	rc = mdb_cursor_del(c->cursor, 0);
+	return rc ? write_failed(c->txn, rc) : 0;
+}
+
+bool db_cursor_has_prefix(const struct db_cursor *c, struct slice prefix)
+{
+	return c->key.len >= prefix.len && memcmp(c->key.p, prefix.p, prefix.len) == 0;
+}
+
+struct db_key db_key_u32(uint32_t a)
+{
+	struct db_key k = {.len = 4};
+
+	bytes_put_u32be(k.bytes, a);
+	return k;
+}
+
+struct db_key db_key_u32_u32(uint32_t a, uint32_t b)
+{
+	struct db_key k = {.len = 8};
+
+	bytes_put_u32be(k.bytes, a);
+	bytes_put_u32be(k.bytes + 4, b);
+	return k;
+}
+
+struct db_key db_key_u64(uint64_t a)
+{
+	struct db_key k = {.len = 8};
+
+	bytes_put_u64be(k.bytes, a);
+	return k;
+}
+
+struct db_key db_key_u64_u32(uint64_t a, uint32_t b)
+{
+	struct db_key k = {.len = 12};
+
+	bytes_put_u64be(k.bytes, a);
+	bytes_put_u32be(k.bytes + 8, b);
+	return k;
+}
+
+struct db_key db_key_u32_u64(uint32_t a, uint64_t b)
+{
+	struct db_key k = {.len = 12};
+
+	bytes_put_u32be(k.bytes, a);
+	bytes_put_u64be(k.bytes + 4, b);
+	return k;
+}
+
+struct db_key db_key_u32_u64_u32(uint32_t a, uint64_t b, uint32_t c)
+{
+	struct db_key k = {.len = 16};
+
+	bytes_put_u32be(k.bytes, a);
+	bytes_put_u64be(k.bytes + 4, b);
+	bytes_put_u32be(k.bytes + 12, c);
+	return k;
+}
+
+int db_meta_get(struct store_txn *txn, const char *name, uint64_t *value_out)
+{
+	struct slice value = {0};
+	int err = db_get(txn, DB_META, slice_str(name), &value);
+
+	if (err == ERR_NOT_FOUND) {
+		*value_out = 0;
+		return 0;
+	}
+	if (err)
+		return err;
+	if (value.len != 8)
+		return ERR_CORRUPT;
+	*value_out = bytes_get_u64(value.p);
+	return 0;
+}
+
+int db_meta_put(struct store_txn *txn, const char *name, uint64_t value)
+{
+	char bytes[8];
+
+	bytes_put_u64(bytes, value);
+	return db_put(txn, DB_META, slice_str(name), slice_of(bytes, sizeof(bytes)));
+}
+
+int db_meta_next(struct store_txn *txn, const char *name, uint32_t *value_out)
+{
+	uint64_t last;
+	int err = db_meta_get(txn, name, &last);
+
+	if (err)
+		return err;
+	if (last >= UINT32_MAX - 1)
+		return ERR_TOO_BIG;
+	err = db_meta_put(txn, name, last + 1);
+	if (err)
+		return err;
+	*value_out = (uint32_t)(last + 1);
+	return 0;
+}
+
+void db_note(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq)
+{
+	struct store_note *last = txn->note_count ? &txn->notes[txn->note_count - 1] : NULL;
+
+	if (last && last->account == account && last->mailbox == mailbox) {
+		last->modseq = modseq;
+		return;
+	}
+	if (txn->note_count == txn->note_room) {
+		txn->note_room = txn->note_room ? txn->note_room * 2 : 16;
+		txn->notes = xreallocarray(txn->notes, txn->note_room, sizeof(*txn->notes));
+	}
+	txn->notes[txn->note_count++] = (struct store_note){account, mailbox, modseq};
+}
+
+void db_effect(struct store_txn *txn, const struct effect *effect, struct slice text)
+{
+	struct effect *e;
+
+	if (txn->effect_count == txn->effect_room) {
+		txn->effect_room = txn->effect_room ? txn->effect_room * 2 : 16;
+		txn->effects = xreallocarray(txn->effects, txn->effect_room, sizeof(*txn->effects));
+	}
+	e = &txn->effects[txn->effect_count++];
+	*e = *effect;
+	e->text = text.len ? xmemdup0(text.p, text.len) : NULL;
+}

@@ -1,0 +1,172 @@
+/*
+ * Private to backend/store: slots, transactions and typed access to their databases. The only header of the
+ * room that sees lmdb.h. Errors of LMDB are translated here, in db_error(); a write that fails sticks to the
+ * transaction.
+ */
+#pragma once
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backend/store/store.h"
+#include "common/base/bytes.h"
+#include "common/base/list.h"
+
+#define STORE_VERSION 1
+
+/* The databases of a slot; keys big-endian, values little-endian. docs/storage.md draws them. */
+enum db_name {
+	DB_META,         /* text -> number */
+	DB_ACCOUNTS,     /* account -> record; account, address -> nothing (aliases) */
+	DB_NAMES,        /* address -> account */
+	DB_STATE,        /* account, mailbox -> counters; mailbox 0: the account's */
+	DB_FOLDERS,      /* account, mailbox -> name, use, keywords */
+	DB_FOLDER_NAMES, /* account, name -> mailbox, subscribed */
+	DB_INDEX,        /* mailbox, first uid -> chunk of entries */
+	DB_MESSAGES,     /* mailbox, uid -> record */
+	DB_EXPUNGED,     /* mailbox, modseq, uid -> nothing */
+	DB_BLOBS,        /* blob -> record */
+	DB_PIECES,       /* blob, number -> bytes */
+	DB_ORPHANS,      /* blob -> kind */
+	DB_CHANGES,      /* account, modseq -> kind, mailbox, uids */
+	DB_MARKS,        /* digest -> time */
+	DB_MARK_TIMES,   /* time, digest -> nothing */
+	DB_INTENTS,      /* kind, account, mailbox -> nothing */
+	DB_COUNT
+};
+
+struct names;
+
+struct db_slot {
+	struct store *store;
+	unsigned number;
+	MDB_env *env;
+	MDB_dbi dbi[DB_COUNT];
+	pthread_mutex_t lock; /* over what follows up to `growing` */
+	pthread_cond_t calm;
+	struct list idle;   /* read transactions to be renewed */
+	struct list active; /* in use */
+	unsigned active_count;
+	bool growing;
+	pthread_mutex_t write_lock; /* held by the write transaction; over what follows */
+	_Atomic bool is_broken;     /* LMDB wants the environment closed */
+	bool want_grow;
+	uint64_t next_blob;
+	_Atomic size_t account_count;
+};
+
+struct store {
+	struct db_slot slots[STORE_SLOTS_MAX];
+	unsigned slot_count;
+	char *dir;
+	int lock_fd;
+	bool no_repair;
+	struct names *names;
+};
+
+/* What the memory has to learn when the transaction commits. */
+enum effect_kind {
+	EFFECT_ACCOUNT, /* put: text is the canonical address */
+	EFFECT_ACCOUNT_GONE,
+	EFFECT_NAME, /* alias */
+	EFFECT_NAME_GONE,
+	EFFECT_USED
+};
+struct effect {
+	enum effect_kind kind;
+	uint32_t account;
+	uint32_t flags;
+	uint64_t bytes; /* limits, or used */
+	uint64_t count;
+	char *text; /* owned */
+};
+
+struct db_frame_cache;
+
+struct store_txn {
+	struct list link; /* readers: in active or idle */
+	struct db_slot *slot;
+	MDB_txn *txn; /* the innermost */
+	bool is_write;
+	bool has_waste;
+	int error;
+	uint64_t writes;
+	_Atomic size_t txn_id; /* of a reader's snapshot; 0 while it begins */
+	struct store_note *notes;
+	size_t note_count, note_room;
+	struct effect *effects;
+	size_t effect_count, effect_room;
+	uint64_t *fresh; /* blobs finished here */
+	size_t fresh_count, fresh_room;
+	struct db_frame_cache *cache; /* of blob reads; lives as long as the reader */
+};
+
+/* LMDB's code as ours. */
+int db_error(int rc);
+/* Makes error stick to the transaction; returns it. */
+int db_fail(struct store_txn *txn, int error);
+
+/* value_out: a view. ERR_NOT_FOUND. */
+MUST_CHECK int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slice *value_out);
+/* Writes stick when they fail. */
+MUST_CHECK int db_put(struct store_txn *txn, enum db_name db, struct slice key, struct slice value);
+/* Room of `size` bytes for the caller to fill at once. */
+MUST_CHECK int db_reserve(
+	struct store_txn *txn, enum db_name db, struct slice key, size_t size, void **room_out);
+/* Not there: ERR_NOT_FOUND, which does not stick. */
+MUST_CHECK int db_delete(struct store_txn *txn, enum db_name db, struct slice key);
+/* The same, absence being no error. */
+MUST_CHECK int db_drop(struct store_txn *txn, enum db_name db, struct slice key);
+MUST_CHECK int db_count(struct store_txn *txn, enum db_name db, uint64_t *count_out);
+
+/* A cursor: open, seek, next, close. Views in key and value until the next move or write. */
+struct db_cursor {
+	struct store_txn *txn;
+	MDB_cursor *cursor;
+	struct slice key;
+	struct slice value;
+};
+MUST_CHECK int db_cursor_open(struct store_txn *txn, enum db_name db, struct db_cursor *c);
+void db_cursor_close(struct db_cursor *c);
+/* The first key not below; ERR_NOT_FOUND at the end. */
+MUST_CHECK int db_cursor_seek(struct db_cursor *c, struct slice key);
+MUST_CHECK int db_cursor_next(struct db_cursor *c);
+MUST_CHECK int db_cursor_prev(struct db_cursor *c);
+MUST_CHECK int db_cursor_last(struct db_cursor *c);
+/* The greatest key not above. */
+MUST_CHECK int db_cursor_floor(struct db_cursor *c, struct slice key);
+/* Deletes the present one; db_cursor_next() then goes to the one after it. */
+MUST_CHECK int db_cursor_delete(struct db_cursor *c);
+bool db_cursor_has_prefix(const struct db_cursor *c, struct slice prefix);
+
+/* Keys of two and three numbers. */
+struct db_key {
+	char bytes[16];
+	size_t len;
+};
+static inline struct slice db_key_view(const struct db_key *k)
+{
+	return slice_of(k->bytes, k->len);
+}
+struct db_key db_key_u32(uint32_t a);
+struct db_key db_key_u32_u32(uint32_t a, uint32_t b);
+struct db_key db_key_u64(uint64_t a);
+struct db_key db_key_u64_u32(uint64_t a, uint32_t b);
+struct db_key db_key_u32_u64(uint32_t a, uint64_t b);
+struct db_key db_key_u32_u64_u32(uint32_t a, uint64_t b, uint32_t c);
+
+/* Numbers of DB_META. Absent: 0. */
+MUST_CHECK int db_meta_get(struct store_txn *txn, const char *name, uint64_t *value_out);
+MUST_CHECK int db_meta_put(struct store_txn *txn, const char *name, uint64_t value);
+/* Adds one to a counter and gives it. */
+MUST_CHECK int db_meta_next(struct store_txn *txn, const char *name, uint32_t *value_out);
+
+void db_note(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq);
+/* text is copied; may be empty. */
+void db_effect(struct store_txn *txn, const struct effect *effect, struct slice text);
+
+/* Opens and closes one environment. */
+MUST_CHECK int db_slot_open(
+	struct store *store, unsigned number, const struct store_options *options, struct buf *why);
+void db_slot_close(struct db_slot *slot);

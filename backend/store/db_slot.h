@@ -1,0 +1,17 @@
+/*
+ * Private: what slots and transactions tell each other.
+ */
+#pragma once
+
+#include "backend/store/db.h"
+
+/* Frees the struct and what it owns, not LMDB's transaction. */
+void db_txn_free(struct store_txn *txn);
+/* Between write transactions: makes the map larger when it is three quarters full or was too small. */
+void db_slot_grow(struct db_slot *slot);
+/* Frees what blob reads keep (NULL is fine). */
+void db_frame_cache_free(struct db_frame_cache **cache);
+/* At commit: blobs that were finished and got no reference become orphans. */
+MUST_CHECK int db_orphan_fresh(struct store_txn *txn);
+/* At open: removes what a crash left half-written. */
+MUST_CHECK int db_remove_pending(struct store *store, unsigned slot);

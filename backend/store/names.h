@@ -1,0 +1,17 @@
+/*
+ * Private: the name table in memory. Filled at open from DB_NAMES and DB_ACCOUNTS, changed by the effects of
+ * committed transactions. Any thread; one short lock.
+ */
+#pragma once
+
+#include "backend/store/db.h"
+
+struct names *names_new(void);
+void names_free(struct names **names);
+/* Reads a slot's names and accounts. */
+MUST_CHECK int names_load(struct names *names, struct store_txn *txn);
+/* Applies what a committed transaction changed. */
+void names_apply(struct names *names, struct db_slot *slot, const struct effect *effects, size_t count);
+/* The address as keys have it: lower case, checked. room holds STORE_ADDRESS_MAX. ERR_SYNTAX, ERR_TOO_BIG. */
+MUST_CHECK int names_normalise(struct slice address, char *room, struct slice *name_out);
+bool names_has(struct names *names, struct slice normalised);

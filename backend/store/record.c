@@ -1,0 +1,361 @@
+/*
+ * Records as bytes, little-endian.
+ *
+ *	account:  1 | flags u32 | bytes u64 | count u64 | created i64 | address u16+ | password u16+
+ *	folder:   1 | use u8 | flags u8 (1 noselect) | name u16+ | keywords u8, each u8+
+ *	message:  1 | 0 u8 | trace u16 | uidl u16 | envelope u32 | bodystructure u32 | parts u32 |
+ *	          blob u64 | size u64 | date i64 | saved i64 | the five texts in this order
+ *	blob:     1 | flags u8 (1 inline) | 0 u16 | refs u32 | size u64 | stored u64 | frames u32 | 0 u32 |
+ *	          per frame: length u32, xxh3 u64 | inline: the frames' bytes
+ *
+ * u16+ is a length and as many bytes.
+ */
+#include "backend/store/record.h"
+
+#define RECORD_1 1
+
+/* A reader that never leaves its bytes; `bad` sticks. */
+struct reader {
+	struct slice left;
+	bool bad;
+};
+
+static const char *take(struct reader *r, size_t n)
+{
+	const char *p = r->left.p;
+
+	if (r->bad || r->left.len < n) {
+		r->bad = true;
+		return NULL;
+	}
+	r->left = slice_from(r->left, n);
+	return p;
+}
+
+static uint8_t take_u8(struct reader *r)
+{
+	const char *p = take(r, 1);
+
+	return p ? (uint8_t)*p : 0;
+}
+
+static uint16_t take_u16(struct reader *r)
+{
+	const char *p = take(r, 2);
+
+	return p ? bytes_get_u16(p) : 0;
+}
+
+static uint32_t take_u32(struct reader *r)
+{
+	const char *p = take(r, 4);
+
+	return p ? bytes_get_u32(p) : 0;
+}
+
+static uint64_t take_u64(struct reader *r)
+{
+	const char *p = take(r, 8);
+
+	return p ? bytes_get_u64(p) : 0;
+}
+
+static struct slice take_bytes(struct reader *r, size_t n)
+{
+	const char *p = take(r, n);
+
+	return slice_of(p, p ? n : 0);
+}
+
+static void add_u16(struct buf *out, uint16_t n)
+{
+	char b[2];
+
+	bytes_put_u16(b, n);
+	buf_add(out, b, 2);
+}
+
+static void add_u32(struct buf *out, uint32_t n)
+{
+	char b[4];
+
+	bytes_put_u32(b, n);
+	buf_add(out, b, 4);
+}
+
+static void add_u64(struct buf *out, uint64_t n)
+{
+	char b[8];
+
+	bytes_put_u64(b, n);
+	buf_add(out, b, 8);
+}
+
+/* ---- accounts ---- */
+
+void record_pack_account(const struct account_record *r, struct buf *out)
+{
+	buf_add_char(out, RECORD_1);
+	add_u32(out, r->flags);
+	add_u64(out, r->bytes_limit);
+	add_u64(out, r->count_limit);
+	add_u64(out, (uint64_t)r->created);
+	add_u16(out, (uint16_t)r->address.len);
+	buf_add_slice(out, r->address);
+	add_u16(out, (uint16_t)r->password.len);
+	buf_add_slice(out, r->password);
+}
+
+int record_unpack_account(struct slice value, struct account_record *r_out)
+{
+	struct reader in = {value, false};
+	struct account_record r;
+
+	if (take_u8(&in) != RECORD_1)
+		return ERR_CORRUPT;
+	r.flags = take_u32(&in);
+	r.bytes_limit = take_u64(&in);
+	r.count_limit = take_u64(&in);
+	r.created = (int64_t)take_u64(&in);
+	r.address = take_bytes(&in, take_u16(&in));
+	r.password = take_bytes(&in, take_u16(&in));
+	if (in.bad || in.left.len)
+		return ERR_CORRUPT;
+	*r_out = r;
+	return 0;
+}
+
+#define ACCOUNT_STATE 48
+#define MAILBOX_STATE 40
+
+int state_get_account(struct store_txn *txn, uint32_t account, struct account_state *state_out)
+{
+	struct db_key key = db_key_u32_u32(account, 0);
+	struct slice v;
+	int err = db_get(txn, DB_STATE, db_key_view(&key), &v);
+
+	if (err)
+		return err;
+	if (v.len != ACCOUNT_STATE)
+		return ERR_CORRUPT;
+	*state_out = (struct account_state){
+		.modseq = bytes_get_u64(v.p),
+		.bytes = bytes_get_u64(v.p + 8),
+		.count = bytes_get_u64(v.p + 16),
+		.change_low = bytes_get_u64(v.p + 24),
+		.change_rows = bytes_get_u32(v.p + 32),
+		.uidvalidity = bytes_get_u32(v.p + 36),
+		.mailboxes = bytes_get_u32(v.p + 40),
+		.aliases = bytes_get_u32(v.p + 44),
+	};
+	return 0;
+}
+
+int state_put_account(struct store_txn *txn, uint32_t account, const struct account_state *s)
+{
+	struct db_key key = db_key_u32_u32(account, 0);
+	struct effect used = {.kind = EFFECT_USED, .account = account, .bytes = s->bytes, .count = s->count};
+	char v[ACCOUNT_STATE];
+
+	bytes_put_u64(v, s->modseq);
+	bytes_put_u64(v + 8, s->bytes);
+	bytes_put_u64(v + 16, s->count);
+	bytes_put_u64(v + 24, s->change_low);
+	bytes_put_u32(v + 32, s->change_rows);
+	bytes_put_u32(v + 36, s->uidvalidity);
+	bytes_put_u32(v + 40, s->mailboxes);
+	bytes_put_u32(v + 44, s->aliases);
+	db_effect(txn, &used, slice_of(NULL, 0));
+	return db_put(txn, DB_STATE, db_key_view(&key), slice_of(v, sizeof(v)));
+}
+
+int state_get_mailbox(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct mailbox_state *state_out)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	struct slice v;
+	int err = mailbox == 0 ? ERR_NOT_FOUND : db_get(txn, DB_STATE, db_key_view(&key), &v);
+
+	if (err)
+		return err;
+	if (v.len != MAILBOX_STATE)
+		return ERR_CORRUPT;
+	*state_out = (struct mailbox_state){
+		.uidvalidity = bytes_get_u32(v.p),
+		.uidnext = bytes_get_u32(v.p + 4),
+		.messages = bytes_get_u32(v.p + 8),
+		.unseen = bytes_get_u32(v.p + 12),
+		.deleted = bytes_get_u32(v.p + 16),
+		.recent_from = bytes_get_u32(v.p + 20),
+		.size = bytes_get_u64(v.p + 24),
+		.modseq = bytes_get_u64(v.p + 32),
+	};
+	return 0;
+}
+
+int state_put_mailbox(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct mailbox_state *s)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	char v[MAILBOX_STATE];
+
+	bytes_put_u32(v, s->uidvalidity);
+	bytes_put_u32(v + 4, s->uidnext);
+	bytes_put_u32(v + 8, s->messages);
+	bytes_put_u32(v + 12, s->unseen);
+	bytes_put_u32(v + 16, s->deleted);
+	bytes_put_u32(v + 20, s->recent_from);
+	bytes_put_u64(v + 24, s->size);
+	bytes_put_u64(v + 32, s->modseq);
+	return db_put(txn, DB_STATE, db_key_view(&key), slice_of(v, sizeof(v)));
+}
+
+/* ---- folders ---- */
+
+void record_pack_folder(const struct folder_record *r, struct buf *out)
+{
+	buf_add_char(out, RECORD_1);
+	buf_add_char(out, (char)r->use);
+	buf_add_char(out, r->noselect ? 1 : 0);
+	add_u16(out, (uint16_t)r->name.len);
+	buf_add_slice(out, r->name);
+	buf_add_char(out, (char)r->keywords.count);
+	for (size_t i = 0; i < r->keywords.count; i++) {
+		buf_add_char(out, (char)r->keywords.names[i].len);
+		buf_add_slice(out, r->keywords.names[i]);
+	}
+}
+
+int record_unpack_folder(struct slice value, struct folder_record *r)
+{
+	struct reader in = {value, false};
+	uint8_t use, flags;
+
+	if (take_u8(&in) != RECORD_1)
+		return ERR_CORRUPT;
+	use = take_u8(&in);
+	flags = take_u8(&in);
+	r->name = take_bytes(&in, take_u16(&in));
+	r->keywords.count = take_u8(&in);
+	if (use > STORE_USE_TRASH || flags > 1 || r->keywords.count > STORE_KEYWORDS_MAX)
+		return ERR_CORRUPT;
+	r->use = (enum store_use)use;
+	r->noselect = flags & 1;
+	for (size_t i = 0; i < r->keywords.count; i++)
+		r->keywords.names[i] = take_bytes(&in, take_u8(&in));
+	return in.bad || in.left.len ? ERR_CORRUPT : 0;
+}
+
+/* ---- messages ---- */
+
+#define MESSAGE_HEAD 50
+
+size_t record_message_size(const struct store_message *m)
+{
+	return MESSAGE_HEAD + m->trace.len + m->uidl.len + m->texts.envelope.len +
+	       m->texts.bodystructure.len + m->texts.parts.len;
+}
+
+static char *put_text(char *at, struct slice s)
+{
+	if (s.len)
+		memcpy(at, s.p, s.len);
+	return at + s.len;
+}
+
+void record_pack_message(const struct store_message *m, char *out)
+{
+	char *at = out + MESSAGE_HEAD;
+
+	out[0] = RECORD_1;
+	out[1] = 0;
+	bytes_put_u16(out + 2, (uint16_t)m->trace.len);
+	bytes_put_u16(out + 4, (uint16_t)m->uidl.len);
+	bytes_put_u32(out + 6, (uint32_t)m->texts.envelope.len);
+	bytes_put_u32(out + 10, (uint32_t)m->texts.bodystructure.len);
+	bytes_put_u32(out + 14, (uint32_t)m->texts.parts.len);
+	bytes_put_u64(out + 18, m->blob);
+	bytes_put_u64(out + 26, m->size);
+	bytes_put_u64(out + 34, (uint64_t)m->date);
+	bytes_put_u64(out + 42, (uint64_t)m->save_date);
+	at = put_text(at, m->trace);
+	at = put_text(at, m->uidl);
+	at = put_text(at, m->texts.envelope);
+	at = put_text(at, m->texts.bodystructure);
+	put_text(at, m->texts.parts);
+}
+
+int record_unpack_message(struct slice value, struct store_message *m)
+{
+	struct reader in = {value, false};
+	const char *head = take(&in, MESSAGE_HEAD);
+
+	if (!head || head[0] != RECORD_1)
+		return ERR_CORRUPT;
+	m->trace = take_bytes(&in, bytes_get_u16(head + 2));
+	m->uidl = take_bytes(&in, bytes_get_u16(head + 4));
+	m->texts.envelope = take_bytes(&in, bytes_get_u32(head + 6));
+	m->texts.bodystructure = take_bytes(&in, bytes_get_u32(head + 10));
+	m->texts.parts = take_bytes(&in, bytes_get_u32(head + 14));
+	m->blob = bytes_get_u64(head + 18);
+	m->size = bytes_get_u64(head + 26);
+	m->date = (int64_t)bytes_get_u64(head + 34);
+	m->save_date = (int64_t)bytes_get_u64(head + 42);
+	return in.bad || in.left.len || m->size < m->trace.len ? ERR_CORRUPT : 0;
+}
+
+/* ---- blobs ---- */
+
+size_t record_blob_size(const struct blob_record *r)
+{
+	return RECORD_BLOB_HEAD + (size_t)r->frame_count * RECORD_FRAME + (r->is_inline ? r->stored : 0);
+}
+
+void record_pack_blob(const struct blob_record *r, const struct blob_frame *frames, char *out)
+{
+	char *at = out + RECORD_BLOB_HEAD;
+
+	out[0] = RECORD_1;
+	out[1] = r->is_inline ? 1 : 0;
+	bytes_put_u16(out + 2, 0);
+	bytes_put_u32(out + 4, r->refs);
+	bytes_put_u64(out + 8, r->size);
+	bytes_put_u64(out + 16, r->stored);
+	bytes_put_u32(out + 24, r->frame_count);
+	bytes_put_u32(out + 28, 0);
+	for (uint32_t i = 0; i < r->frame_count; i++, at += RECORD_FRAME) {
+		struct blob_frame f = frames ? frames[i] : record_blob_frame(r, i);
+
+		bytes_put_u32(at, f.len);
+		bytes_put_u64(at + 4, f.sum);
+	}
+	if (r->is_inline)
+		put_text(at, r->inline_data);
+}
+
+int record_unpack_blob(struct slice value, struct blob_record *r)
+{
+	struct reader in = {value, false};
+	const char *head = take(&in, RECORD_BLOB_HEAD);
+
+	if (!head || head[0] != RECORD_1)
+		return ERR_CORRUPT;
+	r->is_inline = head[1] & 1;
+	r->refs = bytes_get_u32(head + 4);
+	r->size = bytes_get_u64(head + 8);
+	r->stored = bytes_get_u64(head + 16);
+	r->frame_count = bytes_get_u32(head + 24);
+	if (r->size > STORE_MESSAGE_MAX ||
+		r->frame_count != (r->size + STORE_FRAME_SIZE - 1) / STORE_FRAME_SIZE)
+		return ERR_CORRUPT;
+	r->frames = take(&in, (size_t)r->frame_count * RECORD_FRAME);
+	r->inline_data = r->is_inline ? take_bytes(&in, r->stored) : slice_of(NULL, 0);
+	return in.bad || in.left.len ? ERR_CORRUPT : 0;
+}
+
+struct blob_frame record_blob_frame(const struct blob_record *r, uint32_t i)
+{
+	const char *at = r->frames + (size_t)i * RECORD_FRAME;
+
+	return (struct blob_frame){bytes_get_u32(at), bytes_get_u64(at + 4)};
+}

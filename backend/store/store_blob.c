@@ -1,0 +1,601 @@
+/*
+ * Drafts and blobs.
+ *
+ *	message   |<- 128 KiB ->|<- 128 KiB ->|<- rest ->|
+ *	            zstd frame    zstd frame    frame        each with length and xxh3 in the blob's record
+ *	stream    |frame|frame|frame|                        one string of bytes …
+ *	pieces    |<- 65520 ->|<- 65520 ->|<-rest|           … cut to what fills LMDB's pages
+ *
+ * A stream of at most INLINE_MAX bytes with its record stands in the record's own value.
+ * DB_ORPHANS holds the blobs without a message: ORPHAN_PENDING while a draft writes them over several
+ * transactions, ORPHAN_DEAD when they wait for the reaper.
+ */
+#include "backend/store/store_blob.h"
+
+#include <stdlib.h>
+#include <zstd.h>
+
+#include "backend/store/blob.h"
+#include "backend/store/db_slot.h"
+#include "backend/store/record.h"
+#include "common/base/arena.h"
+#include "common/base/fault.h"
+#include "common/base/mem.h"
+#include "common/base/table.h"
+#include "common/proto/bodystructure.h"
+#include "common/proto/envelope.h"
+#include "common/proto/mime.h"
+
+#define PIECE_SIZE (16 * 4096 - 16)
+#define INLINE_MAX (4 * 4096 - 16)
+#define LEVEL 1
+/* Ids promised to be taken at once, so that DB_META is written once in so many blobs. */
+#define ID_STEP 65536
+
+struct store_draft {
+	struct store_source source;
+	uint64_t size;
+	uint64_t at; /* compressed up to here */
+	ZSTD_CCtx *zstd;
+	char *raw; /* one frame read from a source that is no memory */
+	struct buf stream;
+	struct blob_frame *frames;
+	uint32_t frame_count;
+	uint64_t stored; /* length of the whole stream so far */
+
+	uint64_t blob;        /* 0: not taken yet */
+	uint32_t piece_count; /* on disk */
+	size_t writing;       /* bytes of `stream` put in a transaction that is not yet committed */
+	uint32_t writing_pieces;
+	bool is_written; /* something of it is committed */
+	bool is_finished;
+
+	struct arena arena; /* of the MIME tree and the texts */
+	struct mime_parser *parser;
+	struct buf envelope, bodystructure, parts;
+	struct store_texts texts;
+};
+
+/* ---- filling ---- */
+
+int store_draft_new(const struct store_source *source, struct store_draft **draft_out)
+{
+	uint64_t size = source->memory.p || !source->read ? source->memory.len : source->size;
+	struct store_draft *d;
+
+	if (size > STORE_MESSAGE_MAX)
+		return ERR_TOO_BIG;
+	d = xcalloc(1, sizeof(*d));
+	d->source = *source;
+	d->size = size;
+	d->zstd = ZSTD_createCCtx();
+	d->frames = xcalloc((size_t)(size / STORE_FRAME_SIZE) + 1, sizeof(*d->frames));
+	arena_init(&d->arena, MIME_ARENA_MAX);
+	buf_init(&d->envelope, STORE_TEXT_MAX);
+	buf_init(&d->bodystructure, STORE_TEXT_MAX);
+	buf_init(&d->parts, STORE_TEXT_MAX);
+	d->parser = mime_parser_new(&d->arena);
+	if (!d->zstd || !d->parser) {
+		store_draft_free(&d);
+		return ERR_NOT_NOW;
+	}
+	*draft_out = d;
+	return 0;
+}
+
+void store_draft_free(struct store_draft **draft)
+{
+	struct store_draft *d = *draft;
+
+	if (!d)
+		return;
+	mime_parser_free(&d->parser);
+	ZSTD_freeCCtx(d->zstd);
+	buf_deinit(&d->stream);
+	buf_deinit(&d->envelope);
+	buf_deinit(&d->bodystructure);
+	buf_deinit(&d->parts);
+	arena_deinit(&d->arena);
+	free(d->frames);
+	free(d->raw);
+	free(d);
+	*draft = NULL;
+}
+
+/* The next frame's message bytes. */
+static int next_raw(struct store_draft *d, struct slice *raw_out)
+{
+	size_t want = d->size - d->at < STORE_FRAME_SIZE ? (size_t)(d->size - d->at) : STORE_FRAME_SIZE;
+	size_t got = 0;
+
+	if (d->source.memory.p) {
+		*raw_out = slice_sub(d->source.memory, (size_t)d->at, want);
+		return 0;
+	}
+	if (!d->raw)
+		d->raw = xmalloc(STORE_FRAME_SIZE);
+	while (got < want) {
+		ssize_t n = d->source.read(d->source.arg, d->at + got, d->raw + got, want - got);
+
+		if (n <= 0)
+			return n < 0 ? (int)n : ERR_IO;
+		got += (size_t)n;
+	}
+	*raw_out = slice_of(d->raw, got);
+	return 0;
+}
+
+static int add_frame(struct store_draft *d, struct slice raw)
+{
+	size_t bound = ZSTD_compressBound(raw.len);
+	char *room = buf_reserve(&d->stream, bound);
+	size_t n = ZSTD_compressCCtx(d->zstd, room, bound, raw.p, raw.len, LEVEL);
+
+	if (ZSTD_isError(n))
+		return ERR_NOT_NOW;
+	d->frames[d->frame_count++] = (struct blob_frame){(uint32_t)n, hash_bytes(slice_of(room, n), 0)};
+	buf_added(&d->stream, n);
+	d->stored += n;
+	d->at += raw.len;
+	return 0;
+}
+
+/* Texts of a message whose own are too large for a record. */
+static void put_plain_texts(struct store_draft *d)
+{
+	buf_clear(&d->bodystructure);
+	buf_clear(&d->parts);
+	buf_printf(&d->bodystructure, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"8BIT\" %llu 0 NIL NIL NIL NIL)",
+		(unsigned long long)d->size);
+}
+
+static int make_texts(struct store_draft *d)
+{
+	struct mime_part *root = mime_parser_end(d->parser);
+
+	if (!root || envelope_write(root->envelope, &d->arena, &d->envelope) || d->envelope.failed) {
+		buf_clear(&d->envelope);
+		buf_add_str(&d->envelope, "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
+	}
+	if (!root || bodystructure_write(root, &d->arena, &d->bodystructure) || d->bodystructure.failed)
+		put_plain_texts(d);
+	else
+		mime_pack(root, &d->parts);
+	if (d->parts.failed)
+		put_plain_texts(d);
+	d->texts = (struct store_texts){
+		buf_view(&d->envelope), buf_view(&d->bodystructure), buf_view(&d->parts)};
+	mime_parser_free(&d->parser);
+	return 0;
+}
+
+int store_draft_fill(struct store_draft *d, bool *done_out)
+{
+	int err = 0;
+
+	while (!err && d->at < d->size && buf_len(&d->stream) < STORE_DRAFT_PART) {
+		struct slice raw;
+
+		err = next_raw(d, &raw);
+		if (err)
+			break;
+		mime_parser_feed(d->parser, raw);
+		err = add_frame(d, raw);
+	}
+	if (!err && d->at == d->size && d->parser)
+		err = make_texts(d);
+	if (err)
+		return err;
+	*done_out = d->at == d->size;
+	return 0;
+}
+
+const struct store_texts *store_draft_texts(const struct store_draft *d)
+{
+	return &d->texts;
+}
+
+uint64_t store_draft_size(const struct store_draft *d)
+{
+	return d->size;
+}
+
+bool store_draft_is_written(const struct store_draft *d)
+{
+	return d->is_written;
+}
+
+/* ---- writing ---- */
+
+static int put_orphan(struct store_txn *txn, uint64_t blob, char kind)
+{
+	struct db_key key = db_key_u64(blob);
+
+	if (kind == ORPHAN_DEAD)
+		txn->has_waste = true;
+	return db_put(txn, DB_ORPHANS, db_key_view(&key), slice_of(&kind, 1));
+}
+
+/* Takes an id once for the draft, and sees to it that the disk knows it as taken. */
+static int take_id(struct store_txn *txn, struct store_draft *d)
+{
+	uint64_t high;
+	int err;
+
+	if (!d->blob)
+		d->blob = txn->slot->next_blob++;
+	err = db_meta_get(txn, "next_blob", &high);
+	if (!err && d->blob >= high)
+		err = db_meta_put(txn, "next_blob", d->blob + ID_STEP);
+	return err;
+}
+
+/* Puts pieces of what waits; `all`: also a last one that is not full. */
+static int put_pieces(struct store_txn *txn, struct store_draft *d, bool all)
+{
+	size_t at = 0, len = buf_len(&d->stream);
+	uint32_t n = d->piece_count;
+	int err = 0;
+
+	while (!err && (len - at >= PIECE_SIZE || (all && at < len))) {
+		struct slice piece = slice_sub(buf_view(&d->stream), at, PIECE_SIZE);
+		struct db_key key = db_key_u64_u32(d->blob, n++);
+
+		err = db_put(txn, DB_PIECES, db_key_view(&key), piece);
+		at += piece.len;
+	}
+	d->writing = at;
+	d->writing_pieces = n - d->piece_count;
+	return err;
+}
+
+int store_draft_write(struct store_txn *txn, struct store_draft *d)
+{
+	int err = take_id(txn, d);
+
+	FAULT("store-draft-piece");
+	if (!err && !d->is_written)
+		err = put_orphan(txn, d->blob, ORPHAN_PENDING);
+	if (!err)
+		err = put_pieces(txn, d, false);
+	return err;
+}
+
+static void remember_fresh(struct store_txn *t, uint64_t blob)
+{
+	if (t->fresh_count == t->fresh_room) {
+		t->fresh_room = t->fresh_room ? t->fresh_room * 2 : 16;
+		t->fresh = xreallocarray(t->fresh, t->fresh_room, sizeof(*t->fresh));
+	}
+	t->fresh[t->fresh_count++] = blob;
+}
+
+int store_draft_finish(struct store_txn *txn, struct store_draft *d, uint64_t *blob_out)
+{
+	struct blob_record r = {.size = d->size, .stored = d->stored, .frame_count = d->frame_count};
+	struct db_key key;
+	void *room;
+	int err = take_id(txn, d);
+
+	if (err)
+		return err;
+	r.is_inline = !d->is_written && record_blob_size(&r) + d->stored <= INLINE_MAX;
+	if (r.is_inline)
+		r.inline_data = buf_view(&d->stream);
+	else
+		err = put_pieces(txn, d, true);
+	key = db_key_u64(d->blob);
+	if (!err)
+		err = db_reserve(txn, DB_BLOBS, db_key_view(&key), record_blob_size(&r), &room);
+	if (err)
+		return err;
+	record_pack_blob(&r, d->frames, room);
+	d->is_finished = true;
+	remember_fresh(txn, d->blob);
+	*blob_out = d->blob;
+	return 0;
+}
+
+void store_draft_committed(struct store_draft *d)
+{
+	buf_take(&d->stream, d->writing);
+	d->piece_count += d->writing_pieces;
+	d->writing = 0;
+	d->writing_pieces = 0;
+	d->is_written = true;
+}
+
+int store_draft_drop(struct store_txn *txn, struct store_draft *d)
+{
+	return d->is_written || d->is_finished ? put_orphan(txn, d->blob, ORPHAN_DEAD) : 0;
+}
+
+/* ---- references ---- */
+
+static int get_record(struct store_txn *txn, uint64_t blob, struct blob_record *r)
+{
+	struct db_key key = db_key_u64(blob);
+	struct slice value;
+	int err = db_get(txn, DB_BLOBS, db_key_view(&key), &value);
+
+	return err ? err : record_unpack_blob(value, r);
+}
+
+/* Writes the record with another count; the frames come from the old value, so a copy is packed first. */
+static int put_refs(struct store_txn *txn, uint64_t blob, struct blob_record *r, uint32_t refs)
+{
+	struct db_key key = db_key_u64(blob);
+	size_t size = record_blob_size(r);
+	char *copy = xmalloc(size);
+	int err;
+
+	r->refs = refs;
+	record_pack_blob(r, NULL, copy);
+	err = db_put(txn, DB_BLOBS, db_key_view(&key), slice_of(copy, size));
+	free(copy);
+	return err;
+}
+
+int blob_add_ref(struct store_txn *txn, uint64_t blob, uint64_t *size_out)
+{
+	struct db_key key = db_key_u64(blob);
+	struct blob_record r;
+	int err = get_record(txn, blob, &r);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	if (r.refs == UINT32_MAX)
+		return ERR_TOO_BIG;
+	*size_out = r.size;
+	err = put_refs(txn, blob, &r, r.refs + 1);
+	if (!err && r.refs == 1)
+		err = db_drop(txn, DB_ORPHANS, db_key_view(&key));
+	return err;
+}
+
+int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_out)
+{
+	struct blob_record r;
+	int err = get_record(txn, blob, &r);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	*size_out = r.size;
+	return 0;
+}
+
+int blob_drop_ref(struct store_txn *txn, uint64_t blob)
+{
+	struct blob_record r;
+	int err = get_record(txn, blob, &r);
+
+	if (err)
+		return db_fail(txn, ERR_CORRUPT);
+	if (r.refs > 1)
+		return put_refs(txn, blob, &r, r.refs - 1);
+	return put_orphan(txn, blob, ORPHAN_DEAD);
+}
+
+int db_orphan_fresh(struct store_txn *txn)
+{
+	for (size_t i = 0; i < txn->fresh_count; i++) {
+		struct db_key key = db_key_u64(txn->fresh[i]);
+		struct blob_record r;
+		struct slice row;
+		int err = get_record(txn, txn->fresh[i], &r);
+
+		if (!err && r.refs == 0 && db_get(txn, DB_ORPHANS, db_key_view(&key), &row) == ERR_NOT_FOUND)
+			err = put_orphan(txn, txn->fresh[i], ORPHAN_PENDING);
+		if (err && err != ERR_NOT_FOUND)
+			return err;
+	}
+	return 0;
+}
+
+int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget, bool *done_out)
+{
+	struct db_key key = db_key_u64(blob);
+	struct db_cursor c;
+	int err = db_cursor_open(txn, DB_PIECES, &c);
+
+	*done_out = false;
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&key));
+	while (!err && *budget && db_cursor_has_prefix(&c, db_key_view(&key))) {
+		err = db_cursor_delete(&c);
+		--*budget;
+		if (!err)
+			err = db_cursor_seek(&c, db_key_view(&key));
+	}
+	*done_out = err == ERR_NOT_FOUND || (!err && !db_cursor_has_prefix(&c, db_key_view(&key)));
+	db_cursor_close(&c);
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	if (!*done_out)
+		return 0;
+	err = db_drop(txn, DB_BLOBS, db_key_view(&key));
+	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
+}
+
+/* ---- start-up: pending blobs have no draft any more ---- */
+
+int db_remove_pending(struct store *store, unsigned slot)
+{
+	struct store_txn *txn;
+	struct db_cursor c;
+	uint64_t *ids = NULL;
+	size_t count = 0;
+	int err = store_begin_write(store, slot, &txn);
+
+	if (err)
+		return err;
+	err = db_cursor_open(txn, DB_ORPHANS, &c);
+	if (!err) {
+		err = db_cursor_seek(&c, slice_of("", 1));
+		for (; !err; err = db_cursor_next(&c)) {
+			ids = xreallocarray(ids, count + 1, sizeof(*ids));
+			ids[count++] = bytes_get_u64be(c.key.p);
+		}
+		db_cursor_close(&c);
+		err = err == ERR_NOT_FOUND ? 0 : err;
+	}
+	for (size_t i = 0; i < count && !err; i++)
+		err = put_orphan(txn, ids[i], ORPHAN_DEAD);
+	free(ids);
+	if (!err && count)
+		return store_commit(&txn);
+	store_abort(&txn);
+	return err;
+}
+
+/* ---- reading ---- */
+
+struct db_frame_cache {
+	ZSTD_DCtx *zstd;
+	char *joined; /* a frame that lies in several pieces */
+	size_t joined_room;
+	char raw[STORE_FRAME_SIZE];
+	uint64_t blob; /* whose frame is in raw; 0: none */
+	uint32_t frame;
+	size_t len;
+};
+
+void db_frame_cache_free(struct db_frame_cache **cache)
+{
+	struct db_frame_cache *c = *cache;
+
+	if (!c)
+		return;
+	ZSTD_freeDCtx(c->zstd);
+	free(c->joined);
+	free(c);
+	*cache = NULL;
+}
+
+static struct db_frame_cache *cache_of(struct store_txn *txn)
+{
+	if (!txn->cache) {
+		txn->cache = xcalloc(1, sizeof(*txn->cache));
+		txn->cache->zstd = ZSTD_createDCtx();
+	}
+	return txn->cache->zstd ? txn->cache : NULL;
+}
+
+/* Bytes [at, at+len) of the stream; a view of the map when they lie in one piece. */
+static int stream_bytes(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint64_t at,
+	size_t len, struct slice *bytes_out)
+{
+	struct db_frame_cache *c = txn->cache;
+	size_t got = 0;
+
+	if (at > r->stored || len > r->stored - at)
+		return ERR_CORRUPT;
+	if (r->is_inline) {
+		*bytes_out = slice_sub(r->inline_data, (size_t)at, len);
+		return 0;
+	}
+	if (len > ZSTD_compressBound(STORE_FRAME_SIZE))
+		return ERR_CORRUPT;
+	if (c->joined_room < len) {
+		c->joined_room = ZSTD_compressBound(STORE_FRAME_SIZE);
+		c->joined = xreallocarray(c->joined, c->joined_room, 1);
+	}
+	while (got < len) {
+		struct db_key key = db_key_u64_u32(blob, (uint32_t)((at + got) / PIECE_SIZE));
+		struct slice piece, part;
+		int err = db_get(txn, DB_PIECES, db_key_view(&key), &piece);
+
+		if (err)
+			return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+		part = slice_sub(piece, (size_t)((at + got) % PIECE_SIZE), len - got);
+		if (part.len == 0)
+			return ERR_CORRUPT;
+		if (part.len == len) {
+			*bytes_out = part;
+			return 0;
+		}
+		memcpy(c->joined + got, part.p, part.len);
+		got += part.len;
+	}
+	*bytes_out = slice_of(c->joined, len);
+	return 0;
+}
+
+static size_t frame_raw_len(const struct blob_record *r, uint32_t frame)
+{
+	uint64_t from = (uint64_t)frame * STORE_FRAME_SIZE;
+
+	return r->size - from < STORE_FRAME_SIZE ? (size_t)(r->size - from) : STORE_FRAME_SIZE;
+}
+
+/* Brings a frame into the cache; stream_at: where it begins in the stream. */
+static int load_frame(
+	struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t frame, uint64_t stream_at)
+{
+	struct db_frame_cache *c = txn->cache;
+	struct blob_frame f = record_blob_frame(r, frame);
+	size_t want = frame_raw_len(r, frame), n;
+	struct slice bytes;
+	int err;
+
+	if (c->blob == blob && c->frame == frame && c->len == want && !txn->is_write)
+		return 0;
+	c->blob = 0;
+	err = stream_bytes(txn, blob, r, stream_at, f.len, &bytes);
+	if (err)
+		return err;
+	if (hash_bytes(bytes, 0) != f.sum)
+		return ERR_CORRUPT;
+	n = ZSTD_decompressDCtx(c->zstd, c->raw, want, bytes.p, bytes.len);
+	if (ZSTD_isError(n) || n != want)
+		return ERR_CORRUPT;
+	c->blob = blob;
+	c->frame = frame;
+	c->len = n;
+	return 0;
+}
+
+int blob_read(struct store_txn *txn, uint64_t blob, uint64_t offset, char *data, size_t len, size_t *len_out)
+{
+	struct blob_record r;
+	uint64_t stream_at = 0;
+	uint32_t frame = (uint32_t)(offset / STORE_FRAME_SIZE);
+	size_t got = 0;
+	int err = cache_of(txn) ? get_record(txn, blob, &r) : ERR_NOT_NOW;
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	if (offset >= r.size) {
+		*len_out = 0;
+		return 0;
+	}
+	for (uint32_t i = 0; i < frame; i++)
+		stream_at += record_blob_frame(&r, i).len;
+	for (; got < len && frame < r.frame_count; frame++) {
+		size_t skip = (size_t)((offset + got) % STORE_FRAME_SIZE), n;
+
+		err = load_frame(txn, blob, &r, frame, stream_at);
+		if (err)
+			return err;
+		n = txn->cache->len - skip < len - got ? txn->cache->len - skip : len - got;
+		memcpy(data + got, txn->cache->raw + skip, n);
+		got += n;
+		stream_at += record_blob_frame(&r, frame).len;
+	}
+	*len_out = got;
+	return 0;
+}
+
+int blob_verify(struct store_txn *txn, uint64_t blob, const struct blob_record *r)
+{
+	uint64_t stream_at = 0;
+	int err = cache_of(txn) ? 0 : ERR_NOT_NOW;
+
+	for (uint32_t i = 0; i < r->frame_count && !err; i++) {
+		txn->cache->blob = 0;
+		err = load_frame(txn, blob, r, i, stream_at);
+		stream_at += record_blob_frame(r, i).len;
+	}
+	return !err && stream_at != r->stored ? ERR_CORRUPT : err;
+}

@@ -1,0 +1,748 @@
+/*
+ * The check, in four passes per slot:
+ *
+ *	accounts  each in one snapshot: records, names, mailboxes, index against messages, counters against
+ *sums names     every name leads to an account; rows of no account or mailbox blobs     references counted
+ *from all messages against what the records say; frames decompressed pieces    no piece without a blob; marks
+ *by digest and by time
+ *
+ * The passes over blobs take many snapshots; a difference is reported only if it is still there in one
+ *snapshot of all.
+ */
+#include "backend/store/store_check.h"
+
+#include <stdlib.h>
+
+#include "backend/store/blob.h"
+#include "backend/store/change.h"
+#include "backend/store/chunk.h"
+#include "backend/store/mailbox.h"
+#include "common/base/mem.h"
+#include "common/base/table.h"
+
+#define ROWS_PER_SNAPSHOT 20000
+#define BLOBS_PER_SNAPSHOT 200
+
+struct check {
+	struct store *store;
+	unsigned slot;
+	struct store_txn *txn;
+	const struct store_check_options *options;
+	struct store_check result;
+};
+
+static void finding(struct check *k, const char *format, ...) PRINTF_LIKE(2, 3);
+static void finding(struct check *k, const char *format, ...)
+{
+	struct buf text = {0};
+	va_list args;
+
+	k->result.errors++;
+	if (!k->options->report)
+		return;
+	buf_printf(&text, "slot %u: ", k->slot);
+	va_start(args, format);
+	buf_vprintf(&text, format, args);
+	va_end(args);
+	k->options->report(k->options->arg, buf_str_view(&text));
+	buf_deinit(&text);
+}
+
+static bool is_cancelled(struct check *k)
+{
+	return k->options->is_cancelled && k->options->is_cancelled(k->options->arg);
+}
+
+/* ERR_CORRUPT becomes a finding; other errors end the check. */
+static int judge(struct check *k, int err, const char *what, uint32_t account, uint32_t mailbox, uint32_t uid)
+{
+	if (err != ERR_CORRUPT && err != ERR_NOT_FOUND)
+		return err;
+	finding(k, "%s: %s account=%u mailbox=%u uid=%u", what, error_text(err), account, mailbox, uid);
+	return 0;
+}
+
+/* ---- one mailbox ---- */
+
+struct sums {
+	uint64_t messages, unseen, deleted, size;
+};
+
+/* One entry of the index against its record. walk stands at or before the entry's uid. */
+static int check_entry(struct check *k, uint32_t account, uint32_t mailbox, const struct store_entry *e,
+	const struct mailbox_state *s, struct sums *sums)
+{
+	struct store_message m;
+	int err = store_message_get(k->txn, mailbox, e->uid, &m);
+
+	sums->messages++;
+	sums->unseen += !(e->flags & STORE_SEEN);
+	sums->deleted += (e->flags & STORE_DELETED) != 0;
+	sums->size += e->size;
+	if (e->uid == 0 || e->uid >= s->uidnext || e->modseq > s->modseq || e->modseq == 0)
+		finding(k, "index entry beyond its mailbox's counters account=%u mailbox=%u uid=%u", account,
+			mailbox, e->uid);
+	if (err)
+		return judge(k, err, "message", account, mailbox, e->uid);
+	if (m.size != e->size || m.date != e->date)
+		finding(k, "index and record differ account=%u mailbox=%u uid=%u", account, mailbox, e->uid);
+	k->result.messages++;
+	return 0;
+}
+
+static int check_index(
+	struct check *k, uint32_t account, uint32_t mailbox, const struct mailbox_state *s, struct sums *sums)
+{
+	struct store_scan scan;
+	struct store_entry e;
+	uint32_t last = 0;
+	int err = store_scan_begin(&scan, k->txn, mailbox, 0);
+
+	while (!err && store_scan_next(&scan, &e)) {
+		if (e.uid <= last)
+			finding(k, "index out of order account=%u mailbox=%u uid=%u", account, mailbox,
+				e.uid);
+		last = e.uid;
+		err = check_entry(k, account, mailbox, &e, s, sums);
+	}
+	if (!err)
+		err = scan.error;
+	store_scan_end(&scan);
+	return judge(k, err, "index", account, mailbox, last);
+}
+
+/* Rows with this prefix. */
+static int count_rows(struct check *k, enum db_name db, struct slice prefix, uint64_t *count_out)
+{
+	struct db_cursor c;
+	uint64_t count = 0;
+	int err = db_cursor_open(k->txn, db, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, prefix);
+	for (; !err && db_cursor_has_prefix(&c, prefix); err = db_cursor_next(&c))
+		count++;
+	db_cursor_close(&c);
+	*count_out = count;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int check_mailbox(struct check *k, uint32_t account, uint32_t mailbox,
+	const struct folder_record *folder, struct account_state *left)
+{
+	struct db_key prefix = db_key_u32(mailbox);
+	struct mailbox_state s;
+	struct sums sums = {0};
+	uint64_t records, expunged;
+	int err = state_get_mailbox(k->txn, account, mailbox, &s);
+
+	k->result.mailboxes++;
+	if (folder->noselect) {
+		if (err != ERR_NOT_FOUND)
+			finding(k, "a name without messages has counters account=%u mailbox=%u", account,
+				mailbox);
+		return 0;
+	}
+	if (err)
+		return judge(k, err, "counters of a mailbox", account, mailbox, 0);
+	err = check_index(k, account, mailbox, &s, &sums);
+	if (!err)
+		err = count_rows(k, DB_MESSAGES, db_key_view(&prefix), &records);
+	if (!err)
+		err = count_rows(k, DB_EXPUNGED, db_key_view(&prefix), &expunged);
+	if (err)
+		return err;
+	if (records != sums.messages + expunged)
+		finding(k, "records=%llu, index=%llu, expunged=%llu account=%u mailbox=%u",
+			(unsigned long long)records, (unsigned long long)sums.messages,
+			(unsigned long long)expunged, account, mailbox);
+	if (sums.messages != s.messages || sums.unseen != s.unseen || sums.deleted != s.deleted ||
+		sums.size != s.size)
+		finding(k, "counters of account=%u mailbox=%u do not agree with its index", account, mailbox);
+	if (s.modseq > left->modseq || s.recent_from > s.uidnext)
+		finding(k, "counters of account=%u mailbox=%u go beyond their bounds", account, mailbox);
+	left->bytes -= s.size;
+	left->count -= s.messages;
+	return 0;
+}
+
+/* ---- one account ---- */
+
+/* The row of a name must lead back to the mailbox. */
+static int check_name(struct check *k, uint32_t account, uint32_t mailbox, struct slice name)
+{
+	char room[STORE_MAILBOX_NAME_MAX + 4];
+	struct slice value;
+	int err;
+
+	if (name.len == 0 || name.len > STORE_MAILBOX_NAME_MAX)
+		return judge(k, ERR_CORRUPT, "name of a mailbox", account, mailbox, 0);
+	err = db_get(k->txn, DB_FOLDER_NAMES, mailbox_name_key(account, name, room), &value);
+	if (!err && (value.len != 5 || bytes_get_u32(value.p) != mailbox))
+		err = ERR_CORRUPT;
+	return judge(k, err, "name of a mailbox", account, mailbox, 0);
+}
+
+static int check_mailboxes(struct check *k, uint32_t account, struct account_state *s)
+{
+	struct db_key prefix = db_key_u32(account);
+	struct account_state left = *s;
+	struct folder_record folder;
+	struct db_cursor c;
+	uint32_t mailboxes = 0;
+	int err = db_cursor_open(k->txn, DB_FOLDERS, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = err ? err : db_cursor_next(&c)) {
+		uint32_t mailbox = bytes_get_u32be(c.key.p + 4);
+
+		mailboxes++;
+		err = record_unpack_folder(c.value, &folder);
+		if (!err)
+			err = check_name(k, account, mailbox, folder.name);
+		if (!err)
+			err = check_mailbox(k, account, mailbox, &folder, &left);
+		err = judge(k, err, "mailbox", account, mailbox, 0);
+		if (err)
+			break;
+	}
+	db_cursor_close(&c);
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	if (mailboxes != s->mailboxes)
+		finding(k, "account=%u counts %u mailboxes, there are %u", account, s->mailboxes, mailboxes);
+	if (left.bytes || left.count)
+		finding(k, "quota of account=%u does not agree: bytes off by %lld, messages by %lld", account,
+			(long long)left.bytes, (long long)left.count);
+	return 0;
+}
+
+static int check_log(struct check *k, uint32_t account, const struct account_state *s)
+{
+	struct db_key prefix = db_key_u32(account);
+	struct db_cursor c;
+	uint64_t rows = 0, last = 0;
+	int err = db_cursor_open(k->txn, DB_CHANGES, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
+		rows++;
+		last = c.key.len == 12 ? bytes_get_u64be(c.key.p + 4) : UINT64_MAX;
+		if (last <= s->change_low)
+			finding(k, "change log of account=%u reaches below its bound", account);
+	}
+	db_cursor_close(&c);
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	if (rows != s->change_rows || last > s->modseq || rows != s->modseq - s->change_low)
+		finding(k,
+			"change log of account=%u has %llu rows up to %llu, its counters say %u up to %llu",
+			account, (unsigned long long)rows, (unsigned long long)last, s->change_rows,
+			(unsigned long long)s->modseq);
+	return 0;
+}
+
+static int check_account_names(struct check *k, uint32_t account, struct slice address, uint32_t aliases)
+{
+	struct db_key prefix = db_key_u32(account);
+	struct db_cursor c;
+	struct slice value;
+	uint32_t found = 0;
+	int err = db_get(k->txn, DB_NAMES, address, &value);
+
+	if (!err && (value.len != 4 || bytes_get_u32(value.p) != account))
+		err = ERR_CORRUPT;
+	err = judge(k, err, "address of an account", account, 0, 0);
+	if (!err)
+		err = db_cursor_open(k->txn, DB_ACCOUNTS, &c);
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
+		if (c.key.len == 4)
+			continue;
+		found++;
+		err = db_get(k->txn, DB_NAMES, slice_from(c.key, 4), &value);
+		if (!err && (value.len != 4 || bytes_get_u32(value.p) != account))
+			err = ERR_CORRUPT;
+		err = judge(k, err, "alias", account, 0, 0);
+		if (err)
+			break;
+	}
+	db_cursor_close(&c);
+	if (found != aliases)
+		finding(k, "account=%u counts %u aliases, there are %u", account, aliases, found);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int check_account(struct check *k, uint32_t account)
+{
+	struct db_key key = db_key_u32(account);
+	struct account_record r;
+	struct account_state s;
+	struct slice value;
+	int err = db_get(k->txn, DB_ACCOUNTS, db_key_view(&key), &value);
+
+	if (err == ERR_NOT_FOUND)
+		return 0; /* removed since we took its number */
+	if (!err)
+		err = record_unpack_account(value, &r);
+	if (!err)
+		err = state_get_account(k->txn, account, &s);
+	if (err)
+		return judge(k, err, "account", account, 0, 0);
+	k->result.accounts++;
+	err = check_account_names(k, account, r.address, s.aliases);
+	if (!err)
+		err = check_mailboxes(k, account, &s);
+	return err ? err : check_log(k, account, &s);
+}
+
+/* ---- snapshots over long databases ---- */
+
+/*
+ * Calls fn for each row of a database, with a new snapshot after so many rows (0: all in one). The key is
+ * copied over the border.
+ */
+typedef int row_fn(struct check *k, struct slice key, struct slice value, void *arg);
+
+static int each_row_in(struct check *k, enum db_name db, struct buf *from, size_t rows, row_fn *fn, void *arg,
+	bool *more_out)
+{
+	struct db_cursor c;
+	size_t n = 0;
+	int err = db_cursor_open(k->txn, db, &c);
+
+	*more_out = false;
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, buf_view(from));
+	while (!err) {
+		if (rows && n++ == rows) {
+			buf_clear(from);
+			buf_add_slice(from, c.key);
+			*more_out = true;
+			break;
+		}
+		err = fn(k, c.key, c.value, arg);
+		if (!err)
+			err = db_cursor_next(&c);
+	}
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int each_row(struct check *k, enum db_name db, size_t rows, row_fn *fn, void *arg)
+{
+	struct buf from = {0};
+	bool more = true;
+	int err = 0;
+
+	buf_add_char(&from, '\0');
+	while (!err && more) {
+		if (is_cancelled(k)) {
+			err = ERR_CANCELLED;
+			break;
+		}
+		err = store_begin_read(k->store, k->slot, &k->txn);
+		if (err)
+			break;
+		err = each_row_in(k, db, &from, rows, fn, arg, &more);
+		store_end_read(&k->txn);
+	}
+	buf_deinit(&from);
+	return err;
+}
+
+static int take_account(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	(void)k;
+	(void)value;
+	if (key.len == 4)
+		buf_add(arg, key.p, 4);
+	return 0;
+}
+
+static int check_accounts(struct check *k)
+{
+	struct buf ids = {0};
+	int err = each_row(k, DB_ACCOUNTS, ROWS_PER_SNAPSHOT, take_account, &ids);
+
+	for (size_t at = 0; !err && at < buf_len(&ids); at += 4) {
+		if (is_cancelled(k))
+			err = ERR_CANCELLED;
+		if (!err)
+			err = store_begin_read(k->store, k->slot, &k->txn);
+		if (err)
+			break;
+		err = check_account(k, bytes_get_u32be(buf_view(&ids).p + at));
+		store_end_read(&k->txn);
+	}
+	buf_deinit(&ids);
+	return err;
+}
+
+/* ---- names, and rows of nobody ---- */
+
+static int check_a_name(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct db_key account;
+	struct slice record;
+	int err;
+
+	(void)arg;
+	if (value.len != 4)
+		return judge(k, ERR_CORRUPT, "name", 0, 0, 0);
+	account = db_key_u32(bytes_get_u32(value.p));
+	err = db_get(k->txn, DB_ACCOUNTS, db_key_view(&account), &record);
+	if (err == ERR_NOT_FOUND)
+		finding(k, "name %.*s leads to no account", SLICE_ARG(key));
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+struct known {
+	struct table *table;
+	struct db_key *keys;
+	size_t count, room;
+};
+
+static void know(struct known *n, uint32_t mailbox)
+{
+	if (n->count == n->room) /* the table borrows keys: filled in the end */
+		n->keys = xreallocarray(n->keys, n->room = n->room ? n->room * 2 : 256, sizeof(*n->keys));
+	n->keys[n->count++] = db_key_u32(mailbox);
+}
+
+static int know_folder(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	(void)k;
+	(void)value;
+	if (key.len == 8)
+		know(arg, bytes_get_u32be(key.p + 4));
+	return 0;
+}
+
+static int know_intent(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	(void)k;
+	(void)value;
+	if (key.len == 9 && key.p[0] == INTENT_DROP_MAILBOX)
+		know(arg, bytes_get_u32be(key.p + 5));
+	return 0;
+}
+
+/* Jumps from mailbox to mailbox. */
+static int check_prefixes(struct check *k, enum db_name db, const char *what, struct known *n)
+{
+	struct db_key from = db_key_u32(0);
+	struct db_cursor c;
+	int err = db_cursor_open(k->txn, db, &c);
+
+	if (err)
+		return err;
+	while (!err) {
+		uint32_t mailbox;
+
+		err = db_cursor_seek(&c, db_key_view(&from));
+		if (err)
+			break;
+		mailbox = bytes_get_u32be(c.key.p);
+		if (!table_get(n->table, slice_of(c.key.p, 4)))
+			finding(k, "%s of no mailbox: mailbox=%u", what, mailbox);
+		if (mailbox == UINT32_MAX)
+			break;
+		from = db_key_u32(mailbox + 1);
+	}
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* In one snapshot: lists of mailboxes are short. */
+static int check_strays(struct check *k)
+{
+	struct known n = {.table = table_new()};
+	struct buf start = {0};
+	bool more;
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (!err) {
+		buf_add_char(&start, '\0');
+		err = each_row_in(k, DB_FOLDERS, &start, 0, know_folder, &n, &more);
+		if (!err)
+			err = each_row_in(k, DB_INTENTS, &start, 0, know_intent, &n, &more);
+		for (size_t i = 0; i < n.count; i++)
+			table_put(n.table, db_key_view(&n.keys[i]), &n.keys[i]);
+		if (!err)
+			err = check_prefixes(k, DB_INDEX, "index", &n);
+		if (!err)
+			err = check_prefixes(k, DB_MESSAGES, "messages", &n);
+		if (!err)
+			err = check_prefixes(k, DB_EXPUNGED, "expunged messages", &n);
+		store_end_read(&k->txn);
+	}
+	buf_deinit(&start);
+	free(n.keys);
+	table_free(&n.table);
+	return err;
+}
+
+/* ---- blobs ---- */
+
+struct ref {
+	char key[8];
+	uint32_t count; /* references found */
+	bool is_orphan; /* in DB_ORPHANS */
+	bool has_record;
+	bool is_wrong;
+};
+
+struct refs {
+	struct table *table;
+};
+
+static struct ref *ref_of(struct refs *r, struct slice key)
+{
+	struct ref *f = table_get(r->table, key);
+
+	if (f)
+		return f;
+	f = xcalloc(1, sizeof(*f));
+	memcpy(f->key, key.p, sizeof(f->key));
+	table_put(r->table, slice_of(f->key, sizeof(f->key)), f);
+	return f;
+}
+
+static void refs_free(struct refs *r)
+{
+	struct slice key;
+	void *value;
+
+	for (size_t at = 0; table_next(r->table, &at, &key, &value);)
+		free(value);
+	table_free(&r->table);
+}
+
+static int count_ref(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct store_message m;
+	struct db_key blob;
+	int err = record_unpack_message(value, &m);
+
+	if (err)
+		return judge(k, err, "message", 0, key.len == 8 ? bytes_get_u32be(key.p) : 0,
+			key.len == 8 ? bytes_get_u32be(key.p + 4) : 0);
+	blob = db_key_u64(m.blob);
+	ref_of(arg, db_key_view(&blob))->count++;
+	return 0;
+}
+
+static int note_orphan(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	(void)value;
+	if (key.len != 8)
+		return judge(k, ERR_CORRUPT, "orphan", 0, 0, 0);
+	ref_of(arg, key)->is_orphan = true;
+	return 0;
+}
+
+/* A live blob's count is right; a dead one has no reference and stands among the orphans. */
+static bool is_right(const struct ref *f, const struct blob_record *r)
+{
+	return f->count == 0 ? f->is_orphan : f->count == r->refs && !f->is_orphan;
+}
+
+static int compare_blob(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct blob_record r;
+	struct ref *f;
+	int err = key.len == 8 ? record_unpack_blob(value, &r) : ERR_CORRUPT;
+
+	if (err)
+		return judge(k, err, "blob", 0, 0, 0);
+	f = ref_of(arg, key);
+	f->has_record = true;
+	f->is_wrong = !is_right(f, &r);
+	return 0;
+}
+
+static int verify_blob(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct blob_record r;
+	uint64_t blob;
+	int err;
+
+	(void)arg;
+	if (key.len != 8 || record_unpack_blob(value, &r))
+		return 0; /* reported already */
+	blob = bytes_get_u64be(key.p);
+	k->result.blobs++;
+	k->result.bytes += r.size;
+	if (k->options->skip_bodies)
+		return 0;
+	err = blob_verify(k->txn, blob, &r);
+	if (err == ERR_CORRUPT)
+		finding(k, "body is damaged: blob=%llu", (unsigned long long)blob);
+	return err == ERR_CORRUPT ? 0 : err;
+}
+
+static int gather(struct check *k, struct refs *r, size_t rows)
+{
+	int err;
+
+	r->table = table_new();
+	err = each_row(k, DB_MESSAGES, rows, count_ref, r);
+	if (!err)
+		err = each_row(k, DB_ORPHANS, rows, note_orphan, r);
+	return err ? err : each_row(k, DB_BLOBS, rows, compare_blob, r);
+}
+
+/* The same in one snapshot: what is wrong now is wrong. */
+static int gather_once(struct check *k, struct refs *r)
+{
+	struct buf start = {0};
+	bool more;
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	r->table = table_new();
+	if (err)
+		return err;
+	buf_add_char(&start, '\0');
+	err = each_row_in(k, DB_MESSAGES, &start, 0, count_ref, r, &more);
+	if (!err)
+		err = each_row_in(k, DB_ORPHANS, &start, 0, note_orphan, r, &more);
+	if (!err)
+		err = each_row_in(k, DB_BLOBS, &start, 0, compare_blob, r, &more);
+	store_end_read(&k->txn);
+	buf_deinit(&start);
+	return err;
+}
+
+static bool has_wrong(struct refs *r)
+{
+	struct slice key;
+	void *value;
+
+	for (size_t at = 0; table_next(r->table, &at, &key, &value);) {
+		struct ref *f = value;
+
+		if (f->is_wrong || (f->count && !f->has_record))
+			return true;
+	}
+	return false;
+}
+
+static void report_wrong(struct check *k, struct refs *r)
+{
+	struct slice key;
+	void *value;
+
+	for (size_t at = 0; table_next(r->table, &at, &key, &value);) {
+		struct ref *f = value;
+
+		if (f->count && !f->has_record)
+			finding(k, "blob=%llu is missing, messages=%u",
+				(unsigned long long)bytes_get_u64be(f->key), f->count);
+		else if (f->is_wrong)
+			finding(k, "references of blob=%llu: counted %u",
+				(unsigned long long)bytes_get_u64be(f->key), f->count);
+	}
+}
+
+static int check_blobs(struct check *k)
+{
+	struct refs r = {0};
+	uint64_t errors = k->result.errors;
+	int err = gather(k, &r, ROWS_PER_SNAPSHOT);
+	bool again = !err && has_wrong(&r);
+
+	refs_free(&r);
+	if (again) {
+		k->result.errors = errors; /* unreadable records are found again */
+		err = gather_once(k, &r);
+		if (!err)
+			report_wrong(k, &r);
+		refs_free(&r);
+	}
+	return err ? err : each_row(k, DB_BLOBS, BLOBS_PER_SNAPSHOT, verify_blob, NULL);
+}
+
+/* ---- pieces and marks ---- */
+
+static int check_pieces(struct check *k)
+{
+	struct db_key from = db_key_u64(0);
+	struct db_cursor c;
+	struct slice value;
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (!err)
+		err = db_cursor_open(k->txn, DB_PIECES, &c);
+	if (err)
+		return err;
+	for (;;) {
+		struct db_key blob;
+
+		err = db_cursor_seek(&c, db_key_view(&from));
+		if (err)
+			break;
+		blob = db_key_u64(bytes_get_u64be(c.key.p));
+		from = db_key_u64(bytes_get_u64be(c.key.p) + 1);
+		err = db_get(k->txn, DB_BLOBS, db_key_view(&blob), &value);
+		if (err == ERR_NOT_FOUND)
+			err = db_get(k->txn, DB_ORPHANS, db_key_view(&blob), &value);
+		if (err == ERR_NOT_FOUND)
+			finding(k, "pieces of no blob: %llu",
+				(unsigned long long)bytes_get_u64be(blob.bytes));
+		else if (err)
+			break;
+	}
+	db_cursor_close(&c);
+	store_end_read(&k->txn);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int check_marks(struct check *k)
+{
+	uint64_t marks, times;
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (err)
+		return err;
+	err = db_count(k->txn, DB_MARKS, &marks);
+	if (!err)
+		err = db_count(k->txn, DB_MARK_TIMES, &times);
+	if (!err && marks != times)
+		finding(k, "marks=%llu by digest, %llu by time", (unsigned long long)marks,
+			(unsigned long long)times);
+	store_end_read(&k->txn);
+	return err;
+}
+
+int store_check(struct store *store, const struct store_check_options *options, struct store_check *check_out)
+{
+	struct check k = {.store = store, .options = options};
+	int err = 0;
+
+	for (k.slot = 0; k.slot < store->slot_count && !err; k.slot++) {
+		err = check_accounts(&k);
+		if (!err)
+			err = each_row(&k, DB_NAMES, ROWS_PER_SNAPSHOT, check_a_name, NULL);
+		if (!err)
+			err = check_strays(&k);
+		if (!err)
+			err = check_blobs(&k);
+		if (!err)
+			err = check_pieces(&k);
+		if (!err)
+			err = check_marks(&k);
+		if (err)
+			break;
+	}
+	*check_out = k.result;
+	return err;
+}
