@@ -11,6 +11,7 @@
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/base/table.h"
+#include "common/proto/address.h"
 
 struct account_entry {
 	struct store_account public;
@@ -66,18 +67,28 @@ void names_free(struct names **names)
 	*names = NULL;
 }
 
+static int normalise(struct slice address, bool strip, char *room, struct slice *name_out)
+{
+	struct address_name name;
+	struct arena arena;
+	int err;
+
+	arena_init(&arena, 0);
+	err = strip ? address_normalise(&arena, address, &name)
+		    : address_normalise_whole(&arena, address, &name);
+	if (!err && name.full.len > STORE_ADDRESS_MAX)
+		err = ERR_TOO_BIG;
+	if (!err) {
+		memcpy(room, name.full.p, name.full.len);
+		*name_out = slice_of(room, name.full.len);
+	}
+	arena_deinit(&arena);
+	return err;
+}
+
 int names_normalise(struct slice address, char *room, struct slice *name_out)
 {
-	if (address.len == 0)
-		return ERR_SYNTAX;
-	if (address.len > STORE_ADDRESS_MAX)
-		return ERR_TOO_BIG;
-	if (slice_has_control(address) || !slice_is_utf8(address))
-		return ERR_SYNTAX;
-	for (size_t i = 0; i < address.len; i++)
-		room[i] = ascii_lower(address.p[i]);
-	*name_out = slice_of(room, address.len);
-	return 0;
+	return normalise(address, false, room, name_out);
 }
 
 /* ---- under the lock ---- */
@@ -308,20 +319,11 @@ int store_find_recipient(struct store *store, struct slice address, struct store
 {
 	char room[STORE_ADDRESS_MAX];
 	struct slice name;
-	ptrdiff_t at, plus;
+	int err = store_find_account(store, address, account_out);
 
-	if (names_normalise(address, room, &name))
-		return ERR_NOT_FOUND;
-	if (find(store->names, name, account_out) == 0)
-		return 0;
-	at = slice_find_last(name, '@');
-	plus = slice_find(at < 0 ? name : slice_sub(name, 0, (size_t)at), '+');
-	if (plus <= 0)
-		return ERR_NOT_FOUND;
-	if (at < 0)
-		at = (ptrdiff_t)name.len;
-	memmove(room + plus, room + at, name.len - (size_t)at);
-	return find(store->names, slice_of(room, (size_t)plus + name.len - (size_t)at), account_out);
+	if (err != ERR_NOT_FOUND || normalise(address, true, room, &name))
+		return err;
+	return find(store->names, name, account_out);
 }
 
 int store_get_account(struct store *store, unsigned slot, uint32_t account, struct store_account *account_out)

@@ -12,6 +12,7 @@ void names_free(struct names **names);
 MUST_CHECK int names_load(struct names *names, struct store_txn *txn);
 /* Applies what a committed transaction changed. */
 void names_apply(struct names *names, struct db_slot *slot, const struct effect *effects, size_t count);
-/* The address as keys have it: lower case, checked. room holds STORE_ADDRESS_MAX. ERR_SYNTAX, ERR_TOO_BIG. */
+/* The address as keys have it (address_normalise_whole()). room holds STORE_ADDRESS_MAX. ERR_SYNTAX,
+ * ERR_TOO_BIG. */
 MUST_CHECK int names_normalise(struct slice address, char *room, struct slice *name_out);
 bool names_has(struct names *names, struct slice normalised);

@@ -98,10 +98,10 @@ struct store_account {
 	char address[STORE_ADDRESS_MAX + 1]; /* canonical */
 };
 
-/* Address or alias, compared without case in ASCII (callers bring UTF-8 in NFC). ERR_NOT_FOUND. */
+/* Address or alias in any spelling (address_normalise_whole()). ERR_NOT_FOUND. */
 MUST_CHECK int store_find_account(
 	struct store *store, struct slice address, struct store_account *account_out);
-/* The same, then without the part from the last '+' of the local part on. */
+/* The same, then without its +detail (address_normalise()). */
 MUST_CHECK int store_find_recipient(
 	struct store *store, struct slice address, struct store_account *account_out);
 /* By slot and id. */
