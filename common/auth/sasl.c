@@ -31,11 +31,12 @@ struct mechanism {
 	const char *name;
 	const char *plugin; /* how the plug-in's file name begins */
 	bool cleartext;
+	bool nul; /* a client's message may hold a NUL; elsewhere the library would end a name there */
 };
 
 static const struct mechanism mechanisms[] = {
-	{"PLAIN", "libplain.", true},
-	{"LOGIN", "liblogin.", true},
+	{"PLAIN", "libplain.", true, true},
+	{"LOGIN", "liblogin.", true, false},
 };
 
 enum sasl_phase {
@@ -393,6 +394,13 @@ static int session_answer(struct sasl_session *s, int rc, const char *out, unsig
 	return error;
 }
 
+static void feed_wipe(struct buf *raw)
+{
+	if (raw->data)
+		secret_wipe(raw->data, raw->cap);
+	buf_deinit(raw);
+}
+
 static int session_feed(struct sasl_session *s, bool has_input, struct slice text, struct buf *challenge_out)
 {
 	struct buf raw = {0};
@@ -401,8 +409,9 @@ static int session_feed(struct sasl_session *s, bool has_input, struct slice tex
 	const char *in;
 	int rc;
 
-	if (text.len > SASL_LINE_MOST || (text.len && base64_decode(&raw, text))) {
-		buf_deinit(&raw);
+	if (text.len > SASL_LINE_MOST || (text.len && base64_decode(&raw, text)) ||
+	    (!s->mechanism->nul && buf_len(&raw) && memchr(buf_view(&raw).p, 0, buf_len(&raw)))) {
+		feed_wipe(&raw);
 		s->phase = SASL_ENDED;
 		return text.len > SASL_LINE_MOST ? ERR_TOO_BIG : ERR_SYNTAX;
 	}
@@ -411,9 +420,7 @@ static int session_feed(struct sasl_session *s, bool has_input, struct slice tex
 		rc = sasl_server_start(s->conn, s->mechanism->name, in, (unsigned)buf_len(&raw), &out, &out_len);
 	else
 		rc = sasl_server_step(s->conn, in, (unsigned)buf_len(&raw), &out, &out_len);
-	if (raw.data)
-		secret_wipe(raw.data, raw.cap);
-	buf_deinit(&raw);
+	feed_wipe(&raw);
 	return session_answer(s, rc, out, out_len, challenge_out);
 }
 
