@@ -442,8 +442,8 @@ static void parse_line(struct parse *p, struct slice line)
 	}
 	if (s.len > MAP_LINE_MOST)
 		fault(p, p->line, "the line is longer than %d octets", MAP_LINE_MOST);
-	else if (!slice_is_utf8(s))
-		fault(p, p->line, "no well-formed UTF-8");
+	else if (!slice_is_utf8(s) || memchr(s.p, 0, s.len))
+		fault(p, p->line, "no well-formed UTF-8, or a NUL");
 	else
 		parse_entry(p, s);
 	arena_reset(&p->arena);
@@ -463,12 +463,17 @@ static void check_end(struct parse *p, struct slice text)
 		fault(p, 1, "the file is empty (one that is meant to be says \"# end 0\")");
 }
 
+/* Lines that may be entries: neither empty nor a comment. */
 static size_t count_lines(struct slice text)
 {
-	size_t n = 1;
+	size_t n = 0;
 
-	for (const char *at = text.p; at && (at = memchr(at, '\n', (size_t)(text.p + text.len - at))); at++)
-		n++;
+	while (text.len) {
+		const char *end = memchr(text.p, '\n', text.len);
+
+		n += text.p[0] != '\n' && text.p[0] != '#';
+		text = slice_from(text, end ? (size_t)(end - text.p) + 1 : text.len);
+	}
 	return n;
 }
 
