@@ -18,6 +18,7 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 #include "common/base/slice.h"
+#include "common/conf/conf.h"
 #include "common/net/loop.h"
 #include "common/net/work.h"
 
@@ -164,3 +165,18 @@ typedef void usermap_step_fn(void *arg, const struct usermap_step *step);
 /* Goes through a chain as a look-up would, and says every step; checks no credential. The answer is the look-up's. */
 void usermap_explain(struct usermap_chain *chain, struct slice name, usermap_step_fn *fn, void *arg,
 	struct usermap_answer *answer_out);
+
+/* ---- configuration: rows for the program's table ---- */
+
+#define USERMAP_CONF_SECTIONS                                                                                          \
+	{                                                                                                              \
+		"map", CONF_TITLED | CONF_RELOAD, NULL, "A user map: says for a user or address which back-end it is on" \
+	}
+/* Sections "map" and the keys credential-cache… of the top. */
+extern const struct conf_key usermap_conf_keys[];
+/*
+ * What the configuration says, as views of it; free() what config_out->maps points to. backends: names of the
+ * configured back-ends; single: NULL-ended names of the maps that one protocol alone uses (`host:port` is legal there).
+ */
+void usermap_config_read(const struct conf *conf, const char *const *backends, const char *const *single,
+	struct usermap_config *config_out);
