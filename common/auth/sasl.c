@@ -52,7 +52,8 @@ struct sasl_session {
 	const struct mechanism *mechanism;
 	enum sasl_phase phase;
 	unsigned steps;
-	bool named; /* checkpass was called */
+	bool has_password; /* checkpass was called */
+	int error;         /* what a callback found; goes before what the library says */
 	char *authcid, *authzid;
 	struct sasl_result result;
 };
@@ -255,26 +256,44 @@ static int on_checkpass(sasl_conn_t *conn, void *context, const char *user, cons
 	struct sasl_session *s = context;
 
 	(void)conn;
+	(void)user;
 	(void)properties;
-	if (!user || !pass || strlen(user) > SASL_NAME_MOST || pass_len > PASSWORD_MOST)
+	if (pass_len > PASSWORD_MOST)
+		s->error = ERR_TOO_BIG;
+	if (!pass || pass_len > PASSWORD_MOST)
 		return SASL_BUFOVER;
-	free(s->authcid);
-	s->authcid = xstrdup(user);
 	secret_set(&s->result.password, slice_of(pass, pass_len));
-	s->named = true;
+	s->has_password = true;
 	return SASL_OK;
 }
 
-/* Names stay as they were sent: the edge normalises them. */
+static void name_keep(char **name, const char *in, unsigned len)
+{
+	free(*name);
+	*name = xmemdup0(in, len);
+}
+
+/* Every identity passes here as it was sent, and is kept so: afterwards the library cuts blanks off it. */
 static int on_canon_user(sasl_conn_t *conn, void *context, const char *in, unsigned len, unsigned flags,
 	const char *realm, char *out, unsigned out_most, unsigned *out_len)
 {
+	struct sasl_session *s = context;
+	struct slice name = slice_of(in, len);
+
 	(void)conn;
-	(void)context;
-	(void)flags;
 	(void)realm;
-	if (len > SASL_NAME_MOST || len + 1 > out_most)
+	if (len > SASL_NAME_MOST || len + 1 > out_most) {
+		s->error = ERR_TOO_BIG;
 		return SASL_BUFOVER;
+	}
+	if (!slice_is_utf8(name) || slice_has_control(name)) {
+		s->error = ERR_SYNTAX;
+		return SASL_BADPROT;
+	}
+	if (flags & SASL_CU_AUTHID)
+		name_keep(&s->authcid, in, len);
+	if (flags & SASL_CU_AUTHZID)
+		name_keep(&s->authzid, in, len);
 	memcpy(out, in, len);
 	out[len] = 0;
 	*out_len = len;
@@ -361,26 +380,18 @@ void sasl_session_free(struct sasl_session **session)
 /* What the dialogue left: names within their rules, a password that can be one. */
 static int session_finish(struct sasl_session *s)
 {
-	const void *user = NULL;
-
-	if (!s->named || sasl_getprop(s->conn, SASL_USERNAME, &user) != SASL_OK || !user)
+	if (!s->has_password || !s->authcid)
 		return ERR_DENIED;
 	s->result.authcid = slice_str(s->authcid);
-	if (!slice_is_str(s->result.authcid, user)) {
-		s->authzid = xstrdup(user);
+	if (s->authzid && strcmp(s->authzid, s->authcid))
 		s->result.authzid = slice_str(s->authzid);
-		if (s->result.authzid.len > SASL_NAME_MOST)
-			return ERR_TOO_BIG;
-		if (!slice_is_utf8(s->result.authzid) || slice_has_control(s->result.authzid))
-			return ERR_SYNTAX;
-	}
 	return auth_name_check_login(s->result.authcid, secret_view(&s->result.password));
 }
 
 /* Turns what the library said into our answer; the challenge goes out as base64. */
 static int session_answer(struct sasl_session *s, int rc, const char *out, unsigned out_len, struct buf *challenge_out)
 {
-	int error = error_from_sasl(rc);
+	int error = s->error ? s->error : error_from_sasl(rc);
 
 	if (error == ERR_MORE) {
 		if (++s->steps >= SASL_STEPS_MOST)
@@ -448,6 +459,6 @@ int sasl_session_step(struct sasl_session *s, struct slice line, struct buf *cha
 
 struct sasl_result *sasl_session_result(struct sasl_session *s)
 {
-	require(s->phase == SASL_ENDED && s->named);
+	require(s->phase == SASL_ENDED && s->has_password);
 	return &s->result;
 }
