@@ -107,8 +107,13 @@ void control_peer_next(struct control_peer *peer)
 static void on_accept(void *arg, struct conn *conn_take)
 {
 	struct control *control = arg;
-	struct control_peer *peer = xcalloc(1, sizeof(*peer));
+	struct control_peer *peer;
 
+	if (control->is_closing) {
+		conn_abort(&conn_take);
+		return;
+	}
+	peer = xcalloc(1, sizeof(*peer));
 	peer->control = control;
 	peer->conn = conn_take;
 	buf_init(&peer->line, CONTROL_LINE_MOST);
@@ -211,6 +216,21 @@ int control_open(struct loop *loop, const char *program, const char *path, const
 	return 0;
 }
 
+static void free_control(void *arg)
+{
+	struct control *control = arg;
+
+	while (control->tables) {
+		struct control_table *t = control->tables;
+
+		control->tables = t->next;
+		free(t);
+	}
+	free(control->path);
+	free(control);
+}
+
+/* The listener still accepts what waits while it closes, by a post: the memory goes by a later post. */
 void control_close(struct control **control)
 {
 	struct control *c = *control;
@@ -218,20 +238,14 @@ void control_close(struct control **control)
 	if (!c)
 		return;
 	*control = NULL;
+	c->is_closing = true;
 	list_for_each_safe(at, &c->peers)
 		peer_close(container_of(at, struct control_peer, link));
 	if (c->listener) {
 		unlink(c->path);
 		listener_close(&c->listener);
 	}
-	while (c->tables) {
-		struct control_table *t = c->tables;
-
-		c->tables = t->next;
-		free(t);
-	}
-	free(c->path);
-	loop_free_later(c->loop, c);
+	loop_post(c->loop, free_control, c);
 }
 
 void control_register(struct control *control, const struct control_verb *verbs, size_t count, void *arg)

@@ -36,6 +36,7 @@ struct control {
 	struct control_table *tables;
 	struct list peers;
 	uint64_t started_ms;
+	bool is_closing;
 };
 
 /* One connected client; at most one request of it runs. */

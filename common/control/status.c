@@ -30,6 +30,7 @@ struct status {
 	size_t allowed_count;
 	struct list peers;
 	atomic_bool is_draining;
+	bool is_closing;
 };
 
 struct status_peer {
@@ -168,6 +169,10 @@ static void on_accept(void *arg, struct conn *conn_take)
 
 	for (size_t i = 0; i < status->allowed_count && !ok; i++)
 		ok = addr_net_has(&status->allowed[i], conn_peer(conn_take));
+	if (status->is_closing) {
+		conn_abort(&conn_take);
+		return;
+	}
 	if (!ok) {
 		char text[ADDR_TEXT_MAX];
 
@@ -250,6 +255,16 @@ void status_set_draining(struct status *status)
 		atomic_store(&status->is_draining, true);
 }
 
+static void free_status(void *arg)
+{
+	struct status *status = arg;
+
+	free(status->listeners);
+	free(status->allowed);
+	free(status);
+}
+
+/* The listeners still accept what waits while they close, by posts: the memory goes by a later post. */
 void status_close(struct status **status)
 {
 	struct status *s = *status;
@@ -257,11 +272,10 @@ void status_close(struct status **status)
 	if (!s)
 		return;
 	*status = NULL;
+	s->is_closing = true;
 	list_for_each_safe(at, &s->peers)
 		peer_close(container_of(at, struct status_peer, link));
 	for (size_t i = 0; i < s->listener_count; i++)
 		listener_close(&s->listeners[i]);
-	free(s->listeners);
-	free(s->allowed);
-	loop_free_later(s->loop, s);
+	loop_post(s->loop, free_status, s);
 }

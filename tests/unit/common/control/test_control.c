@@ -160,18 +160,23 @@ static int start(void **state)
 	return pthread_create(&thread, NULL, run_loop, loop);
 }
 
+static void end_loop(void *arg)
+{
+	loop_stop(arg);
+}
+
+/* Listeners close by posts of their own: the loop ends after these. */
 static void end_all(void *arg)
 {
-	(void)arg;
 	control_close(&control);
 	status_close(&status);
-	loop_stop(loop);
+	loop_post(arg, end_loop, arg);
 }
 
 static int stop(void **state)
 {
 	(void)state;
-	loop_post(loop, end_all, NULL);
+	loop_post(loop, end_all, loop);
 	pthread_join(thread, NULL);
 	loop_free(&loop);
 	assert_int_not_equal(access(path, F_OK), 0);
