@@ -44,7 +44,8 @@ enum backend_capability {
 	BACKEND_ID = 8,
 	BACKEND_XCLIENT = 16,
 	BACKEND_LITERAL_PLUS = 32,
-	BACKEND_LOGINDISABLED = 64
+	BACKEND_LOGINDISABLED = 64,
+	BACKEND_STARTTLS = 128
 };
 
 struct backend_state;
@@ -63,7 +64,9 @@ struct backend {
 	uint64_t connect_ms; /* to be connected and, with implicit TLS, secured */
 	uint64_t login_ms;   /* from then to the answer of the login */
 	uint64_t probe_ms;   /* between probes; 0: none */
-	bool is_named;
+	bool is_named;    /* a section of the configuration, not a host of a map */
+	bool is_verified; /* its certificate is */
+	bool may_fly;     /* a credential may be written before the connection stands: it goes nowhere else */
 	struct backend_state *state;
 	_Atomic unsigned refs;
 };
@@ -116,6 +119,7 @@ MUST_CHECK int backends_route(struct backends *backends, const struct usermap_an
 /* Names for usermap_config; NULL-ended view. */
 const char *const *backends_names(const struct backends *backends);
 
-/* Begins to probe on this loop (the main one), for the protocols of `used`; stops those of an older set. */
-void backends_probe(struct backends *backends, struct loop *loop, const bool used[BACKEND_PROTOCOLS]);
-void backends_probe_stop(struct backends *backends);
+/* ---- for probes ---- */
+
+/* What a probe found: 0, or ERR_* with words for the log. True if it has changed. */
+bool backend_set_probed(struct backend *backend, enum backend_protocol protocol, int error, const char *detail);

@@ -38,11 +38,23 @@ struct config_service_of {
 	const char *const *mechanisms; /* NULL-ended */
 };
 
+/* One section `listener`. Their number and order never change while the program runs. */
+struct config_listener {
+	const char *title;
+	enum config_service service;
+	bool is_implicit_tls;
+	struct tls *tls;             /* NULL: plain */
+	struct front_service *front; /* IMAP and POP3 */
+	void *smtp;                  /* SMTP and submission: struct smtp_service, counted (proxy/smtp_service.h) */
+};
+
 struct config {
 	struct conf *conf; /* owned */
 	struct backends *backends;
+	struct config_listener *listeners;
+	size_t listener_count;
 	struct config_service_of services[CONFIG_SERVICES];
-	const char *host;           /* our name */
+	char host[256];             /* our name */
 	const char *default_domain; /* "" none */
 	uint64_t relay_idle_ms;
 	struct front_limits limits;

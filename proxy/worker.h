@@ -12,6 +12,7 @@ struct worker {
 	struct loop *loop;
 	struct config *config;
 	struct list sessions; /* struct session (sessions.h) */
+	struct list logins;   /* logins under way (login.c) */
 	struct list spares;   /* ready connections (spare.h) */
 };
 

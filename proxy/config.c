@@ -1,0 +1,232 @@
+/*
+ * A snapshot is made whole or not at all: maps are open, TLS contexts made, chains tied, before any loop sees it.
+ */
+#include "proxy/config.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/auth/sasl.h"
+#include "common/base/mem.h"
+#include "proxy/config_check.h"
+#include "proxy/login.h"
+
+static const char *const service_names[CONFIG_SERVICES] = {
+	[CONFIG_IMAP] = "imap", [CONFIG_POP3] = "pop3", [CONFIG_SMTP] = "smtp", [CONFIG_SUBMISSION] = "submission"};
+
+/* RFC 7301; mail's registered names. Others are refused, a client that names none is welcome. */
+static const char *const alpn_imap[] = {"imap", NULL};
+static const char *const alpn_pop3[] = {"pop3", NULL};
+static const char *const alpn_smtp[] = {"smtp", "submission", NULL};
+static const char *const *const alpn[CONFIG_SERVICES] = {
+	[CONFIG_IMAP] = alpn_imap, [CONFIG_POP3] = alpn_pop3, [CONFIG_SMTP] = alpn_smtp, [CONFIG_SUBMISSION] = alpn_smtp};
+
+const char *config_service_name(enum config_service service)
+{
+	return service_names[service];
+}
+
+void config_maps(const struct conf *conf, struct backends *backends, struct usermap_config *maps_out)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "map", &count);
+	struct usermap_options *maps = xcalloc(count + 1, sizeof(*maps));
+
+	for (size_t i = 0; i < count; i++) {
+		size_t domains;
+
+		maps[i].name = titles[i];
+		maps[i].type = USERMAP_FILE;
+		maps[i].file = conf_get_string(conf, "map", titles[i], "file");
+		maps[i].domains = conf_get_list(conf, "map", titles[i], "domains", &domains);
+		maps[i].max_shrink = (unsigned)conf_get_int(conf, "map", titles[i], "max-shrink");
+		maps[i].ports = config_check_is_sole_user(conf, titles[i]);
+	}
+	*maps_out = (struct usermap_config){
+		.maps = maps,
+		.count = count,
+		.backends = backends_names(backends),
+		.credential_lifetime_ms = conf_get_duration(conf, "", NULL, "credential-cache"),
+		.credential_entries = conf_get_int(conf, "", NULL, "credential-entries"),
+	};
+}
+
+static void config_free(struct config *c)
+{
+	for (size_t i = 0; i < c->listener_count; i++) {
+		front_service_unref(&c->listeners[i].front);
+		tls_unref(&c->listeners[i].tls);
+	}
+	free(c->listeners);
+	for (size_t i = 0; i < CONFIG_SERVICES; i++)
+		usermap_chain_unref(&c->services[i].chain);
+	backends_unref(&c->backends);
+	conf_free(&c->conf);
+	free(c);
+}
+
+struct config *config_ref(struct config *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+void config_unref(struct config **config)
+{
+	struct config *c = *config;
+
+	*config = NULL;
+	if (c && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		config_free(c);
+}
+
+static bool has_word(const char *const *words, const char *word)
+{
+	for (; *words; words++) {
+		if (strcmp(*words, word) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool config_may_reach(const struct config_service_of *service, const struct backend *backend, const char **why_out)
+{
+	if (service->backends[0] && !has_word(service->backends, backend->is_named ? backend->name : "default")) {
+		*why_out = "the map leads to a back-end that this service may not reach";
+		return false;
+	}
+	if (service->authenticate == CONFIG_BY_BACKEND && backend->trust != BACKEND_REPLAY) {
+		*why_out = "authenticate = backend, and this back-end has no trust = replay";
+		return false;
+	}
+	return true;
+}
+
+static int make_service(struct config *c, enum config_service id, struct usermap_set *maps, struct buf *why)
+{
+	struct config_service_of *service = &c->services[id];
+	const char *name = service_names[id];
+	size_t count;
+	int err;
+
+	service->id = id;
+	service->is_used = config_check_is_used(c->conf, name);
+	service->backends = conf_get_list(c->conf, "service", name, "backends", &count);
+	if (id != CONFIG_SMTP) {
+		service->authenticate = (enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
+		service->mechanisms = conf_get_list(c->conf, "service", name, "mechanisms", &count);
+	}
+	err = usermap_chain_new(maps, conf_get_list(c->conf, "service", name, "maps", &count), &service->chain);
+	if (err < 0)
+		buf_printf(why, "%s: service %s: maps: %s\n", conf_where(c->conf, "service", name, "maps"), name,
+			error_text(err));
+	return err;
+}
+
+/* What a front may look at longer than the snapshot lives. */
+struct own_front {
+	struct front_service service;
+	char host[256];
+	const char *mechanisms[8];
+};
+
+static void front_free(struct front_service *service)
+{
+	tls_unref(&service->tls);
+	free(container_of(service, struct own_front, service));
+}
+
+static struct front_service *make_front(const struct config *c, const struct config_listener *l)
+{
+	struct own_front *own = xcalloc(1, sizeof(*own));
+	struct front_service *service = &own->service;
+	const struct config_service_of *of = &c->services[l->service];
+
+	front_service_init(service, service_names[l->service], &login_ops, login_tier(l->service));
+	memcpy(own->host, c->host, sizeof(own->host));
+	for (size_t i = 0; of->mechanisms[i] && i + 1 < ARRAY_LEN(own->mechanisms); i++)
+		own->mechanisms[i] = sasl_mechanism(slice_str(of->mechanisms[i]));
+	service->host = own->host;
+	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
+	service->tls = l->tls && !l->is_implicit_tls ? tls_ref(l->tls) : NULL;
+	service->allows_clear = conf_get_bool(c->conf, "listener", l->title, "allow-clear");
+	service->mechanisms = own->mechanisms;
+	service->limits = c->limits;
+	service->free = front_free;
+	return service;
+}
+
+static int make_listener(struct config *c, const char *title, struct config_listener *l, struct buf *why)
+{
+	int tls_mode = conf_get_enum(c->conf, "listener", title, "tls");
+	const char *section = conf_get_string(c->conf, "listener", title, "certificate");
+	int err;
+
+	l->title = title;
+	l->service = (enum config_service)conf_get_enum(c->conf, "listener", title, "service");
+	l->is_implicit_tls = tls_mode == 2;
+	if (tls_mode != 0) {
+		const struct tls_server_options options = {
+			.certificate = conf_get_string(c->conf, "tls", section, "certificate"),
+			.key = conf_get_string(c->conf, "tls", section, "key"),
+			.alpn = alpn[l->service],
+			.session_context = title,
+		};
+
+		err = tls_server_new(&options, why, &l->tls);
+		if (err < 0)
+			return err;
+	}
+	if (l->service == CONFIG_IMAP || l->service == CONFIG_POP3)
+		l->front = make_front(c, l);
+	return 0;
+}
+
+static void read_values(struct config *c)
+{
+	const struct conf *conf = c->conf;
+	const char *host = conf_get_string(conf, "", NULL, "host-name");
+
+	if (host[0] && strlen(host) < sizeof(c->host))
+		memcpy(c->host, host, strlen(host) + 1);
+	else if (gethostname(c->host, sizeof(c->host) - 1) < 0)
+		c->host[0] = '\0';
+	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
+	c->relay_idle_ms = conf_get_duration(conf, "", NULL, "relay-idle");
+	c->limits = (struct front_limits){
+		.tls_ms = conf_get_duration(conf, "limits", NULL, "tls-timeout"),
+		.command_ms = conf_get_duration(conf, "limits", NULL, "command-timeout"),
+		.dialogue_ms = conf_get_duration(conf, "limits", NULL, "dialogue-timeout"),
+		.login_ms = conf_get_duration(conf, "limits", NULL, "login-timeout"),
+		.failed_delay_ms = conf_get_duration(conf, "limits", NULL, "failed-login-delay"),
+		.failed_logins = (unsigned)conf_get_int(conf, "limits", NULL, "failed-logins"),
+		.wrong_commands = (unsigned)conf_get_int(conf, "limits", NULL, "wrong-commands"),
+	};
+}
+
+int config_new(struct conf *conf_take, struct backends *backends_take, struct usermap_set *maps, struct buf *why,
+	struct config **config_out)
+{
+	struct config *c = xcalloc(1, sizeof(*c));
+	const char *const *titles;
+	size_t count;
+	int err = 0;
+
+	atomic_store(&c->refs, 1);
+	c->conf = conf_take;
+	c->backends = backends_take;
+	read_values(c);
+	for (unsigned i = 0; err == 0 && i < CONFIG_SERVICES; i++)
+		err = make_service(c, (enum config_service)i, maps, why);
+	titles = conf_titles(conf_take, "listener", &count);
+	c->listeners = xcalloc(count + 1, sizeof(*c->listeners));
+	for (size_t i = 0; err == 0 && i < count; i++) {
+		c->listener_count++;
+		err = make_listener(c, titles[i], &c->listeners[i], why);
+	}
+	if (err < 0)
+		config_unref(&c);
+	else
+		*config_out = c;
+	return err;
+}

@@ -1,0 +1,178 @@
+/* Each rule is one function; each says its section and key, so that conf_error() can say file and line. */
+#include "proxy/config_check.h"
+
+#include "common/base/attr.h"
+#include "common/base/slice.h"
+#include "common/net/addr.h"
+
+static const char *const service_titles[] = {"imap", "pop3", "smtp", "submission", NULL};
+
+static bool has_word(const char *const *words, const char *word)
+{
+	for (; *words; words++) {
+		if (strcmp(*words, word) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool config_check_is_used(const struct conf *conf, const char *service)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		int at = conf_get_enum(conf, "listener", titles[i], "service");
+
+		if (at >= 0 && strcmp(service_titles[at], service) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool config_check_is_loopback(const char *host)
+{
+	struct addr addr;
+
+	if (strcmp(host, "localhost") == 0)
+		return true;
+	return addr_parse(slice_str(host), 0, &addr) == 0 && addr_is_loopback(&addr);
+}
+
+bool config_check_is_sole_user(const struct conf *conf, const char *map)
+{
+	unsigned users = 0;
+
+	for (const char *const *service = service_titles; *service; service++) {
+		size_t count;
+
+		users += config_check_is_used(conf, *service) &&
+			 has_word(conf_get_list(conf, "service", *service, "maps", &count), map);
+	}
+	return users <= 1;
+}
+
+static void check_listeners(struct conf *conf)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		const char *certificate = conf_get_string(conf, "listener", titles[i], "certificate");
+		bool is_plain = conf_get_enum(conf, "listener", titles[i], "tls") == 0;
+
+		if (!is_plain && !conf_has_title(conf, "tls", certificate))
+			conf_error(conf, "listener", titles[i], "certificate", "there is no section tls %s", certificate);
+	}
+}
+
+/* Does the section's trust and authenticate allow to lead there? */
+static void check_reach(struct conf *conf, const char *service, const char *section, const char *title)
+{
+	bool is_replay = conf_get_enum(conf, section, title, "trust") == 1;
+
+	if (!is_replay && strcmp(service, "smtp") != 0 &&
+		conf_get_enum(conf, "service", service, "authenticate") == 1)
+		conf_error(conf, "service", service, "authenticate",
+			"authenticate = backend needs trust = replay on every back-end that its maps may lead to; %s %s has "
+			"proxy-auth (name the others in `backends`)",
+			section, title ? title : "");
+}
+
+static void check_service(struct conf *conf, const char *service)
+{
+	size_t count, backend_count, only_count;
+	const char *const *maps = conf_get_list(conf, "service", service, "maps", &count);
+	const char *const *only = conf_get_list(conf, "service", service, "backends", &only_count);
+	const char *const *backends = conf_titles(conf, "backend", &backend_count);
+	size_t hosts;
+
+	if (count == 0)
+		conf_error(conf, "service", service, "maps", "a listener offers this service, and no map is named");
+	for (size_t i = 0; i < count; i++) {
+		if (!conf_has_title(conf, "map", maps[i]))
+			conf_error(conf, "service", service, "maps", "there is no section map %s", maps[i]);
+	}
+	for (size_t i = 0; i < only_count; i++) {
+		if (strcmp(only[i], "default") != 0 && !conf_has_title(conf, "backend", only[i]))
+			conf_error(conf, "service", service, "backends", "there is no section backend %s", only[i]);
+	}
+	for (size_t i = 0; i < backend_count; i++) {
+		if (only_count == 0 || has_word(only, backends[i]))
+			check_reach(conf, service, "backend", backends[i]);
+	}
+	(void)conf_get_list(conf, "backend-default", NULL, "hosts", &hosts);
+	if (hosts && (only_count == 0 || has_word(only, "default")))
+		check_reach(conf, service, "backend-default", NULL);
+	if (strcmp(service, "smtp") != 0) {
+		(void)conf_get_list(conf, "service", service, "mechanisms", &count);
+		if (count == 0)
+			conf_error(conf, "service", service, "mechanisms", "no mechanism is left");
+	}
+}
+
+/* Our own credential goes only over verified TLS or loopback. */
+static void check_backend(struct conf *conf, const char *section, const char *title, const char *host)
+{
+	bool is_tls = conf_get_enum(conf, section, title, "tls") != 0;
+	bool is_verified = is_tls && conf_get_bool(conf, section, title, "verify");
+
+	if (conf_is_set(conf, section, title, "certificate") != conf_is_set(conf, section, title, "key"))
+		conf_error(conf, section, title, "certificate", "certificate and key belong together");
+	if (conf_get_int(conf, section, title, "spare") && !is_tls)
+		conf_error(conf, section, title, "spare", "spare connections are for back-ends with TLS");
+	if (conf_get_enum(conf, section, title, "trust") == 1)
+		return;
+	if (conf_get_secret(conf, section, title, "credential").len == 0)
+		conf_error(conf, section, title, "credential", "trust = proxy-auth needs the proxy's own password");
+	if (conf_get_string(conf, section, title, "user")[0] == '\0')
+		conf_error(conf, section, title, "user", "trust = proxy-auth needs the proxy's own name");
+	if (!is_verified && !(host && config_check_is_loopback(host)))
+		conf_error(conf, section, title, is_tls ? "verify" : "tls",
+			"the proxy's own credential goes only over TLS with verify = yes, or to a loopback address");
+}
+
+static void check_host(struct conf *conf, const char *title, const char *host)
+{
+	if (host[0] == '\0' || slice_has_control(slice_str(host)) || strchr(host, ' '))
+		conf_error(conf, "backend", title, "host", "this is no host");
+}
+
+static void check_map_title(struct conf *conf, const char *section)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, section, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		size_t len = strlen(titles[i]);
+
+		if (len == 0 || len > 63 || strspn(titles[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+							      "0123456789-_") != len)
+			conf_error(conf, section, titles[i], strcmp(section, "map") == 0 ? "file" : "host",
+				"a title has 1 to 63 letters, digits, - and _ (dots and colons would look like a host)");
+	}
+}
+
+void config_check(struct conf *conf)
+{
+	size_t count;
+	const char *const *titles;
+
+	check_listeners(conf);
+	for (const char *const *service = service_titles; *service; service++) {
+		if (config_check_is_used(conf, *service))
+			check_service(conf, *service);
+	}
+	check_map_title(conf, "map");
+	check_map_title(conf, "backend");
+	titles = conf_titles(conf, "backend", &count);
+	for (size_t i = 0; i < count; i++) {
+		const char *host = conf_get_string(conf, "backend", titles[i], "host");
+
+		check_host(conf, titles[i], host);
+		check_backend(conf, "backend", titles[i], host);
+	}
+	(void)conf_get_list(conf, "backend-default", NULL, "hosts", &count);
+	if (count)
+		check_backend(conf, "backend-default", NULL, NULL);
+}

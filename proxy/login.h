@@ -1,0 +1,17 @@
+/*
+ * A login of IMAP or POP3 on the proxy, from the credentials that a front has read to the relay: the user map is asked, its route is
+ * checked against the configuration, a leg to the back-end is logged in, and both connections are joined as a session.
+ * On the loop of the client's connection.
+ */
+#pragma once
+
+#include "common/front/front.h"
+#include "proxy/config.h"
+#include "proxy/leg.h"
+
+/* For struct front_service. */
+extern const struct front_ops login_ops;
+/* What login_ops wants as `tier`. */
+void *login_tier(enum config_service service);
+/* On the loop: logins that wait for this back-end's protocol fail now, since it was found down. */
+void login_backend_is_down(struct backend_state *state, enum backend_protocol protocol);

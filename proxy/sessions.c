@@ -1,0 +1,135 @@
+/* The texts of a session stand behind it in one piece of memory: nothing else of a login survives. */
+#include "proxy/sessions.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metrics.h"
+
+static struct metric *open_sessions(void)
+{
+	static struct metric *_Atomic cached;
+	struct metric *m = atomic_load_explicit(&cached, memory_order_acquire);
+
+	if (!m) {
+		m = metrics_gauge("mailtier_proxy_sessions", NULL, "Clients that are joined to back-ends");
+		atomic_store_explicit(&cached, m, memory_order_release);
+	}
+	return m;
+}
+
+static void count_bytes(const struct relay_end *end)
+{
+	static struct metric *_Atomic cached[2];
+
+	if (!atomic_load_explicit(&cached[1], memory_order_acquire)) {
+		atomic_store(&cached[0], metrics_counter("mailtier_proxy_relayed_to_clients_bytes", NULL,
+						 "Octets that relays carried to clients"));
+		atomic_store_explicit(&cached[1],
+			metrics_counter("mailtier_proxy_relayed_to_backends_bytes", NULL,
+				"Octets that relays carried to back-ends"),
+			memory_order_release);
+	}
+	metric_add(atomic_load_explicit(&cached[0], memory_order_relaxed), (int64_t)end->to_client);
+	metric_add(atomic_load_explicit(&cached[1], memory_order_relaxed), (int64_t)end->to_server);
+}
+
+const char *session_id(const struct session *s)
+{
+	return s->text;
+}
+
+const char *session_account(const struct session *s)
+{
+	return s->text + strlen(s->text) + 1;
+}
+
+const char *session_client(const struct session *s)
+{
+	const char *account = session_account(s);
+
+	return account + strlen(account) + 1;
+}
+
+static void on_end(void *arg, const struct relay_end *end)
+{
+	struct session *s = arg;
+
+	log_debug(config_service_name((enum config_service)s->service),
+		"%s: session ended: %s user=%s seconds=%lld to-client=%llu to-backend=%llu", session_id(s),
+		end->error ? error_text(end->error) : end->by_client ? "by client" : "by back-end", session_account(s),
+		(long long)(clock_wall_s() - s->since), (unsigned long long)end->to_client,
+		(unsigned long long)end->to_server);
+	count_bytes(end);
+	metric_add(open_sessions(), -1);
+	backend_count_session(s->backend, -1);
+	backend_unref(&s->backend);
+	list_remove(&s->link);
+	free(s);
+}
+
+static struct session *session_new(const struct session_options *o)
+{
+	size_t id = strlen(o->id) + 1, account = strlen(o->account) + 1, client = strlen(o->client) + 1;
+	struct session *s = xmalloc(sizeof(*s) + id + account + client);
+
+	list_init(&s->link);
+	s->relay = NULL;
+	s->backend = backend_ref(o->backend);
+	s->since = clock_wall_s();
+	s->service = (uint8_t)o->service;
+	memcpy(s->text, o->id, id);
+	memcpy(s->text + id, o->account, account);
+	memcpy(s->text + id + account, o->client, client);
+	return s;
+}
+
+int sessions_start(struct worker *worker, const struct session_options *options, struct conn **client_take,
+	struct conn **server_take)
+{
+	struct session *s = session_new(options);
+	int err = relay_start(client_take, server_take, worker->config->relay_idle_ms, on_end, s, &s->relay);
+
+	if (err < 0) {
+		conn_close(client_take);
+		conn_close(server_take);
+		backend_unref(&s->backend);
+		free(s);
+		return err;
+	}
+	list_add_last(&worker->sessions, &s->link);
+	metric_add(open_sessions(), 1);
+	backend_count_session(s->backend, 1);
+	return 0;
+}
+
+bool sessions_fits(const struct session_filter *f, const struct session *s)
+{
+	return (!f->account || strcmp(f->account, session_account(s)) == 0) &&
+	       (!f->backend || strcmp(f->backend, s->backend->name) == 0) &&
+	       (!f->id || strcmp(f->id, session_id(s)) == 0);
+}
+
+unsigned sessions_kick(struct worker *worker, const struct session_filter *filter)
+{
+	unsigned count = 0;
+
+	/* relay_stop() calls on_end at the turn's end: the list stays whole meanwhile. */
+	list_for_each(at, &worker->sessions) {
+		struct session *s = container_of(at, struct session, link);
+
+		if (sessions_fits(filter, s)) {
+			relay_stop(s->relay);
+			count++;
+		}
+	}
+	return count;
+}
+
+int64_t sessions_open(void)
+{
+	return metric_get(open_sessions());
+}

@@ -1,0 +1,45 @@
+/*
+ * Sessions: a client joined to a back-end. Each loop keeps a list of its own; a session costs little, since most of them only
+ * wait. The main loop lists and ends them by asking each loop.
+ */
+#pragma once
+
+#include "common/base/list.h"
+#include "common/net/relay.h"
+#include "proxy/backends.h"
+#include "proxy/worker.h"
+
+struct session {
+	struct list link;
+	struct relay *relay;
+	struct backend *backend; /* counted */
+	int64_t since;           /* seconds since 1970 */
+	uint8_t service;         /* enum config_service */
+	char text[];             /* id NUL account NUL client NUL */
+};
+const char *session_id(const struct session *s);
+const char *session_account(const struct session *s);
+const char *session_client(const struct session *s);
+
+struct session_options {
+	struct backend *backend;
+	enum config_service service;
+	const char *id;
+	const char *account;
+	const char *client;
+};
+/* Joins both connections (sets them to NULL). ERR_*: they are closed. On the worker's loop. */
+MUST_CHECK int sessions_start(struct worker *worker, const struct session_options *options, struct conn **client_take,
+	struct conn **server_take);
+
+/* Which sessions are meant; NULL: any. Copied by who keeps it. */
+struct session_filter {
+	const char *account;
+	const char *backend;
+	const char *id;
+};
+bool sessions_fits(const struct session_filter *filter, const struct session *s);
+/* On the worker's loop: closes those without a word; how many. */
+unsigned sessions_kick(struct worker *worker, const struct session_filter *filter);
+/* All loops together. Any thread. */
+int64_t sessions_open(void);
