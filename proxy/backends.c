@@ -263,7 +263,7 @@ int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t por
 		.host = b->host,
 		.port = port ? port : b->ports[protocol],
 		.timeout_ms = b->connect_ms,
-		.tls = b->tls_mode == BACKEND_TLS_IMPLICIT && protocol != BACKEND_LMTP ? b->tls : NULL,
+		.tls = b->tls_mode == BACKEND_TLS_IMPLICIT ? b->tls : NULL,
 		.server_name = b->server_name,
 	};
 

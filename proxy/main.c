@@ -1,0 +1,276 @@
+/*
+ * mailtier-proxy: reads its configuration, starts what it names, and waits for signals. The main thread has a loop of its own for
+ * signals, control, status, maps and health probes; clients are served by the loops of a group.
+ *
+ * SIGHUP reads configuration, maps and log file anew. SIGTERM and SIGINT drain: /ready says no, after ready-delay the listeners close,
+ * open sessions may go on for drain-limit.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "common/auth/sasl.h"
+#include "common/base/log.h"
+#include "common/control/control.h"
+#include "common/control/status.h"
+#include "common/net/resolve.h"
+#include "common/net/timer.h"
+#include "common/net/work.h"
+#include "proxy/listeners.h"
+#include "proxy/probe.h"
+#include "proxy/sessions.h"
+#include "proxy/verbs.h"
+#include "proxy/worker.h"
+
+#define HASH_QUEUE_MOST 10000
+#define DRAIN_POLL_MS 50
+
+struct program {
+	struct loop *loop;
+	struct loop_group *group;
+	struct work_pool *hash_pool;
+	struct verbs verbs; /* maps and the configuration in force */
+	struct control *control;
+	struct status *status;
+	struct timer drain;
+	uint64_t drain_until_ms;
+	bool is_draining;
+	bool is_closed; /* the listeners */
+};
+
+/* Says each line of why as an error, and ends. */
+static NORETURN void die(struct buf *why, const char *what)
+{
+	fprintf(stderr, "mailtier-proxy: %s\n%s", what, buf_str_view(why));
+	exit(1);
+}
+
+static void must(int err, struct buf *why, const char *what)
+{
+	if (err < 0)
+		die(why, what);
+}
+
+static void set_log(const struct conf *conf)
+{
+	const char *file = conf_get_string(conf, "", NULL, "log-file");
+
+	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
+	if (file[0] && log_open(file) < 0)
+		log_error("proxy", "the log file cannot be opened file=%s", file);
+}
+
+/* A connection is two descriptors here: as many as the system lets us have. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void init_resolver(const struct conf *conf, struct buf *why)
+{
+	struct resolve_options options = {0};
+	struct buf servers = {0};
+	size_t count;
+	const char *const *words = conf_get_list(conf, "", NULL, "resolvers", &count);
+
+	for (size_t i = 0; i < count; i++)
+		buf_printf(&servers, "%s%s", i ? " " : "", words[i]);
+	if (count)
+		options.servers = buf_str_view(&servers);
+	if (conf_is_set(conf, "", NULL, "dnssec-anchor"))
+		options.trust_anchor = conf_get_string(conf, "", NULL, "dnssec-anchor");
+	must(resolve_init(&options, why), why, "the resolver cannot start");
+	buf_deinit(&servers);
+}
+
+/* ---- reload ---- */
+
+static void log_lines(enum log_level level, const char *prefix, struct buf *lines)
+{
+	struct slice rest = buf_view(lines);
+
+	while (rest.len) {
+		ptrdiff_t end = slice_find(rest, '\n');
+		struct slice line = slice_sub(rest, 0, end < 0 ? rest.len : (size_t)end);
+
+		log_write(level, "proxy", "%s: %.*s", prefix, SLICE_ARG(line));
+		rest = slice_from(rest, line.len + 1);
+	}
+}
+
+static int make_config(struct program *p, struct conf *conf, struct buf *why, struct config **config_out)
+{
+	struct config *old = p->verbs.config;
+	struct usermap_config maps;
+	struct backends *backends;
+	int err = backends_new(conf, old ? old->backends : NULL, why, &backends);
+
+	if (err < 0) {
+		conf_free(&conf);
+		return err;
+	}
+	config_maps(conf, backends, &maps);
+	if (p->verbs.maps)
+		err = usermap_set_reconfigure(p->verbs.maps, &maps, why);
+	else
+		err = usermap_set_open(&maps, p->loop, p->hash_pool, why, &p->verbs.maps);
+	free((void *)(uintptr_t)maps.maps);
+	if (err < 0) {
+		backends_unref(&backends);
+		conf_free(&conf);
+		return err;
+	}
+	return config_new(conf, backends, p->verbs.maps, why, config_out);
+}
+
+static void on_hup(void *arg)
+{
+	struct program *p = arg;
+	struct buf why = {0}, notes = {0};
+	struct config *config = NULL;
+	struct conf *conf;
+	int err = conf_reload(p->verbs.config->conf, &why, &notes, &conf);
+
+	if (err == 0)
+		err = make_config(p, conf, &why, &config);
+	if (err < 0) {
+		log_lines(LOG_ERROR, "configuration refused, the old one stays", &why);
+	} else {
+		log_lines(LOG_WARN, "takes effect at the next start", &notes);
+		set_log(config->conf);
+		workers_set_config(config);
+		listeners_set_config(config);
+		probe_set_config(p->loop, config);
+		config_unref(&p->verbs.config);
+		p->verbs.config = config;
+		log_info("proxy", "configuration read again");
+	}
+	buf_deinit(&why);
+	buf_deinit(&notes);
+}
+
+/* ---- drain ---- */
+
+static void drain_step(void *arg)
+{
+	struct program *p = arg;
+	uint64_t now = loop_now_ms(p->loop);
+
+	if (!p->is_closed) {
+		p->is_closed = true;
+		p->drain_until_ms = now + conf_get_duration(p->verbs.config->conf, "", NULL, "drain-limit");
+		listeners_close();
+		log_info("proxy", "listeners are closed sessions=%lld", (long long)sessions_open());
+	}
+	if (sessions_open() > 0 && now < p->drain_until_ms)
+		timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
+	else
+		loop_stop(p->loop);
+}
+
+static void on_term(void *arg)
+{
+	struct program *p = arg;
+
+	if (p->is_draining) {
+		loop_stop(p->loop); /* asked twice: at once */
+		return;
+	}
+	p->is_draining = true;
+	log_info("proxy", "draining");
+	if (p->status)
+		status_set_draining(p->status);
+	timer_set(&p->drain, p->loop, conf_get_duration(p->verbs.config->conf, "", NULL, "ready-delay"));
+}
+
+/* ---- start ---- */
+
+static bool is_ready(void *arg, struct buf *reason)
+{
+	const struct program *p = arg;
+
+	for (size_t i = 0; i < usermap_set_count(p->verbs.maps); i++) {
+		struct usermap_status s;
+
+		usermap_set_status(p->verbs.maps, i, &s);
+		if (!s.usable) {
+			buf_printf(reason, "map %s is not usable", s.name);
+			return false;
+		}
+	}
+	if (!probe_is_settled())
+		buf_add_str(reason, "back-ends are being probed");
+	return probe_is_settled();
+}
+
+static void start(struct program *p, struct conf *conf)
+{
+	struct buf why = {0};
+	unsigned loops = (unsigned)conf_get_int(conf, "", NULL, "loops");
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	must(loop_new(&p->loop), &why, "no event loop");
+	init_resolver(conf, &why);
+	must(sasl_init("mailtier-proxy", &why), &why, "SASL cannot start");
+	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST, &p->hash_pool),
+		&why, "no threads");
+	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
+	must(loop_group_start(loops ? loops : cores > 0 ? (unsigned)cores : 1, &p->group), &why, "no threads");
+	workers_start(p->group, p->verbs.config);
+	must(control_open_conf(p->loop, "mailtier-proxy", p->verbs.config->conf, &why, &p->control), &why,
+		"the control socket cannot be opened");
+	if (p->control)
+		verbs_register(p->control, &p->verbs);
+	must(listeners_open(p->group, p->verbs.config, &why), &why, "a listener cannot be opened");
+	must(status_open(p->loop, p->verbs.config->conf, is_ready, p, &why, &p->status), &why,
+		"the status listener cannot be opened");
+	timer_init(&p->drain, drain_step, p);
+	must(loop_on_signal(p->loop, SIGHUP, on_hup, p), &why, "no signals");
+	must(loop_on_signal(p->loop, SIGTERM, on_term, p), &why, "no signals");
+	must(loop_on_signal(p->loop, SIGINT, on_term, p), &why, "no signals");
+	probe_set_config(p->loop, p->verbs.config);
+	buf_deinit(&why);
+}
+
+static void stop(struct program *p)
+{
+	probe_end();
+	if (!p->is_closed)
+		listeners_close();
+	if (p->status)
+		status_close(&p->status);
+	if (p->control)
+		control_close(&p->control);
+	loop_group_stop(&p->group);
+	workers_end();
+	config_unref(&p->verbs.config);
+	usermap_set_close(&p->verbs.maps);
+	work_pool_free(&p->hash_pool);
+	timer_stop(&p->drain);
+	loop_free(&p->loop);
+	resolve_deinit();
+	sasl_deinit();
+}
+
+int main(int argc, char **argv)
+{
+	struct program program = {0};
+	struct conf *conf = conf_command_line(&config_table, argc, argv, NULL);
+
+	set_log(conf);
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
+	start(&program, conf);
+	log_info("proxy", "started loops=%u", loop_group_count(program.group));
+	loop_run(program.loop);
+	log_info("proxy", "ended");
+	stop(&program);
+	return 0;
+}

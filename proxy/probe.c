@@ -1,0 +1,207 @@
+/*
+ * One struct probe per back-end and protocol. A leg without a login is the probe of IMAP and POP3; LMTP needs its greeting alone. A
+ * probe that was told to end while it runs lives until its turn is over.
+ */
+#include "proxy/probe.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "proxy/leg.h"
+#include "proxy/login.h"
+#include "proxy/worker.h"
+
+struct probe {
+	struct list link;
+	struct loop *loop;
+	struct backend *backend; /* counted */
+	enum backend_protocol protocol;
+	struct timer timer; /* until the next, or the deadline of LMTP's */
+	struct leg leg;
+	bool has_leg;
+	struct conn *conn; /* LMTP */
+	bool is_done;      /* tried once */
+};
+
+static struct list probes = {&probes, &probes};
+
+static void run(void *arg);
+
+/* ---- what a probe found ---- */
+
+struct down {
+	struct backend *backend;
+	enum backend_protocol protocol;
+};
+
+static void tell_worker(void *arg)
+{
+	struct down *down = arg;
+
+	login_backend_is_down(down->backend->state, down->protocol);
+	backend_unref(&down->backend);
+	free(down);
+}
+
+static void tell_workers(const struct probe *p)
+{
+	for (unsigned i = 0; i < workers_count(); i++) {
+		struct down *down = xmalloc(sizeof(*down));
+
+		*down = (struct down){backend_ref(p->backend), p->protocol};
+		loop_post(workers_at(i)->loop, tell_worker, down);
+	}
+}
+
+static void found(struct probe *p, int error, const char *detail)
+{
+	p->is_done = true;
+	if (backend_set_probed(p->backend, p->protocol, error, detail) && error < 0)
+		tell_workers(p);
+	timer_init(&p->timer, run, p);
+	timer_set(&p->timer, p->loop, p->backend->probe_ms);
+}
+
+/* ---- IMAP and POP3 ---- */
+
+static void leg_ended(void *arg, enum leg_result result, const char *detail)
+{
+	struct probe *p = arg;
+	struct conn *conn = leg_take_conn(&p->leg);
+	char text[200];
+
+	snprintf(text, sizeof(text), "%s%s%s", leg_result_text(result), detail[0] ? ": " : "", detail);
+	if (result == LEG_OK) {
+		conn_write_str(conn, p->leg.protocol->logout);
+		conn_close(&conn);
+	}
+	leg_deinit(&p->leg);
+	p->has_leg = false;
+	found(p, result == LEG_OK ? 0 : ERR_NOT_NOW, text);
+}
+
+/* ---- LMTP ---- */
+
+static void lmtp_ended(struct probe *p, int error, const char *detail)
+{
+	conn_close(&p->conn);
+	found(p, error, detail);
+}
+
+static void on_lmtp(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct probe *p = owner;
+	struct slice in;
+
+	switch (event) {
+	case CONN_DATA:
+		in = conn_input(conn);
+		if (slice_find(in, '\n') < 0)
+			break;
+		if (slice_has_prefix(in, "220")) {
+			conn_write_str(conn, "QUIT\r\n");
+			lmtp_ended(p, 0, NULL);
+		} else {
+			lmtp_ended(p, ERR_NOT_NOW, "the greeting is none");
+		}
+		break;
+	case CONN_EOF:
+		lmtp_ended(p, ERR_CLOSED, "it ended the connection");
+		break;
+	case CONN_FAILED:
+		lmtp_ended(p, conn_error(conn), conn_error_detail(conn));
+		break;
+	case CONN_OPENED:
+	case CONN_SECURED:
+	case CONN_DRAINED:
+		break;
+	}
+}
+
+static void lmtp_is_late(void *arg)
+{
+	lmtp_ended(arg, ERR_TIMEOUT, "no greeting in time");
+}
+
+/* ---- all ---- */
+
+static void leg_is_late(void *arg)
+{
+	struct probe *p = arg;
+
+	leg_fail(&p->leg, LEG_TIMEOUT, "%s", "in time for a probe");
+}
+
+static void run(void *arg)
+{
+	static const struct leg_protocol *const protocols[BACKEND_PROTOCOLS] = {
+		[BACKEND_IMAP] = &imap_handover, [BACKEND_POP3] = &pop3_handover};
+	struct probe *p = arg;
+	bool is_lmtp = p->protocol == BACKEND_LMTP;
+
+	timer_init(&p->timer, is_lmtp ? lmtp_is_late : leg_is_late, p);
+	timer_set(&p->timer, p->loop, p->backend->connect_ms);
+	if (!is_lmtp) {
+		memset(&p->leg, 0, sizeof(p->leg));
+		p->has_leg = true;
+		leg_start(&p->leg, protocols[p->protocol], p->backend, 0, p->loop, NULL, leg_ended, p);
+	} else if (backend_dial(p->backend, BACKEND_LMTP, 0, p->loop, on_lmtp, p, &p->conn) < 0) {
+		found(p, ERR_IO, "no descriptor, or no such address");
+	}
+}
+
+static void end(struct probe *p)
+{
+	timer_stop(&p->timer);
+	list_remove(&p->link);
+	if (p->has_leg)
+		leg_deinit(&p->leg);
+	if (p->conn)
+		conn_close(&p->conn);
+	backend_unref(&p->backend);
+	loop_free_later(p->loop, p);
+}
+
+void probe_end(void)
+{
+	list_for_each_safe(at, &probes)
+		end(container_of(at, struct probe, link));
+}
+
+void probe_set_config(struct loop *loop, struct config *config)
+{
+	const struct config_service_of *services = config->services;
+	const bool used[BACKEND_PROTOCOLS] = {
+		[BACKEND_IMAP] = services[CONFIG_IMAP].is_used,
+		[BACKEND_POP3] = services[CONFIG_POP3].is_used,
+		[BACKEND_LMTP] = services[CONFIG_SMTP].is_used || services[CONFIG_SUBMISSION].is_used,
+	};
+
+	probe_end();
+	for (size_t i = 0; i < backends_count(config->backends); i++) {
+		struct backend *b = backends_at(config->backends, i);
+
+		for (unsigned protocol = 0; protocol < BACKEND_PROTOCOLS; protocol++) {
+			struct probe *p;
+
+			if (!used[protocol] || b->probe_ms == 0)
+				continue;
+			p = xcalloc(1, sizeof(*p));
+			p->loop = loop;
+			p->backend = backend_ref(b);
+			p->protocol = (enum backend_protocol)protocol;
+			list_add_last(&probes, &p->link);
+			run(p);
+		}
+	}
+}
+
+bool probe_is_settled(void)
+{
+	list_for_each(at, &probes) {
+		if (!container_of(at, struct probe, link)->is_done)
+			return false;
+	}
+	return true;
+}

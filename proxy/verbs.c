@@ -1,0 +1,404 @@
+/*
+ * Each verb is a row and a function. Verbs about sessions ask every loop and answer when all have told: a struct ask travels, with one
+ * struct part for each loop, and nobody else touches a part while it is away.
+ */
+#include "proxy/verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/auth/auth_name.h"
+#include "common/base/mem.h"
+#include "proxy/sessions.h"
+#include "proxy/worker.h"
+
+/* ---- maps ---- */
+
+static void map_status(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+
+	for (size_t i = 0; i < usermap_set_count(v->maps); i++) {
+		struct usermap_status s;
+
+		usermap_set_status(v->maps, i, &s);
+		control_row(r);
+		control_add_str(r, "map", s.name);
+		control_add_bool(r, "usable", s.usable);
+		control_add_int(r, "entries", (int64_t)s.entries);
+		control_add_text(r, "generation", "%016llx", (unsigned long long)s.generation);
+		control_add_int(r, "loaded_at", s.loaded_at);
+		control_add_int(r, "load_ms", (int64_t)s.load_ms);
+		control_add_int(r, "bytes", (int64_t)s.bytes);
+		control_add_int(r, "loads", (int64_t)s.loads);
+		control_add_int(r, "failures", (int64_t)s.failures);
+		control_add_str(r, "file", s.file);
+		control_add_str(r, "error", s.error);
+	}
+	control_done(r);
+}
+
+static void add_step(void *arg, const struct usermap_step *step)
+{
+	struct control_request *r = arg;
+
+	control_row(r);
+	control_add_str(r, "map", step->map);
+	control_add_str(r, "rule", step->rule);
+	control_add_str(r, "key", step->key);
+	control_add_bool(r, "hit", step->hit);
+	control_add_int(r, "line", step->line);
+	control_add_str(r, "words", step->words);
+}
+
+static const char *verdict_words(enum usermap_verdict verdict)
+{
+	switch (verdict) {
+	case USERMAP_YES:
+		return "yes";
+	case USERMAP_NO_SUCH_USER:
+		return "no such user";
+	case USERMAP_WRONG_CREDENTIAL:
+		return "wrong credential";
+	case USERMAP_NOT_NOW:
+		return "not now";
+	}
+	return "";
+}
+
+/* The service named by an option, else the first that is used. */
+static const struct config_service_of *asked_service(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
+		if (name ? strcmp(name, config_service_name((enum config_service)i)) == 0 : c->services[i].is_used)
+			return &c->services[i];
+	}
+	return name ? NULL : &c->services[CONFIG_IMAP];
+}
+
+static void map_explain(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+	const struct config_service_of *service = asked_service(v->config, control_option(r, "service", 0));
+	struct usermap_answer answer;
+	struct arena arena;
+	struct slice name;
+
+	if (!service) {
+		control_fail(r, ERR_SYNTAX, "there is no such service");
+		return;
+	}
+	arena_init(&arena, 8 * 1024);
+	if (auth_name_normalise(&arena, slice_str(control_arg(r, 0)), slice_str(v->config->default_domain), &name) < 0) {
+		control_fail(r, ERR_SYNTAX, "no user can have this name");
+	} else {
+		usermap_explain(service->chain, name, add_step, r, &answer);
+		control_result(r);
+		control_add_slice(r, "asked", name);
+		control_add_str(r, "service", config_service_name(service->id));
+		control_add_str(r, "verdict", verdict_words(answer.verdict));
+		if (answer.verdict == USERMAP_YES) {
+			control_add_str(r, "account", answer.account);
+			control_add_str(r, "backend", answer.target == USERMAP_NOWHERE ? "-" : answer.backend);
+			control_add_str(r, "map", answer.map);
+			control_add_int(r, "line", answer.line);
+		}
+		if (answer.verdict == USERMAP_YES)
+			control_done(r);
+		else
+			control_fail(r, answer.verdict == USERMAP_NOT_NOW ? ERR_NOT_NOW : ERR_NOT_FOUND, "%s",
+				verdict_words(answer.verdict));
+	}
+	arena_deinit(&arena);
+}
+
+static void map_check(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+	struct buf words = {0};
+	int err = usermap_check_file(v->maps, control_option(r, "as", 0), control_arg_path(r, 0), &words);
+
+	if (err < 0) {
+		control_fail(r, err == ERR_IO ? ERR_IO : ERR_DENIED, "%s", buf_str_view(&words));
+	} else {
+		control_add_str(r, "words", buf_str_view(&words));
+		control_done(r);
+	}
+	buf_deinit(&words);
+}
+
+struct reload {
+	struct control_request *request;
+	size_t waiting;
+	int error;
+};
+
+static void map_reloaded(void *arg, const char *name, int error, const char *words)
+{
+	struct reload *reload = arg;
+
+	control_row(reload->request);
+	control_add_str(reload->request, "map", name);
+	control_add_bool(reload->request, "loaded", error == 0);
+	control_add_str(reload->request, "words", words);
+	if (error < 0)
+		reload->error = error;
+	if (--reload->waiting)
+		return;
+	if (reload->error)
+		control_fail(reload->request, ERR_DENIED, "refused; what was in force stays");
+	else
+		control_done(reload->request);
+	free(reload);
+}
+
+static void map_reload(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+	const char *name = control_arg_count(r) ? control_arg(r, 0) : NULL;
+	struct reload *reload = xcalloc(1, sizeof(*reload));
+	int err;
+
+	reload->request = r;
+	reload->waiting = name ? 1 : usermap_set_count(v->maps);
+	if (reload->waiting == 0) {
+		free(reload);
+		control_done(r);
+		return;
+	}
+	err = usermap_set_reload(v->maps, name, control_has_option(r, "force"), map_reloaded, reload);
+	if (err < 0) {
+		free(reload);
+		control_fail(r, err, "there is no such map");
+	}
+}
+
+static void map_flush(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+
+	usermap_set_flush(v->maps);
+	control_done(r);
+}
+
+/* ---- back-ends ---- */
+
+static void backend_list(void *arg, struct control_request *r)
+{
+	const struct verbs *v = arg;
+	const struct backends *set = v->config->backends;
+
+	for (size_t i = 0; i < backends_count(set); i++) {
+		const struct backend *b = backends_at(set, i);
+		char error[200];
+
+		backend_last_error(b, error, sizeof(error));
+		control_row(r);
+		control_add_str(r, "backend", b->name);
+		control_add_str(r, "host", b->host);
+		control_add_str(r, "trust", b->trust == BACKEND_REPLAY ? "replay" : "proxy-auth");
+		for (unsigned p = 0; p < BACKEND_PROTOCOLS; p++)
+			control_add_str(r, backend_protocol_name((enum backend_protocol)p),
+				backend_is_up(b, (enum backend_protocol)p) ? "up" : "down");
+		control_add_bool(r, "drained", backend_is_drained(b));
+		control_add_int(r, "sessions", backend_sessions(b));
+		control_add_str(r, "last_error", error);
+	}
+	control_done(r);
+}
+
+/* ---- sessions ---- */
+
+struct part {
+	struct ask *ask;
+	struct worker *worker;
+	struct buf rows; /* per session: id, account, client, back-end, service, since; NUL after each */
+	unsigned kicked;
+};
+
+struct ask {
+	struct control_request *request;
+	bool is_kick;
+	char *account, *backend, *id;
+	unsigned waiting;
+	struct part parts[];
+};
+
+static void add_text(struct buf *out, const char *text)
+{
+	buf_add(out, text, strlen(text) + 1);
+}
+
+static const char *next_text(struct slice *rest)
+{
+	const char *text = rest->p;
+
+	*rest = slice_from(*rest, strlen(text) + 1);
+	return text;
+}
+
+static void answer_rows(struct control_request *r, struct slice rest)
+{
+	static const char *const columns[] = {"session", "user", "client", "backend", "service", "since"};
+
+	while (rest.len) {
+		control_row(r);
+		for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+			control_add_str(r, columns[i], next_text(&rest));
+	}
+}
+
+static void ask_ends(struct ask *ask)
+{
+	struct control_request *r = ask->request;
+	unsigned kicked = 0;
+
+	for (unsigned i = 0; i < workers_count(); i++) {
+		struct part *part = &ask->parts[i];
+
+		answer_rows(r, buf_view(&part->rows));
+		kicked += part->kicked;
+		buf_deinit(&part->rows);
+	}
+	if (ask->is_kick) {
+		control_result(r);
+		control_add_int(r, "kicked", kicked);
+	}
+	control_done(r);
+	free(ask->account);
+	free(ask->backend);
+	free(ask->id);
+	free(ask);
+}
+
+static void part_came_back(void *arg)
+{
+	struct part *part = arg;
+
+	if (--part->ask->waiting == 0)
+		ask_ends(part->ask);
+}
+
+static void part_on_worker(void *arg)
+{
+	struct part *part = arg;
+	const struct ask *ask = part->ask;
+	const struct session_filter filter = {ask->account, ask->backend, ask->id};
+
+	if (ask->is_kick) {
+		part->kicked = sessions_kick(part->worker, &filter);
+	} else {
+		list_for_each(at, &part->worker->sessions) {
+			const struct session *s = container_of(at, struct session, link);
+			char since[24];
+
+			if (!sessions_fits(&filter, s))
+				continue;
+			snprintf(since, sizeof(since), "%lld", (long long)s->since);
+			add_text(&part->rows, session_id(s));
+			add_text(&part->rows, session_account(s));
+			add_text(&part->rows, session_client(s));
+			add_text(&part->rows, s->backend->name);
+			add_text(&part->rows, config_service_name((enum config_service)s->service));
+			add_text(&part->rows, since);
+		}
+	}
+	loop_post(control_request_loop(ask->request), part_came_back, part);
+}
+
+static char *copy_of(const char *text)
+{
+	return text ? xstrdup(text) : NULL;
+}
+
+static void ask_workers(struct control_request *r, bool is_kick, const char *account, const char *backend, const char *id)
+{
+	struct ask *ask = xcalloc(1, sizeof(*ask) + workers_count() * sizeof(ask->parts[0]));
+
+	ask->request = r;
+	ask->is_kick = is_kick;
+	ask->account = copy_of(account);
+	ask->backend = copy_of(backend);
+	ask->id = copy_of(id);
+	ask->waiting = workers_count();
+	for (unsigned i = 0; i < workers_count(); i++) {
+		ask->parts[i].ask = ask;
+		ask->parts[i].worker = workers_at(i);
+		loop_post(ask->parts[i].worker->loop, part_on_worker, &ask->parts[i]);
+	}
+}
+
+static void session_list(void *arg, struct control_request *r)
+{
+	(void)arg;
+	ask_workers(r, false, control_option(r, "user", 0), control_option(r, "backend", 0), NULL);
+}
+
+static void session_kick(void *arg, struct control_request *r)
+{
+	const char *account = control_arg_count(r) ? control_arg(r, 0) : NULL;
+	const char *backend = control_option(r, "backend", 0);
+	const char *id = control_option(r, "session", 0);
+
+	(void)arg;
+	if (account || backend || id)
+		ask_workers(r, true, account, backend, id);
+	else
+		control_fail(r, ERR_SYNTAX, "say whom: USER, --backend NAME or --session ID");
+}
+
+static struct backend *asked_backend(const struct verbs *v, struct control_request *r)
+{
+	struct backend *b = backends_find(v->config->backends, control_arg(r, 0));
+
+	if (!b)
+		control_fail(r, ERR_NOT_FOUND, "there is no back-end of this name");
+	return b;
+}
+
+static void backend_drain(void *arg, struct control_request *r)
+{
+	struct backend *b = asked_backend(arg, r);
+
+	if (!b)
+		return;
+	backend_set_drained(b, true);
+	if (control_has_option(r, "kick")) {
+		ask_workers(r, true, NULL, b->name, NULL);
+		return;
+	}
+	control_add_int(r, "sessions", backend_sessions(b));
+	control_done(r);
+}
+
+static void backend_resume(void *arg, struct control_request *r)
+{
+	struct backend *b = asked_backend(arg, r);
+
+	if (!b)
+		return;
+	backend_set_drained(b, false);
+	control_done(r);
+}
+
+static const struct control_verb rows[] = {
+	{"map status", "", "Each user map: what is in force, and the last refusal", map_status, 0, 0, NULL, 0},
+	{"map explain", "USER [--service NAME]", "Step by step, which line of which map decides for a user", map_explain, 1, 1,
+		"service=", 0},
+	{"map check", "FILE [--as MAP]", "Checks a map's file without loading it", map_check, 1, 1, "as=", 0},
+	{"map reload", "[MAP] [--force]", "Reads a map again, even if it shrank with --force", map_reload, 0, 1, "force", 0},
+	{"map flush", "", "Forgets which passwords were right", map_flush, 0, 0, NULL, 0},
+	{"backend list", "", "Each back-end: whether it is up, drained, how many sessions it has", backend_list, 0, 0, NULL, 0},
+	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones", backend_drain, 1, 1,
+		"kick", 0},
+	{"backend resume", "NAME", "Takes a drain back", backend_resume, 1, 1, NULL, 0},
+	{"session list", "[--user USER] [--backend NAME]", "Clients that are joined to back-ends", session_list, 0, 0,
+		"user= backend=", 0},
+	{"session kick", "[USER] [--backend NAME] [--session ID]", "Ends sessions without a word", session_kick, 0, 1,
+		"backend= session=", 0},
+};
+
+void verbs_register(struct control *control, struct verbs *verbs)
+{
+	control_register(control, rows, ARRAY_LEN(rows), verbs);
+}

@@ -1,0 +1,15 @@
+/*
+ * What an operator may ask of a running proxy by mailtierctl: maps, back-ends, sessions. Main loop.
+ */
+#pragma once
+
+#include "common/control/control.h"
+#include "proxy/config.h"
+
+struct verbs {
+	struct usermap_set *maps;
+	struct config *config; /* the one in force; the program's count */
+};
+
+/* verbs: the program's, changed by a reload; lives as long as the control. */
+void verbs_register(struct control *control, struct verbs *verbs);
