@@ -28,27 +28,16 @@ const char *config_service_name(enum config_service service)
 
 void config_maps(const struct conf *conf, struct backends *backends, struct usermap_config *maps_out)
 {
-	size_t count;
+	size_t count, n = 0;
 	const char *const *titles = conf_titles(conf, "map", &count);
-	struct usermap_options *maps = xcalloc(count + 1, sizeof(*maps));
+	const char **single = xcalloc(count + 1, sizeof(*single));
 
 	for (size_t i = 0; i < count; i++) {
-		size_t domains;
-
-		maps[i].name = titles[i];
-		maps[i].type = USERMAP_FILE;
-		maps[i].file = conf_get_string(conf, "map", titles[i], "file");
-		maps[i].domains = conf_get_list(conf, "map", titles[i], "domains", &domains);
-		maps[i].max_shrink = (unsigned)conf_get_int(conf, "map", titles[i], "max-shrink");
-		maps[i].ports = config_check_is_sole_user(conf, titles[i]);
+		if (config_check_is_sole_user(conf, titles[i]))
+			single[n++] = titles[i];
 	}
-	*maps_out = (struct usermap_config){
-		.maps = maps,
-		.count = count,
-		.backends = backends_names(backends),
-		.credential_lifetime_ms = conf_get_duration(conf, "", NULL, "credential-cache"),
-		.credential_entries = conf_get_int(conf, "", NULL, "credential-entries"),
-	};
+	usermap_config_read(conf, backends_names(backends), single, maps_out);
+	free(single);
 }
 
 static void config_free(struct config *c)

@@ -7,7 +7,7 @@ static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, times"},
 	{"listener", CONF_TITLED, NULL, "Where a service is offered to clients; any number"},
 	{"service", CONF_TITLED | CONF_RELOAD, CONFIG_SERVICE_TITLES, "Who may come in, and where he is led"},
-	{"map", CONF_TITLED | CONF_RELOAD, NULL, "A user map: which account, which back-end, which password"},
+	USERMAP_CONF_SECTIONS,
 	{"backend", CONF_TITLED | CONF_RELOAD, NULL, "A back-end that maps name"},
 	{"backend-default", CONF_RELOAD, NULL, "The terms for hosts that a map names itself"},
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
@@ -60,10 +60,6 @@ static const struct conf_key keys[] = {
 	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core", NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
 		"Threads that check password hashes; each may need the memory that a hash asks for", NULL},
-	{"", "credential-cache", CONF_DURATION, CONF_RELOAD, "10m", 0, 86400000, NULL,
-		"How long a checked password is remembered (as a keyed hash); 0: not at all", NULL},
-	{"", "credential-entries", CONF_INT, 0, "200000", 1000, 100000000, NULL,
-		"How many checked passwords are remembered at most", NULL},
 	{"", "relay-idle", CONF_DURATION, CONF_RELOAD, "35m", 1000, 86400000, NULL,
 		"Silence in both directions after which a session is closed", NULL},
 	{"", "ready-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 600000, NULL,
@@ -95,12 +91,6 @@ static const struct conf_key keys[] = {
 	{"service", "backends", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"The only back-ends that its maps may lead to (`default` stands for hosts of maps); empty: any", NULL},
 
-	{"map", "type", CONF_ENUM, CONF_RELOAD, "file", 0, 0, "file", "Kind of map", NULL},
-	{"map", "file", CONF_PATH, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL, "The map's file", NULL},
-	{"map", "domains", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL, "It is asked about these only; empty: about all", NULL},
-	{"map", "max-shrink", CONF_INT, CONF_RELOAD, "20", 0, 100, NULL,
-		"Per cent of entries that a new version may lack without `map reload --force`", NULL},
-
 	{"backend", "host", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL, "Name or address", NULL},
 	BACKEND_KEYS("backend"),
 	{"backend-default", "hosts", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
@@ -127,7 +117,7 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, NULL};
+static const struct conf_key *const tables[] = {keys, usermap_conf_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",
