@@ -92,6 +92,7 @@ static void free_front(void *arg)
 
 	free(f->helo);
 	free(f->user);
+	free(f->told_helo);
 	free(f->told_protocol);
 	free(f->told_user);
 	free(f->sender);
@@ -245,6 +246,7 @@ static void secured(struct smtp_front *f)
 {
 	/* RFC 3207 section 4.2: nothing of what was said in clear counts. */
 	smtp_front_set_text(&f->helo, SLICE_LIT(""));
+	smtp_front_set_text(&f->told_helo, SLICE_LIT(""));
 	smtp_front_set_text(&f->told_protocol, SLICE_LIT(""));
 	smtp_front_set_text(&f->told_user, SLICE_LIT(""));
 	f->client = *conn_peer(f->conn);
@@ -462,7 +464,9 @@ const struct addr *smtp_front_client(const struct smtp_front *front)
 
 const char *smtp_front_helo(const struct smtp_front *front)
 {
-	return front->helo ? front->helo : "";
+	const char *helo = front->told_helo ? front->told_helo : front->helo;
+
+	return helo ? helo : "";
 }
 
 const char *smtp_front_user(const struct smtp_front *front)
@@ -479,30 +483,36 @@ bool smtp_front_is_trusted(const struct smtp_front *front)
 	return is_trusted && is_trusted((struct smtp_front *)(uintptr_t)front);
 }
 
-const char *smtp_front_protocol(const struct smtp_front *f)
+/* RFC 3848, RFC 6531 section 4.3: [lmtp][utf8][tls][auth] */
+static const char *own_protocol(const struct smtp_front *f)
 {
-	/* RFC 3848, RFC 6531 section 4.3: [lmtp][utf8][tls][auth] */
 	static const char *const names[2][2][2][2] = {
 		{{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}}, {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}},
 		{{{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}}, {{"UTF8LMTP", "UTF8LMTPA"}, {"UTF8LMTPS", "UTF8LMTPSA"}}},
 	};
 
-	if (f->told_protocol)
-		return f->told_protocol;
 	if (!f->is_extended)
 		return "SMTP";
 	return names[f->service->is_lmtp][f->is_utf8][conn_is_tls(f->conn)][f->user != NULL];
 }
 
+const char *smtp_front_protocol(const struct smtp_front *f)
+{
+	return f->told_protocol ? f->told_protocol : own_protocol(f);
+}
+
+/* LMTP: the hop from the proxy, which has written its own field about the client. */
 void smtp_front_received(const struct smtp_front *f, int64_t unix_s, struct buf *out)
 {
 	char text[ADDR_TEXT_MAX];
-	const char *host = addr_host(&f->client, text);
+	bool is_lmtp = f->service->is_lmtp;
+	const char *host = addr_host(is_lmtp ? conn_peer(f->conn) : &f->client, text);
+	const char *helo = is_lmtp ? f->helo : smtp_front_helo(f);
 
-	buf_printf(out, "Received: from %s (", f->helo ? f->helo : "unknown");
+	buf_printf(out, "Received: from %s (", helo && *helo ? helo : "unknown");
 	buf_printf(out, strchr(host, ':') ? "[IPv6:%s]" : "[%s]", host);
-	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f), smtp_front_protocol(f), f->session,
-		f->transactions);
+	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f), is_lmtp ? own_protocol(f) : smtp_front_protocol(f),
+		f->session, f->transactions);
 	date_write_rfc5322(unix_s, 0, out);
 	buf_add_str(out, "\r\n");
 }

@@ -178,8 +178,7 @@ static int believe(struct smtp_front *f, const struct smtp_xclient *x)
 		memcpy(f->session, x->session.p, x->session.len);
 		f->session[x->session.len] = 0;
 	}
-	if (x->helo.len)
-		smtp_front_set_text(&f->helo, x->helo);
+	smtp_front_set_text(&f->told_helo, x->helo);
 	smtp_front_set_text(&f->told_protocol, x->proto);
 	smtp_front_set_text(&f->told_user, x->login);
 	return 0;

@@ -164,8 +164,8 @@ void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 	struct smtp_slot *slot;
 	int err;
 
-	if (!f->is_mail || f->is_over) {
-		SMTP_WRONG(f, 503, "5.5.1", "MAIL first");
+	if (!f->is_mail || f->is_over || f->is_bdat) {
+		SMTP_WRONG(f, 503, "5.5.1", f->is_bdat ? "BDAT has begun" : "MAIL first");
 		return;
 	}
 	err = smtp_parse_rcpt(&f->arena, rest, &path);

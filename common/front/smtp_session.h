@@ -65,7 +65,8 @@ struct smtp_front {
 	/* the client */
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client;
-	char *helo, *user, *told_protocol, *told_user; /* heap, NULL: none */
+	char *helo, *user;                             /* heap, NULL: none */
+	char *told_helo, *told_protocol, *told_user; /* by a trusted proxy */
 	bool is_extended; /* EHLO or LHLO */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;

@@ -1,0 +1,253 @@
+/*
+ * One struct session per connection, the front's `tier`. A transaction is a struct delivery; numbers of RCPT commands are mapped to numbers of
+ * its recipients, since one recipient may be named twice.
+ */
+#include "backend/session/lmtp.h"
+
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/base/list.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+struct lmtp_service {
+	struct smtp_service smtp;
+	struct lmtp_settings settings;
+	struct delivery_service *delivery;
+};
+
+struct named {
+	unsigned index;     /* of the RCPT command */
+	unsigned recipient; /* of the delivery */
+};
+
+struct session {
+	struct list link; /* in this thread's list */
+	struct smtp_front *front;
+	struct lmtp_service *service;
+	struct delivery *delivery;
+	struct named *names;
+	unsigned count, room;
+};
+
+/* The sessions of this thread's loop, for lmtp_close_all(). */
+static _Thread_local struct list sessions;
+
+static struct list *own_sessions(void)
+{
+	if (!sessions.next)
+		list_init(&sessions);
+	return &sessions;
+}
+
+static void begin(struct smtp_front *front)
+{
+	struct session *s = xcalloc(1, sizeof(*s));
+
+	s->front = front;
+	s->service = smtp_front_service(front)->tier;
+	list_add_last(own_sessions(), &s->link);
+	smtp_front_set_tier(front, s);
+}
+
+static void end(struct smtp_front *front)
+{
+	struct session *s = smtp_front_tier(front);
+
+	list_remove(&s->link);
+	delivery_end(&s->delivery, false);
+	free(s->names);
+	free(s);
+	smtp_front_set_tier(front, NULL);
+}
+
+static bool is_trusted(struct smtp_front *front)
+{
+	const struct lmtp_settings *settings = &((struct lmtp_service *)smtp_front_service(front)->tier)->settings;
+
+	return settings->is_trusted(settings->arg, smtp_front_conn(front));
+}
+
+static void mail(struct smtp_front *front, const struct smtp_mail *mail)
+{
+	struct session *s = smtp_front_tier(front);
+
+	s->count = 0;
+	s->delivery = delivery_begin(
+		s->service->delivery, smtp_front_loop(front), mail->path.address, mail->size, &mail->mark);
+	smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
+}
+
+static void add_name(struct session *s, unsigned index, unsigned recipient)
+{
+	if (s->count == s->room) {
+		s->room = s->room ? s->room * 2 : 8;
+		s->names = xreallocarray(s->names, s->room, sizeof(*s->names));
+	}
+	s->names[s->count++] = (struct named){index, recipient};
+}
+
+static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
+{
+	static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
+	static const struct smtp_answer syntax = {553, {"5.1.3", 5}, {"No address that could be here", 29}};
+	static const struct smtp_answer denied = {550, {"5.2.1", 5}, {"This account takes no mail", 26}};
+	static const struct smtp_answer full_now = {452, {"4.2.2", 5}, {"Mailbox is full", 15}};
+	static const struct smtp_answer full = {552, {"5.2.2", 5}, {"Mailbox is full", 15}};
+	static const struct smtp_answer later = {451, {"4.3.0", 5}, {"Not now", 7}};
+
+	if (err == ERR_NOT_FOUND)
+		return &unknown;
+	if (err == ERR_SYNTAX)
+		return &syntax;
+	if (err == ERR_DENIED)
+		return &denied;
+	if (err == ERR_TOO_BIG)
+		return s->service->settings.is_over_quota_permanent ? &full : &full_now;
+	return &later;
+}
+
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_path *path)
+{
+	struct session *s = smtp_front_tier(front);
+	unsigned recipient;
+	int err = delivery_add_recipient(s->delivery, path, &recipient);
+
+	if (err) {
+		smtp_front_answer_rcpt(front, index, rcpt_refusal(s, err));
+		return;
+	}
+	add_name(s, index, recipient);
+	smtp_front_answer_rcpt(front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
+}
+
+static void data_begin(struct smtp_front *front)
+{
+	struct session *s = smtp_front_tier(front);
+	struct buf received = {0};
+
+	smtp_front_received(front, clock_wall_s(), &received);
+	delivery_add_trace(s->delivery, buf_view(&received));
+	buf_deinit(&received);
+	smtp_front_answer_data(front, SMTP_ANSWER(354, "", ""));
+}
+
+static void data_chunk(struct smtp_front *front, struct slice bytes)
+{
+	struct session *s = smtp_front_tier(front);
+
+	if (delivery_add_body(s->delivery, bytes))
+		log_debug("lmtp", "%s: the spool is broken; the answer comes at the end", smtp_front_session(front));
+}
+
+static const struct smtp_answer *end_answer(int error)
+{
+	static const struct smtp_answer stored = {250, {"2.0.0", 5}, {"Stored", 6}};
+	static const struct smtp_answer full = {452, {"4.3.1", 5}, {"No room now", 11}};
+	static const struct smtp_answer later = {451, {"4.3.0", 5}, {"Not now", 7}};
+
+	return !error ? &stored : error == ERR_FULL ? &full : &later;
+}
+
+static void stored(void *arg, unsigned recipient, int error)
+{
+	struct session *s = arg;
+	struct smtp_front *front = s->front;
+
+	/* The last answer may bring the next transaction, or the end. */
+	const struct delivery *d = s->delivery;
+
+	for (unsigned i = 0, count = s->count; i < count && smtp_front_tier(front) == s && s->delivery == d; i++) {
+		if (s->names[i].recipient == recipient)
+			smtp_front_answer_end(front, s->names[i].index, end_answer(error));
+	}
+}
+
+static void data_end(struct smtp_front *front)
+{
+	struct session *s = smtp_front_tier(front);
+
+	delivery_finish(s->delivery, stored, s);
+}
+
+static void data_cut(struct smtp_front *front)
+{
+	struct session *s = smtp_front_tier(front);
+
+	delivery_end(&s->delivery, false);
+}
+
+static void reset(struct smtp_front *front, enum smtp_reset how)
+{
+	struct session *s = smtp_front_tier(front);
+
+	delivery_end(&s->delivery, how == SMTP_RESET_ORDER);
+	s->count = 0;
+}
+
+static const struct smtp_ops ops = {
+	.begin = begin,
+	.end = end,
+	.is_trusted = is_trusted,
+	.mail = mail,
+	.rcpt = rcpt,
+	.data_begin = data_begin,
+	.data_chunk = data_chunk,
+	.data_end = data_end,
+	.data_cut = data_cut,
+	.reset = reset,
+};
+
+static void free_service(struct smtp_service *smtp)
+{
+	struct lmtp_service *s = container_of(smtp, struct lmtp_service, smtp);
+
+	tls_unref(&s->settings.tls);
+	if (s->settings.free_arg)
+		s->settings.free_arg(s->settings.arg);
+	free(s);
+}
+
+struct lmtp_service *lmtp_service_new(struct delivery_service *delivery, const struct lmtp_settings *settings)
+{
+	struct lmtp_service *s = xcalloc(1, sizeof(*s));
+
+	s->settings = *settings;
+	s->delivery = delivery;
+	if (settings->tls)
+		s->settings.tls = tls_ref(settings->tls);
+	smtp_service_init(&s->smtp, "lmtp", &ops, s);
+	s->smtp.host = settings->host;
+	s->smtp.is_lmtp = true;
+	s->smtp.tls = s->settings.tls;
+	s->smtp.free = free_service;
+	/* The proxy has checked the client's body already, and adds a hop of its own. */
+	s->smtp.limits.hops += 10;
+	s->smtp.limits.message_size = settings->message_size;
+	if (settings->command_ms)
+		s->smtp.limits.command_ms = settings->command_ms;
+	if (settings->transfer_ms)
+		s->smtp.limits.data_ms = settings->transfer_ms;
+	return s;
+}
+
+void lmtp_service_unref(struct lmtp_service **service)
+{
+	struct smtp_service *smtp = *service ? &(*service)->smtp : NULL;
+
+	*service = NULL;
+	if (smtp)
+		smtp_service_unref(&smtp);
+}
+
+void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned flags)
+{
+	smtp_front_start(&service->smtp, conn_take, flags);
+}
+
+void lmtp_close_all(struct loop *loop, bool is_now)
+{
+	require(loop == loop_current());
+	list_for_each_safe(at, own_sessions()) smtp_front_close(container_of(at, struct session, link)->front, is_now);
+}
