@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "common/auth/password_command.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/control/control.h"
@@ -262,8 +263,12 @@ static void stop(struct program *p)
 int main(int argc, char **argv)
 {
 	struct program program = {0};
-	struct conf *conf = conf_command_line(&config_table, argc, argv, NULL);
+	struct conf *conf;
+	int status;
 
+	if (password_command(argc, argv, &status))
+		return status;
+	conf = conf_command_line(&config_table, argc, argv, PASSWORD_COMMAND_HELP);
 	set_log(conf);
 	signal(SIGPIPE, SIG_IGN);
 	raise_descriptors();
