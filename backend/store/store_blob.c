@@ -36,8 +36,7 @@ struct store_draft {
 	struct store_source source;
 	uint64_t size;
 	uint64_t at; /* compressed up to here */
-	ZSTD_CCtx *zstd;
-	char *raw; /* one frame read from a source that is no memory */
+	char *raw;   /* one frame read from a source that is no memory */
 	struct buf stream;
 	struct blob_frame *frames;
 	uint32_t frame_count;
@@ -58,6 +57,28 @@ struct store_draft {
 
 /* ---- filling ---- */
 
+struct store_press {
+	ZSTD_CCtx *zstd;
+};
+
+struct store_press *store_press_new(void)
+{
+	struct store_press *p = xcalloc(1, sizeof(*p));
+
+	p->zstd = ZSTD_createCCtx();
+	require(p->zstd);
+	return p;
+}
+
+void store_press_free(struct store_press **press)
+{
+	if (!*press)
+		return;
+	ZSTD_freeCCtx((*press)->zstd);
+	free(*press);
+	*press = NULL;
+}
+
 int store_draft_new(const struct store_source *source, struct store_draft **draft_out)
 {
 	uint64_t size = source->memory.p || !source->read ? source->memory.len : source->size;
@@ -68,14 +89,13 @@ int store_draft_new(const struct store_source *source, struct store_draft **draf
 	d = xcalloc(1, sizeof(*d));
 	d->source = *source;
 	d->size = size;
-	d->zstd = ZSTD_createCCtx();
 	d->frames = xcalloc((size_t)(size / STORE_FRAME_SIZE) + 1, sizeof(*d->frames));
 	arena_init(&d->arena, MIME_ARENA_MAX);
 	buf_init(&d->envelope, STORE_TEXT_MAX);
 	buf_init(&d->bodystructure, STORE_TEXT_MAX);
 	buf_init(&d->parts, STORE_TEXT_MAX);
 	d->parser = mime_parser_new(&d->arena);
-	if (!d->zstd || !d->parser) {
+	if (!d->parser) {
 		store_draft_free(&d);
 		return ERR_NOT_NOW;
 	}
@@ -90,7 +110,6 @@ void store_draft_free(struct store_draft **draft)
 	if (!d)
 		return;
 	mime_parser_free(&d->parser);
-	ZSTD_freeCCtx(d->zstd);
 	buf_deinit(&d->stream);
 	buf_deinit(&d->envelope);
 	buf_deinit(&d->bodystructure);
@@ -125,11 +144,11 @@ static int next_raw(struct store_draft *d, struct slice *raw_out)
 	return 0;
 }
 
-static int add_frame(struct store_draft *d, struct slice raw)
+static int add_frame(struct store_draft *d, struct store_press *press, struct slice raw)
 {
 	size_t bound = ZSTD_compressBound(raw.len);
 	char *room = buf_reserve(&d->stream, bound);
-	size_t n = ZSTD_compressCCtx(d->zstd, room, bound, raw.p, raw.len, LEVEL);
+	size_t n = ZSTD_compressCCtx(press->zstd, room, bound, raw.p, raw.len, LEVEL);
 
 	if (ZSTD_isError(n))
 		return ERR_NOT_NOW;
@@ -169,7 +188,7 @@ static int make_texts(struct store_draft *d)
 	return 0;
 }
 
-int store_draft_fill(struct store_draft *d, bool *done_out)
+int store_draft_fill(struct store_draft *d, struct store_press *press, bool *done_out)
 {
 	int err = 0;
 
@@ -180,7 +199,7 @@ int store_draft_fill(struct store_draft *d, bool *done_out)
 		if (err)
 			break;
 		mime_parser_feed(d->parser, raw);
-		err = add_frame(d, raw);
+		err = add_frame(d, press, raw);
 	}
 	if (!err && d->at == d->size && d->parser)
 		err = make_texts(d);

@@ -38,6 +38,11 @@ struct store_source {
 
 struct store_draft;
 
+/* A compressor and its memory, kept by each preparing thread for draft after draft. */
+struct store_press;
+struct store_press *store_press_new(void);
+void store_press_free(struct store_press **press);
+
 /* The source must live as long as the draft is filled. ERR_TOO_BIG beyond STORE_MESSAGE_MAX. */
 MUST_CHECK int store_draft_new(const struct store_source *source, struct store_draft **draft_out);
 /* Removes nothing from the store: give one that is written but not finished to store_draft_drop() first. */
@@ -46,7 +51,7 @@ void store_draft_free(struct store_draft **draft);
 const struct store_texts *store_draft_texts(const struct store_draft *draft);
 uint64_t store_draft_size(const struct store_draft *draft);
 /* Compresses until all is done (*done_out) or STORE_DRAFT_PART bytes wait to be written. Any thread. */
-MUST_CHECK int store_draft_fill(struct store_draft *draft, bool *done_out);
+MUST_CHECK int store_draft_fill(struct store_draft *draft, struct store_press *press, bool *done_out);
 /* Writes the pieces that wait, under a pending mark. Not needed for a message that one fill has done. */
 MUST_CHECK int store_draft_write(struct store_txn *txn, struct store_draft *draft);
 /* Writes the rest and the blob record; the blob may be referenced from now on in this transaction or later

@@ -1,0 +1,108 @@
+/*
+ * Private to backend/store_work: jobs, queues, threads.
+ *
+ * A job goes from queue to queue; whoever took it out of one owns it. Its last station is job_answer(), which
+ * brings it to its loop. Only `cancelled` is shared: the loop sets it, workers look at it.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "backend/store_work/store_work.h"
+#include "common/base/list.h"
+#include "common/base/metrics.h"
+
+struct store_job {
+	struct store_job *next;
+	struct store_work *work;
+	unsigned slot;
+	struct loop *loop;
+	_Atomic bool cancelled;
+	int err;
+	int step; /* what run returned this time */
+	/* On a writer or reader thread; as in struct store_work_call. */
+	int (*run)(struct store_txn *txn, struct store_job *job);
+	/* On the writer's thread after the commit (or its failure: err). Owns the job. */
+	void (*after)(struct store_job *job, int err);
+	/* On the loop: tells the owner (unless cancelled), drops, frees. */
+	void (*answer)(struct store_job *job);
+	struct store_work_call call;
+};
+
+/* A queue with waiting threads. */
+struct queue {
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct store_job *first;
+	struct store_job **end;
+	size_t count;
+	bool is_closed;
+};
+void queue_init(struct queue *q);
+void queue_deinit(struct queue *q);
+void queue_add(struct queue *q, struct store_job *job);
+/* Waits; NULL when closed and empty. */
+struct store_job *queue_take(struct queue *q);
+/* Takes up to `most`, waiting at most ms for the first; NULL: none came, *closed_out says whether none will.
+ */
+struct store_job *queue_take_many(struct queue *q, size_t most, unsigned ms, bool *closed_out);
+void queue_close(struct queue *q);
+size_t queue_count(struct queue *q);
+
+struct writer {
+	struct store_work *work;
+	unsigned slot;
+	pthread_t thread;
+	struct queue queue;
+	_Atomic bool waste; /* the reaper should look */
+	uint64_t reap_at_ms;
+	uint64_t expire_at_ms;
+};
+
+struct holds;
+struct watches;
+
+struct store_work {
+	struct store *store;
+	struct store_work_options options;
+	struct writer *writers;
+	unsigned slot_count;
+	struct queue reads;
+	struct queue prepares;
+	pthread_t *threads; /* readers, then preparers */
+	unsigned thread_count;
+	struct holds *holds;
+	struct watches *watches;
+	pthread_mutex_t lock; /* over open_jobs, is_stopping */
+	pthread_cond_t calm;
+	size_t open_jobs;
+	bool is_stopping;
+	_Atomic uint64_t commits, jobs, jobs_failed, batches_repeated;
+	struct metric *m_commits, *m_jobs, *m_failed, *m_waiting;
+	struct histogram *m_commit_time;
+};
+
+/* Counts a new job; false: no more are taken. */
+bool job_open(struct store_job *job);
+/* Brings a chain of finished jobs (by next) to their loops. */
+void job_answer(struct store_job *chain);
+/* Queues for the writer of its slot. */
+void job_write(struct store_job *job);
+
+void *writer_main(void *writer);
+
+struct watches *watches_new(void);
+void watches_free(struct watches **watches);
+/* After a commit. */
+void watches_tell(struct watches *watches, unsigned slot, const struct store_note *notes, size_t count);
+uint64_t watches_count(struct watches *watches);
+
+struct holds *holds_new(void);
+void holds_free(struct holds **holds);
+uint64_t holds_oldest(struct holds *holds, unsigned slot, uint32_t mailbox);
+bool holds_is_pinned(struct holds *holds, unsigned slot, uint64_t blob);
+void holds_count(struct holds *holds, uint64_t *views_out, uint64_t *pins_out);
+
+/* A preparing thread's turn at an add job. */
+void add_prepare(struct store_job *job, struct store_press *press);

@@ -1,0 +1,285 @@
+/*
+ * The writer of a slot. It takes all waiting jobs into one transaction and answers them after its commit;
+ *while it waits for the disk the next batch gathers.
+ *
+ *	plain    all jobs one after the other in the transaction itself
+ *	careful  a job failed after it had written: the batch begins again, each job in a child transaction
+ *	alone    the batch did not fit on the disk: each job in a transaction of its own
+ *
+ * A child costs a 2 MB list and a copy of the list of free pages, so only batches with a bad job pay for it.
+ */
+#include <stdlib.h>
+
+#include "backend/store_work/inner.h"
+#include "common/base/clock.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+#define REAP_STEP 500
+#define REAP_DELAY_MS 300
+#define REAP_RETRY_MS 5000
+#define EXPIRE_EVERY_MS 600000
+#define IDLE_MS 1000
+
+/* ---- one batch ---- */
+
+static int run_job(struct store_txn *txn, void *arg)
+{
+	struct store_job *job = arg;
+
+	return job->run(txn, job);
+}
+
+/* Plain: false when a job failed half-way, and all must begin again. */
+static bool run_plain(struct store_txn *txn, struct store_job *chain)
+{
+	for (struct store_job *j = chain; j; j = j->next) {
+		uint64_t writes = store_txn_writes(txn);
+
+		j->step = run_job(txn, j);
+		if (store_txn_error(txn) || (j->step < 0 && store_txn_writes(txn) != writes))
+			return false;
+	}
+	return true;
+}
+
+static void run_careful(struct store_txn *txn, struct store_job *chain)
+{
+	for (struct store_job *j = chain; j; j = j->next)
+		j->step = store_txn_try(txn, run_job, j);
+}
+
+/* Sets err of all: of the commit for those that succeeded, their own for the others. */
+static void set_results(struct store_job *chain, int commit_err)
+{
+	for (struct store_job *j = chain; j; j = j->next)
+		j->err = j->step < 0 ? j->step : commit_err;
+}
+
+struct notes {
+	struct store_note *list;
+	size_t count;
+};
+
+static struct notes copy_notes(struct store_txn *txn)
+{
+	struct notes n;
+	const struct store_note *list = store_txn_notes(txn, &n.count);
+
+	n.list = xcalloc(n.count + 1, sizeof(*n.list));
+	if (n.count)
+		memcpy(n.list, list, n.count * sizeof(*list));
+	return n;
+}
+
+/* Commits what was run; a transaction without writes needs no disk. */
+static int finish(struct writer *w, struct store_txn **txn)
+{
+	struct notes notes;
+	bool waste = store_txn_has_waste(*txn);
+	uint64_t began = clock_mono_us();
+	int err;
+
+	if (store_txn_writes(*txn) == 0) {
+		store_abort(txn);
+		return 0;
+	}
+	notes = copy_notes(*txn);
+	err = store_commit(txn);
+	if (!err) {
+		FAULT("store-before-answer");
+		w->work->commits++;
+		metric_add(w->work->m_commits, 1);
+		histogram_observe_us(w->work->m_commit_time, clock_mono_us() - began);
+		if (waste)
+			w->waste = true;
+		watches_tell(w->work->watches, w->slot, notes.list, notes.count);
+	}
+	free(notes.list);
+	return err;
+}
+
+static void fail_all(struct store_job *chain, int err)
+{
+	for (struct store_job *j = chain; j; j = j->next)
+		j->step = err;
+	set_results(chain, err);
+}
+
+static int run_batch(struct writer *w, struct store_job *chain, bool careful)
+{
+	struct store_txn *txn;
+	int err = store_begin_write(w->work->store, w->slot, &txn);
+
+	if (err) {
+		fail_all(chain, err);
+		return 0;
+	}
+	if (careful) {
+		run_careful(txn, chain);
+	} else if (!run_plain(txn, chain)) {
+		bool is_single = !chain->next;
+
+		if (is_single && chain->step >= 0)
+			chain->step = store_txn_error(txn);
+		store_abort(&txn);
+		if (is_single) {
+			set_results(chain, 0);
+			return 0;
+		}
+		w->work->batches_repeated++;
+		return run_batch(w, chain, true);
+	}
+	err = finish(w, &txn);
+	if (err == ERR_FULL && chain->next)
+		return err;
+	set_results(chain, err);
+	return 0;
+}
+
+static void run_alone(struct writer *w, struct store_job *chain)
+{
+	w->work->batches_repeated++;
+	for (struct store_job *j = chain, *next; j; j = next) {
+		next = j->next;
+		j->next = NULL;
+		if (run_batch(w, j, false))
+			j->err = ERR_FULL;
+		j->next = next;
+	}
+}
+
+/* Posts the finished ones of a batch together; those that go on are queued again by their `after`. */
+static void after_batch(struct writer *w, struct store_job *chain)
+{
+	struct store_job *finished = NULL, **end = &finished;
+
+	for (struct store_job *j = chain, *next; j; j = next) {
+		next = j->next;
+		j->next = NULL;
+		w->work->jobs++;
+		metric_add(w->work->m_jobs, 1);
+		if (j->err) {
+			w->work->jobs_failed++;
+			metric_add(w->work->m_failed, 1);
+		}
+		if (j->after) {
+			j->after(j, j->err);
+		} else if (!j->err && j->step == STORE_WORK_AGAIN) {
+			job_write(j);
+		} else {
+			*end = j;
+			end = &j->next;
+		}
+	}
+	job_answer(finished);
+}
+
+/* Cancelled jobs leave before they begin; add jobs (with `after`) look after themselves. */
+static void serve(struct writer *w, struct store_job *chain)
+{
+	struct store_job *cancelled = NULL, **end = &cancelled, *kept = NULL, **kept_end = &kept;
+
+	for (struct store_job *j = chain, *next; j; j = next) {
+		next = j->next;
+		j->next = NULL;
+		if (j->cancelled && !j->after) {
+			*end = j;
+			end = &j->next;
+		} else {
+			*kept_end = j;
+			kept_end = &j->next;
+		}
+	}
+	job_answer(cancelled);
+	if (!kept)
+		return;
+	if (run_batch(w, kept, false))
+		run_alone(w, kept);
+	after_batch(w, kept);
+}
+
+/* ---- the reaper ---- */
+
+static uint64_t oldest_view(void *arg, uint32_t mailbox)
+{
+	struct writer *w = arg;
+
+	return holds_oldest(w->work->holds, w->slot, mailbox);
+}
+
+static bool is_pinned(void *arg, uint64_t blob)
+{
+	struct writer *w = arg;
+
+	return holds_is_pinned(w->work->holds, w->slot, blob);
+}
+
+static int reap_step(struct writer *w, bool expire, bool *done_out)
+{
+	struct store_holds holds = {oldest_view, is_pinned, w};
+	struct store_txn *txn;
+	size_t expired = 0;
+	int err = store_begin_write(w->work->store, w->slot, &txn);
+
+	if (err)
+		return err;
+	err = store_reap(txn, &holds, REAP_STEP, done_out);
+	if (!err && expire)
+		err = store_mark_expire(
+			txn, clock_wall_s() - (int64_t)w->work->options.mark_lifetime_s, REAP_STEP, &expired);
+	if (err) {
+		store_abort(&txn);
+		return err;
+	}
+	*done_out = *done_out && expired < REAP_STEP;
+	return finish(w, &txn);
+}
+
+static void reap(struct writer *w)
+{
+	uint64_t now = clock_mono_ms();
+	bool expire = now >= w->expire_at_ms, done = false;
+	int err;
+
+	if ((!w->waste && !expire) || now < w->reap_at_ms)
+		return;
+	/* Taken back below if there is more: a view that moves meanwhile sets it again. */
+	w->waste = false;
+	err = reap_step(w, expire, &done);
+	if (err) {
+		log_warn("store", "reaper of slot %u: %s", w->slot, error_text(err));
+		w->reap_at_ms = now + REAP_RETRY_MS;
+		w->waste = true;
+		return;
+	}
+	if (!done) {
+		w->waste = true;
+		return;
+	}
+	if (expire)
+		w->expire_at_ms = now + EXPIRE_EVERY_MS;
+	w->reap_at_ms = now + REAP_DELAY_MS;
+}
+
+void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+	bool closed = false;
+
+	w->waste = true;
+	w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
+	while (!closed) {
+		unsigned wait = w->waste ? 20 : IDLE_MS;
+		struct store_job *chain =
+			queue_take_many(&w->queue, w->work->options.batch_max, wait, &closed);
+
+		if (chain)
+			serve(w, chain);
+		metric_set(w->work->m_waiting, (int64_t)queue_count(&w->queue));
+		if (!closed)
+			reap(w);
+	}
+	return NULL;
+}
