@@ -187,7 +187,7 @@ static void mapped(struct login *l)
 		refuse(l, FRONT_WRONG, "no such user");
 		break;
 	case USERMAP_WRONG_CREDENTIAL:
-		refuse(l, FRONT_WRONG, "wrong credential");
+		refuse(l, FRONT_WRONG, NULL);
 		break;
 	case USERMAP_NOT_NOW:
 		refuse(l, FRONT_NOT_NOW, "the user map cannot say");

@@ -159,6 +159,26 @@ static void on_hup(void *arg)
 
 /* ---- drain ---- */
 
+static void stop_loop(void *arg)
+{
+	struct program *p = arg;
+
+	loop_stop(p->loop);
+}
+
+/* Closes what lives on the main loop while that still turns, and lets it turn a little. */
+static void end(struct program *p)
+{
+	probe_end();
+	if (p->status)
+		status_close(&p->status);
+	if (p->control)
+		control_close(&p->control);
+	timer_stop(&p->drain);
+	timer_init(&p->drain, stop_loop, p);
+	timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
+}
+
 static void drain_step(void *arg)
 {
 	struct program *p = arg;
@@ -173,7 +193,7 @@ static void drain_step(void *arg)
 	if (sessions_open() > 0 && now < p->drain_until_ms)
 		timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
 	else
-		loop_stop(p->loop);
+		end(p);
 }
 
 static void on_term(void *arg)
@@ -181,7 +201,7 @@ static void on_term(void *arg)
 	struct program *p = arg;
 
 	if (p->is_draining) {
-		loop_stop(p->loop); /* asked twice: at once */
+		end(p); /* asked twice: at once */
 		return;
 	}
 	p->is_draining = true;
@@ -242,13 +262,8 @@ static void start(struct program *p, struct conf *conf)
 
 static void stop(struct program *p)
 {
-	probe_end();
 	if (!p->is_closed)
 		listeners_close();
-	if (p->status)
-		status_close(&p->status);
-	if (p->control)
-		control_close(&p->control);
 	loop_group_stop(&p->group);
 	workers_end();
 	config_unref(&p->verbs.config);

@@ -59,6 +59,7 @@ static void found(struct probe *p, int error, const char *detail)
 	p->is_done = true;
 	if (backend_set_probed(p->backend, p->protocol, error, detail) && error < 0)
 		tell_workers(p);
+	timer_stop(&p->timer);
 	timer_init(&p->timer, run, p);
 	timer_set(&p->timer, p->loop, p->backend->probe_ms);
 }
