@@ -148,9 +148,12 @@ void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status
 typedef void usermap_reload_fn(void *arg, const char *name, int error, const char *words);
 MUST_CHECK int usermap_set_reload(struct usermap_set *set, const char *name, bool force, usermap_reload_fn *fn, void *arg);
 
-/* Checks a file as it would be read for a map (options of the map `as`; NULL: without domains, ports legal), without loading
- * it. 0 and words "N entries …", or ERR_* and words "FILE:LINE: reason". Blocks; any thread. */
-MUST_CHECK int usermap_check_file(const struct usermap_set *set, const char *as, const char *file, struct buf *words);
+/*
+ * Checks a file as it would be read for the map `as` (NULL: the back-ends of the configuration, ports legal), without loading
+ * it. fn is called on the set's loop with the file's name, and error 0 and words "N entries …", or ERR_* and a line
+ * "FILE:LINE: reason" for each fault. ERR_NOT_FOUND: no such map; ERR_NOT_NOW: too many wait.
+ */
+MUST_CHECK int usermap_set_check(struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg);
 
 /* One step of an explanation: which map, what was tried, which line, what followed. Strings are views of the call. */
 struct usermap_step {

@@ -414,28 +414,71 @@ int usermap_set_reload(struct usermap_set *set, const char *name, bool force, us
 	return 0;
 }
 
-int usermap_check_file(const struct usermap_set *set, const char *as, const char *file, struct buf *words)
+/* ---- checking a file by itself ---- */
+
+struct check {
+	struct work work;
+	struct usermap *as; /* whose options it has; NULL: none of ours */
+	bool ports;
+	char *file;
+	usermap_reload_fn *fn;
+	void *arg;
+	int error;
+	struct buf words;
+};
+
+static void check_run(void *job)
 {
-	struct map_parse_options options = {.file = file, .ports = true};
+	struct check *c = job;
+	struct map_parse_options options = {.file = c->file, .ports = c->ports};
 	struct map_parse_info info;
 	size_t entries;
-	int error;
 
-	for (size_t i = 0; i < set->count; i++) {
-		if (as && strcmp(set->maps[i]->name, as))
-			continue;
-		options.backends = (const char *const *)set->maps[i]->backends;
-		if (as)
-			options.ports = set->maps[i]->ports;
-		break;
-	}
-	if (as && !options.backends) {
-		buf_printf(words, "no map is named \"%s\"", as);
-		return ERR_NOT_FOUND;
-	}
-	error = map_file_check(&options, words, &info, &entries);
-	if (!error)
-		buf_printf(words, "%zu entries, generation %016" PRIx64 "%s", entries, info.generation,
+	if (c->as)
+		options.backends = (const char *const *)c->as->backends;
+	c->error = map_file_check(&options, &c->words, &info, &entries);
+	if (!c->error)
+		buf_printf(&c->words, "%zu entries, generation %016" PRIx64 "%s", entries, info.generation,
 			info.has_end ? "" : ", no \"# end\" line");
-	return error;
+}
+
+static void check_free(struct check *c)
+{
+	usermap_unref(&c->as);
+	buf_deinit(&c->words);
+	free(c->file);
+	free(c);
+}
+
+static void check_done(void *job, int error)
+{
+	struct check *c = job;
+
+	if (error)
+		c->fn(c->arg, c->file, ERR_NOT_NOW, "the program ends");
+	else
+		c->fn(c->arg, c->file, c->error, buf_str_view(&c->words));
+	check_free(c);
+}
+
+int usermap_set_check(struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg)
+{
+	struct usermap *map = as ? map_named(set, as) : set->count ? set->maps[0] : NULL;
+	struct check *c;
+
+	if (as && !map)
+		return ERR_NOT_FOUND;
+	c = xcalloc(1, sizeof(*c));
+	c->work = (struct work){.run = check_run, .done = check_done, .job = c};
+	c->as = map ? usermap_ref(map) : NULL;
+	c->ports = as ? map->ports : true;
+	c->file = xstrdup(file);
+	c->fn = fn;
+	c->arg = arg;
+	buf_init(&c->words, WORDS_MOST);
+	if (work_submit(set->load_pool, set->loop, &c->work)) {
+		check_free(c);
+		return ERR_NOT_NOW;
+	}
+	return 0;
 }
