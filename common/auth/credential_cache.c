@@ -43,6 +43,7 @@ struct shard {
 };
 
 struct credential_cache {
+	_Atomic unsigned refs; /* the owner's and one for each flight */
 	struct shard shards[SHARDS];
 	size_t sets; /* of each shard; a power of two */
 	_Atomic uint64_t lifetime_ms;
@@ -119,6 +120,7 @@ struct credential_cache *credential_cache_new(uint64_t lifetime_ms, size_t entri
 	cache->sets = 1;
 	while (cache->sets * WAYS * SHARDS < entries)
 		cache->sets *= 2;
+	atomic_init(&cache->refs, 1);
 	atomic_init(&cache->lifetime_ms, lifetime_ms);
 	random_bytes(cache->key, sizeof(cache->key));
 	for (size_t i = 0; i < SHARDS; i++) {
@@ -133,17 +135,22 @@ struct credential_cache *credential_cache_new(uint64_t lifetime_ms, size_t entri
 	return cache;
 }
 
-void credential_cache_free(struct credential_cache **cache)
+static void cache_unref(struct credential_cache *cache)
 {
-	if (!*cache)
+	if (atomic_fetch_sub_explicit(&cache->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (size_t i = 0; i < SHARDS; i++) {
-		require(list_is_empty(&(*cache)->shards[i].flights));
-		pthread_mutex_destroy(&(*cache)->shards[i].lock);
-		free((*cache)->shards[i].places);
+		pthread_mutex_destroy(&cache->shards[i].lock);
+		free(cache->shards[i].places);
 	}
-	secret_wipe((*cache)->key, sizeof((*cache)->key));
-	free(*cache);
+	secret_wipe(cache->key, sizeof(cache->key));
+	free(cache);
+}
+
+void credential_cache_free(struct credential_cache **cache)
+{
+	if (*cache)
+		cache_unref(*cache);
 	*cache = NULL;
 }
 
@@ -244,7 +251,7 @@ static void waiter_tell(void *arg)
 		fn(fn_arg, verdict);
 }
 
-/* Ends a flight: nobody can join it after this; its waiters move to `waiters`. */
+/* Ends and frees a flight: nobody can join it after this; its waiters move to `waiters`. */
 static void flight_end(struct flight *f, int verdict, struct list *waiters)
 {
 	struct shard *s = shard_of(f->cache, f->digest);
@@ -258,6 +265,8 @@ static void flight_end(struct flight *f, int verdict, struct list *waiters)
 	pthread_mutex_unlock(&s->lock);
 	list_for_each(at, waiters)
 		container_of(at, struct credential_check, link)->verdict = verdict;
+	cache_unref(f->cache);
+	free(f);
 }
 
 /* On the loop that began the flight. A told waiter may cancel others of this loop: they stay ours until told. */
@@ -268,7 +277,6 @@ static void flight_land(void *arg, int verdict)
 	struct list waiters;
 
 	flight_end(f, verdict, &waiters);
-	free(f);
 	while (!list_is_empty(&waiters)) {
 		struct credential_check *w = container_of(waiters.next, struct credential_check, link);
 
@@ -298,6 +306,7 @@ static bool flight_join(struct credential_cache *cache, const uint8_t *digest, s
 	if (!f) {
 		f = xcalloc(1, sizeof(*f));
 		f->cache = cache;
+		atomic_fetch_add_explicit(&cache->refs, 1, memory_order_relaxed);
 		f->loop = w->loop;
 		memcpy(f->digest, digest, sizeof(f->digest));
 		list_init(&f->waiters);
@@ -316,7 +325,6 @@ static void flight_fail(struct flight *f, struct credential_check *w)
 	struct list waiters;
 
 	flight_end(f, ERR_NOT_NOW, &waiters);
-	free(f);
 	list_remove(&w->link);
 	free(w);
 	while (!list_is_empty(&waiters)) {

@@ -10,9 +10,9 @@
 
 struct credential_cache;
 
-/* lifetime_ms 0: nothing is remembered. entries: most that are held (rounded up), about 40 bytes each. */
+/* lifetime_ms 0: nothing is remembered. entries: most that are held (rounded up), about 24 bytes each. */
 struct credential_cache *credential_cache_new(uint64_t lifetime_ms, size_t entries);
-/* After the last check was answered or cancelled. */
+/* Checks still under way hold it until they land. */
 void credential_cache_free(struct credential_cache **cache);
 /* Any thread; what is held keeps the expiry it got. */
 void credential_cache_set_lifetime(struct credential_cache *cache, uint64_t lifetime_ms);
