@@ -103,7 +103,7 @@ ssize_t conn_stream_write(struct conn *c, const char *p, size_t len)
 	} else {
 		n = conn_sock_send(c, p, len);
 		if (n < 0 && n != ERR_MORE)
-			conn_fail(c, (int)n, "writing failed");
+			conn_fail_output(c, (int)n);
 	}
 	if (n > 0)
 		c->bytes_out += (uint64_t)n;
@@ -240,6 +240,18 @@ void conn_fail(struct conn *c, int error, const char *detail)
 	c->failure_due = true;
 	buf_deinit(&c->out);
 	conn_schedule(c);
+}
+
+void conn_fail_output(struct conn *c, int error)
+{
+	if (!c->is_raw) {
+		conn_fail(c, error, "writing failed");
+		return;
+	}
+	c->is_out_broken = true;
+	c->sock_out = false;
+	c->error = (int16_t)error;
+	buf_deinit(&c->out);
 }
 
 void conn_schedule(struct conn *c)

@@ -78,6 +78,7 @@ struct conn {
 	bool data_due : 1;
 	bool failure_due : 1;
 	bool is_starttls : 1;
+	bool is_out_broken : 1; /* raw only: writing failed, reading may still give the peer's last words */
 	struct conn_addr peer;
 };
 
@@ -92,6 +93,8 @@ MUST_CHECK int conn_open_accepted(struct loop *loop, int fd, struct tls *tls, co
 void conn_connected(struct conn *c, struct tls *tls, const char *server_name);
 /* Marks it broken; CONN_FAILED comes at the turn's end. detail is a fixed text. */
 void conn_fail(struct conn *c, int error, const char *detail);
+/* Writing to the plain socket failed: the end for an owner with events; a raw one may read on (is_out_broken). */
+void conn_fail_output(struct conn *c, int error);
 void conn_schedule(struct conn *c);
 /* Goes on in the next turn. */
 void conn_schedule_again(struct conn *c);

@@ -64,6 +64,7 @@ static void on_tick(uv_timer_t *handle)
 
 	loop->wheel.armed = UINT64_MAX;
 	loop_enter(loop);
+	loop->now_ms = clock_mono_ms(); /* libuv's timers come late in a turn that poll began */
 	timer_wheel_run(loop);
 }
 
@@ -76,7 +77,7 @@ static void arm(struct loop *loop, uint64_t tick)
 		return;
 	loop->wheel.armed = tick;
 	uv_update_time(&loop->uv);
-	uv_timer_start(&loop->tick, on_tick, at_ms > now_ms ? at_ms - now_ms : 0, 0);
+	uv_timer_start(&loop->tick, on_tick, at_ms > now_ms ? at_ms - now_ms : 1, 0);
 }
 
 static void spread(struct timer_wheel *w, unsigned level)

@@ -168,7 +168,9 @@ static void test_lingering_has_an_end(void **state)
 	struct peer a = {0}, b = {0};
 
 	(void)state;
+	loop_free(&loop);
 	clock_fake_start(0);
+	assert_int_equal(loop_new(&loop), 0);
 	peer_open_pair(loop, &a, &b);
 	conn_pause(b.conn);
 	conn_write(a.conn, slice_of(block, sizeof(block)));
