@@ -1,0 +1,144 @@
+"""Configuration as an operator meets it: --check, --print-defaults, faults with file and line, reload by SIGHUP, the control socket, the
+status listener."""
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import unittest
+import urllib.error
+import urllib.request
+
+import mt
+
+
+def run(program, *words, stdin=""):
+    done = subprocess.run([os.path.join(mt.bin_dir(), program)] + list(words), input=stdin, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+class CommandLine(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def put(self, name, text, mode=0o644):
+        path = os.path.join(self.folder.name, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def test_defaults_are_a_valid_configuration_with_every_key(self):
+        for program in ("mailtier-proxy", "mailtier-backend"):
+            code, text, _ = run(program, "--print-defaults")
+            self.assertEqual(code, 0)
+            path = self.put("defaults.conf", text)
+            code, out, err = run(program, "-c", path, "--check")
+            self.assertEqual((code, err), (0, ""), program)
+            self.assertTrue(out.startswith("good: "))
+            _, pages, _ = run(program, "--print-docs")
+            for key in re.findall(r"^\| `([a-z0-9-]+)` \|", pages, re.M):
+                self.assertRegex(text, rf"(?m)^\s*#?{key} = ")
+
+    def test_faults_have_file_line_key_and_reason(self):
+        map_file = self.put("m", "alice@example.com 10.0.0.1\n")
+        good = f'map m {{ file = "{map_file}" }}\n'
+        for text, want in (
+                ("loops = many\n", ":1: loops: "),
+                ("\nno-such-key = 1\n", ":2: no-such-key: unknown key"),
+                ("loops = 1\nloops = 2\n", ":2: loops: stands twice in this file"),
+                (good + good, ":2: found duplicate title 'm'"),
+                ("relay-idle = 5 bananas\n", ":1: "),
+                ('listener a {\n listen = {"127.0.0.1:143"}\n}\n', "service: must be set"),
+                (good + 'listener a {\n service = imap\n listen = {"127.0.0.1:1"}\n tls = implicit\n}\nservice imap { maps = {m} }\n',
+                 "there is no section tls default"),
+                ('backend b {\n host = 10.0.0.1\n trust = proxy-auth\n}\n', "credential"),
+                ('loops = "1\n', ":1: this string has no end"),
+                ("/* loops = 1\n", ":1: this comment has no end")):
+            path = self.put("x.conf", text)
+            code, _, err = run("mailtier-proxy", "-c", path, "--check")
+            self.assertEqual(code, 1, text)
+            self.assertTrue(err.startswith(path), err)
+            self.assertIn(want, err)
+
+    def test_later_files_replace_and_merge(self):
+        first = self.put("a.conf", "loops = 1\ndefault-domain = a.example\n")
+        second = self.put("b.conf", "loops = 2\n")
+        code, out, err = run("mailtier-proxy", "-c", first, "--conf", second, "--check")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn(f"loops = 2\t# {second}:1", out)
+        self.assertIn(f'default-domain = "a.example"\t# {first}:2', out)
+
+    def test_usage_is_64(self):
+        self.assertEqual(run("mailtier-proxy", "--no-such-option")[0], 64)
+        self.assertEqual(run("mailtierctl")[0], 64)
+        self.assertEqual(run("mailtierctl", "-s", os.path.join(self.folder.name, "none.sock"), "help")[0], 75)
+
+    def test_passwords_for_maps_are_made_offline(self):
+        code, out, _ = run("mailtier-proxy", "--hash-password", "SHA512-CRYPT", stdin="one\ntwo\n")
+        self.assertEqual(code, 0)
+        self.assertRegex(out, r"^\{SHA512-CRYPT\}\$6\$[^\n]+\n\{SHA512-CRYPT\}\$6\$[^\n]+\n$")
+        self.assertEqual(run("mailtier-proxy", "--hash-password", "NONE", stdin="one\n")[0], 64)
+
+
+class Running(unittest.TestCase):
+    """A proxy by itself; what it is asked needs no back-end."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.map = os.path.join(self.folder.name, "m")
+        with open(self.map, "w") as f:
+            f.write("alice@example.com 127.0.0.1\n")
+        self.extra = os.path.join(self.folder.name, "extra.conf")
+        self.write_extra("")
+        self.cluster = mt.Cluster("--backends", 0, "--map", self.map, "--conf", self.extra)
+        self.addCleanup(self.cluster.stop)
+
+    def write_extra(self, text):
+        with open(self.extra, "w") as f:
+            f.write('backend-default { hosts = {"127.0.0.0/8"}  trust = replay  tls = none }\n' + text)
+
+    def reload_and_wait(self, words):
+        seen = self.cluster.log("p1").count(words)
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: self.cluster.log("p1").count(words) > seen, 10, words)
+
+    def test_a_reload_takes_what_it_may_and_refuses_a_bad_file_whole(self):
+        self.write_extra("log-level = debug\n")
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: "debug" in self.cluster.ctl("p1", "log", "level"), 10, "the reload")
+        self.write_extra("log-level = warn\nloops = nonsense\n")
+        self.reload_and_wait("loops: \"nonsense\" is no number")
+        self.assertIn("debug", self.cluster.ctl("p1", "log", "level"))
+        self.write_extra("log-level = debug\nhash-workers = 7\n")
+        self.reload_and_wait("hash-workers: changed in the file; takes effect at the next start")
+        self.assertTrue(self.cluster.is_alive("p1"))
+
+    def test_the_control_socket_is_the_owners_and_answers_in_both_forms(self):
+        self.assertEqual(os.stat(self.cluster.at("p1", "ctl")).st_mode & 0o777, 0o600)
+        self.assertIn("mailtier-proxy", self.cluster.ctl("p1", "status"))
+        self.assertEqual(self.cluster.ctl_json("p1", "status")["pid"], self.cluster.pid("p1"))
+        verbs = [row["verb"] for row in self.cluster.ctl_json("p1", "help")["rows"]]
+        self.assertIn("help", verbs)
+        self.assertEqual(self.cluster.ctl("p1", "no", "such", "verb", code=None)[0], 64)
+        self.assertEqual(self.cluster.ctl("p1", "log", "level", "loud", code=None)[0], 64)
+        self.assertIsInstance(json.loads(self.cluster.ctl("p1", "--json", "metrics"))["rows"], list)
+
+    def test_the_status_listener(self):
+        host, port = self.cluster.at("p1", "status")
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as f:
+            self.assertTrue(f.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0"))
+            self.assertTrue(f.read().endswith(b"# EOF\n"))
+        for page, want in (("health", 200), ("ready", 200), ("other", 404)):
+            try:
+                with urllib.request.urlopen(f"http://{host}:{port}/{page}", timeout=10) as f:
+                    self.assertEqual(f.status, want)
+            except urllib.error.HTTPError as e:
+                self.assertEqual(e.code, want)
+
+
+if __name__ == "__main__":
+    unittest.main()
