@@ -1,7 +1,7 @@
 /*
- * Loading, reloading and asking. A configuration is a list of groups (the top, untitled sections, one for each title), each
- * with a value for every key of its section, defaults first. Files write over it in order; then everything that
- * needs the whole is checked: required keys, named files, the program's own check.
+ * Loading, reloading and asking. A configuration is a list of groups (the top, untitled sections, one for
+ * each title), each with a value for every key of its section, defaults first. Files write over it in order;
+ * then everything that needs the whole is checked: required keys, named files, the program's own check.
  */
 #include "common/conf/conf.h"
 
@@ -73,7 +73,7 @@ bool conf_has_word(const char *words, const char *word, int *position_out)
 bool conf_is_key_of(const struct conf_key *key, const struct conf_section *section, const char *title)
 {
 	return strcmp(key->section, section->name) == 0 &&
-		(!key->titles || !title || conf_has_word(key->titles, title, NULL));
+	       (!key->titles || !title || conf_has_word(key->titles, title, NULL));
 }
 
 /* ---- groups and values ---- */
@@ -81,7 +81,8 @@ bool conf_is_key_of(const struct conf_key *key, const struct conf_section *secti
 struct conf_group *conf_find_group(const struct conf *conf, const char *section, const char *title)
 {
 	for (struct conf_group *g = conf->groups; g; g = g->next)
-		if (strcmp(g->section->name, section) == 0 && (title ? g->title && strcmp(g->title, title) == 0 : !g->title))
+		if (strcmp(g->section->name, section) == 0 &&
+			(title ? g->title && strcmp(g->title, title) == 0 : !g->title))
 			return g;
 	return NULL;
 }
@@ -269,9 +270,13 @@ static void finish(struct conf *conf)
 
 			if ((value->key->flags & CONF_REQUIRED) && !value->is_set &&
 				conf_is_key_of(value->key, g->section, g->title))
-				conf_fault(conf, g->file ? g->file : conf->file_count ? conf->files[0] : NULL, g->line,
-					value->key->name, "must be set%s%s%s%s", g->section->name[0] ? " in " : "",
-					g->section->name, g->title ? " " : "", g->title ? g->title : "");
+				conf_fault(conf,
+					g->file            ? g->file
+					: conf->file_count ? conf->files[0]
+							   : NULL,
+					g->line, value->key->name, "must be set%s%s%s%s",
+					g->section->name[0] ? " in " : "", g->section->name,
+					g->title ? " " : "", g->title ? g->title : "");
 			else
 				conf_value_look(conf, value);
 		}
@@ -349,7 +354,8 @@ static void note(struct buf *notes, const struct conf_group *group, const char *
 		group->title ? group->title : "", group->section->name[0] && key[0] ? "." : "", key, words);
 }
 
-static void keep_values(struct conf *conf, struct conf_group *now, const struct conf_group *old, struct buf *notes)
+static void keep_values(
+	struct conf *conf, struct conf_group *now, const struct conf_group *old, struct buf *notes)
 {
 	for (size_t i = 0; i < now->count; i++) {
 		const struct conf_value *before = &old->values[i];
@@ -384,7 +390,8 @@ static void keep_what_stays(struct conf *conf, const struct conf *old, struct bu
 	for (const struct conf_group *before = old->groups; before; before = before->next) {
 		struct conf_group *copy;
 
-		if ((before->section->flags & CONF_RELOAD) || conf_find_group(conf, before->section->name, before->title))
+		if ((before->section->flags & CONF_RELOAD) ||
+			conf_find_group(conf, before->section->name, before->title))
 			continue;
 		note(notes, before, "", "gone from the file; takes effect at the next start");
 		copy = conf_make_group(conf, before->section, before->title);
@@ -410,7 +417,8 @@ int conf_reload(const struct conf *old, struct buf *why, struct buf *notes, stru
 
 /* ---- asking ---- */
 
-void conf_error(struct conf *conf, const char *section, const char *title, const char *key, const char *format, ...)
+void conf_error(
+	struct conf *conf, const char *section, const char *title, const char *key, const char *format, ...)
 {
 	struct conf_group *group = conf_find_group(conf, section, title);
 	struct conf_value *value = group && key ? conf_find_value(group, key) : NULL;
@@ -424,7 +432,10 @@ void conf_error(struct conf *conf, const char *section, const char *title, const
 	if (own)
 		conf_fault(conf, value->file, value->line, key, "%s", buf_str_view(&text));
 	else
-		conf_fault(conf, group && group->file ? group->file : conf->file_count ? conf->files[0] : NULL,
+		conf_fault(conf,
+			group && group->file ? group->file
+			: conf->file_count   ? conf->files[0]
+					     : NULL,
 			group ? group->line : 0, key ? key : section, "%s", buf_str_view(&text));
 	buf_deinit(&text);
 }
@@ -444,7 +455,8 @@ const char *conf_where(const struct conf *conf, const char *section, const char 
 	return text;
 }
 
-static const struct conf_value *get(const struct conf *conf, const char *section, const char *title, const char *key)
+static const struct conf_value *get(
+	const struct conf *conf, const char *section, const char *title, const char *key)
 {
 	const struct conf_group *group = conf_find_group(conf, section, title);
 	const struct conf_value *value = group ? conf_find_value(group, key) : NULL;
@@ -518,8 +530,8 @@ struct slice conf_get_secret(const struct conf *conf, const char *section, const
 
 static const char *const no_words[] = {NULL};
 
-const char *const *conf_get_list(const struct conf *conf, const char *section, const char *title, const char *key,
-	size_t *count_out)
+const char *const *conf_get_list(
+	const struct conf *conf, const char *section, const char *title, const char *key, size_t *count_out)
 {
 	const struct conf_value *value = get(conf, section, title, key);
 
@@ -529,8 +541,8 @@ const char *const *conf_get_list(const struct conf *conf, const char *section, c
 	return value->count ? value->words : no_words;
 }
 
-const struct conf_address *conf_get_addresses(const struct conf *conf, const char *section, const char *title,
-	const char *key, size_t *count_out)
+const struct conf_address *conf_get_addresses(
+	const struct conf *conf, const char *section, const char *title, const char *key, size_t *count_out)
 {
 	const struct conf_value *value = get(conf, section, title, key);
 

@@ -19,10 +19,13 @@ enum {
 static NORETURN void usage(const struct conf_table *table, const char *more, FILE *out, int status)
 {
 	fprintf(out,
-		"usage: %s [-c FILE] [--conf FILE]... [--check | --print-defaults | --print-docs | --version | --help]\n"
+		"usage: %s [-c FILE] [--conf FILE]... [--check | --print-defaults | --print-docs | --version "
+		"| --help]\n"
 		"  -c FILE           the configuration; else %s\n"
-		"  --conf FILE       read after it: scalar keys replace, sections of the same title merge, lists replace\n"
-		"  --check           say what is wrong with file, line, key and reason, or what is in force; exit 0 or 1\n"
+		"  --conf FILE       read after it: scalar keys replace, sections of the same title merge, "
+		"lists replace\n"
+		"  --check           say what is wrong with file, line, key and reason, or what is in force; "
+		"exit 0 or 1\n"
 		"  --print-defaults  every key with its default and documentation, as a configuration\n"
 		"  --print-docs      the same as pages of documentation\n%s",
 		table->program, table->file, more ? more : "");

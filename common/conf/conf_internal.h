@@ -15,13 +15,13 @@
 /* One key of one section. Text lives in the arena of its struct conf. */
 struct conf_value {
 	const struct conf_key *key;
-	bool is_set;         /* a file sets it; else it holds the default */
-	const char *file;    /* NULL: default */
+	bool is_set;      /* a file sets it; else it holds the default */
+	const char *file; /* NULL: default */
 	int line;
-	unsigned read_in;    /* number of the file that set it, from 1 */
-	const char **words;  /* as written; NULL-terminated */
+	unsigned read_in;   /* number of the file that set it, from 1 */
+	const char **words; /* as written; NULL-terminated */
 	size_t count;
-	size_t room;         /* allocated in words, with the NULL */
+	size_t room; /* allocated in words, with the NULL */
 	/* made of the words by conf_value_finish() */
 	uint64_t number;
 	int choice;
@@ -80,7 +80,8 @@ struct conf_group *conf_find_group(const struct conf *conf, const char *section,
 struct conf_value *conf_find_value(const struct conf_group *group, const char *key);
 /* Finds or makes the group, its values being the defaults. */
 struct conf_group *conf_make_group(struct conf *conf, const struct conf_section *section, const char *title);
-void conf_fault(struct conf *conf, const char *file, int line, const char *key, const char *format, ...) PRINTF_LIKE(5, 6);
+void conf_fault(struct conf *conf, const char *file, int line, const char *key, const char *format, ...)
+	PRINTF_LIKE(5, 6);
 
 /* Sets the words to none; adds one. */
 void conf_value_clear(struct conf_value *value);

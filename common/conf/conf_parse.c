@@ -1,7 +1,8 @@
 /*
- * libconfuse, and what it lacks. It is given the table as options that are all strings or lists of strings; as it meets
- * each value it calls back with the line, and the value is written into our own structs there. So types, ranges and
- * units are ours, and a key or section that stands twice in one file is seen, which libconfuse would take silently.
+ * libconfuse, and what it lacks. It is given the table as options that are all strings or lists of strings;
+ * as it meets each value it calls back with the line, and the value is written into our own structs there. So
+ * types, ranges and units are ours, and a key or section that stands twice in one file is seen, which
+ * libconfuse would take silently.
  *
  * Its parser has global state and its callbacks no argument: configuration is read by one thread at a time.
  */
@@ -33,8 +34,8 @@ static void on_error(cfg_t *cfg, const char *format, va_list args)
 	end = strrchr(text, '\'');
 	if (strncmp(text, unknown, sizeof(unknown) - 1) == 0 && end > text + sizeof(unknown) - 1) {
 		*end = '\0';
-		conf_fault(reading.conf, reading.file, cfg->line, text + sizeof(unknown) - 1, "unknown key%s%s",
-			strcmp(cfg->name, "root") == 0 ? "" : " in section ",
+		conf_fault(reading.conf, reading.file, cfg->line, text + sizeof(unknown) - 1,
+			"unknown key%s%s", strcmp(cfg->name, "root") == 0 ? "" : " in section ",
 			strcmp(cfg->name, "root") == 0 ? "" : cfg->name);
 		return;
 	}
@@ -55,20 +56,22 @@ static void tell_of_title(const cfg_t *cfg, const struct conf_section *section, 
 		conf_fault(reading.conf, reading.file, cfg->line, section->name,
 			"the title must be 1 to %d of A-Z a-z 0-9 . _ @ -", CONF_TITLE_MOST);
 	else
-		conf_fault(reading.conf, reading.file, cfg->line, section->name, "\"%s\" is none of: %s", cfg->title,
-			section->titles);
+		conf_fault(reading.conf, reading.file, cfg->line, section->name, "\"%s\" is none of: %s",
+			cfg->title, section->titles);
 }
 
 /* The group of a section that libconfuse is in; NULL when its title cannot be, told at the section's end. */
 static struct conf_group *group_of(cfg_t *cfg, bool at_end)
 {
 	bool top = strcmp(cfg->name, "root") == 0;
-	const struct conf_section *section = top ? &conf_top : conf_find_section(reading.conf->table, cfg->name);
+	const struct conf_section *section =
+		top ? &conf_top : conf_find_section(reading.conf->table, cfg->name);
 	bool is_good = !cfg->title || is_good_title(cfg->title);
 	struct conf_group *group;
 
 	require(section);
-	if (!is_good || (cfg->title && section->titles && !conf_has_word(section->titles, cfg->title, NULL))) {
+	if (!is_good ||
+		(cfg->title && section->titles && !conf_has_word(section->titles, cfg->title, NULL))) {
 		if (at_end)
 			tell_of_title(cfg, section, is_good);
 		return NULL;
@@ -88,8 +91,8 @@ static struct conf_value *find_value(cfg_t *cfg, const char *name)
 	struct conf_value *value = group ? conf_find_value(group, name) : NULL;
 
 	if (value && !conf_is_key_of(value->key, group->section, group->title)) {
-		conf_fault(reading.conf, reading.file, cfg->line, name, "is no key of %s %s", group->section->name,
-			group->title);
+		conf_fault(reading.conf, reading.file, cfg->line, name, "is no key of %s %s",
+			group->section->name, group->title);
 		return NULL;
 	}
 	return value;
@@ -111,7 +114,8 @@ static bool begin_value(cfg_t *cfg, struct conf_value *value)
 	return true;
 }
 
-/* Each value as it is met; the first one after "=" is libconfuse's only one so far. The result only keeps it content. */
+/* Each value as it is met; the first one after "=" is libconfuse's only one so far. The result only keeps it
+ * content. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
 {
 	struct conf_value *value = find_value(cfg, opt->name);
@@ -130,7 +134,8 @@ static int on_section_end(cfg_t *cfg, cfg_opt_t *opt)
 	cfg_t *section = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
 
 	if (!(opt->flags & CFGF_TITLE) && cfg_opt_size(opt) > 1)
-		conf_fault(reading.conf, reading.file, cfg->line, opt->name, "this section stands twice in this file");
+		conf_fault(reading.conf, reading.file, cfg->line, opt->name,
+			"this section stands twice in this file");
 	else
 		group_of(section, true);
 	return 0;

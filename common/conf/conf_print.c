@@ -55,22 +55,23 @@ static const char *reload_words(const struct conf_key *key)
 	return key->flags & CONF_RELOAD ? "reload" : "restart";
 }
 
-/* A key with its documentation. A key without default, or of a section that is only an example, is a comment. */
+/* A key with its documentation. A key without default, or of a section that is only an example, is a comment.
+ */
 static void print_key(FILE *out, const struct conf_key *key, const char *indent, bool example)
 {
 	struct buf text = {0};
 
 	conf_value_describe(&text, key);
-	fprintf(out, "%s# %s.\n%s# %s; %s%s\n", indent, key->doc, indent, buf_str_view(&text), reload_words(key),
-		key->flags & CONF_REQUIRED ? "; must be set" : "");
+	fprintf(out, "%s# %s.\n%s# %s; %s%s\n", indent, key->doc, indent, buf_str_view(&text),
+		reload_words(key), key->flags & CONF_REQUIRED ? "; must be set" : "");
 	buf_deinit(&text);
 	fprintf(out, "%s%s%s = ", indent, example || !key->def ? "#" : "", key->name);
 	print_default(out, key);
 	fputs("\n\n", out);
 }
 
-static void print_section(const struct conf_table *table, const struct conf_section *section, const char *title,
-	bool example, FILE *out)
+static void print_section(const struct conf_table *table, const struct conf_section *section,
+	const char *title, bool example, FILE *out)
 {
 	struct conf_cursor at = {0};
 	const struct conf_key *key;
@@ -88,8 +89,9 @@ void conf_print_defaults(const struct conf_table *table, FILE *out)
 	struct conf_cursor at = {0};
 	const struct conf_key *key;
 
-	fprintf(out, "# Configuration of %s (%s): every key with its default.\n"
-		     "# reload: changes with SIGHUP; restart: changes when the program starts.\n\n",
+	fprintf(out,
+		"# Configuration of %s (%s): every key with its default.\n"
+		"# reload: changes with SIGHUP; restart: changes when the program starts.\n\n",
 		table->program, table->file);
 	while ((key = conf_next_key(table, &at)))
 		if (key->section[0] == '\0')
@@ -165,7 +167,8 @@ static void print_doc_keys(const struct conf_table *table, const char *section, 
 		if (strcmp(key->section, section) != 0)
 			continue;
 		if (!any)
-			fputs("| key | value | default | changes by | meaning |\n|---|---|---|---|---|\n", out);
+			fputs("| key | value | default | changes by | meaning |\n|---|---|---|---|---|\n",
+				out);
 		any = true;
 		print_doc_key(out, key);
 	}
@@ -181,11 +184,15 @@ void conf_print_docs(const struct conf_table *table, FILE *out)
 		if (s->name[0] == '\0')
 			continue;
 		fprintf(out, "### `%s%s { }`\n\n%s.", s->name,
-			!(s->flags & CONF_TITLED) ? "" : s->titles ? " TITLE" : " NAME", s->doc);
+			!(s->flags & CONF_TITLED) ? ""
+			: s->titles               ? " TITLE"
+						  : " NAME",
+			s->doc);
 		if (s->titles)
 			fprintf(out, " Titles: %s.", s->titles);
 		if (s->flags & CONF_TITLED && !s->titles)
-			fprintf(out, " Sections come and go by %s.", s->flags & CONF_RELOAD ? "reload" : "restart");
+			fprintf(out, " Sections come and go by %s.",
+				s->flags & CONF_RELOAD ? "reload" : "restart");
 		fputs("\n\n", out);
 		print_doc_keys(table, s->name, out);
 	}

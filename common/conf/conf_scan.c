@@ -1,10 +1,10 @@
 /*
- * A look at a file's text before libconfuse reads it, because its scanner takes things silently: it swallows characters that
- * it does not know (so *:143 becomes :143), takes a comment or string without end for the end of the file and then begins the
- * next file inside of it, and tells nobody of an empty list.
+ * A look at a file's text before libconfuse reads it, because its scanner takes things silently: it swallows
+ * characters that it does not know (so *:143 becomes :143), takes a comment or string without end for the end
+ * of the file and then begins the next file inside of it, and tells nobody of an empty list.
  *
- * So comments become blanks here, words go into quotes, an empty list gets one word that nobody can write (CONF_EMPTY_LIST), and what
- * has no end is told. Line ends stay where they are: places stay true.
+ * So comments become blanks here, words go into quotes, an empty list gets one word that nobody can write
+ * (CONF_EMPTY_LIST), and what has no end is told. Line ends stay where they are: places stay true.
  */
 #include "common/conf/conf_internal.h"
 
@@ -14,8 +14,8 @@ struct scan {
 	struct slice text;
 	size_t at;
 	int line;
-	unsigned depth;  /* of braces */
-	int brace_line;  /* of the outermost one that is open */
+	unsigned depth;          /* of braces */
+	int brace_line;          /* of the outermost one that is open */
 	char last, last_but_one; /* kinds of token: 'w' a word, else the character */
 	struct buf *out;
 };
@@ -70,8 +70,9 @@ static bool take_quoted(struct scan *s)
 	take(s, false);
 	while (s->at < s->text.len && peek(s, 0) != quote) {
 		if (peek(s, 0) == '$' && peek(s, 1) == '{' && quote == '"')
-			return fault(s, s->line, "${...} in double quotes would be a variable of the environment; use single "
-						 "quotes");
+			return fault(s, s->line,
+				"${...} in double quotes would be a variable of the environment; use single "
+				"quotes");
 		if (peek(s, 0) == '\\' && s->at + 1 < s->text.len)
 			take(s, false);
 		take(s, false);

@@ -1,6 +1,6 @@
 /*
- * Words of a file into typed values, and the files that paths and secrets name. A fault is told with place and key, and the
- * value stays as it was: the configuration is refused as a whole anyway.
+ * Words of a file into typed values, and the files that paths and secrets name. A fault is told with place
+ * and key, and the value stays as it was: the configuration is refused as a whole anyway.
  */
 #include "common/conf/conf_internal.h"
 
@@ -75,7 +75,8 @@ static void add_number(struct buf *out, enum conf_type type, uint64_t n)
 	if (type == CONF_DURATION) {
 		for (size_t i = 0; i < ARRAY_LEN(times); i++)
 			if (n && n % times[i].factor == 0) {
-				buf_printf(out, "%llu%s", (unsigned long long)(n / times[i].factor), times[i].unit);
+				buf_printf(out, "%llu%s", (unsigned long long)(n / times[i].factor),
+					times[i].unit);
 				return;
 			}
 		buf_printf(out, n ? "%llums" : "%llu", (unsigned long long)n);
@@ -167,7 +168,8 @@ static int parse_address(struct conf *conf, const char *word, struct conf_addres
 	if (host.len == 0 || (port.len && (num_parse_u32(port, &n) || n == 0 || n > 65535)))
 		return ERR_SYNTAX;
 	for (size_t i = 0; i < host.len; i++)
-		if (!strchr("*.:-_%ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", host.p[i]))
+		if (!strchr("*.:-_%ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+			    host.p[i]))
 			return ERR_SYNTAX;
 	if (word[0] == '[' && inet_pton(AF_INET6, arena_copy_str(&conf->arena, host), bin) != 1)
 		return ERR_SYNTAX;
@@ -184,7 +186,8 @@ static void finish_addresses(struct conf *conf, struct conf_value *value)
 	require(all);
 	for (size_t i = 0; i < value->count; i++) {
 		if (parse_address(conf, value->words[i], &all[i]))
-			fault(conf, value, "is no address (write 192.0.2.1:143, [2001:db8::1]:143, *:143 or /unix/path)",
+			fault(conf, value,
+				"is no address (write 192.0.2.1:143, [2001:db8::1]:143, *:143 or /unix/path)",
 				value->words[i]);
 		else if (value->key->min && all[i].port == 0 && all[i].host[0] != '/')
 			fault(conf, value, "needs a port", value->words[i]);
@@ -244,7 +247,8 @@ void conf_value_finish(struct conf *conf, struct conf_value *value)
 	const struct conf_key *key = value->key;
 
 	for (size_t i = 0; i < value->count; i++)
-		if (slice_has_control(slice_str(value->words[i])) || !slice_is_utf8(slice_str(value->words[i]))) {
+		if (slice_has_control(slice_str(value->words[i])) ||
+			!slice_is_utf8(slice_str(value->words[i]))) {
 			fault(conf, value, "has control characters or is no UTF-8", "value");
 			return;
 		}
@@ -259,8 +263,8 @@ void conf_value_finish(struct conf *conf, struct conf_value *value)
 		break;
 	case CONF_ENUM:
 		if (!conf_has_word(key->choices, value->words[0], &value->choice))
-			conf_fault(conf, value->file, value->line, key->name, "\"%s\" is none of: %s", value->words[0],
-				key->choices);
+			conf_fault(conf, value->file, value->line, key->name, "\"%s\" is none of: %s",
+				value->words[0], key->choices);
 		break;
 	case CONF_LIST:
 		for (size_t i = 0; key->choices && i < value->count; i++)
@@ -274,7 +278,8 @@ void conf_value_finish(struct conf *conf, struct conf_value *value)
 	case CONF_NETWORKS:
 		for (size_t i = 0; i < value->count; i++)
 			if (!is_network(value->words[i]))
-				fault(conf, value, "is no network (write 10.0.0.0/8, 2001:db8::/32, 192.0.2.7)",
+				fault(conf, value,
+					"is no network (write 10.0.0.0/8, 2001:db8::/32, 192.0.2.7)",
 					value->words[i]);
 		break;
 	case CONF_PATH:
@@ -297,7 +302,8 @@ static int open_named(struct conf *conf, struct conf_value *value, bool is_priva
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		fault(conf, value, "is no plain file", value->path);
 	} else if (is_private && (st.st_mode & 077)) {
-		fault(conf, value, "can be read by others than its owner; its mode must be 0600 or tighter", value->path);
+		fault(conf, value, "can be read by others than its owner; its mode must be 0600 or tighter",
+			value->path);
 	} else {
 		return fd;
 	}

@@ -1,6 +1,6 @@
 /*
- * The socket and its clients. A client's lines are gathered up to the line end; while one request runs the connection is
- * paused, so that answers never mix.
+ * The socket and its clients. A client's lines are gathered up to the line end; while one request runs the
+ * connection is paused, so that answers never mix.
  */
 #include "common/control/control.h"
 
@@ -187,7 +187,8 @@ static int set_group(const char *path, const char *group, struct buf *why)
 int control_open(struct loop *loop, const char *program, const char *path, const char *group, struct buf *why,
 	struct control **control_out)
 {
-	struct listener_options options = {.connections_most = CONTROL_PEERS_MOST, .name = "control", .unix_mode = 0600};
+	struct listener_options options = {
+		.connections_most = CONTROL_PEERS_MOST, .name = "control", .unix_mode = 0600};
 	struct control *control;
 	int error = clear_path(path, why);
 
@@ -239,7 +240,7 @@ void control_close(struct control **control)
 		return;
 	*control = NULL;
 	c->is_closing = true;
-	list_for_each_safe(at, &c->peers)
+	list_for_each_safe (at, &c->peers)
 		peer_close(container_of(at, struct control_peer, link));
 	if (c->listener) {
 		unlink(c->path);
@@ -269,5 +270,6 @@ int control_open_conf(struct loop *loop, const char *program, const struct conf 
 		*control_out = NULL;
 		return 0;
 	}
-	return control_open(loop, program, path, conf_get_string(conf, "control", NULL, "group"), why, control_out);
+	return control_open(
+		loop, program, path, conf_get_string(conf, "control", NULL, "group"), why, control_out);
 }

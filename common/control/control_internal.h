@@ -12,7 +12,8 @@
 #include "common/net/listener.h"
 #include "common/net/timer.h"
 
-/* Simultaneous clients; words of a request; octets of one word; a request line, its input escaped at worst. */
+/* Simultaneous clients; words of a request; octets of one word; a request line, its input escaped at worst.
+ */
 #define CONTROL_PEERS_MOST 64
 #define CONTROL_WORDS_MOST 256
 #define CONTROL_WORD_MOST 65536

@@ -107,7 +107,8 @@ void control_add_item(struct control_request *request, const char *key, struct s
 	json_array_append_new(list_of(request, key), control_json_text(value));
 }
 
-void control_add_list(struct control_request *request, const char *key, const char *const *values, size_t count)
+void control_add_list(
+	struct control_request *request, const char *key, const char *const *values, size_t count)
 {
 	list_of(request, key);
 	for (size_t i = 0; i < count; i++)
@@ -168,7 +169,7 @@ void control_fail(struct control_request *request, int error, const char *format
 	va_end(args);
 	send_row(request);
 	end(request, json_pack("{s:b,s:i,s:o}", "ok", 0, "status", exit_status(error), "error",
-		control_json_text(buf_view(&text))));
+			     control_json_text(buf_view(&text))));
 	buf_deinit(&text);
 }
 
@@ -248,8 +249,8 @@ static size_t match(const char *name, const char *const *words, size_t count)
 }
 
 /* The verb with the longest name that the words begin with. */
-static const struct control_verb *find_verb(const struct control *control, const char *const *words, size_t count,
-	size_t *words_out, void **arg_out)
+static const struct control_verb *find_verb(const struct control *control, const char *const *words,
+	size_t count, size_t *words_out, void **arg_out)
 {
 	const struct control_verb *best = NULL;
 
@@ -294,9 +295,10 @@ static bool wants_input(const struct control_request *request, const struct cont
 	return false;
 }
 
-/* One word that begins with "--": the option, with its value from the word or from the next. False after a fault. */
-static bool read_option(struct control_request *request, const struct control_verb *verb, const char *const *words,
-	size_t count, size_t *at)
+/* One word that begins with "--": the option, with its value from the word or from the next. False after a
+ * fault. */
+static bool read_option(struct control_request *request, const struct control_verb *verb,
+	const char *const *words, size_t count, size_t *at)
 {
 	const char *name = words[*at] + 2, *equals = strchr(name, '=');
 	struct slice key = slice_of(name, equals ? (size_t)(equals - name) : strlen(name));
@@ -317,8 +319,8 @@ static bool read_option(struct control_request *request, const struct control_ve
 	return true;
 }
 
-static bool read_words(struct control_request *request, const struct control_verb *verb, const char *const *words,
-	size_t count)
+static bool read_words(struct control_request *request, const struct control_verb *verb,
+	const char *const *words, size_t count)
 {
 	bool options_end = false;
 
@@ -368,8 +370,8 @@ static void run(struct control_request *request, const struct control *control)
 	}
 	verb = find_verb(control, words, count, &used, &arg);
 	if (!verb) {
-		control_fail(request, ERR_SYNTAX, "%s knows no \"%s%s%s\"; ask for help", control->program, words[0],
-			count > 1 ? " " : "", count > 1 ? words[1] : "");
+		control_fail(request, ERR_SYNTAX, "%s knows no \"%s%s%s\"; ask for help", control->program,
+			words[0], count > 1 ? " " : "", count > 1 ? words[1] : "");
 		return;
 	}
 	request->verb = verb;

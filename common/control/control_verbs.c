@@ -16,8 +16,8 @@ static void run_help(void *arg, struct control_request *request)
 	for (const struct control_table *t = control->tables; t; t = t->next)
 		for (size_t i = 0; i < t->count; i++) {
 			control_row(request);
-			control_add_text(request, "verb", "%s%s%s", t->verbs[i].name, t->verbs[i].usage[0] ? " " : "",
-				t->verbs[i].usage);
+			control_add_text(request, "verb", "%s%s%s", t->verbs[i].name,
+				t->verbs[i].usage[0] ? " " : "", t->verbs[i].usage);
 			control_add_str(request, "does", t->verbs[i].doc);
 		}
 	control_done(request);
@@ -82,8 +82,9 @@ static void run_status(void *arg, struct control_request *request)
 const struct control_verb control_own_verbs[] = {
 	{"help", "", "the verbs of this program", run_help, 0, 0, NULL, 0},
 	{"status", "", "program, version, process, seconds since its start", run_status, 0, 0, NULL, 0},
-	{"metrics", "[--text]", "all counters and gauges; --text: as /metrics gives them", run_metrics, 0, 0, "text", 0},
-	{"log level", "[error|warn|info|debug]", "shows or sets what is logged, until the next start or reload",
-		run_log_level, 0, 1, NULL, 0},
+	{"metrics", "[--text]", "all counters and gauges; --text: as /metrics gives them", run_metrics, 0, 0,
+		"text", 0},
+	{"log level", "[error|warn|info|debug]",
+		"shows or sets what is logged, until the next start or reload", run_log_level, 0, 1, NULL, 0},
 };
 const size_t control_own_verb_count = ARRAY_LEN(control_own_verbs);

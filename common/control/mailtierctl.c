@@ -1,6 +1,7 @@
 /*
- * mailtierctl: asks a running program over its control socket. Knows no verb: words go to the program as they are,
- * answers come back as rows and a result, and are written as a table for people or as one JSON object for scripts.
+ * mailtierctl: asks a running program over its control socket. Knows no verb: words go to the program as they
+ * are, answers come back as rows and a result, and are written as a table for people or as one JSON object
+ * for scripts.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -48,8 +49,10 @@ static NORETURN void die(int status, const char *format, ...)
 static NORETURN void usage(FILE *out, int status)
 {
 	fputs("usage: mailtierctl [-s SOCKET] [--json] VERB...\n"
-	      "  -s SOCKET  the program's control socket; \"proxy\" and \"backend\" stand for " RUN_FOLDER "proxy.sock and\n"
-	      "             " RUN_FOLDER "backend.sock; else $MAILTIER_SOCKET, or the one of these that is there\n"
+	      "  -s SOCKET  the program's control socket; \"proxy\" and \"backend\" stand for " RUN_FOLDER
+	      "proxy.sock and\n"
+	      "             " RUN_FOLDER
+	      "backend.sock; else $MAILTIER_SOCKET, or the one of these that is there\n"
 	      "  --json     one JSON object instead of tables\n"
 	      "mailtierctl help lists the verbs that the program has.\n"
 	      "Exit status: 0 yes, 1 no, 75 not now, 64 usage, 70 broken.\n",
@@ -91,7 +94,8 @@ static FILE *open_socket(const char *path)
 		die(EXIT_USAGE, "%s: is too long for a socket", path);
 	memcpy(un.sun_path, path, strlen(path) + 1);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof(un)))
-		die(errno == EACCES || errno == EPERM ? EXIT_NO : EXIT_NOT_NOW, "%s: %s", path, strerror(errno));
+		die(errno == EACCES || errno == EPERM ? EXIT_NO : EXIT_NOT_NOW, "%s: %s", path,
+			strerror(errno));
 	stream = fdopen(fd, "r+");
 	if (!stream)
 		die(EXIT_BROKEN, "%s", strerror(errno));
@@ -167,7 +171,8 @@ static char *cell(const json_t *value)
 		json_t *item;
 
 		text = xcalloc(1, 1);
-		json_array_foreach(value, i, item) {
+		json_array_foreach(value, i, item)
+		{
 			char *one = cell(item);
 			size_t more = strlen(one) + 2;
 
@@ -197,7 +202,8 @@ static int width_of(const char *text)
 static void put(const char *text, bool is_page)
 {
 	for (; *text; text++)
-		putchar(((unsigned char)*text < ' ' && !(is_page && (*text == '\n' || *text == '\t'))) || *text == 127
+		putchar(((unsigned char)*text < ' ' && !(is_page && (*text == '\n' || *text == '\t'))) ||
+					*text == 127
 				? '?'
 				: *text);
 }
@@ -209,8 +215,10 @@ static json_t *columns_of(const json_t *rows)
 	const char *key;
 	size_t i;
 
-	json_array_foreach(rows, i, row) {
-		json_object_foreach(row, key, value) {
+	json_array_foreach(rows, i, row)
+	{
+		json_object_foreach(row, key, value)
+		{
 			char *text = cell(value);
 			int width = width_of(text), head = width_of(key);
 			json_int_t old = json_integer_value(json_object_get(columns, key));
@@ -227,7 +235,6 @@ static void print_rows(const json_t *rows)
 {
 	json_t *columns = columns_of(rows), *row, *width;
 	const char *key;
-	size_t i;
 
 	if (json_array_size(rows) == 0) {
 		json_decref(columns);
@@ -237,7 +244,8 @@ static void print_rows(const json_t *rows)
 		size_t column = 0;
 
 		row = line ? json_array_get(rows, line - 1) : NULL;
-		json_object_foreach(columns, key, width) {
+		json_object_foreach(columns, key, width)
+		{
 			json_t *value = row ? json_object_get(row, key) : NULL;
 			char *text = value ? cell(value) : xstrdup(row ? "" : key);
 			bool is_last = ++column == json_object_size(columns);
@@ -252,7 +260,6 @@ static void print_rows(const json_t *rows)
 		}
 		putchar('\n');
 	}
-	(void)i;
 	json_decref(columns);
 }
 
@@ -262,9 +269,10 @@ static void print_result(const json_t *result)
 	const char *key;
 	int widest = 0;
 
+	json_object_foreach((json_t *)result, key, value) widest =
+		width_of(key) > widest ? width_of(key) : widest;
 	json_object_foreach((json_t *)result, key, value)
-		widest = width_of(key) > widest ? width_of(key) : widest;
-	json_object_foreach((json_t *)result, key, value) {
+	{
 		char *text = cell(value);
 
 		if (strcmp(key, "text") != 0)
@@ -333,7 +341,8 @@ static NORETURN void ask(FILE *stream, json_t *request, bool as_json)
 			if (json_object_get(request, "input"))
 				die(EXIT_BROKEN, "the program asks twice");
 			json_object_set_new(request, "input",
-				what && strcmp(what, "*") == 0 ? read_all() : read_password(what ? what : "Password"));
+				what && strcmp(what, "*") == 0 ? read_all()
+							       : read_password(what ? what : "Password"));
 			send_request(stream, request);
 		} else {
 			finish(answer, rows, as_json);
@@ -359,7 +368,7 @@ int main(int argc, char **argv)
 			puts("mailtierctl " MAILTIER_VERSION);
 			return EXIT_YES;
 		} else if (json_array_size(words) == 0 &&
-			(strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+			   (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
 			usage(stdout, EXIT_YES);
 		} else if (json_array_size(words) == 0 && argv[i][0] == '-') {
 			usage(stderr, EXIT_USAGE);

@@ -1,6 +1,6 @@
 /*
- * The status listener. Pages are made when they are asked for; a connection is answered in order and closed after
- * a fault, a last request, or STATUS_IDLE_MS.
+ * The status listener. Pages are made when they are asked for; a connection is answered in order and closed
+ * after a fault, a last request, or STATUS_IDLE_MS.
  */
 #include "common/control/status.h"
 
@@ -176,7 +176,8 @@ static void on_accept(void *arg, struct conn *conn_take)
 	if (!ok) {
 		char text[ADDR_TEXT_MAX];
 
-		log_warn("status", "refuses a client outside of status.allow peer=%s", addr_host(conn_peer(conn_take), text));
+		log_warn("status", "refuses a client outside of status.allow peer=%s",
+			addr_host(conn_peer(conn_take), text));
 		conn_abort(&conn_take);
 		return;
 	}
@@ -205,7 +206,8 @@ static int read_networks(struct status *status, const struct conf *conf)
 
 static int open_listener(struct status *status, const struct conf_address *address, struct buf *why)
 {
-	struct listener_options options = {.connections_most = STATUS_CONNECTIONS_MOST, .name = "status", .unix_mode = 0660};
+	struct listener_options options = {
+		.connections_most = STATUS_CONNECTIONS_MOST, .name = "status", .unix_mode = 0660};
 	const char *host = address->host[0] == '*' ? "::" : address->host;
 	int error = addr_parse(slice_str(host), address->port, &options.addr);
 
@@ -213,15 +215,15 @@ static int open_listener(struct status *status, const struct conf_address *addre
 		buf_printf(why, "status: %s is no address", address->host);
 		return error;
 	}
-	error = listener_open_on(status->loop, &options, on_accept, status, why,
-		&status->listeners[status->listener_count]);
+	error = listener_open_on(
+		status->loop, &options, on_accept, status, why, &status->listeners[status->listener_count]);
 	if (!error)
 		status->listener_count++;
 	return error;
 }
 
-int status_open(struct loop *loop, const struct conf *conf, status_ready_fn *ready, void *arg, struct buf *why,
-	struct status **status_out)
+int status_open(struct loop *loop, const struct conf *conf, status_ready_fn *ready, void *arg,
+	struct buf *why, struct status **status_out)
 {
 	size_t count;
 	const struct conf_address *addresses = conf_get_addresses(conf, "status", NULL, "listen", &count);
@@ -273,7 +275,7 @@ void status_close(struct status **status)
 		return;
 	*status = NULL;
 	s->is_closing = true;
-	list_for_each_safe(at, &s->peers)
+	list_for_each_safe (at, &s->peers)
 		peer_close(container_of(at, struct status_peer, link));
 	for (size_t i = 0; i < s->listener_count; i++)
 		listener_close(&s->listeners[i]);

@@ -1,5 +1,6 @@
 /*
- * One pass over complete lines: until the empty line is there nothing is taken, and how much may be waited for is capped.
+ * One pass over complete lines: until the empty line is there nothing is taken, and how much may be waited
+ * for is capped.
  */
 #include "common/proto/http1.h"
 
@@ -11,7 +12,8 @@ static bool is_token(struct slice s)
 	for (size_t i = 0; i < s.len; i++) {
 		char c = ascii_lower(s.p[i]);
 
-		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && (c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
+		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') &&
+			(c == '\0' || !strchr("!#$%&'*+-.^_`|~", c)))
 			return false;
 	}
 	return s.len > 0;
@@ -172,7 +174,8 @@ const char *http1_reason(unsigned status)
 	return "Unknown";
 }
 
-void http1_write_head(struct buf *out, unsigned status, const char *content_type, size_t length, bool keep_alive)
+void http1_write_head(
+	struct buf *out, unsigned status, const char *content_type, size_t length, bool keep_alive)
 {
 	buf_printf(out,
 		"HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"

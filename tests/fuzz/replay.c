@@ -1,6 +1,7 @@
 /*
- * The plain main of a fuzz driver outside the fuzz variant: runs it over each named file, and over each file of each named
- * folder. Input stands at the end of its own heap block, so that sanitizers see every byte read beyond. One line at the end.
+ * The plain main of a fuzz driver outside the fuzz variant: runs it over each named file, and over each file
+ * of each named folder. Input stands at the end of its own heap block, so that sanitizers see every byte read
+ * beyond. One line at the end.
  */
 #include <dirent.h>
 #include <errno.h>

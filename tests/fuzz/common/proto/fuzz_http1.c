@@ -1,6 +1,6 @@
 /*
- * A request head of any bytes: consumed at most what was given, views inside the input, the same answer when all but the last octet
- * came first.
+ * A request head of any bytes: consumed at most what was given, views inside the input, the same answer when
+ * all but the last octet came first.
  */
 #include "common/base/attr.h"
 #include "common/proto/http1.h"

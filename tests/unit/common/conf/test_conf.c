@@ -25,18 +25,21 @@ static const struct conf_key keys_a[] = {
 	{"", "loops", CONF_INT, 0, "4", 1, 64, NULL, "Loops", NULL},
 	{"", "name", CONF_STRING, CONF_RELOAD, "mail.example.com", 0, 0, NULL, "Name", NULL},
 	{"", "level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug", "Level", NULL},
-	{"limits", "message-size", CONF_SIZE, CONF_RELOAD, "10M", 1024, 1u << 30, NULL, "Largest message", NULL},
+	{"limits", "message-size", CONF_SIZE, CONF_RELOAD, "10M", 1024, 1u << 30, NULL, "Largest message",
+		NULL},
 	{"limits", "idle", CONF_DURATION, CONF_RELOAD, "35m", 1000, 0, NULL, "Idle", NULL},
 	{0},
 };
 static const struct conf_key keys_b[] = {
-	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED | CONF_RELOAD, NULL, 1, 0, NULL, "Addresses", NULL},
+	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED | CONF_RELOAD, NULL, 1, 0, NULL, "Addresses",
+		NULL},
 	{"listener", "tls", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "TLS at once", NULL},
 	{"listener", "allow", CONF_NETWORKS, CONF_RELOAD, "127.0.0.0/8 ::1", 0, 0, NULL, "Who may", NULL},
 	{"fixed", "secret", CONF_SECRET, 0, NULL, 0, 0, NULL, "A secret", NULL},
 	{"fixed", "file", CONF_PATH, CONF_EXISTS, NULL, 0, 0, NULL, "A file", NULL},
 	{"fixed", "key", CONF_PATH, CONF_PRIVATE, NULL, 0, 0, NULL, "A private file", NULL},
-	{"service", "mechanisms", CONF_LIST, CONF_RELOAD, "plain login", 0, 0, "plain login scram", "Mechanisms", NULL},
+	{"service", "mechanisms", CONF_LIST, CONF_RELOAD, "plain login", 0, 0, "plain login scram",
+		"Mechanisms", NULL},
 	{"service", "uidl", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL, "UIDL | format", "pop3"},
 	{0},
 };
@@ -67,7 +70,8 @@ static void test_values_come_typed_and_defaults_fill_the_rest(void **state)
 	struct conf *conf = load("#\nloops = 8\n"
 				 "level = debug # words\n"
 				 "limits { message-size = 64K idle = 90 }\n"
-				 "listener imaps { listen = {\"127.0.0.1:993\", \"[::1]:993\", *:143,\n /run/x.sock} tls = yes }\n"
+				 "listener imaps { listen = {\"127.0.0.1:993\", \"[::1]:993\", *:143,\n "
+				 "/run/x.sock} tls = yes }\n"
 				 "listener single { listen = 127.0.0.1:143 allow = {} }\n"
 				 "service imap { mechanisms = {scram} }\n");
 	const struct conf_address *addresses;
@@ -136,15 +140,18 @@ static void test_every_fault_is_told_with_its_place(void **state)
 			"t.conf:2: message-size: \"10X\" is no size (write 4096, 64K, 10M, 1G)\n"
 			"t.conf:3: idle: \"1ms\" is below the least, 1s\n"},
 		{"limits {}\nlimits {}", "t.conf:2: limits: this section stands twice in this file\n"},
-		{"listener a { listen = *:1 }\nlistener a { listen = *:2 }", "t.conf:2: found duplicate title 'a'\n"},
+		{"listener a { listen = *:1 }\nlistener a { listen = *:2 }",
+			"t.conf:2: found duplicate title 'a'\n"},
 		{"listener a { listen = *:1\nlisten = *:1 }",
 			"t.conf:2: listen: stands twice in this file (first in line 1)\n"},
-		{"listener a { listen = {*:1}\nlisten += {*:1} }", "t.conf:2: += is not known here; write the whole list\n"},
+		{"listener a { listen = {*:1}\nlisten += {*:1} }",
+			"t.conf:2: += is not known here; write the whole list\n"},
 		{"listener a { listen = {}\nlisten = *:1 }",
 			"t.conf:2: listen: stands twice in this file (first in line 1)\n"},
 		{"loops = *8", "t.conf:1: loops: \"*8\" is no number\n"},
-		{"name = \"${HOME}\"", "t.conf:1: ${...} in double quotes would be a variable of the environment; use "
-					"single quotes\n"},
+		{"name = \"${HOME}\"",
+			"t.conf:1: ${...} in double quotes would be a variable of the environment; use "
+			"single quotes\n"},
 		{"\nname = \"abc\n\n", "t.conf:2: this string has no end\n"},
 		{"\n\n/* abc\n\n", "t.conf:3: this comment has no end\n"},
 		{"name = a\\b", "t.conf:1: a backslash must stand in quotes\n"},
@@ -163,18 +170,28 @@ static void test_every_fault_is_told_with_its_place(void **state)
 		{"listener a { listen = \"[::1]143\" }", NULL},
 		{"listener a { listen = \"a b:1\" }", NULL},
 		{"listener a { listen = \"\" }", NULL},
-		{"listener a { listen = *:1 tls = maybe }", "t.conf:1: tls: \"maybe\" is neither yes nor no\n"},
+		{"listener a { listen = *:1 tls = maybe }",
+			"t.conf:1: tls: \"maybe\" is neither yes nor no\n"},
 		{"listener a { listen = *:1 allow = {10.0.0.1/8} }",
-			"t.conf:1: allow: \"10.0.0.1/8\" is no network (write 10.0.0.0/8, 2001:db8::/32, 192.0.2.7)\n"},
+			"t.conf:1: allow: \"10.0.0.1/8\" is no network (write 10.0.0.0/8, 2001:db8::/32, "
+			"192.0.2.7)\n"},
 		{"listener a { listen = *:1 allow = {10.0.0.0/33} }", NULL},
 		{"service smtp { }", "t.conf:1: service: \"smtp\" is none of: imap pop3\n"},
 		{"service imap { uidl = x }", "t.conf:1: uidl: is no key of service imap\n"},
 		{"service imap { mechanisms = {plain, ntlm} }",
 			"t.conf:1: mechanisms: \"ntlm\" is none of: plain login scram\n"},
-		{"fixed f { secret = /nonexistent/x }", "t.conf:1: secret: \"/nonexistent/x\" No such file or directory\n"},
+		{"fixed f { secret = /nonexistent/x }",
+			"t.conf:1: secret: \"/nonexistent/x\" No such file or directory\n"},
 		{"fixed f { file = / }", "t.conf:1: file: \"/\" is no plain file\n"},
-		{"loops", NULL}, {"loops =", NULL}, {"loops = \"1", NULL}, {"limits {", NULL}, {"}", NULL},
-		{"loops = {1}", NULL}, {"limits = 1", NULL}, {"include(\"/etc/passwd\")", NULL}, {"/* open", NULL},
+		{"loops", NULL},
+		{"loops =", NULL},
+		{"loops = \"1", NULL},
+		{"limits {", NULL},
+		{"}", NULL},
+		{"loops = {1}", NULL},
+		{"limits = 1", NULL},
+		{"include(\"/etc/passwd\")", NULL},
+		{"/* open", NULL},
 	};
 
 	(void)state;
@@ -303,9 +320,10 @@ static void test_a_reload_changes_what_it_may_and_refuses_whole(void **state)
 	assert_true(conf_has_title(now, "listener", "y"));
 	assert_true(conf_has_title(now, "fixed", "gone"));
 	assert_false(conf_has_title(now, "fixed", "new"));
-	assert_string_equal(buf_str_view(&notes), "loops: changed in the file; takes effect at the next start\n"
-						  "fixed new: new in the file; takes effect at the next start\n"
-						  "fixed gone: gone from the file; takes effect at the next start\n");
+	assert_string_equal(buf_str_view(&notes),
+		"loops: changed in the file; takes effect at the next start\n"
+		"fixed new: new in the file; takes effect at the next start\n"
+		"fixed gone: gone from the file; takes effect at the next start\n");
 	conf_free(&old);
 	assert_int_equal(conf_get_int(now, "", NULL, "loops"), 2);
 	old = now;
@@ -349,7 +367,8 @@ static void test_the_defaults_are_a_configuration_with_every_key(void **state)
 			assert_non_null(strstr(text, key->doc));
 			assert_non_null(strstr(docs, key->name));
 		}
-	assert_non_null(strstr(docs, "| `message-size` | size, 1K to 1G | `10M` | reload | Largest message |"));
+	assert_non_null(
+		strstr(docs, "| `message-size` | size, 1K to 1G | `10M` | reload | Largest message |"));
 	assert_non_null(strstr(docs, "UIDL \\| format (only: pop3)"));
 	free(text);
 	free(docs);
@@ -383,13 +402,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values_come_typed_and_defaults_fill_the_rest),
 		cmocka_unit_test(test_every_fault_is_told_with_its_place),
-		cmocka_unit_test_setup_teardown(test_later_files_replace_and_merge, make_folder, remove_folder),
-		cmocka_unit_test_setup_teardown(test_secrets_are_read_from_tight_files_only, make_folder, remove_folder),
-		cmocka_unit_test_setup_teardown(test_a_reload_changes_what_it_may_and_refuses_whole, make_folder,
-			remove_folder),
+		cmocka_unit_test_setup_teardown(
+			test_later_files_replace_and_merge, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(
+			test_secrets_are_read_from_tight_files_only, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(
+			test_a_reload_changes_what_it_may_and_refuses_whole, make_folder, remove_folder),
 		cmocka_unit_test(test_the_defaults_are_a_configuration_with_every_key),
-		cmocka_unit_test_setup_teardown(test_what_is_in_force_is_printed_without_secrets, make_folder,
-			remove_folder),
+		cmocka_unit_test_setup_teardown(
+			test_what_is_in_force_is_printed_without_secrets, make_folder, remove_folder),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -230,12 +230,14 @@ static void test_requests_get_their_answers(void **state)
 	} rows[] = {
 		{"{\"argv\":[\"echo\",\"a\",\"--quota\",\"1G\",\"--alias=x\",\"--alias\",\"y=z\",\"b\"]}\n",
 			"{\"row\":{\"number\":0,\"word\":\"a\"}}\n{\"row\":{\"number\":1,\"word\":\"b\"}}\n"
-			"{\"ok\":true,\"status\":0,\"result\":{\"quota\":\"1G\",\"aliases\":[\"x\",\"y=z\"],\"force\":false,"
+			"{\"ok\":true,\"status\":0,\"result\":{\"quota\":\"1G\",\"aliases\":[\"x\",\"y=z\"],"
+			"\"force\":false,"
 			"\"bytes\":\"a?\\n\"}}\n"},
 		{"{\"argv\":[\"echo\",\"--force\",\"--\",\"--quota\"]}\n",
 			"{\"row\":{\"number\":0,\"word\":\"--quota\"}}\n"
 			"{\"ok\":true,\"status\":0,\"result\":{\"force\":true,\"bytes\":\"a?\\n\"}}\n"},
-		{"{\"argv\":[\"echo\"]}\n", "{\"ok\":false,\"status\":64,\"error\":\"usage: echo WORD...\"}\n"},
+		{"{\"argv\":[\"echo\"]}\n",
+			"{\"ok\":false,\"status\":64,\"error\":\"usage: echo WORD...\"}\n"},
 		{"{\"argv\":[\"echo\",\"a\",\"--other\"]}\n",
 			"{\"ok\":false,\"status\":64,\"error\":\"usage: echo WORD...\"}\n"},
 		{"{\"argv\":[\"echo\",\"a\",\"--quota\"]}\n",
@@ -243,23 +245,32 @@ static void test_requests_get_their_answers(void **state)
 		{"{\"argv\":[\"echo\",\"a\",\"--force=1\"]}\n",
 			"{\"ok\":false,\"status\":64,\"error\":\"usage: echo WORD...\"}\n"},
 		{"{\"argv\":[\"nothing\",\"here\"]}\n",
-			"{\"ok\":false,\"status\":64,\"error\":\"mailtier-test knows no \\\"nothing here\\\"; ask for help\"}\n"},
+			"{\"ok\":false,\"status\":64,\"error\":\"mailtier-test knows no \\\"nothing "
+			"here\\\"; ask for help\"}\n"},
 		{"{\"argv\":[\"echo\",\"password\",\"--password\"]}\n", "{\"ask\":\"Password\"}\n"},
 		{"{\"argv\":[\"echo\",\"password\",\"--password\"],\"input\":\"secret\"}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"length\":\"6\"}}\n"},
-		{"{\"argv\":[\"echo\",\"password\"]}\n", "{\"ok\":true,\"status\":0,\"result\":{\"length\":\"0\"}}\n"},
+		{"{\"argv\":[\"echo\",\"password\"]}\n",
+			"{\"ok\":true,\"status\":0,\"result\":{\"length\":\"0\"}}\n"},
 		{"{\"argv\":[\"take\",\"all\"]}\n", "{\"ask\":\"*\"}\n"},
 		{"{\"argv\":[\"path\",\"x\"],\"cwd\":\"/tmp\"}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"path\":\"/tmp/x\"}}\n"},
 		{"{\"argv\":[\"path\",\"/x\"],\"cwd\":\"/tmp\"}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"path\":\"/x\"}}\n"},
-		{"{\"argv\":[\"fail\",\"-7\"]}\n", "{\"ok\":false,\"status\":75,\"error\":\"because of -7\"}\n"},
-		{"{\"argv\":[\"fail\",\"-4\"]}\n", "{\"ok\":false,\"status\":1,\"error\":\"because of -4\"}\n"},
-		{"{\"argv\":[\"fail\",\"-13\"]}\n", "{\"ok\":false,\"status\":70,\"error\":\"because of -13\"}\n"},
-		{"no json\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with \\\"argv\\\"\"}\n"},
-		{"{}\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with \\\"argv\\\"\"}\n"},
-		{"{\"argv\":[1]}\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with \\\"argv\\\"\"}\n"},
-		{"\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with \\\"argv\\\"\"}\n"},
+		{"{\"argv\":[\"fail\",\"-7\"]}\n",
+			"{\"ok\":false,\"status\":75,\"error\":\"because of -7\"}\n"},
+		{"{\"argv\":[\"fail\",\"-4\"]}\n",
+			"{\"ok\":false,\"status\":1,\"error\":\"because of -4\"}\n"},
+		{"{\"argv\":[\"fail\",\"-13\"]}\n",
+			"{\"ok\":false,\"status\":70,\"error\":\"because of -13\"}\n"},
+		{"no json\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with "
+			      "\\\"argv\\\"\"}\n"},
+		{"{}\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with "
+			 "\\\"argv\\\"\"}\n"},
+		{"{\"argv\":[1]}\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object "
+				     "with \\\"argv\\\"\"}\n"},
+		{"\n", "{\"ok\":false,\"status\":64,\"error\":\"a request is one JSON object with "
+		       "\\\"argv\\\"\"}\n"},
 	};
 	int fd = dial();
 
@@ -280,7 +291,8 @@ static void test_requests_sent_at_once_are_answered_in_order(void **state)
 	int fd = dial();
 
 	(void)state;
-	send_text(fd, "{\"argv\":[\"fail\",\"-7\"]}\n{\"argv\":[\"fail\",\"-4\"]}\n{\"argv\":[\"fail\",\"-2\"]}\n");
+	send_text(fd,
+		"{\"argv\":[\"fail\",\"-7\"]}\n{\"argv\":[\"fail\",\"-4\"]}\n{\"argv\":[\"fail\",\"-2\"]}\n");
 	shutdown(fd, SHUT_WR);
 	assert_string_equal(receive(fd, 0), "{\"ok\":false,\"status\":75,\"error\":\"because of -7\"}\n"
 					    "{\"ok\":false,\"status\":1,\"error\":\"because of -4\"}\n"
@@ -354,7 +366,8 @@ static void test_every_program_has_help_and_metrics(void **state)
 	(void)state;
 	send_text(fd, "{\"argv\":[\"help\"]}\n");
 	shutdown(fd, SHUT_WR);
-	assert_non_null(strstr(receive(fd, 0), "{\"row\":{\"verb\":\"echo WORD...\",\"does\":\"gives back\"}}\n"));
+	assert_non_null(
+		strstr(receive(fd, 0), "{\"row\":{\"verb\":\"echo WORD...\",\"does\":\"gives back\"}}\n"));
 	close(fd);
 	fd = dial();
 	send_text(fd, "{\"argv\":[\"metrics\",\"--text\"]}\n");
@@ -366,7 +379,8 @@ static void test_every_program_has_help_and_metrics(void **state)
 
 static const char *ask_status(const char *request)
 {
-	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	struct sockaddr_in in = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 		.sin_port = htons(status_port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	const char *answer;
@@ -390,10 +404,12 @@ static void test_the_status_pages(void **state)
 		{"GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 OK\r\n", "\r\n\r\nok\n"},
 		{"GET /ready HTTP/1.1\r\n" LAST, "HTTP/1.1 200 OK\r\n", "\r\n\r\nready\n"},
 		{"GET /metrics HTTP/1.1\r\n" LAST,
-			"HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n",
+			"HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0; "
+			"charset=utf-8\r\n",
 			"# EOF\n"},
 		{"GET /other HTTP/1.1\r\n" LAST, "HTTP/1.1 404 Not Found\r\n", "\r\n\r\nNot Found\n"},
-		{"POST /health HTTP/1.1\r\nContent-Length: 1\r\nHost: x\r\n\r\na", "HTTP/1.1 405 ", "Not Allowed\n"},
+		{"POST /health HTTP/1.1\r\nContent-Length: 1\r\nHost: x\r\n\r\na", "HTTP/1.1 405 ",
+			"Not Allowed\n"},
 		{"EHLO x\r\n", "HTTP/1.1 400 Bad Request\r\n", "\r\n\r\nBad Request\n"},
 		{"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /ready HTTP/1.1\r\n" LAST, "HTTP/1.1 200 OK\r\n",
 			"\r\n\r\nready\n"},
@@ -409,7 +425,8 @@ static void test_the_status_pages(void **state)
 			fail_msg("row %zu: %.*s", i, SLICE_ARG(got));
 	}
 	is_ready = false;
-	assert_non_null(strstr(ask_status("GET /ready HTTP/1.1\r\n" LAST), "HTTP/1.1 503 Service Unavailable\r\n"));
+	assert_non_null(
+		strstr(ask_status("GET /ready HTTP/1.1\r\n" LAST), "HTTP/1.1 503 Service Unavailable\r\n"));
 	assert_non_null(strstr(ask_status("GET /ready HTTP/1.1\r\n" LAST), "\r\n\r\nno map\n"));
 	is_ready = true;
 	assert_non_null(strstr(ask_status("GET /ready HTTP/1.1\r\n" LAST), "HTTP/1.1 200 OK\r\n"));
@@ -421,9 +438,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_requests_get_their_answers, start, stop),
-		cmocka_unit_test_setup_teardown(test_requests_sent_at_once_are_answered_in_order, start, stop),
-		cmocka_unit_test_setup_teardown(test_a_verb_may_answer_later_and_after_its_client, start, stop),
-		cmocka_unit_test_setup_teardown(test_the_socket_is_its_owners_and_is_not_taken_twice, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_requests_sent_at_once_are_answered_in_order, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_a_verb_may_answer_later_and_after_its_client, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_the_socket_is_its_owners_and_is_not_taken_twice, start, stop),
 		cmocka_unit_test_setup_teardown(test_every_program_has_help_and_metrics, start, stop),
 		cmocka_unit_test_setup_teardown(test_the_status_pages, start, stop),
 	};

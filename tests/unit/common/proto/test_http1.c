@@ -37,9 +37,11 @@ static void test_heads_are_taken_or_refused(void **state)
 		{"GET / HTTP/1.0\r\n: b\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
 		{"GET / HTTP/1.0\r\nA: b\rc\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
 		{"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
-		{"GET / HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
+		{"GET / HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", ERR_SYNTAX, NULL, NULL,
+			0, 0},
 		{"GET / HTTP/1.0\r\nContent-Length: +1\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
-		{"GET / HTTP/1.0\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
+		{"GET / HTTP/1.0\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n", ERR_SYNTAX, NULL,
+			NULL, 0, 0},
 		{"GET /\x80 HTTP/1.0\r\n\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
 		{"EHLO example.com\r\n", ERR_SYNTAX, NULL, NULL, 0, 0},
 	};
@@ -107,9 +109,10 @@ static void test_the_response_head(void **state)
 
 	(void)state;
 	http1_write_head(&b, 503, "text/plain", 7, false);
-	assert_string_equal(buf_str_view(&b), "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
-					      "Content-Length: 7\r\nCache-Control: no-store\r\n"
-					      "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
+	assert_string_equal(buf_str_view(&b),
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+		"Content-Length: 7\r\nCache-Control: no-store\r\n"
+		"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
 	buf_deinit(&b);
 }
 
