@@ -39,10 +39,11 @@ struct control_verb {
 	unsigned args_most;
 	const char *options; /* words: "force" stands alone, "quota=" takes a value (may come again),
 				"password<" asks the client for a line that nobody sees; NULL: none */
-	unsigned flags;      /* CONTROL_READS_ALL */
+	unsigned flags;      /* enum control_flag */
 };
 
 enum control_flag {
+	CONTROL_ASKS = 2, /* always asks the client for a line that nobody sees */
 	CONTROL_READS_ALL =
 		1 /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
 };

@@ -287,7 +287,7 @@ static char option_kind(const struct control_verb *verb, struct slice name)
 
 static bool wants_input(const struct control_request *request, const struct control_verb *verb)
 {
-	if (verb->flags & CONTROL_READS_ALL)
+	if (verb->flags & (CONTROL_READS_ALL | CONTROL_ASKS))
 		return true;
 	for (size_t i = 0; i < request->option_count; i++)
 		if (option_kind(verb, slice_str(request->options[i].name)) == '<')

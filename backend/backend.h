@@ -1,0 +1,37 @@
+/*
+ * What the parts of the program share. One struct backend a process, made by main(), gone after all threads have ended. Its
+ * services may be used from any thread; `config` is the main loop's, others have theirs by the service that began them.
+ */
+#pragma once
+
+#include "backend/config.h"
+#include "backend/delivery/delivery.h"
+#include "backend/session/imap_session.h"
+#include "backend/session/pop3.h"
+#include "backend/store_work/store_work.h"
+#include "common/auth/credential_cache.h"
+#include "common/control/control.h"
+#include "common/control/status.h"
+#include "common/net/timer.h"
+#include "common/net/work.h"
+
+struct backend {
+	struct loop *loop; /* main: signals, control, status */
+	struct loop_group *group;
+	struct work_pool *hash_pool;
+	struct work_pool *operator_pool; /* long verbs: store check */
+	struct credential_cache *credentials;
+	struct store *store;
+	struct store_work *work;
+	struct imap_service *imap;
+	struct pop3_service *pop3;
+	struct delivery_service *delivery;
+	struct config *config;
+	struct control *control;
+	struct status *status;
+	struct timer drain;
+	uint64_t drain_until_ms;
+	bool is_draining;
+	bool is_closed;  /* listeners closed, sessions asked to end */
+	bool is_cut;     /* sessions ended without asking */
+};

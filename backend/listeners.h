@@ -1,0 +1,17 @@
+/*
+ * Listening sockets and what is offered on them. The sockets stay for the program's life; what they offer (certificates,
+ * limits, trust) is a set of services made from one configuration, which each loop has its own pointer to, so that a
+ * reload changes it between two connections.
+ */
+#pragma once
+
+#include "backend/backend.h"
+
+/* Opens all of b->config on b->group. Main thread. why: for the operator. */
+MUST_CHECK int listeners_open(struct backend *b, struct buf *why);
+/* New connections get b->config from now on. Main thread. */
+void listeners_set_config(struct backend *b);
+/* No new connections. Main thread. */
+void listeners_close(void);
+/* After the group's threads have ended. */
+void listeners_free(void);

@@ -1,0 +1,308 @@
+/*
+ * A login goes: names -> account (name table in memory) -> stored password (read job) -> check (cache, hash workers) ->
+ * session. A proxy's login skips the account's password and checks the proxy's own. The front's views of the credentials
+ * live until the login is answered, so that nothing is copied but the stored password.
+ *
+ * Whoever is not trusted gets the answer of a wrong password for a foreign authorisation identity, whether or not the
+ * credential would have been right, and nothing is checked.
+ */
+#include "backend/login.h"
+
+#include <stdlib.h>
+
+#include "backend/store/store_account.h"
+#include "common/auth/auth_name.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+#define LOGIN_ARENA_MOST (8 * 1024)
+
+struct login {
+	struct front *front; /* NULL once answered or cancelled */
+	struct loop *loop;
+	const struct login_tier *tier;
+	struct front_credentials credentials;
+	struct arena arena;
+	struct slice user; /* normalised */
+	struct store_account account;
+	bool has_account;
+	struct store_job *job;
+	struct credential_check *check;
+	unsigned refs; /* itself, the job */
+	/* the job's */
+	char stored[STORE_PASSWORD_MAX];
+	size_t stored_len;
+};
+
+static void unref(struct login *l)
+{
+	if (--l->refs)
+		return;
+	secret_wipe(l->stored, sizeof(l->stored));
+	arena_deinit(&l->arena);
+	loop_free_later(l->loop, l);
+}
+
+/* The login is answered, or nobody waits for it any more. */
+static void finish(struct login *l)
+{
+	l->front = NULL;
+	store_work_cancel(&l->job);
+	credential_check_cancel(&l->check);
+	unref(l);
+}
+
+static void refuse(struct login *l, enum front_result result, const char *detail)
+{
+	struct front *front = l->front;
+
+	front_set_login(front, NULL);
+	finish(l);
+	front_refuse(front, result, detail);
+}
+
+/* ---- the session ---- */
+
+static void start_imap(struct login *l)
+{
+	struct front_handover h;
+	struct store_account account = l->account;
+	struct backend *b = l->tier->backend;
+	struct front *front = l->front;
+
+	front_set_login(front, NULL);
+	finish(l);
+	front_hand_over(front, &h);
+	imap_session_start(&(struct imap_session_start){
+		.service = b->imap,
+		.conn = h.conn,
+		.tag = h.tag,
+		.account = &account,
+		.session = h.session,
+		.client = h.client,
+		.is_ended = h.is_ended,
+	});
+}
+
+static void start_pop3(struct login *l)
+{
+	struct front_handover h;
+	struct store_account account = l->account;
+	struct backend *b = l->tier->backend;
+	struct front *front = l->front;
+	struct pop3_lock *lock;
+
+	if (pop3_lock_take(b->pop3, &account, &lock)) {
+		refuse(l, FRONT_IN_USE, "another session holds the maildrop");
+		return;
+	}
+	front_set_login(front, NULL);
+	finish(l);
+	front_hand_over(front, &h);
+	pop3_session_start(&(struct pop3_session_start){
+		.service = b->pop3,
+		.conn = h.conn,
+		.lock = lock,
+		.account = &account,
+		.session = h.session,
+		.client = h.client,
+		.is_ended = h.is_ended,
+	});
+}
+
+static void enter(struct login *l)
+{
+	if (!l->has_account) {
+		refuse(l, FRONT_NO_ACCOUNT, "the account that the proxy names is not here");
+		return;
+	}
+	if (l->account.flags & STORE_ACCOUNT_DISABLED) {
+		refuse(l, FRONT_NOT_PERMITTED, "the account is disabled");
+		return;
+	}
+	log_info("backend", "%s login: user=%s service=%s proxied=%s", front_session(l->front), l->account.address,
+		config_service_name(l->tier->service), front_is_proxied(l->front) ? "yes" : "no");
+	switch (l->tier->service) {
+	case CONFIG_IMAP:
+		start_imap(l);
+		return;
+	case CONFIG_POP3:
+		start_pop3(l);
+		return;
+	case CONFIG_LMTP:
+		refuse(l, FRONT_NOT_PERMITTED, "LMTP has no logins");
+		return;
+	}
+}
+
+/* ---- the credential ---- */
+
+static void on_verdict(void *arg, int verdict)
+{
+	struct login *l = arg;
+
+	l->check = NULL;
+	if (verdict == 0) {
+		enter(l);
+	} else if (verdict == ERR_DENIED) {
+		refuse(l, FRONT_WRONG, "wrong password");
+	} else {
+		if (verdict != ERR_NOT_NOW)
+			log_error("backend", "the stored password of %.*s is malformed", SLICE_ARG(l->credentials.authcid));
+		refuse(l, FRONT_NOT_NOW, "the password cannot be checked now");
+	}
+}
+
+static void check(struct login *l, struct slice realm, struct slice name, struct slice stored)
+{
+	const struct credential credential = {
+		.realm = realm,
+		.service = slice_str(config_service_name(l->tier->service)),
+		.user = name,
+		.stored = stored,
+		.password = l->credentials.password,
+	};
+	struct backend *b = l->tier->backend;
+	int verdict = 0, n = credential_check(b->credentials, b->hash_pool, l->loop, &credential, on_verdict, l, &verdict, &l->check);
+
+	if (n > 0)
+		on_verdict(l, verdict);
+	else if (n < 0)
+		on_verdict(l, ERR_NOT_NOW);
+}
+
+/* ---- a proxy ---- */
+
+static void login_as_proxy(struct login *l)
+{
+	const struct config_proxy *proxy;
+	int err;
+
+	if (!config_is_trusted(l->tier->config, front_conn(l->front))) {
+		refuse(l, FRONT_WRONG, "a foreign authorisation identity from a peer that is not trusted");
+		return;
+	}
+	proxy = config_find_proxy(l->tier->config, l->credentials.authcid);
+	if (!proxy) {
+		refuse(l, FRONT_WRONG, "no proxy has this name");
+		return;
+	}
+	err = store_find_account(l->tier->backend->store, l->user, &l->account);
+	if (err && err != ERR_NOT_FOUND) {
+		refuse(l, FRONT_NOT_NOW, error_text(err));
+		return;
+	}
+	l->has_account = err == 0;
+	check(l, SLICE_LIT("proxy"), slice_str(proxy->name), proxy->stored);
+}
+
+/* ---- an account's own password ---- */
+
+static int run_read(struct store_txn *txn, void *arg)
+{
+	struct login *l = arg;
+	struct store_account_record record;
+	int err = store_account_get(txn, l->account.id, &record);
+
+	if (err)
+		return err;
+	if (record.password.len > sizeof(l->stored))
+		return ERR_CORRUPT;
+	l->stored_len = record.password.len;
+	if (record.password.len)
+		memcpy(l->stored, record.password.p, record.password.len);
+	return 0;
+}
+
+static void done_read(void *arg, int err)
+{
+	struct login *l = arg;
+
+	l->job = NULL;
+	if (err == ERR_NOT_FOUND || (err == 0 && l->stored_len == 0))
+		refuse(l, FRONT_WRONG, err ? "the account has just gone" : "the account has no password here");
+	else if (err)
+		refuse(l, FRONT_NOT_NOW, error_text(err));
+	else
+		check(l, SLICE_LIT("account"), slice_str(l->account.address), slice_of(l->stored, l->stored_len));
+}
+
+static void drop_read(void *arg)
+{
+	unref(arg);
+}
+
+static void login_as_account(struct login *l)
+{
+	const struct store_work_call call = {
+		.run = run_read, .done = done_read, .drop = drop_read, .arg = l, .loop = l->loop};
+	int err = store_find_account(l->tier->backend->store, l->user, &l->account);
+
+	if (err == ERR_NOT_FOUND) {
+		refuse(l, FRONT_WRONG, "no such account");
+		return;
+	}
+	if (err) {
+		refuse(l, FRONT_NOT_NOW, error_text(err));
+		return;
+	}
+	l->has_account = true;
+	l->refs++;
+	l->job = store_work_read(l->tier->backend->work, l->account.slot, &call);
+}
+
+/* ---- the front's questions ---- */
+
+/* The one normal form of a name; NULL pointer: no account can have it. */
+static struct slice normalise(struct login *l, struct slice name)
+{
+	struct slice out;
+
+	if (auth_name_normalise(&l->arena, name, slice_str(l->tier->config->default_domain), &out))
+		return (struct slice){NULL, 0};
+	return out;
+}
+
+static void login_begin(struct front *front, const struct front_credentials *credentials)
+{
+	struct login *l = xcalloc(1, sizeof(*l));
+	struct slice authcid;
+
+	l->front = front;
+	l->loop = conn_loop(front_conn(front));
+	l->tier = front_service(front)->tier;
+	l->credentials = *credentials;
+	l->refs = 1;
+	arena_init(&l->arena, LOGIN_ARENA_MOST);
+	front_set_login(front, l);
+	authcid = normalise(l, credentials->authcid);
+	l->user = credentials->authzid.len ? normalise(l, credentials->authzid) : authcid;
+	if (!l->user.p)
+		refuse(l, FRONT_WRONG, "no account can have this name");
+	else if (credentials->authzid.len && (!authcid.p || !slice_is_equal(l->user, authcid)))
+		login_as_proxy(l);
+	else
+		login_as_account(l);
+}
+
+static void login_cancel(struct front *front)
+{
+	struct login *l = front_login(front);
+
+	front_set_login(front, NULL);
+	if (l)
+		finish(l);
+}
+
+static bool login_is_trusted(struct front *front)
+{
+	const struct login_tier *tier = front_service(front)->tier;
+
+	return config_is_trusted(tier->config, front_conn(front));
+}
+
+const struct front_ops login_ops = {
+	.login = login_begin,
+	.cancel = login_cancel,
+	.is_trusted = login_is_trusted,
+};

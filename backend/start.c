@@ -1,0 +1,306 @@
+/*
+ * SIGHUP reads configuration and log file anew. SIGTERM and SIGINT drain: /ready says no; after ready-delay the listeners close and
+ * sessions are asked to end; after drain-limit they are cut; then all that was accepted is committed and the store is closed.
+ *
+ * Order of the end: listeners, sessions, the writers (they finish their queues while the loops still run), the loops, the store.
+ */
+#include "backend/start.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "backend/accounts.h"
+#include "backend/listeners.h"
+#include "backend/sessions.h"
+#include "backend/store_verbs.h"
+#include "common/auth/sasl.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "common/net/spool.h"
+
+#define HASH_QUEUE_MOST 10000
+#define OPERATOR_QUEUE_MOST 4
+#define DRAIN_POLL_MS 50
+/* What a cut session may take to notice. */
+#define CUT_MS 2000
+
+static NORETURN void die(struct buf *why, const char *what, int err)
+{
+	fprintf(stderr, "mailtier-backend: %s: %s\n%s\n", what, error_text(err), buf_str_view(why));
+	exit(1);
+}
+
+static void must(int err, struct buf *why, const char *what)
+{
+	if (err < 0)
+		die(why, what, err);
+}
+
+static void set_log(const struct conf *conf)
+{
+	const char *file = conf_get_string(conf, "", NULL, "log-file");
+
+	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
+	if (file[0] && log_open(file) < 0)
+		log_error("backend", "the log file cannot be opened file=%s", file);
+}
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* ---- reload ---- */
+
+static void log_lines(enum log_level level, const char *prefix, struct buf *lines)
+{
+	struct slice rest = buf_view(lines);
+
+	while (rest.len) {
+		ptrdiff_t end = slice_find(rest, '\n');
+		struct slice line = slice_sub(rest, 0, end < 0 ? rest.len : (size_t)end);
+
+		log_write(level, "backend", "%s: %.*s", prefix, SLICE_ARG(line));
+		rest = slice_from(rest, line.len + 1);
+	}
+}
+
+static struct imap_limits imap_limits_of(const struct config *c)
+{
+	struct imap_limits limits = imap_limits_default;
+
+	limits.append_size = c->message_size;
+	limits.idle_ms = c->imap_idle_ms;
+	limits.transfer_ms = c->transfer_ms;
+	limits.bad_commands = c->wrong_commands;
+	return limits;
+}
+
+static struct pop3_limits pop3_limits_of(const struct config *c)
+{
+	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms, .transfer_ms = c->transfer_ms,
+		.bad_commands = c->wrong_commands, .is_exclusive = c->is_pop3_exclusive};
+}
+
+static void put_in_force(struct backend *b)
+{
+	struct imap_limits imap = imap_limits_of(b->config);
+	struct pop3_limits pop3 = pop3_limits_of(b->config);
+
+	set_log(b->config->conf);
+	imap_service_set_limits(b->imap, &imap);
+	pop3_service_set_limits(b->pop3, &pop3);
+	credential_cache_set_lifetime(b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
+	listeners_set_config(b);
+}
+
+static void on_hup(void *arg)
+{
+	struct backend *b = arg;
+	struct buf why = {0}, notes = {0};
+	struct config *config = NULL;
+	struct conf *conf;
+	int err = conf_reload(b->config->conf, &why, &notes, &conf);
+
+	if (!err)
+		err = config_new(conf, &why, &config);
+	if (err) {
+		log_lines(LOG_ERROR, "configuration refused, the old one stays", &why);
+	} else {
+		log_lines(LOG_WARN, "takes effect at the next start", &notes);
+		config_unref(&b->config);
+		b->config = config;
+		put_in_force(b);
+		log_info("backend", "configuration read again");
+	}
+	buf_deinit(&why);
+	buf_deinit(&notes);
+}
+
+/* ---- drain ---- */
+
+static void drain_step(void *arg)
+{
+	struct backend *b = arg;
+	uint64_t now = loop_now_ms(b->loop);
+
+	if (!b->is_closed) {
+		b->is_closed = true;
+		b->drain_until_ms = now + conf_get_duration(b->config->conf, "", NULL, "drain-limit");
+		listeners_close();
+		sessions_bye(b, false);
+		log_info("backend", "listeners are closed sessions=%u", sessions_count(b));
+	} else if (!b->is_cut && now >= b->drain_until_ms) {
+		b->is_cut = true;
+		b->drain_until_ms = now + CUT_MS;
+		sessions_bye(b, true);
+	}
+	if (sessions_count(b) > 0 && !(b->is_cut && now >= b->drain_until_ms))
+		timer_set(&b->drain, b->loop, DRAIN_POLL_MS);
+	else
+		loop_stop(b->loop);
+}
+
+static void on_term(void *arg)
+{
+	struct backend *b = arg;
+
+	if (b->is_draining) { /* asked twice: at once */
+		loop_stop(b->loop);
+		return;
+	}
+	b->is_draining = true;
+	log_info("backend", "draining");
+	if (b->status)
+		status_set_draining(b->status);
+	timer_set(&b->drain, b->loop, conf_get_duration(b->config->conf, "", NULL, "ready-delay"));
+}
+
+/* ---- metrics ---- */
+
+static void collect(void *arg)
+{
+	struct backend *b = arg;
+	struct store_work_stat stat;
+
+	store_work_stat(b->work, &stat);
+	metric_set(metrics_gauge("mailtier_store_commits", NULL, "Transactions on disk since the start"), (int64_t)stat.commits);
+	metric_set(metrics_gauge("mailtier_store_jobs", NULL, "Write jobs done since the start"), (int64_t)stat.jobs);
+	metric_set(metrics_gauge("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
+		(int64_t)stat.jobs_failed);
+	metric_set(metrics_gauge("mailtier_store_waiting", NULL, "Write jobs in the queues"), (int64_t)stat.waiting);
+	metric_set(metrics_gauge("mailtier_store_views", NULL, "Views that hold expunged messages back"), (int64_t)stat.views);
+	metric_set(metrics_gauge("mailtier_store_accounts", NULL, "Accounts"), (int64_t)store_count_accounts(b->store));
+	metric_set(metrics_gauge("mailtier_backend_sessions", NULL, "IMAP and POP3 sessions after login"), sessions_count(b));
+}
+
+/* ---- start ---- */
+
+static bool is_ready(void *arg, struct buf *reason)
+{
+	(void)arg;
+	(void)reason;
+	return true; /* the listener opens last: what is asked is running */
+}
+
+static unsigned core_count(void)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cores > 0 ? (unsigned)cores : 1;
+}
+
+static void open_store(struct backend *b, struct buf *why)
+{
+	const struct conf *conf = b->config->conf;
+	const struct store_options options = {
+		.dir = conf_get_string(conf, "", NULL, "store"),
+		.slots = (unsigned)conf_get_int(conf, "", NULL, "slots"),
+		.map_size = conf_get_size(conf, "", NULL, "map-size"),
+	};
+	const struct store_work_options work = {
+		.reader_threads = (unsigned)conf_get_int(conf, "", NULL, "reader-threads"),
+		.prepare_threads = (unsigned)conf_get_int(conf, "", NULL, "prepare-threads"),
+		.mark_lifetime_s = conf_get_duration(conf, "", NULL, "mark-lifetime") / 1000,
+	};
+
+	must(store_open(&options, &b->store, why), why, "the store cannot be opened");
+	must(store_work_start(b->store, &work, &b->work), why, "the store's threads cannot start");
+}
+
+static void make_services(struct backend *b, struct buf *why)
+{
+	const struct conf *conf = b->config->conf;
+	struct imap_limits imap = imap_limits_of(b->config);
+	struct pop3_limits pop3 = pop3_limits_of(b->config);
+	unsigned loops = loop_group_count(b->group);
+
+	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST, &b->hash_pool), why,
+		"no threads");
+	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
+	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
+		conf_get_int(conf, "", NULL, "credential-entries"));
+	b->imap = imap_service_new(b->work, loops, &imap);
+	b->pop3 = pop3_service_new(b->work, loops, &pop3);
+	b->delivery = delivery_service_new(b->work);
+}
+
+static void open_places(struct backend *b, struct buf *why)
+{
+	must(control_open_conf(b->loop, "mailtier-backend", b->config->conf, why, &b->control), why,
+		"the control socket cannot be opened");
+	if (b->control) {
+		accounts_register(b);
+		sessions_register(b);
+		store_verbs_register(b);
+	}
+	must(listeners_open(b, why), why, "a listener cannot be opened");
+	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why, "the status listener cannot be opened");
+}
+
+void start_all(struct backend *b, struct conf *conf_take)
+{
+	struct buf why = {0};
+	unsigned loops = (unsigned)conf_get_int(conf_take, "", NULL, "loops");
+
+	set_log(conf_take);
+	signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
+	spool_set_directory(conf_get_string(conf_take, "", NULL, "spool"));
+	must(config_new(conf_take, &why, &b->config), &why, "the configuration cannot work");
+	must(loop_new(&b->loop), &why, "no event loop");
+	must(sasl_init("mailtier-backend", &why), &why, "SASL cannot start");
+	open_store(b, &why);
+	must(loop_group_start(loops ? loops : core_count(), &b->group), &why, "no threads");
+	make_services(b, &why);
+	timer_init(&b->drain, drain_step, b);
+	must(loop_on_signal(b->loop, SIGHUP, on_hup, b), &why, "no signals");
+	must(loop_on_signal(b->loop, SIGTERM, on_term, b), &why, "no signals");
+	must(loop_on_signal(b->loop, SIGINT, on_term, b), &why, "no signals");
+	metrics_on_collect(collect, b);
+	open_places(b, &why);
+	log_info("backend", "started loops=%u slots=%u accounts=%zu", loop_group_count(b->group), store_slots(b->store),
+		store_count_accounts(b->store));
+	buf_deinit(&why);
+}
+
+static void end_all(struct backend *b)
+{
+	metrics_off_collect(collect, b);
+	if (!b->is_closed)
+		listeners_close();
+	if (b->status)
+		status_close(&b->status);
+	if (b->control)
+		control_close(&b->control);
+	work_pool_free(&b->operator_pool);
+	work_pool_free(&b->hash_pool);
+	store_work_stop(&b->work);
+	loop_group_stop(&b->group);
+	listeners_free();
+	store_close(&b->store);
+	timer_stop(&b->drain);
+	loop_free(&b->loop);
+	accounts_deinit();
+	delivery_service_free(&b->delivery);
+	imap_service_free(&b->imap);
+	pop3_service_free(&b->pop3);
+	credential_cache_free(&b->credentials);
+	config_unref(&b->config);
+	sasl_deinit();
+}
+
+void start_run(struct backend *b)
+{
+	loop_run(b->loop);
+	end_all(b);
+	log_info("backend", "ended");
+}

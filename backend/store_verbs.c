@@ -1,0 +1,214 @@
+/*
+ * Both verbs run on the operator's worker thread: check reads every page of the store and may take its time.
+ */
+#include "backend/store_verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/store/store_check.h"
+#include "common/base/mem.h"
+
+/* Findings that are shown; all are counted. */
+#define FINDINGS_SHOWN 1000
+
+enum {
+	EXIT_GOOD = 0,
+	EXIT_FOUND = 1,
+	EXIT_USAGE = 64,
+	EXIT_BROKEN = 70,
+	EXIT_NOT_NOW = 75
+};
+
+struct job {
+	struct work work;
+	struct backend *backend;
+	struct control_request *request;
+	bool skips_bodies;
+	int error;
+	char *findings[FINDINGS_SHOWN];
+	size_t finding_count;
+	struct store_check check;
+	struct store_stat stat;
+};
+
+static void keep_finding(void *arg, const char *text)
+{
+	struct job *j = arg;
+
+	if (j->finding_count < FINDINGS_SHOWN)
+		j->findings[j->finding_count++] = xstrdup(text);
+}
+
+static void job_free(struct job *j)
+{
+	for (size_t i = 0; i < j->finding_count; i++)
+		free(j->findings[i]);
+	free(j);
+}
+
+static void run_check(void *arg)
+{
+	struct job *j = arg;
+	const struct store_check_options options = {.skip_bodies = j->skips_bodies, .report = keep_finding, .arg = j};
+
+	j->error = store_check(j->backend->store, &options, &j->check);
+}
+
+static void done_check(void *arg, int err)
+{
+	struct job *j = arg;
+	struct control_request *r = j->request;
+
+	for (size_t i = 0; i < j->finding_count; i++) {
+		control_row(r);
+		control_add_str(r, "finding", j->findings[i]);
+	}
+	control_result(r);
+	control_add_int(r, "accounts", (int64_t)j->check.accounts);
+	control_add_int(r, "mailboxes", (int64_t)j->check.mailboxes);
+	control_add_int(r, "messages", (int64_t)j->check.messages);
+	control_add_int(r, "blobs", (int64_t)j->check.blobs);
+	control_add_int(r, "bytes", (int64_t)j->check.bytes);
+	control_add_int(r, "errors", (int64_t)j->check.errors);
+	if (err || j->error)
+		control_fail(r, err ? err : j->error, "the check could not be finished: %s", error_text(err ? err : j->error));
+	else if (j->check.errors)
+		control_fail(r, ERR_CORRUPT, "%llu errors", (unsigned long long)j->check.errors);
+	else
+		control_done(r);
+	job_free(j);
+}
+
+static void run_stat(void *arg)
+{
+	struct job *j = arg;
+
+	j->error = store_stat(j->backend->store, &j->stat);
+}
+
+struct figure {
+	const char *name;
+	size_t at;
+};
+#define FIGURE(member) {#member, offsetof(struct store_stat, member)}
+static const struct figure figures[] = {FIGURE(accounts), FIGURE(mailboxes), FIGURE(messages), FIGURE(blobs),
+	FIGURE(message_bytes), FIGURE(blob_bytes), FIGURE(stored_bytes), FIGURE(map_size), FIGURE(used_bytes), FIGURE(free_bytes),
+	FIGURE(orphans), FIGURE(expunged), FIGURE(intents), FIGURE(readers), FIGURE(oldest_reader)};
+
+static uint64_t figure_of(const struct store_stat *stat, const struct figure *f)
+{
+	return *(const uint64_t *)(const void *)((const char *)stat + f->at);
+}
+
+static void done_stat(void *arg, int err)
+{
+	struct job *j = arg;
+	struct control_request *r = j->request;
+
+	if (err || j->error) {
+		control_fail(r, err ? err : j->error, "%s", error_text(err ? err : j->error));
+	} else {
+		for (size_t i = 0; i < ARRAY_LEN(figures); i++)
+			control_add_int(r, figures[i].name, (int64_t)figure_of(&j->stat, &figures[i]));
+		control_add_int(r, "slots", j->stat.slots);
+		control_add_int(r, "version", j->stat.version);
+		control_done(r);
+	}
+	job_free(j);
+}
+
+static void submit(struct backend *b, struct control_request *r, loop_fn *run, void (*done)(void *, int))
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+
+	j->backend = b;
+	j->request = r;
+	j->skips_bodies = control_has_option(r, "no-bodies");
+	j->work = (struct work){.run = run, .done = done, .job = j};
+	if (work_submit(b->operator_pool, b->loop, &j->work)) {
+		control_fail(r, ERR_NOT_NOW, "others of these run already");
+		job_free(j);
+	}
+}
+
+static void verb_check(void *arg, struct control_request *r)
+{
+	submit(arg, r, run_check, done_check);
+}
+
+static void verb_stat(void *arg, struct control_request *r)
+{
+	submit(arg, r, run_stat, done_stat);
+}
+
+static const struct control_verb verbs[] = {
+	{"store check", "[--no-bodies]", "Proves the store: records, counters, references, checksums", verb_check, 0, 0, "no-bodies", 0},
+	{"store stat", "", "Figures of the store", verb_stat, 0, 0, NULL, 0},
+};
+
+void store_verbs_register(struct backend *b)
+{
+	control_register(b->control, verbs, ARRAY_LEN(verbs), b);
+}
+
+/* ---- a closed store ---- */
+
+static void print_finding(void *arg, const char *text)
+{
+	(void)arg;
+	printf("%s\n", text);
+}
+
+static int check_offline(struct store *store)
+{
+	const struct store_check_options options = {.report = print_finding};
+	struct store_check check;
+	int err = store_check(store, &options, &check);
+
+	if (err) {
+		fprintf(stderr, "mailtier-backend: the check could not be finished: %s\n", error_text(err));
+		return EXIT_BROKEN;
+	}
+	printf("accounts %llu mailboxes %llu messages %llu blobs %llu bytes %llu errors %llu\n",
+		(unsigned long long)check.accounts, (unsigned long long)check.mailboxes, (unsigned long long)check.messages,
+		(unsigned long long)check.blobs, (unsigned long long)check.bytes, (unsigned long long)check.errors);
+	return check.errors ? EXIT_FOUND : EXIT_GOOD;
+}
+
+static int stat_offline(struct store *store)
+{
+	struct store_stat stat;
+	int err = store_stat(store, &stat);
+
+	if (err) {
+		fprintf(stderr, "mailtier-backend: %s\n", error_text(err));
+		return EXIT_BROKEN;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(figures); i++)
+		printf("%s %llu\n", figures[i].name, (unsigned long long)figure_of(&stat, &figures[i]));
+	printf("slots %u\nversion %u\n", stat.slots, stat.version);
+	return EXIT_GOOD;
+}
+
+int store_verbs_offline(const char *dir, int argc, char **argv)
+{
+	const struct store_options options = {.dir = dir, .must_exist = true, .no_repair = true};
+	struct buf why = {0};
+	struct store *store;
+	int err, status;
+
+	if (argc != 1 || (strcmp(argv[0], "check") != 0 && strcmp(argv[0], "stat") != 0)) {
+		fprintf(stderr, "usage: mailtier-backend --store DIR check|stat\n");
+		return EXIT_USAGE;
+	}
+	if ((err = store_open(&options, &store, &why))) {
+		fprintf(stderr, "mailtier-backend: %s: %s\n", dir, why.data ? buf_str_view(&why) : error_text(err));
+		buf_deinit(&why);
+		return err == ERR_NOT_NOW ? EXIT_NOT_NOW : err == ERR_NOT_FOUND ? EXIT_FOUND : EXIT_BROKEN;
+	}
+	status = strcmp(argv[0], "check") == 0 ? check_offline(store) : stat_offline(store);
+	store_close(&store);
+	buf_deinit(&why);
+	return status;
+}
