@@ -1,7 +1,7 @@
 /*
- * A verb is a struct change: names are normalised and claimed, a password is hashed on a worker, one write job does all
- * the rest in one transaction, and the answer follows the commit. Claims keep two verbs from giving one
- * address to accounts in two slots, which no single transaction could see.
+ * A verb is a struct change: names are normalised and claimed, a password is hashed on a worker, one write
+ * job does all the rest in one transaction, and the answer follows the commit. Claims keep two verbs from
+ * giving one address to accounts in two slots, which no single transaction could see.
  */
 #include "backend/accounts.h"
 
@@ -153,7 +153,8 @@ static int read_count(const char *text, uint64_t *value_out)
 /* Limits as the options say, above what the change has already. */
 static int read_limits(struct change *c)
 {
-	const char *size = control_option(c->request, "quota", 0), *count = control_option(c->request, "count", 0);
+	const char *size = control_option(c->request, "quota", 0),
+		   *count = control_option(c->request, "count", 0);
 	int err = size ? read_size(size, &c->bytes_limit) : 0;
 
 	if (!err && count)
@@ -237,7 +238,8 @@ static int run_add(struct store_txn *txn, struct change *c)
 
 static int run_set(struct store_txn *txn, struct change *c)
 {
-	int err = c->sets_limits ? store_account_set_limits(txn, c->account, c->bytes_limit, c->count_limit) : 0;
+	int err = c->sets_limits ? store_account_set_limits(txn, c->account, c->bytes_limit, c->count_limit)
+				 : 0;
 
 	if (!err && c->sets_flags)
 		err = store_account_set_flags(txn, c->account, c->flags);
@@ -280,7 +282,8 @@ static void drop(void *arg)
 
 static void write_change(struct change *c)
 {
-	const struct store_work_call call = {.run = run, .done = done, .drop = drop, .arg = c, .loop = c->backend->loop};
+	const struct store_work_call call = {
+		.run = run, .done = done, .drop = drop, .arg = c, .loop = c->backend->loop};
 
 	(void)store_work_write(c->backend->work, c->slot, &call);
 }
@@ -379,7 +382,8 @@ static bool read_options(struct change *c)
 	if (!err)
 		err = read_aliases(c, "remove-alias", &c->aliases_gone, &c->gone_count);
 	if (err) {
-		fail(c, err, err == ERR_NOT_NOW ? "another verb is changing an alias" : "an alias is an address");
+		fail(c, err,
+			err == ERR_NOT_NOW ? "another verb is changing an alias" : "an alias is an address");
 		return false;
 	}
 	return true;
@@ -461,9 +465,11 @@ static int run_show(struct store_txn *txn, void *arg)
 
 	if (err)
 		return err;
-	snprintf(s->scheme, sizeof(s->scheme), "%s", s->record.password.len ? password_scheme(s->record.password) : "");
+	snprintf(s->scheme, sizeof(s->scheme), "%s",
+		s->record.password.len ? password_scheme(s->record.password) : "");
 	err = store_account_aliases(txn, s->account.id, &s->arena, &s->aliases, &s->alias_count);
-	return err ? err : store_mailbox_list(txn, s->account.id, &s->arena, &s->mailboxes, &s->mailbox_count);
+	return err ? err
+		   : store_mailbox_list(txn, s->account.id, &s->arena, &s->mailboxes, &s->mailbox_count);
 }
 
 static void done_show(void *arg, int err)
@@ -520,7 +526,8 @@ static void account_show(void *arg, struct control_request *r)
 {
 	struct backend *b = arg;
 	struct show *s = xcalloc(1, sizeof(*s));
-	const struct store_work_call call = {.run = run_show, .done = done_show, .drop = drop_show, .arg = s, .loop = b->loop};
+	const struct store_work_call call = {
+		.run = run_show, .done = done_show, .drop = drop_show, .arg = s, .loop = b->loop};
 	int err = find_shown(b, control_arg(r, 0), &s->account);
 
 	arena_init(&s->arena, 0);
@@ -605,15 +612,18 @@ static void quota(void *arg, struct control_request *r)
 
 static const struct control_verb verbs[] = {
 	{"account add",
-		"ADDRESS [--quota SIZE] [--count N] [--alias ADDRESS]... [--password | --hash STORED] [--disable] [--refuse-mail]",
-		"Makes an account with its default folders", account_add, 1, 1, "quota= count= alias= password< hash= disable refuse-mail",
-		0},
+		"ADDRESS [--quota SIZE] [--count N] [--alias ADDRESS]... [--password | --hash STORED] "
+		"[--disable] [--refuse-mail]",
+		"Makes an account with its default folders", account_add, 1, 1,
+		"quota= count= alias= password< hash= disable refuse-mail", 0},
 	{"account set",
-		"ADDRESS [--quota SIZE] [--count N] [--alias ADDRESS]... [--remove-alias ADDRESS]... [--password | --hash STORED] "
+		"ADDRESS [--quota SIZE] [--count N] [--alias ADDRESS]... [--remove-alias ADDRESS]... "
+		"[--password | --hash STORED] "
 		"[--disable | --enable] [--refuse-mail | --take-mail]",
-		"Changes what is named; --hash '' takes the password away", account_set, 1, 1, SET_OPTIONS, 0},
-	{"account password", "ADDRESS", "Sets the password: asks for it, or reads it from standard input", account_password, 1, 1,
-		NULL, CONTROL_ASKS},
+		"Changes what is named; --hash '' takes the password away", account_set, 1, 1, SET_OPTIONS,
+		0},
+	{"account password", "ADDRESS", "Sets the password: asks for it, or reads it from standard input",
+		account_password, 1, 1, NULL, CONTROL_ASKS},
 	{"account show", "ADDRESS", "Limits, use, aliases, folders", account_show, 1, 1, NULL, 0},
 	{"account list", "[DOMAIN]", "All accounts, or those of a domain", account_list, 0, 1, NULL, 0},
 	{"account remove", "ADDRESS", "Removes the account with its mail", account_remove, 1, 1, NULL, 0},

@@ -1,6 +1,7 @@
 /*
- * What the parts of the program share. One struct backend a process, made by main(), gone after all threads have ended. Its
- * services may be used from any thread; `config` is the main loop's, others have theirs by the service that began them.
+ * What the parts of the program share. One struct backend a process, made by main(), gone after all threads
+ * have ended. Its services may be used from any thread; `config` is the main loop's, others have theirs by
+ * the service that began them.
  */
 #pragma once
 
@@ -32,6 +33,6 @@ struct backend {
 	struct timer drain;
 	uint64_t drain_until_ms;
 	bool is_draining;
-	bool is_closed;  /* listeners closed, sessions asked to end */
-	bool is_cut;     /* sessions ended without asking */
+	bool is_closed; /* listeners closed, sessions asked to end */
+	bool is_cut;    /* sessions ended without asking */
 };

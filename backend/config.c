@@ -55,7 +55,8 @@ void config_unref(struct config **config)
 		config_free(c);
 }
 
-static int make_listener(const struct conf *conf, const char *title, struct config_listener *l, struct buf *why)
+static int make_listener(
+	const struct conf *conf, const char *title, struct config_listener *l, struct buf *why)
 {
 	const char *section = conf_get_string(conf, "listener", title, "certificate");
 
@@ -68,8 +69,9 @@ static int make_listener(const struct conf *conf, const char *title, struct conf
 	const struct tls_server_options options = {
 		.certificate = conf_get_string(conf, "tls", section, "certificate"),
 		.key = conf_get_string(conf, "tls", section, "key"),
-		.client_ca = conf_is_set(conf, "tls", section, "client-ca") ? conf_get_string(conf, "tls", section, "client-ca")
-									    : NULL,
+		.client_ca = conf_is_set(conf, "tls", section, "client-ca")
+				     ? conf_get_string(conf, "tls", section, "client-ca")
+				     : NULL,
 		.alpn = alpn[l->service],
 		.session_context = title,
 	};
@@ -113,7 +115,8 @@ static void make_proxies(struct config *c)
 	c->proxies = xcalloc(c->proxy_count + 1, sizeof(*c->proxies));
 	for (size_t i = 0; i < c->proxy_count; i++) {
 		c->proxies[i].name = titles[i];
-		c->proxies[i].stored = stored_text(conf_get_secret(c->conf, "proxy", titles[i], "credential"));
+		c->proxies[i].stored =
+			stored_text(conf_get_secret(c->conf, "proxy", titles[i], "credential"));
 	}
 }
 

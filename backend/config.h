@@ -1,6 +1,7 @@
 /*
- * The back-end's configuration: its table of keys, what single keys cannot show, and the snapshot that loops work with.
- * A snapshot is constant and counted: a reload makes a new one, and sessions that began under an older one keep that.
+ * The back-end's configuration: its table of keys, what single keys cannot show, and the snapshot that loops
+ * work with. A snapshot is constant and counted: a reload makes a new one, and sessions that began under an
+ * older one keep that.
  */
 #pragma once
 

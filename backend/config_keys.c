@@ -9,7 +9,8 @@ static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, the store, quotas, times"},
 	{"listener", CONF_TITLED, NULL, "Where a service is offered; any number"},
 	{"proxy", CONF_TITLED | CONF_RELOAD, NULL,
-		"A name under which proxies log in on behalf of users whom they have checked (trust = proxy-auth there)"},
+		"A name under which proxies log in on behalf of users whom they have checked (trust = "
+		"proxy-auth there)"},
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
 	CONTROL_CONF_SECTIONS,
@@ -21,32 +22,43 @@ static const struct conf_key keys[] = {
 		"Name of this back-end in greetings and trace fields; empty: the system's", NULL},
 	{"", "default-domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one; empty: none is added", NULL},
-	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core", NULL},
+	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
+		NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
-		"Threads that check and make password hashes; each may need the memory that a hash asks for", NULL},
+		"Threads that check and make password hashes; each may need the memory that a hash asks for",
+		NULL},
 	{"", "credential-cache", CONF_DURATION, CONF_RELOAD, "10m", 0, 86400000, NULL,
 		"How long a checked password is remembered (as a keyed hash); 0: not at all", NULL},
 	{"", "credential-entries", CONF_INT, 0, "100000", 1000, 100000000, NULL,
 		"How many checked passwords are remembered at most", NULL},
 
-	{"", "store", CONF_PATH, 0, "/var/lib/mailtier", 0, 0, NULL, "Folder of the store; made at the first start", NULL},
+	{"", "store", CONF_PATH, 0, "/var/lib/mailtier", 0, 0, NULL,
+		"Folder of the store; made at the first start", NULL},
 	{"", "slots", CONF_INT, 0, "0", 0, 64, NULL,
-		"Slots of a new store, each with its own writer; 0: one per core. A store keeps the number that it was made with",
+		"Slots of a new store, each with its own writer; 0: one per core. A store keeps the number "
+		"that it was made with",
 		NULL},
 	{"", "map-size", CONF_SIZE, 0, "64G", 16777216, 70368744177664, NULL,
 		"Address space that is reserved for each slot; it grows when needed", NULL},
 	{"", "reader-threads", CONF_INT, 0, "2", 1, 256, NULL, "Threads that read the store", NULL},
-	{"", "prepare-threads", CONF_INT, 0, "2", 1, 256, NULL, "Threads that parse and compress new messages", NULL},
-	{"", "spool", CONF_PATH, 0, "/tmp", 0, 0, NULL, "Folder for large messages on their way into the store", NULL},
+	{"", "prepare-threads", CONF_INT, 0, "2", 1, 256, NULL,
+		"Threads that parse and compress new messages", NULL},
+	{"", "spool", CONF_PATH, 0, "/tmp", 0, 0, NULL,
+		"Folder for large messages on their way into the store", NULL},
 	{"", "mark-lifetime", CONF_DURATION, 0, "5d", 3600000, 2592000000, NULL,
 		"How long deliveries are remembered so that a proxy's repeat is not stored twice", NULL},
 
 	{"", "trusted-proxies", CONF_NETWORKS, CONF_RELOAD, "", 0, 0, NULL,
-		"Networks whose word on clients is believed, and which may use LMTP and the names of sections `proxy`", NULL},
+		"Networks whose word on clients is believed, and which may use LMTP and the names of "
+		"sections `proxy`",
+		NULL},
 	{"", "trusted-names", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
-		"If not empty, a trusted proxy must also show a certificate (`client-ca`) with one of these names", NULL},
+		"If not empty, a trusted proxy must also show a certificate (`client-ca`) with one of these "
+		"names",
+		NULL},
 
-	{"", "message-size", CONF_SIZE, CONF_RELOAD, "100M", 65536, 2147418112, NULL, "Most bytes of one message", NULL},
+	{"", "message-size", CONF_SIZE, CONF_RELOAD, "100M", 65536, 2147418112, NULL,
+		"Most bytes of one message", NULL},
 	{"", "quota-size", CONF_SIZE, CONF_RELOAD, "0", 0, 0, NULL,
 		"Limit of bytes for accounts that are made without --quota; 0: none", NULL},
 	{"", "quota-count", CONF_INT, CONF_RELOAD, "0", 0, 0, NULL,
@@ -54,13 +66,16 @@ static const struct conf_key keys[] = {
 	{"", "over-quota", CONF_ENUM, CONF_RELOAD, "temporary", 0, 0, "temporary permanent",
 		"How a delivery over quota is refused: 452, so that the sender tries again, or 552", NULL},
 	{"", "pop3-lock", CONF_ENUM, CONF_RELOAD, "exclusive", 0, 0, "exclusive snapshot",
-		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was when it began", NULL},
+		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was "
+		"when it began",
+		NULL},
 
 	{"", "ready-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 600000, NULL,
 		"On SIGTERM: how long new clients are still taken while /ready says no", NULL},
 	{"", "drain-limit", CONF_DURATION, CONF_RELOAD, "10s", 0, 86400000, NULL,
 		"On SIGTERM: how long sessions may take to end what they are doing", NULL},
-	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug", "Least urgent lines logged", NULL},
+	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug",
+		"Least urgent lines logged", NULL},
 	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,
 		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
 
@@ -68,8 +83,10 @@ static const struct conf_key keys[] = {
 	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED, NULL, 1, 0, NULL, "Addresses with ports", NULL},
 	{"listener", "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",
 		"How clients encrypt (a change from or to implicit needs a restart)", NULL},
-	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL, "Title of a section `tls`", NULL},
-	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS", NULL},
+	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL,
+		"Title of a section `tls`", NULL},
+	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
+		NULL},
 	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
 		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
@@ -78,20 +95,26 @@ static const struct conf_key keys[] = {
 
 	{"tls", "certificate", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_EXISTS, NULL, 0, 0, NULL,
 		"Certificate with its chain, PEM", NULL},
-	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL, "Its private key, PEM", NULL},
+	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,
+		"Its private key, PEM", NULL},
 	{"tls", "client-ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,
-		"Certificates that clients' certificates must descend from; not set: none is asked for", NULL},
+		"Certificates that clients' certificates must descend from; not set: none is asked for",
+		NULL},
 
-	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL, "For a client's TLS handshake", NULL},
+	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
+		"For a client's TLS handshake", NULL},
 	{"limits", "command-timeout", CONF_DURATION, CONF_RELOAD, "10m", 1000, 1800000, NULL,
 		"For a client's next command before login, and in LMTP", NULL},
 	{"limits", "dialogue-timeout", CONF_DURATION, CONF_RELOAD, "30m", 1000, 7200000, NULL,
 		"For all before login; proxies keep ready connections that long", NULL},
-	{"limits", "login-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL, "For deciding a login", NULL},
+	{"limits", "login-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
+		"For deciding a login", NULL},
 	{"limits", "failed-login-delay", CONF_DURATION, CONF_RELOAD, "2s", 0, 15000, NULL,
 		"Before a wrong password is answered; doubles with each", NULL},
-	{"limits", "failed-logins", CONF_INT, CONF_RELOAD, "3", 1, 100, NULL, "Wrong passwords of a connection", NULL},
-	{"limits", "wrong-commands", CONF_INT, CONF_RELOAD, "10", 1, 1000, NULL, "Senseless commands of a connection", NULL},
+	{"limits", "failed-logins", CONF_INT, CONF_RELOAD, "3", 1, 100, NULL,
+		"Wrong passwords of a connection", NULL},
+	{"limits", "wrong-commands", CONF_INT, CONF_RELOAD, "10", 1, 1000, NULL,
+		"Senseless commands of a connection", NULL},
 	{"limits", "imap-idle", CONF_DURATION, CONF_RELOAD, "30m", 1800000, 86400000, NULL,
 		"Silence after which an IMAP session ends (RFC 3501: at least 30 minutes)", NULL},
 	{"limits", "pop3-idle", CONF_DURATION, CONF_RELOAD, "10m", 600000, 86400000, NULL,
@@ -131,7 +154,8 @@ static void check(struct conf *conf)
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	(void)conf_titles(conf, "proxy", &proxies);
 	if (proxies && !networks)
-		conf_error(conf, "", NULL, "trusted-proxies", "is empty, so no section `proxy` can ever be used");
+		conf_error(conf, "", NULL, "trusted-proxies",
+			"is empty, so no section `proxy` can ever be used");
 	for (size_t i = 0; i < count; i++) {
 		check_listener(conf, titles[i], names > 0);
 		if (!networks && conf_get_enum(conf, "listener", titles[i], "service") == CONFIG_LMTP)

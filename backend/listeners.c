@@ -1,6 +1,6 @@
 /*
- * A struct offer is all services of one configuration, counted; loops[] holds one count for each loop and is touched by that
- * loop's thread alone once it runs.
+ * A struct offer is all services of one configuration, counted; loops[] holds one count for each loop and is
+ * touched by that loop's thread alone once it runs.
  */
 #include "backend/listeners.h"
 
@@ -70,7 +70,8 @@ static void free_front(struct front_service *service)
 	free(service);
 }
 
-static struct front_service *make_front(struct backend *b, struct config *config, const struct config_listener *l)
+static struct front_service *make_front(
+	struct backend *b, struct config *config, const struct config_listener *l)
 {
 	struct front_service *service = xcalloc(1, sizeof(*service));
 	struct login_tier *tier = xcalloc(1, sizeof(*tier));
@@ -98,19 +99,21 @@ static void free_config(void *arg)
 	config_unref(&config);
 }
 
-static struct lmtp_service *make_lmtp(struct backend *b, struct config *config, const struct config_listener *l)
+static struct lmtp_service *make_lmtp(
+	struct backend *b, struct config *config, const struct config_listener *l)
 {
-	return lmtp_service_new(b->delivery, &(struct lmtp_settings){
-		.host = config->host,
-		.tls = l->tls_mode == CONFIG_TLS_START ? l->tls : NULL,
-		.message_size = config->message_size,
-		.is_over_quota_permanent = config->is_over_quota_permanent,
-		.command_ms = config->limits.command_ms,
-		.transfer_ms = config->transfer_ms,
-		.is_trusted = is_trusted,
-		.arg = config_ref(config),
-		.free_arg = free_config,
-	});
+	return lmtp_service_new(
+		b->delivery, &(struct lmtp_settings){
+				     .host = config->host,
+				     .tls = l->tls_mode == CONFIG_TLS_START ? l->tls : NULL,
+				     .message_size = config->message_size,
+				     .is_over_quota_permanent = config->is_over_quota_permanent,
+				     .command_ms = config->limits.command_ms,
+				     .transfer_ms = config->transfer_ms,
+				     .is_trusted = is_trusted,
+				     .arg = config_ref(config),
+				     .free_arg = free_config,
+			     });
 }
 
 static struct offer *offer_new(struct backend *b)
@@ -154,7 +157,8 @@ static int open_place(struct backend *b, size_t index, const struct conf_address
 	struct place *place = &places[place_count];
 	struct listener_options options = {
 		.tls = l->tls_mode == CONFIG_TLS_IMPLICIT ? l->tls : NULL,
-		.connections_most = (unsigned)conf_get_int(b->config->conf, "listener", l->title, "connections"),
+		.connections_most =
+			(unsigned)conf_get_int(b->config->conf, "listener", l->title, "connections"),
 		.name = l->title,
 		.unix_mode = 0666,
 	};
@@ -162,8 +166,8 @@ static int open_place(struct backend *b, size_t index, const struct conf_address
 
 	place->index = index;
 	if (err)
-		buf_printf(why, "%s: this is no address: %s\n", conf_where(b->config->conf, "listener", l->title, "listen"),
-			a->host);
+		buf_printf(why, "%s: this is no address: %s\n",
+			conf_where(b->config->conf, "listener", l->title, "listen"), a->host);
 	else
 		err = listener_open(b->group, &options, on_accept, place, why, &place->listener);
 	if (!err)
@@ -177,13 +181,14 @@ static int open_places(struct backend *b, struct buf *why)
 	int err = 0;
 
 	for (size_t i = 0; i < b->config->listener_count; i++) {
-		(void)conf_get_addresses(b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
+		(void)conf_get_addresses(
+			b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
 		total += count;
 	}
 	places = xcalloc(total + 1, sizeof(*places));
 	for (size_t i = 0; !err && i < b->config->listener_count; i++) {
-		const struct conf_address *a =
-			conf_get_addresses(b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
+		const struct conf_address *a = conf_get_addresses(
+			b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
 
 		for (size_t k = 0; !err && k < count; k++)
 			err = open_place(b, i, &a[k], why);

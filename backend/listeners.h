@@ -1,7 +1,7 @@
 /*
- * Listening sockets and what is offered on them. The sockets stay for the program's life; what they offer (certificates,
- * limits, trust) is a set of services made from one configuration, which each loop has its own pointer to, so that a
- * reload changes it between two connections.
+ * Listening sockets and what is offered on them. The sockets stay for the program's life; what they offer
+ * (certificates, limits, trust) is a set of services made from one configuration, which each loop has its own
+ * pointer to, so that a reload changes it between two connections.
  */
 #pragma once
 

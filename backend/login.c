@@ -1,10 +1,11 @@
 /*
- * A login goes: names -> account (name table in memory) -> stored password (read job) -> check (cache, hash workers) ->
- * session. A proxy's login skips the account's password and checks the proxy's own. The front's views of the credentials
- * live until the login is answered, so that nothing is copied but the stored password.
+ * A login goes: names -> account (name table in memory) -> stored password (read job) -> check (cache, hash
+ * workers) -> session. A proxy's login skips the account's password and checks the proxy's own. The front's
+ * views of the credentials live until the login is answered, so that nothing is copied but the stored
+ * password.
  *
- * Whoever is not trusted gets the answer of a wrong password for a foreign authorisation identity, whether or not the
- * credential would have been right, and nothing is checked.
+ * Whoever is not trusted gets the answer of a wrong password for a foreign authorisation identity, whether or
+ * not the credential would have been right, and nothing is checked.
  */
 #include "backend/login.h"
 
@@ -120,8 +121,9 @@ static void enter(struct login *l)
 		refuse(l, FRONT_NOT_PERMITTED, "the account is disabled");
 		return;
 	}
-	log_info("backend", "%s login: user=%s service=%s proxied=%s", front_session(l->front), l->account.address,
-		config_service_name(l->tier->service), front_is_proxied(l->front) ? "yes" : "no");
+	log_info("backend", "%s login: user=%s service=%s proxied=%s", front_session(l->front),
+		l->account.address, config_service_name(l->tier->service),
+		front_is_proxied(l->front) ? "yes" : "no");
 	switch (l->tier->service) {
 	case CONFIG_IMAP:
 		start_imap(l);
@@ -148,7 +150,8 @@ static void on_verdict(void *arg, int verdict)
 		refuse(l, FRONT_WRONG, "wrong password");
 	} else {
 		if (verdict != ERR_NOT_NOW)
-			log_error("backend", "the stored password of %.*s is malformed", SLICE_ARG(l->credentials.authcid));
+			log_error("backend", "the stored password of %.*s is malformed",
+				SLICE_ARG(l->credentials.authcid));
 		refuse(l, FRONT_NOT_NOW, "the password cannot be checked now");
 	}
 }
@@ -163,7 +166,8 @@ static void check(struct login *l, struct slice realm, struct slice name, struct
 		.password = l->credentials.password,
 	};
 	struct backend *b = l->tier->backend;
-	int verdict = 0, n = credential_check(b->credentials, b->hash_pool, l->loop, &credential, on_verdict, l, &verdict, &l->check);
+	int verdict = 0, n = credential_check(b->credentials, b->hash_pool, l->loop, &credential, on_verdict,
+				 l, &verdict, &l->check);
 
 	if (n > 0)
 		on_verdict(l, verdict);
@@ -220,11 +224,13 @@ static void done_read(void *arg, int err)
 
 	l->job = NULL;
 	if (err == ERR_NOT_FOUND || (err == 0 && l->stored_len == 0))
-		refuse(l, FRONT_WRONG, err ? "the account has just gone" : "the account has no password here");
+		refuse(l, FRONT_WRONG,
+			err ? "the account has just gone" : "the account has no password here");
 	else if (err)
 		refuse(l, FRONT_NOT_NOW, error_text(err));
 	else
-		check(l, SLICE_LIT("account"), slice_str(l->account.address), slice_of(l->stored, l->stored_len));
+		check(l, SLICE_LIT("account"), slice_str(l->account.address),
+			slice_of(l->stored, l->stored_len));
 }
 
 static void drop_read(void *arg)

@@ -1,7 +1,7 @@
 /*
- * Logins on the back-end: an account by its own password, or a proxy on behalf of an account that it has checked (AUTHENTICATE PLAIN
- * with authorisation identity = account, authentication identity = the proxy's name, its own credential; believed from
- * trusted-proxies alone). Runs on the connection's loop.
+ * Logins on the back-end: an account by its own password, or a proxy on behalf of an account that it has
+ * checked (AUTHENTICATE PLAIN with authorisation identity = account, authentication identity = the proxy's
+ * name, its own credential; believed from trusted-proxies alone). Runs on the connection's loop.
  */
 #pragma once
 

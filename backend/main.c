@@ -1,4 +1,5 @@
-/* mailtier-backend: reads its configuration, starts what it names, and waits for signals; or looks into a closed store. */
+/* mailtier-backend: reads its configuration, starts what it names, and waits for signals; or looks into a
+ * closed store. */
 #include <string.h>
 
 #include "backend/start.h"
@@ -6,7 +7,8 @@
 
 int main(int argc, char **argv)
 {
-	static const char more[] = "  --store DIR check|stat   proves a closed store, or shows its figures; exit 0, or 1 with findings\n";
+	static const char more[] = "  --store DIR check|stat   proves a closed store, or shows its figures; "
+				   "exit 0, or 1 with findings\n";
 	struct backend backend = {0};
 
 	if (argc > 2 && strcmp(argv[1], "--store") == 0)

@@ -1,6 +1,6 @@
 /*
- * A question travels to every loop and back to the main loop: struct ask, with one struct part for each loop that nobody else
- * touches while it is away. The last part to come home gives the answer.
+ * A question travels to every loop and back to the main loop: struct ask, with one struct part for each loop
+ * that nobody else touches while it is away. The last part to come home gives the answer.
  */
 #include "backend/sessions.h"
 
@@ -35,8 +35,8 @@ struct ask {
 	struct part parts[];
 };
 
-static bool take(struct part *part, const char *session, const char *user, const char *client, const char *state,
-	uint64_t since_ms)
+static bool take(struct part *part, const char *session, const char *user, const char *client,
+	const char *state, uint64_t since_ms)
 {
 	const char *kick = part->ask->kick;
 	struct row *row;
@@ -44,8 +44,12 @@ static bool take(struct part *part, const char *session, const char *user, const
 	if (kick && strcmp(kick, session) != 0 && strcmp(kick, user) != 0)
 		return false;
 	row = xcalloc(1, sizeof(*row));
-	*row = (struct row){.service = part->service, .session = xstrdup(session), .user = xstrdup(user),
-		.client = xstrdup(client), .state = xstrdup(state), .since_ms = since_ms};
+	*row = (struct row){.service = part->service,
+		.session = xstrdup(session),
+		.user = xstrdup(user),
+		.client = xstrdup(client),
+		.state = xstrdup(state),
+		.since_ms = since_ms};
 	*part->last = row;
 	part->last = &row->next;
 	return kick != NULL;
@@ -149,7 +153,8 @@ static void session_kick(void *arg, struct control_request *r)
 
 static const struct control_verb verbs[] = {
 	{"session list", "", "Sessions after login, of IMAP and POP3", session_list, 0, 0, NULL, 0},
-	{"session kick", "USER|SESSION", "Ends sessions of a user, or one by its id", session_kick, 1, 1, NULL, 0},
+	{"session kick", "USER|SESSION", "Ends sessions of a user, or one by its id", session_kick, 1, 1,
+		NULL, 0},
 };
 
 void sessions_register(struct backend *b)

@@ -1,13 +1,14 @@
 /*
- * The operator's view of sessions after login, over all loops and protocols: `session list`, `session kick`; and their end at
- * a drain.
+ * The operator's view of sessions after login, over all loops and protocols: `session list`, `session kick`;
+ * and their end at a drain.
  */
 #pragma once
 
 #include "backend/backend.h"
 
 void sessions_register(struct backend *b);
-/* Asks all sessions to end after what they are doing; is_now: no transaction of LMTP is waited for. Main thread. */
+/* Asks all sessions to end after what they are doing; is_now: no transaction of LMTP is waited for. Main
+ * thread. */
 void sessions_bye(struct backend *b, bool is_now);
 /* IMAP and POP3 sessions. Any thread. */
 unsigned sessions_count(const struct backend *b);

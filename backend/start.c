@@ -1,8 +1,10 @@
 /*
- * SIGHUP reads configuration and log file anew. SIGTERM and SIGINT drain: /ready says no; after ready-delay the listeners close and
- * sessions are asked to end; after drain-limit they are cut; then all that was accepted is committed and the store is closed.
+ * SIGHUP reads configuration and log file anew. SIGTERM and SIGINT drain: /ready says no; after ready-delay
+ * the listeners close and sessions are asked to end; after drain-limit they are cut; then all that was
+ * accepted is committed and the store is closed.
  *
- * Order of the end: listeners, sessions, the writers (they finish their queues while the loops still run), the loops, the store.
+ * Order of the end: listeners, sessions, the writers (they finish their queues while the loops still run),
+ * the loops, the store.
  */
 #include "backend/start.h"
 
@@ -86,8 +88,10 @@ static struct imap_limits imap_limits_of(const struct config *c)
 
 static struct pop3_limits pop3_limits_of(const struct config *c)
 {
-	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms, .transfer_ms = c->transfer_ms,
-		.bad_commands = c->wrong_commands, .is_exclusive = c->is_pop3_exclusive};
+	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms,
+		.transfer_ms = c->transfer_ms,
+		.bad_commands = c->wrong_commands,
+		.is_exclusive = c->is_pop3_exclusive};
 }
 
 static void put_in_force(struct backend *b)
@@ -98,7 +102,8 @@ static void put_in_force(struct backend *b)
 	set_log(b->config->conf);
 	imap_service_set_limits(b->imap, &imap);
 	pop3_service_set_limits(b->pop3, &pop3);
-	credential_cache_set_lifetime(b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
+	credential_cache_set_lifetime(
+		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
 	listeners_set_config(b);
 }
 
@@ -172,14 +177,21 @@ static void collect(void *arg)
 	struct store_work_stat stat;
 
 	store_work_stat(b->work, &stat);
-	metric_set(metrics_gauge("mailtier_store_commits", NULL, "Transactions on disk since the start"), (int64_t)stat.commits);
-	metric_set(metrics_gauge("mailtier_store_jobs", NULL, "Write jobs done since the start"), (int64_t)stat.jobs);
-	metric_set(metrics_gauge("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
+	metric_set(metrics_gauge("mailtier_store_commits", NULL, "Transactions on disk since the start"),
+		(int64_t)stat.commits);
+	metric_set(metrics_gauge("mailtier_store_jobs", NULL, "Write jobs done since the start"),
+		(int64_t)stat.jobs);
+	metric_set(
+		metrics_gauge("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
 		(int64_t)stat.jobs_failed);
-	metric_set(metrics_gauge("mailtier_store_waiting", NULL, "Write jobs in the queues"), (int64_t)stat.waiting);
-	metric_set(metrics_gauge("mailtier_store_views", NULL, "Views that hold expunged messages back"), (int64_t)stat.views);
-	metric_set(metrics_gauge("mailtier_store_accounts", NULL, "Accounts"), (int64_t)store_count_accounts(b->store));
-	metric_set(metrics_gauge("mailtier_backend_sessions", NULL, "IMAP and POP3 sessions after login"), sessions_count(b));
+	metric_set(metrics_gauge("mailtier_store_waiting", NULL, "Write jobs in the queues"),
+		(int64_t)stat.waiting);
+	metric_set(metrics_gauge("mailtier_store_views", NULL, "Views that hold expunged messages back"),
+		(int64_t)stat.views);
+	metric_set(metrics_gauge("mailtier_store_accounts", NULL, "Accounts"),
+		(int64_t)store_count_accounts(b->store));
+	metric_set(metrics_gauge("mailtier_backend_sessions", NULL, "IMAP and POP3 sessions after login"),
+		sessions_count(b));
 }
 
 /* ---- start ---- */
@@ -223,8 +235,9 @@ static void make_services(struct backend *b, struct buf *why)
 	struct pop3_limits pop3 = pop3_limits_of(b->config);
 	unsigned loops = loop_group_count(b->group);
 
-	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST, &b->hash_pool), why,
-		"no threads");
+	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
+		     &b->hash_pool),
+		why, "no threads");
 	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
 	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
 		conf_get_int(conf, "", NULL, "credential-entries"));
@@ -243,7 +256,8 @@ static void open_places(struct backend *b, struct buf *why)
 		store_verbs_register(b);
 	}
 	must(listeners_open(b, why), why, "a listener cannot be opened");
-	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why, "the status listener cannot be opened");
+	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why,
+		"the status listener cannot be opened");
 }
 
 void start_all(struct backend *b, struct conf *conf_take)
@@ -267,8 +281,8 @@ void start_all(struct backend *b, struct conf *conf_take)
 	must(loop_on_signal(b->loop, SIGINT, on_term, b), &why, "no signals");
 	metrics_on_collect(collect, b);
 	open_places(b, &why);
-	log_info("backend", "started loops=%u slots=%u accounts=%zu", loop_group_count(b->group), store_slots(b->store),
-		store_count_accounts(b->store));
+	log_info("backend", "started loops=%u slots=%u accounts=%zu", loop_group_count(b->group),
+		store_slots(b->store), store_count_accounts(b->store));
 	buf_deinit(&why);
 }
 

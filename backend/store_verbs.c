@@ -50,7 +50,8 @@ static void job_free(struct job *j)
 static void run_check(void *arg)
 {
 	struct job *j = arg;
-	const struct store_check_options options = {.skip_bodies = j->skips_bodies, .report = keep_finding, .arg = j};
+	const struct store_check_options options = {
+		.skip_bodies = j->skips_bodies, .report = keep_finding, .arg = j};
 
 	j->error = store_check(j->backend->store, &options, &j->check);
 }
@@ -72,7 +73,8 @@ static void done_check(void *arg, int err)
 	control_add_int(r, "bytes", (int64_t)j->check.bytes);
 	control_add_int(r, "errors", (int64_t)j->check.errors);
 	if (err || j->error)
-		control_fail(r, err ? err : j->error, "the check could not be finished: %s", error_text(err ? err : j->error));
+		control_fail(r, err ? err : j->error, "the check could not be finished: %s",
+			error_text(err ? err : j->error));
 	else if (j->check.errors)
 		control_fail(r, ERR_CORRUPT, "%llu errors", (unsigned long long)j->check.errors);
 	else
@@ -91,10 +93,14 @@ struct figure {
 	const char *name;
 	size_t at;
 };
-#define FIGURE(member) {#member, offsetof(struct store_stat, member)}
+#define FIGURE(member)                                                                                       \
+	{                                                                                                    \
+#member, offsetof(struct store_stat, member)                                                 \
+	}
 static const struct figure figures[] = {FIGURE(accounts), FIGURE(mailboxes), FIGURE(messages), FIGURE(blobs),
-	FIGURE(message_bytes), FIGURE(blob_bytes), FIGURE(stored_bytes), FIGURE(map_size), FIGURE(used_bytes), FIGURE(free_bytes),
-	FIGURE(orphans), FIGURE(expunged), FIGURE(intents), FIGURE(readers), FIGURE(oldest_reader)};
+	FIGURE(message_bytes), FIGURE(blob_bytes), FIGURE(stored_bytes), FIGURE(map_size), FIGURE(used_bytes),
+	FIGURE(free_bytes), FIGURE(orphans), FIGURE(expunged), FIGURE(intents), FIGURE(readers),
+	FIGURE(oldest_reader)};
 
 static uint64_t figure_of(const struct store_stat *stat, const struct figure *f)
 {
@@ -143,7 +149,8 @@ static void verb_stat(void *arg, struct control_request *r)
 }
 
 static const struct control_verb verbs[] = {
-	{"store check", "[--no-bodies]", "Proves the store: records, counters, references, checksums", verb_check, 0, 0, "no-bodies", 0},
+	{"store check", "[--no-bodies]", "Proves the store: records, counters, references, checksums",
+		verb_check, 0, 0, "no-bodies", 0},
 	{"store stat", "", "Figures of the store", verb_stat, 0, 0, NULL, 0},
 };
 
@@ -171,8 +178,9 @@ static int check_offline(struct store *store)
 		return EXIT_BROKEN;
 	}
 	printf("accounts %llu mailboxes %llu messages %llu blobs %llu bytes %llu errors %llu\n",
-		(unsigned long long)check.accounts, (unsigned long long)check.mailboxes, (unsigned long long)check.messages,
-		(unsigned long long)check.blobs, (unsigned long long)check.bytes, (unsigned long long)check.errors);
+		(unsigned long long)check.accounts, (unsigned long long)check.mailboxes,
+		(unsigned long long)check.messages, (unsigned long long)check.blobs,
+		(unsigned long long)check.bytes, (unsigned long long)check.errors);
 	return check.errors ? EXIT_FOUND : EXIT_GOOD;
 }
 
@@ -203,7 +211,8 @@ int store_verbs_offline(const char *dir, int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if ((err = store_open(&options, &store, &why))) {
-		fprintf(stderr, "mailtier-backend: %s: %s\n", dir, why.data ? buf_str_view(&why) : error_text(err));
+		fprintf(stderr, "mailtier-backend: %s: %s\n", dir,
+			why.data ? buf_str_view(&why) : error_text(err));
 		buf_deinit(&why);
 		return err == ERR_NOT_NOW ? EXIT_NOT_NOW : err == ERR_NOT_FOUND ? EXIT_FOUND : EXIT_BROKEN;
 	}

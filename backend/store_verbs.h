@@ -1,4 +1,5 @@
-/* The operator's verbs about the store: `store check`, `store stat`; and the same on a closed store from the command line. */
+/* The operator's verbs about the store: `store check`, `store stat`; and the same on a closed store from the
+ * command line. */
 #pragma once
 
 #include "backend/backend.h"

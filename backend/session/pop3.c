@@ -1,6 +1,6 @@
 /*
- * The service with its sessions by loop, and the life of one session. The maildrop is read before the login is
- * answered, so that +OK means that it can be used.
+ * The service with its sessions by loop, and the life of one session. The maildrop is read before the login
+ * is answered, so that +OK means that it can be used.
  */
 #include "backend/session/pop3.h"
 
@@ -35,7 +35,8 @@ static const char *const state_names[POP3_STATES] = {
 	[POP3_ENDED] = "ended",
 };
 
-struct pop3_service *pop3_service_new(struct store_work *work, unsigned loops, const struct pop3_limits *limits)
+struct pop3_service *pop3_service_new(
+	struct store_work *work, unsigned loops, const struct pop3_limits *limits)
 {
 	struct pop3_service *service = xcalloc(1, sizeof(*service));
 
@@ -49,7 +50,8 @@ struct pop3_service *pop3_service_new(struct store_work *work, unsigned loops, c
 		list_init(&service->sessions[i]);
 	service->open = metrics_gauge("mailtier_pop3_sessions", NULL, "POP3 sessions after login");
 	service->retrieved = metrics_counter("mailtier_pop3_retrieved", NULL, "Messages retrieved whole");
-	service->retrieved_bytes = metrics_counter("mailtier_pop3_retrieved_bytes", NULL, "Bytes of messages sent");
+	service->retrieved_bytes =
+		metrics_counter("mailtier_pop3_retrieved_bytes", NULL, "Bytes of messages sent");
 	service->deleted = metrics_counter("mailtier_pop3_deleted", NULL, "Messages deleted at QUIT");
 	return service;
 }
@@ -82,7 +84,8 @@ static struct pop3_limits limits_now(struct pop3_service *service)
 	return limits;
 }
 
-int pop3_lock_take(struct pop3_service *service, const struct store_account *account, struct pop3_lock **lock_out)
+int pop3_lock_take(
+	struct pop3_service *service, const struct store_account *account, struct pop3_lock **lock_out)
 {
 	return pop3_locks_take(service->locks, account, limits_now(service).is_exclusive, lock_out);
 }
@@ -149,7 +152,8 @@ static void on_deadline(void *arg)
 {
 	struct pop3_session *s = arg;
 
-	/* No word: the client is not listening, or between commands expects none (RFC 1939 section 3: without update). */
+	/* No word: the client is not listening, or between commands expects none (RFC 1939 section 3: without
+	 * update). */
 	pop3_end(s, s->state == POP3_COMMAND ? "idle" : "timeout");
 }
 
@@ -158,7 +162,8 @@ void pop3_enter(struct pop3_session *s, enum pop3_state state)
 	static const uint8_t allowed[POP3_STATES] = {
 		/* to, from */
 		[POP3_OPENING] = 1 << POP3_OPENING,
-		[POP3_COMMAND] = 1 << POP3_OPENING | 1 << POP3_COMMAND | 1 << POP3_LISTING | 1 << POP3_SENDING,
+		[POP3_COMMAND] =
+			1 << POP3_OPENING | 1 << POP3_COMMAND | 1 << POP3_LISTING | 1 << POP3_SENDING,
 		[POP3_LISTING] = 1 << POP3_COMMAND | 1 << POP3_LISTING,
 		[POP3_SENDING] = 1 << POP3_COMMAND | 1 << POP3_SENDING,
 		[POP3_UPDATING] = 1 << POP3_COMMAND,
@@ -170,7 +175,8 @@ void pop3_enter(struct pop3_session *s, enum pop3_state state)
 	if (state == POP3_ENDED)
 		timer_stop(&s->timer);
 	else
-		timer_set(&s->timer, s->loop, state == POP3_COMMAND ? s->limits.idle_ms : s->limits.transfer_ms);
+		timer_set(&s->timer, s->loop,
+			state == POP3_COMMAND ? s->limits.idle_ms : s->limits.transfer_ms);
 }
 
 void pop3_say(struct pop3_session *s, const char *line)
@@ -295,7 +301,8 @@ void pop3_opened(struct pop3_session *s, int err)
 		pop3_end(s, error_text(err));
 		return;
 	}
-	conn_printf(s->conn, "+OK %u messages (%llu octets)\r\n", s->drop.count, (unsigned long long)s->drop.bytes);
+	conn_printf(s->conn, "+OK %u messages (%llu octets)\r\n", s->drop.count,
+		(unsigned long long)s->drop.bytes);
 	pop3_resume(s);
 }
 
@@ -319,7 +326,8 @@ void pop3_session_start(const struct pop3_session_start *start)
 	s->is_eof = start->is_ended;
 	s->since_ms = clock_wall_ms();
 	copy_text(s->session, sizeof(s->session), start->session);
-	copy_text(s->client, sizeof(s->client), start->client && start->client->len ? addr_host(start->client, text) : "");
+	copy_text(s->client, sizeof(s->client),
+		start->client && start->client->len ? addr_host(start->client, text) : "");
 	timer_init(&s->timer, on_deadline, s);
 	list_init(&s->link);
 	require(loop_index(s->loop) < s->service->loops);
@@ -346,7 +354,7 @@ static void bye(struct pop3_session *s, const char *text)
 void pop3_service_each(struct pop3_service *service, struct loop *loop,
 	bool (*fn)(void *arg, const struct pop3_session_info *info), void *arg, const char *bye_text)
 {
-	list_for_each_safe(at, &service->sessions[loop_index(loop)]) {
+	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct pop3_session *s = container_of(at, struct pop3_session, link);
 		const struct pop3_session_info info = {
 			.session = s->session,

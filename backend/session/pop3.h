@@ -1,10 +1,11 @@
 /*
- * POP3 after login (RFC 1939 without APOP, RFC 2449): one session per connection, on the connection's loop. A session
- * owns its connection and itself; it ends by QUIT, by the client, by a deadline, or by pop3_service_bye(). What it shows
- * is the INBOX as it was when the session began; messages that IMAP expunges meanwhile stay readable. Deletions happen at
- * QUIT alone, in one go, before it is answered.
+ * POP3 after login (RFC 1939 without APOP, RFC 2449): one session per connection, on the connection's loop. A
+ * session owns its connection and itself; it ends by QUIT, by the client, by a deadline, or by
+ * pop3_service_bye(). What it shows is the INBOX as it was when the session began; messages that IMAP
+ * expunges meanwhile stay readable. Deletions happen at QUIT alone, in one go, before it is answered.
  *
- * All store work goes through backend/store_work. Functions that take a loop are called on that loop's thread.
+ * All store work goes through backend/store_work. Functions that take a loop are called on that loop's
+ * thread.
  */
 #pragma once
 
@@ -23,15 +24,16 @@ struct pop3_limits {
 };
 
 /* limits are copied. loops: how many loops sessions may live on (numbers 0 to loops - 1). */
-struct pop3_service *pop3_service_new(struct store_work *work, unsigned loops, const struct pop3_limits *limits);
+struct pop3_service *pop3_service_new(
+	struct store_work *work, unsigned loops, const struct pop3_limits *limits);
 /* After the last session has ended. Accepts NULL. */
 void pop3_service_free(struct pop3_service **service);
 /* For sessions that begin from now on. Any thread. */
 void pop3_service_set_limits(struct pop3_service *service, const struct pop3_limits *limits);
 
 /*
- * The lock of an account's maildrop, to be taken before the login is answered. ERR_DENIED: another session has it.
- * With snapshots all succeed. Any thread.
+ * The lock of an account's maildrop, to be taken before the login is answered. ERR_DENIED: another session
+ * has it. With snapshots all succeed. Any thread.
  */
 MUST_CHECK int pop3_lock_take(
 	struct pop3_service *service, const struct store_account *account, struct pop3_lock **lock_out);

@@ -1,6 +1,6 @@
 /*
- * Commands of the TRANSACTION state (RFC 1939 section 5): one row and one function each. Long answers go out in
- * pieces: when more than the connection's high mark waits, the rest is made at CONN_DRAINED.
+ * Commands of the TRANSACTION state (RFC 1939 section 5): one row and one function each. Long answers go out
+ * in pieces: when more than the connection's high mark waits, the rest is made at CONN_DRAINED.
  */
 #include <stdlib.h>
 
@@ -305,7 +305,8 @@ void pop3_updated(struct pop3_session *s, int err)
 	pop3_count_update(s, is_done);
 	if (s->state == POP3_ENDED)
 		return;
-	pop3_say(s, is_done ? "+OK Bye." : "-ERR [SYS/TEMP] The deletions could not be stored; nothing is lost.");
+	pop3_say(s,
+		is_done ? "+OK Bye." : "-ERR [SYS/TEMP] The deletions could not be stored; nothing is lost.");
 	pop3_end(s, is_done ? "quit" : "the deletions could not be stored");
 }
 

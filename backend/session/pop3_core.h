@@ -1,12 +1,13 @@
 /*
- * What the files of the POP3 session share, and nobody else sees: the session, its state, its maildrop, its store jobs.
+ * What the files of the POP3 session share, and nobody else sees: the session, its state, its maildrop, its
+ *store jobs.
  *
  *	pop3.c          service, begin and end, states, events        pop3_command.c   the table of commands
  *	pop3_store.c    jobs: open, pieces of a message, UIDLs, update pop3_lock.c      the lock of a maildrop
  *
- * Memory: a session counts one reference for itself and one for each job, because a job's `run` may still be at work
- * on a reader thread when the session ends. What a job writes (struct pop3_session's job_*) nobody else touches before
- * its `done`.
+ * Memory: a session counts one reference for itself and one for each job, because a job's `run` may still be
+ *at work on a reader thread when the session ends. What a job writes (struct pop3_session's job_*) nobody
+ *else touches before its `done`.
  */
 #pragma once
 
@@ -113,9 +114,11 @@ void pop3_command_send_on(struct pop3_session *s);
 
 /* ---- pop3_store.c: each ends in the function named ---- */
 
-void pop3_store_open(struct pop3_session *s);   /* pop3_opened */
-void pop3_store_piece(struct pop3_session *s);  /* pop3_piece_came: job_piece from s->offset of message s->sending */
-void pop3_store_uidls(struct pop3_session *s);  /* pop3_uidls_came: job_text has the lines of s->at and following ones */
+void pop3_store_open(struct pop3_session *s); /* pop3_opened */
+void pop3_store_piece(
+	struct pop3_session *s); /* pop3_piece_came: job_piece from s->offset of message s->sending */
+void pop3_store_uidls(
+	struct pop3_session *s); /* pop3_uidls_came: job_text has the lines of s->at and following ones */
 void pop3_store_update(struct pop3_session *s); /* pop3_updated */
 
 void pop3_opened(struct pop3_session *s, int err);
@@ -128,5 +131,5 @@ void pop3_updated(struct pop3_session *s, int err);
 struct pop3_locks;
 struct pop3_locks *pop3_locks_new(void);
 void pop3_locks_free(struct pop3_locks **locks);
-MUST_CHECK int pop3_locks_take(struct pop3_locks *locks, const struct store_account *account, bool is_exclusive,
-	struct pop3_lock **lock_out);
+MUST_CHECK int pop3_locks_take(struct pop3_locks *locks, const struct store_account *account,
+	bool is_exclusive, struct pop3_lock **lock_out);

@@ -1,7 +1,7 @@
 /*
  * The session's store jobs. `run` is on a reader or writer thread and touches nothing but the job's results;
- * `done` is on the session's loop and is not called once the session cancelled the job, but for the update, which is
- * never cancelled: who said QUIT has his deletions, whether or not he waits for the answer.
+ * `done` is on the session's loop and is not called once the session cancelled the job, but for the update,
+ * which is never cancelled: who said QUIT has his deletions, whether or not he waits for the answer.
  */
 #include <stdlib.h>
 
@@ -16,7 +16,8 @@ static void drop(void *arg)
 static struct store_job *start(struct pop3_session *s, bool is_write, int (*run)(struct store_txn *, void *),
 	void (*done)(void *, int))
 {
-	const struct store_work_call call = {.run = run, .done = done, .drop = drop, .arg = s, .loop = s->loop};
+	const struct store_work_call call = {
+		.run = run, .done = done, .drop = drop, .arg = s, .loop = s->loop};
 
 	s->refs++;
 	return is_write ? store_work_write(pop3_store_work(s), s->account.slot, &call)
@@ -94,7 +95,8 @@ static int run_piece(struct store_txn *txn, void *arg)
 	if (err)
 		return err;
 	if (!s->job_piece)
-		s->job_piece = xmalloc(message.size < POP3_PIECE_MAX ? (size_t)message.size + 1 : POP3_PIECE_MAX);
+		s->job_piece =
+			xmalloc(message.size < POP3_PIECE_MAX ? (size_t)message.size + 1 : POP3_PIECE_MAX);
 	err = store_message_read(txn, &message, s->offset, s->job_piece,
 		message.size < POP3_PIECE_MAX ? (size_t)message.size : POP3_PIECE_MAX, &s->job_piece_len);
 	s->job_is_last = s->offset + s->job_piece_len >= message.size;
@@ -122,7 +124,8 @@ static bool add_uidl(struct pop3_session *s, uint32_t i, const struct store_mess
 	if (message->uid != s->drop.uids[i])
 		return false;
 	if (!s->drop.deleted || !s->drop.deleted[i])
-		buf_printf(&s->job_text, "%s%u %.*s\r\n", s->is_single ? "+OK " : "", i + 1, SLICE_ARG(message->uidl));
+		buf_printf(&s->job_text, "%s%u %.*s\r\n", s->is_single ? "+OK " : "", i + 1,
+			SLICE_ARG(message->uidl));
 	return true;
 }
 
@@ -165,7 +168,8 @@ void pop3_store_uidls(struct pop3_session *s)
 
 /* ---- update ---- */
 
-/* One step of at most STORE_STEP_MAX; a step that finds its messages gone already is over, so that it may run twice. */
+/* One step of at most STORE_STEP_MAX; a step that finds its messages gone already is over, so that it may run
+ * twice. */
 static int run_update(struct store_txn *txn, void *arg)
 {
 	struct pop3_session *s = arg;

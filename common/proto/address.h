@@ -2,9 +2,10 @@
  * Mail addresses: lists of them as header fields hold them (RFC 5322 section 3.4, RFC 6532, obsolete forms
  * too), and the one normal form under which users, accounts and map entries are compared.
  *
- * The list parser takes whatever it is given: malformed input gives the best guess, never an error. Normal form:
- * local part unquoted, case-folded, NFC; domain as lower-case ASCII (A-labels, IDNA2008), so that one domain has
- * one spelling in keys, logs and on the wire, whoever typed it in whichever script. Pure functions.
+ * The list parser takes whatever it is given: malformed input gives the best guess, never an error. Normal
+ * form: local part unquoted, case-folded, NFC; domain as lower-case ASCII (A-labels, IDNA2008), so that one
+ * domain has one spelling in keys, logs and on the wire, whoever typed it in whichever script. Pure
+ * functions.
  */
 #pragma once
 
@@ -34,22 +35,24 @@ struct address {
 };
 
 /*
- * Reads an address list (folds may be in it). Linear. Everything is a copy in the arena. 0, or ERR_TOO_BIG when
- * the arena is full; then nothing is given.
+ * Reads an address list (folds may be in it). Linear. Everything is a copy in the arena. 0, or ERR_TOO_BIG
+ * when the arena is full; then nothing is given.
  */
-MUST_CHECK int address_parse_list(struct arena *a, struct slice text, struct address **list_out, size_t *count_out);
+MUST_CHECK int address_parse_list(
+	struct arena *a, struct slice text, struct address **list_out, size_t *count_out);
 
 /* A normalised name: user, account or recipient. */
 struct address_name {
 	struct slice full;   /* local@domain, or local alone; without the detail */
 	struct slice local;  /* part of full */
 	struct slice domain; /* part of full; empty when the name had none */
-	struct slice detail; /* what stood between '+' and '@', NFC, its case kept; empty when there was none */
+	struct slice
+		detail; /* what stood between '+' and '@', NFC, its case kept; empty when there was none */
 };
 
 /*
- * Brings "Alice+News@Example.COM" to full "alice@example.com", detail "News". A leading '+' splits nothing off.
- * ERR_SYNTAX: no local part, controls, ill-formed UTF-8, a domain that IDNA refuses. ERR_TOO_BIG: beyond
+ * Brings "Alice+News@Example.COM" to full "alice@example.com", detail "News". A leading '+' splits nothing
+ * off. ERR_SYNTAX: no local part, controls, ill-formed UTF-8, a domain that IDNA refuses. ERR_TOO_BIG: beyond
  * ADDRESS_MAX, or the arena is full. ASCII costs no library call.
  */
 MUST_CHECK int address_normalise(struct arena *a, struct slice text, struct address_name *name_out);

@@ -1,6 +1,6 @@
 /*
- * The tree is walked with an explicit position: down to the first child, over to the next, up to the parent, where
- * the parent's texts that follow its children are written.
+ * The tree is walked with an explicit position: down to the first child, over to the next, up to the parent,
+ * where the parent's texts that follow its children are written.
  */
 #include "common/proto/bodystructure.h"
 

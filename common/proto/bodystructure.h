@@ -11,7 +11,7 @@ MUST_CHECK int bodystructure_write(const struct mime_part *root, struct arena *a
 /* Appends BODY: the same without extension data. */
 MUST_CHECK int bodystructure_write_short(const struct mime_part *root, struct arena *a, struct buf *out);
 /*
- * Appends BODY, made from a ready BODYSTRUCTURE text of ours (a record keeps that one alone). ERR_CORRUPT when the
- * text is none; nothing is added then.
+ * Appends BODY, made from a ready BODYSTRUCTURE text of ours (a record keeps that one alone). ERR_CORRUPT
+ * when the text is none; nothing is added then.
  */
 MUST_CHECK int bodystructure_shorten(struct slice bodystructure, struct buf *out);

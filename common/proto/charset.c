@@ -1,6 +1,6 @@
 /*
- * iconv does the work, from a small held-back buffer where a character is cut by the pieces. UTF-8 and US-ASCII
- * need no iconv, only their judgement.
+ * iconv does the work, from a small held-back buffer where a character is cut by the pieces. UTF-8 and
+ * US-ASCII need no iconv, only their judgement.
  */
 #include "common/proto/charset.h"
 
@@ -103,7 +103,8 @@ static void add_output(struct buf *out, const char *p, size_t len)
 	}
 }
 
-/* Converts as much as there is; returns how much was consumed: less than all only for an unfinished character. */
+/* Converts as much as there is; returns how much was consumed: less than all only for an unfinished
+ * character. */
 static size_t convert(struct charset_decoder *d, const char *p, size_t len, struct buf *out)
 {
 	char *in = (char *)(void *)(uintptr_t)p;
@@ -202,6 +203,7 @@ void charset_guess_utf8(struct slice text, struct buf *out)
 {
 	if (slice_is_utf8(text))
 		buf_add_slice(out, text);
-	else if (charset_to_utf8(slice_is_ascii(text) ? SLICE_LIT("us-ascii") : SLICE_LIT("windows-1252"), text, out))
+	else if (charset_to_utf8(
+			 slice_is_ascii(text) ? SLICE_LIT("us-ascii") : SLICE_LIT("windows-1252"), text, out))
 		buf_add_str(out, REPLACEMENT);
 }

@@ -1,7 +1,7 @@
 /*
  * From any charset to UTF-8, by libc's iconv, whole or in pieces. Bytes that the charset does not have become
- * U+FFFD. NUL and ill-formed UTF-8 never come out. Charset names come from mail: only names of registered form
- * reach iconv (no "//TRANSLIT" and the like).
+ * U+FFFD. NUL and ill-formed UTF-8 never come out. Charset names come from mail: only names of registered
+ * form reach iconv (no "//TRANSLIT" and the like).
  */
 #pragma once
 

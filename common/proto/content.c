@@ -80,7 +80,8 @@ static struct slice read_quoted(struct cursor *c)
 	return slice_of(start, (size_t)(w - start));
 }
 
-/* A parameter's value without quotes: all up to ';', blanks inside taken (many programs write so), comments not. */
+/* A parameter's value without quotes: all up to ';', blanks inside taken (many programs write so), comments
+ * not. */
 static struct slice read_loose(struct cursor *c)
 {
 	char *start = c->p;
@@ -176,7 +177,8 @@ static void add_escaped(struct buf *out, struct slice text)
 }
 
 /* Joins all sections of the parameter whose section 0 is at `first`. */
-static int join_pieces(struct arena *a, struct content_param *params, struct piece *pieces, size_t count, size_t first)
+static int join_pieces(
+	struct arena *a, struct content_param *params, struct piece *pieces, size_t count, size_t first)
 {
 	struct buf joined = {0};
 	bool is_extended = pieces[first].is_extended;
@@ -200,7 +202,8 @@ static int join_pieces(struct arena *a, struct content_param *params, struct pie
 }
 
 /* Joins what comes in sections; drops sections without a first. Links the rest. */
-static int link_params(struct arena *a, struct content_param *params, size_t count, struct content_param **list_out)
+static int link_params(
+	struct arena *a, struct content_param *params, size_t count, struct content_param **list_out)
 {
 	struct piece pieces[CONTENT_PARAMS_MAX];
 	bool is_piece[CONTENT_PARAMS_MAX];

@@ -1,6 +1,7 @@
 /*
- * Structured MIME header values: types with parameters (RFC 2045 section 5.1, RFC 2231), dispositions (RFC 2183),
- * and lists of tokens. Tolerant: what cannot be read is left out. Linear; memory from the caller's arena.
+ * Structured MIME header values: types with parameters (RFC 2045 section 5.1, RFC 2231), dispositions (RFC
+ * 2183), and lists of tokens. Tolerant: what cannot be read is left out. Linear; memory from the caller's
+ * arena.
  */
 #pragma once
 
@@ -28,7 +29,8 @@ struct content_value {
 MUST_CHECK int content_parse_type(struct arena *a, struct slice value, struct content_value *out);
 /* Content-Disposition. */
 MUST_CHECK int content_parse_disposition(struct arena *a, struct slice value, struct content_value *out);
-/* One token without comments: Content-Transfer-Encoding. NULL pointer when unreadable or the arena is full. */
+/* One token without comments: Content-Transfer-Encoding. NULL pointer when unreadable or the arena is full.
+ */
 struct slice content_parse_token(struct arena *a, struct slice value);
 /* Content-Language: tokens between commas, as params with empty values. */
 MUST_CHECK int content_parse_tokens(struct arena *a, struct slice value, struct content_param **list_out);
@@ -36,7 +38,7 @@ MUST_CHECK int content_parse_tokens(struct arena *a, struct slice value, struct 
 /* The plain parameter as written, or a NULL pointer; names compare without case. */
 struct slice content_param(const struct content_param *params, const char *name);
 /*
- * The parameter as UTF-8, from "name*" (RFC 2231) or "name" (RFC 2047 words in it decoded, as many programs write
- * them). NULL pointer when absent or the arena is full.
+ * The parameter as UTF-8, from "name*" (RFC 2231) or "name" (RFC 2047 words in it decoded, as many programs
+ * write them). NULL pointer when absent or the arena is full.
  */
 struct slice content_param_text(struct arena *a, const struct content_param *params, const char *name);

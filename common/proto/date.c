@@ -72,7 +72,8 @@ static int finish(const struct parts *p, struct date *date_out)
 	days = date_days(p->year, p->month, p->day);
 	date_out->local_day = (int32_t)days;
 	date_out->zone_min = p->zone_min;
-	date_out->unix_s = days * DAY_S + p->hour * 3600 + p->minute * 60 + p->second - (int64_t)p->zone_min * 60;
+	date_out->unix_s =
+		days * DAY_S + p->hour * 3600 + p->minute * 60 + p->second - (int64_t)p->zone_min * 60;
 	return 0;
 }
 
@@ -112,8 +113,8 @@ static bool read_zone(struct slice s, int *zone_out)
 	static const struct {
 		const char *name;
 		int hours;
-	} rows[] = {{"UT", 0}, {"UTC", 0}, {"GMT", 0}, {"Z", 0}, {"EST", -5}, {"EDT", -4}, {"CST", -6}, {"CDT", -5},
-		{"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7}};
+	} rows[] = {{"UT", 0}, {"UTC", 0}, {"GMT", 0}, {"Z", 0}, {"EST", -5}, {"EDT", -4}, {"CST", -6},
+		{"CDT", -5}, {"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7}};
 
 	if (read_offset(s, zone_out))
 		return true;
@@ -242,7 +243,8 @@ static struct clock_face face(int64_t unix_s, int32_t zone_min)
 	int64_t days = local >= 0 ? local / DAY_S : -((-local + DAY_S - 1) / DAY_S);
 	int64_t rest = local - days * DAY_S;
 	int zone = zone_min < 0 ? -zone_min : zone_min;
-	struct clock_face f = {.hour = (int)(rest / 3600), .minute = (int)(rest / 60 % 60), .second = (int)(rest % 60)};
+	struct clock_face f = {
+		.hour = (int)(rest / 3600), .minute = (int)(rest / 60 % 60), .second = (int)(rest % 60)};
 
 	civil(days, &f.year, &f.month, &f.day);
 	f.weekday = (int)(((days % 7) + 7) % 7);
@@ -256,14 +258,14 @@ void date_write_rfc5322(int64_t unix_s, int32_t zone_min, struct buf *out)
 {
 	struct clock_face f = face(unix_s, zone_min);
 
-	buf_printf(out, "%s, %d %s %04d %02d:%02d:%02d %c%02d%02d", weekdays[f.weekday], f.day, months[f.month - 1],
-		f.year, f.hour, f.minute, f.second, f.sign, f.zone_hour, f.zone_minute);
+	buf_printf(out, "%s, %d %s %04d %02d:%02d:%02d %c%02d%02d", weekdays[f.weekday], f.day,
+		months[f.month - 1], f.year, f.hour, f.minute, f.second, f.sign, f.zone_hour, f.zone_minute);
 }
 
 void date_write_internal(int64_t unix_s, int32_t zone_min, struct buf *out)
 {
 	struct clock_face f = face(unix_s, zone_min);
 
-	buf_printf(out, "%2d-%s-%04d %02d:%02d:%02d %c%02d%02d", f.day, months[f.month - 1], f.year, f.hour, f.minute,
-		f.second, f.sign, f.zone_hour, f.zone_minute);
+	buf_printf(out, "%2d-%s-%04d %02d:%02d:%02d %c%02d%02d", f.day, months[f.month - 1], f.year, f.hour,
+		f.minute, f.second, f.sign, f.zone_hour, f.zone_minute);
 }

@@ -11,7 +11,8 @@
 struct date {
 	int64_t unix_s;    /* seconds since 1970, UTC */
 	int32_t zone_min;  /* minutes east of Greenwich, as written */
-	int32_t local_day; /* days since 1970 of the date as written: what SENTON and ON compare (no zone applied) */
+	int32_t local_day; /* days since 1970 of the date as written: what SENTON and ON compare (no zone
+			      applied) */
 };
 
 /* A Date field's value. ERR_SYNTAX when no date can be made out. */

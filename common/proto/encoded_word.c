@@ -1,6 +1,6 @@
 /*
- * The value is walked from "=?" to "=?". The bytes of neighbouring words of one charset are gathered before they are
- * converted, because some programs cut characters between words.
+ * The value is walked from "=?" to "=?". The bytes of neighbouring words of one charset are gathered before
+ * they are converted, because some programs cut characters between words.
  */
 #include "common/proto/encoded_word.h"
 
@@ -46,7 +46,8 @@ static size_t find_pair(struct slice value, size_t from, char first, char second
 	return value.len;
 }
 
-/* Position of the first "?=" from `from` on; the value's length when there is none. Asked for rising positions. */
+/* Position of the first "?=" from `from` on; the value's length when there is none. Asked for rising
+ * positions. */
 static size_t find_end(struct slice value, size_t from, size_t *cached)
 {
 	if (*cached < from)

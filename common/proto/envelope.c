@@ -1,5 +1,6 @@
 /*
- * Strings go out quoted where RFC 3501 lets them, else as literals: raw 8-bit text, long text. NUL never goes out.
+ * Strings go out quoted where RFC 3501 lets them, else as literals: raw 8-bit text, long text. NUL never goes
+ * out.
  */
 #include "common/proto/envelope.h"
 

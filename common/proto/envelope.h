@@ -1,7 +1,7 @@
 /*
- * What IMAP's ENVELOPE shows of a message (RFC 3501 section 7.4.2): the texts of some header fields, and the ready
- * IMAP text made of them. Date, Subject, In-Reply-To, Message-ID: the first field counts. Address fields that
- * stand more than once are joined. A missing or empty Sender or Reply-To shows From.
+ * What IMAP's ENVELOPE shows of a message (RFC 3501 section 7.4.2): the texts of some header fields, and the
+ * ready IMAP text made of them. Date, Subject, In-Reply-To, Message-ID: the first field counts. Address
+ * fields that stand more than once are joined. A missing or empty Sender or Reply-To shows From.
  */
 #pragma once
 
@@ -28,7 +28,9 @@ struct envelope {
 	struct slice message_id;
 };
 
-/* Takes the field if it belongs into an envelope; value still folded. 0 or ERR_TOO_BIG (arena full: not taken). */
-MUST_CHECK int envelope_take_field(struct envelope *e, struct arena *a, struct slice name, struct slice value);
+/* Takes the field if it belongs into an envelope; value still folded. 0 or ERR_TOO_BIG (arena full: not
+ * taken). */
+MUST_CHECK int envelope_take_field(
+	struct envelope *e, struct arena *a, struct slice name, struct slice value);
 /* Appends the parenthesised IMAP text; e may be NULL (all NIL). The arena serves for the time of the call. */
 MUST_CHECK int envelope_write(const struct envelope *e, struct arena *a, struct buf *out);

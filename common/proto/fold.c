@@ -1,7 +1,7 @@
 /*
- * Folding works piece by piece: what follows the last ASCII character of the text so far is held back, because an
- * ASCII character begins a new combining sequence and whatever stands before it can be folded without what comes.
- * The search keeps the last needle-length - 1 folded bytes.
+ * Folding works piece by piece: what follows the last ASCII character of the text so far is held back,
+ * because an ASCII character begins a new combining sequence and whatever stands before it can be folded
+ * without what comes. The search keeps the last needle-length - 1 folded bytes.
  */
 #include "common/proto/fold.h"
 
@@ -16,9 +16,9 @@
 #define HELD_MAX 4096
 
 struct fold_search {
-	struct buf needle;  /* folded */
-	struct buf held;    /* not yet folded */
-	struct buf folded;  /* folded, not yet searched, behind the overlap */
+	struct buf needle; /* folded */
+	struct buf held;   /* not yet folded */
+	struct buf folded; /* folded, not yet searched, behind the overlap */
 	bool is_found;
 };
 

@@ -1,6 +1,6 @@
 /*
- * Text comparison for SEARCH: case folding with compatibility decomposition (Unicode, as RFC 5051 wants), and a
- * substring search over UTF-8 that comes in pieces. Linear.
+ * Text comparison for SEARCH: case folding with compatibility decomposition (Unicode, as RFC 5051 wants), and
+ * a substring search over UTF-8 that comes in pieces. Linear.
  */
 #pragma once
 

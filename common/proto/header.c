@@ -1,6 +1,6 @@
 /*
- * A field is a line and the lines after it that begin with a blank; the empty line ends the header. All is found
- * by memchr over line feeds, so reading is linear, and every view points into the bytes given.
+ * A field is a line and the lines after it that begin with a blank; the empty line ends the header. All is
+ * found by memchr over line feeds, so reading is linear, and every view points into the bytes given.
  */
 #include "common/proto/header.h"
 

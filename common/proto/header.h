@@ -1,7 +1,7 @@
 /*
- * Header fields over bytes in memory (RFC 5322 section 2.2), one after the other, without copies. Line ends are
- * CRLF or a bare LF. A line without a colon, or with a name that no field can have, is a field with an empty
- * name, so that raw bytes are never lost. Reading ends at the empty line or at the end of the bytes.
+ * Header fields over bytes in memory (RFC 5322 section 2.2), one after the other, without copies. Line ends
+ * are CRLF or a bare LF. A line without a colon, or with a name that no field can have, is a field with an
+ * empty name, so that raw bytes are never lost. Reading ends at the empty line or at the end of the bytes.
  */
 #pragma once
 
@@ -32,13 +32,14 @@ void header_split(struct slice raw, struct header_field *field_out);
 /* Length of the header with its empty line; bytes.len when there is none. */
 size_t header_length(struct slice bytes);
 
-/* Takes the line ends out (RFC 5322 section 2.2.3); the value itself when there are none. NULL: arena full. */
+/* Takes the line ends out (RFC 5322 section 2.2.3); the value itself when there are none. NULL: arena full.
+ */
 struct slice header_unfold(struct arena *a, struct slice value);
 /* Value of the first field of that name, still folded; NULL pointer when there is none. */
 struct slice header_find(struct slice bytes, struct slice name);
 
 /*
- * Appends what IMAP's HEADER.FIELDS (or .NOT) gives of a header block: the raw matching fields, then the empty
- * line (RFC 3501 section 6.4.5). Bytes without a field name are in .NOT alone.
+ * Appends what IMAP's HEADER.FIELDS (or .NOT) gives of a header block: the raw matching fields, then the
+ * empty line (RFC 3501 section 6.4.5). Bytes without a field name are in .NOT alone.
  */
 void header_filter(struct slice bytes, const struct slice *names, size_t count, bool is_not, struct buf *out);

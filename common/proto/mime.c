@@ -1,6 +1,6 @@
 /*
- * The parser sees lines. Of a body line only the beginning is kept, and only when it begins with "--", because
- * that alone can be a boundary; of a header the field that is just being read is kept.
+ * The parser sees lines. Of a body line only the beginning is kept, and only when it begins with "--",
+ *because that alone can be a boundary; of a header the field that is just being read is kept.
  *
  *	open[]: the multiparts that are open, outermost first       cur: the part whose header or body is read
  *
@@ -10,8 +10,8 @@
  *	    message (multipart b)        open[1]
  *	      part 1  <- cur
  *
- * A boundary of open[i] closes everything from cur up to, not including, that multipart. The line end before a
- * boundary belongs to the boundary (RFC 2046 section 5.1.1).
+ * A boundary of open[i] closes everything from cur up to, not including, that multipart. The line end before
+ *a boundary belongs to the boundary (RFC 2046 section 5.1.1).
  */
 #include "common/proto/mime.h"
 
@@ -202,7 +202,7 @@ static void keep_header_bytes(struct mime_parser *p, struct slice bytes)
 static bool is_type(const struct mime_part *part, const char *type, const char *subtype)
 {
 	return slice_is_str_nocase(part->type.type, type) &&
-		(!subtype || slice_is_str_nocase(part->type.subtype, subtype));
+	       (!subtype || slice_is_str_nocase(part->type.subtype, subtype));
 }
 
 static void set_plain(struct mime_part *part)
@@ -213,14 +213,15 @@ static void set_plain(struct mime_part *part)
 }
 
 /*
- * A multipart or message that was not opened, or in which no part was found, is plain text: so everything in it
- * can be seen, and a multipart always has a part.
+ * A multipart or message that was not opened, or in which no part was found, is plain text: so everything in
+ * it can be seen, and a multipart always has a part.
  */
 static void settle_kind(struct mime_part *part)
 {
 	if (part->kind == MIME_MULTIPART && part->child_count == 0)
 		part->kind = MIME_LEAF;
-	if (part->kind == MIME_LEAF && (is_type(part, "multipart", NULL) || is_type(part, "message", "rfc822")))
+	if (part->kind == MIME_LEAF &&
+		(is_type(part, "multipart", NULL) || is_type(part, "message", "rfc822")))
 		set_plain(part);
 }
 
@@ -228,14 +229,15 @@ static void settle_kind(struct mime_part *part)
 static void set_defaults(struct mime_part *part)
 {
 	bool is_in_digest = part->parent && part->parent->kind == MIME_MULTIPART &&
-		is_type(part->parent, "multipart", "digest");
+			    is_type(part->parent, "multipart", "digest");
 
 	part->encoding = transfer_encoding(part->encoding_text);
 	if (part->has_type)
 		return;
 	set_plain(part);
 	if (is_in_digest)
-		part->type = (struct content_value){.type = SLICE_LIT("message"), .subtype = SLICE_LIT("rfc822")};
+		part->type =
+			(struct content_value){.type = SLICE_LIT("message"), .subtype = SLICE_LIT("rfc822")};
 }
 
 /* A multipart is opened if it has a usable boundary. */
@@ -289,7 +291,8 @@ static void end_header(struct mime_parser *p, uint64_t at, uint64_t lines)
 
 /* ---- the end of parts ---- */
 
-/* Closes cur and its parents up to, not including, `until` (NULL: all). The line at `at` belongs to none of them. */
+/* Closes cur and its parents up to, not including, `until` (NULL: all). The line at `at` belongs to none of
+ * them. */
 static void close_parts(struct mime_parser *p, const struct mime_part *until, uint64_t at, unsigned eol)
 {
 	uint64_t least = 0;
@@ -372,7 +375,8 @@ static void end_line(struct mime_parser *p, unsigned eol)
 {
 	bool is_blank = p->at - p->line_at == eol;
 
-	if (p->is_candidate && p->head_len > 2 && p->head_len <= HEAD_MAX && p->open_count && take_boundary(p)) {
+	if (p->is_candidate && p->head_len > 2 && p->head_len <= HEAD_MAX && p->open_count &&
+		take_boundary(p)) {
 		p->lines += eol ? 1 : 0;
 	} else {
 		p->lines += eol ? 1 : 0;

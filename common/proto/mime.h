@@ -1,14 +1,14 @@
 /*
- * The one MIME parser (RFC 2045, 2046), used by delivery, IMAP, search and preview alike, so that all see the same
- * tree. Bytes are fed in pieces of any size, so a large message need not be in memory; the result is a tree of
- * parts with byte offsets into the message. Iterative, linear in time, bounded in memory.
+ * The one MIME parser (RFC 2045, 2046), used by delivery, IMAP, search and preview alike, so that all see the
+ * same tree. Bytes are fed in pieces of any size, so a large message need not be in memory; the result is a
+ * tree of parts with byte offsets into the message. Iterative, linear in time, bounded in memory.
  *
- * It never fails: malformed input gives some tree. Line ends are CRLF or a bare LF. A line is a boundary only if
- * nothing but blanks follow it, so that boundaries that begin alike are kept apart. Depth, parts and header sizes
- * are capped: beyond them content is taken as text of the part where it stands, and is_cut says so. A multipart
- * without a usable boundary, or in which none was found, is text/plain: a multipart always has a part.
- * The tree lives in the caller's arena (an arena that runs full cuts the tree as the other limits do); the parser
- * itself, with the line and field it is reading, on the heap until mime_parser_free().
+ * It never fails: malformed input gives some tree. Line ends are CRLF or a bare LF. A line is a boundary only
+ * if nothing but blanks follow it, so that boundaries that begin alike are kept apart. Depth, parts and
+ * header sizes are capped: beyond them content is taken as text of the part where it stands, and is_cut says
+ * so. A multipart without a usable boundary, or in which none was found, is text/plain: a multipart always
+ * has a part. The tree lives in the caller's arena (an arena that runs full cuts the tree as the other limits
+ * do); the parser itself, with the line and field it is reading, on the heap until mime_parser_free().
  */
 #pragma once
 
@@ -48,14 +48,15 @@ struct mime_part {
 	uint32_t depth;
 	uint32_t child_count;
 
-	uint64_t header_at;  /* offsets from the start of the message */
-	uint64_t header_len; /* with the empty line; the body follows */
-	uint64_t body_len;   /* without the line end that belongs to the following boundary */
+	uint64_t header_at;    /* offsets from the start of the message */
+	uint64_t header_len;   /* with the empty line; the body follows */
+	uint64_t body_len;     /* without the line end that belongs to the following boundary */
 	uint64_t header_lines; /* line ends in it */
 	uint64_t body_lines;
 
-	struct content_value type; /* never NULL: text/plain, or message/rfc822 in a digest, where none was given */
-	bool has_type;             /* the header had a readable Content-Type */
+	struct content_value
+		type;  /* never NULL: text/plain, or message/rfc822 in a digest, where none was given */
+	bool has_type; /* the header had a readable Content-Type */
 	struct slice encoding_text; /* NULL: none given */
 	struct slice id;
 	struct slice description; /* unfolded, words still encoded */
@@ -91,9 +92,10 @@ struct mime_part *mime_parse(struct arena *a, struct slice message);
 struct mime_part *mime_next(const struct mime_part *root, const struct mime_part *p);
 
 /*
- * A tree without its texts: kinds, encodings and offsets alone, for the message's record, so that a section of a
- * stored message is found without parsing it again. A few bytes a part.
+ * A tree without its texts: kinds, encodings and offsets alone, for the message's record, so that a section
+ * of a stored message is found without parsing it again. A few bytes a part.
  */
 void mime_pack(const struct mime_part *root, struct buf *out);
 /* ERR_CORRUPT: not such a text, or offsets that leave the message; ERR_TOO_BIG: arena full. */
-MUST_CHECK int mime_unpack(struct arena *a, struct slice packed, uint64_t message_len, struct mime_part **root_out);
+MUST_CHECK int mime_unpack(
+	struct arena *a, struct slice packed, uint64_t message_len, struct mime_part **root_out);

@@ -2,8 +2,8 @@
  * A tree without its texts:
  *
  *	version (1 byte), then for each part in pre-order:
- *	  kind | encoding << 4 (1 byte), varints: bytes from the parent's body (root: from 0) to the header, header_len,
- *	  body_len, child_count
+ *	  kind | encoding << 4 (1 byte), varints: bytes from the parent's body (root: from 0) to the header,
+ *header_len, body_len, child_count
  */
 #include "common/proto/mime.h"
 
@@ -57,7 +57,8 @@ static int take_part(struct slice *in, uint64_t at, uint64_t end, struct mime_pa
 		return ERR_CORRUPT;
 	c = (unsigned char)in->p[0];
 	*in = slice_from(*in, 1);
-	if (!take_varint(in, &gap) || !take_varint(in, &header) || !take_varint(in, &body) || !take_varint(in, &children))
+	if (!take_varint(in, &gap) || !take_varint(in, &header) || !take_varint(in, &body) ||
+		!take_varint(in, &children))
 		return ERR_CORRUPT;
 	if ((c & 15) > MIME_MESSAGE || c >> 4 > MIME_OTHER || children > MIME_PARTS_MAX)
 		return ERR_CORRUPT;

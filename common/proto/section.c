@@ -1,6 +1,7 @@
 /*
  * Numbers walk down the tree: into a multipart's parts; into an enclosed message as if its parts were the
- * message part's own; a message or part that is no multipart has the one part 1, itself (RFC 3501 section 6.4.5).
+ * message part's own; a message or part that is no multipart has the one part 1, itself (RFC 3501
+ * section 6.4.5).
  */
 #include "common/proto/section.h"
 
@@ -38,7 +39,8 @@ int section_parse(struct slice text, struct section *section_out)
 		ptrdiff_t dot = slice_find(text, '.');
 		size_t len = dot < 0 ? text.len : (size_t)dot;
 
-		if (s.count >= SECTION_NUMBERS_MAX || num_parse_u32(slice_sub(text, 0, len), &s.numbers[s.count]) ||
+		if (s.count >= SECTION_NUMBERS_MAX ||
+			num_parse_u32(slice_sub(text, 0, len), &s.numbers[s.count]) ||
 			s.numbers[s.count] == 0)
 			return ERR_SYNTAX;
 		s.count++;
@@ -73,7 +75,9 @@ static const struct mime_part *walk(const struct mime_part *root, const struct s
 
 	for (size_t i = 0; i < s->count; i++) {
 		if (part)
-			in = part->kind == MIME_MESSAGE ? part->first_child : part->kind == MIME_MULTIPART ? part : NULL;
+			in = part->kind == MIME_MESSAGE     ? part->first_child
+			     : part->kind == MIME_MULTIPART ? part
+							    : NULL;
 		if (!in)
 			return NULL;
 		if (in->kind == MIME_MULTIPART)

@@ -141,7 +141,8 @@ void transfer_decoder_end(struct transfer_decoder *d, struct buf *out)
 	if (d->encoding == MIME_BASE64)
 		flush_bits(d, out);
 	/* "=" at the very end is a soft line break; blanks there are a line's end. */
-	if (d->encoding == MIME_QUOTED_PRINTABLE && d->held_len > 1 && d->held[0] == '=' && hex_digit(d->held[1]) >= 0)
+	if (d->encoding == MIME_QUOTED_PRINTABLE && d->held_len > 1 && d->held[0] == '=' &&
+		hex_digit(d->held[1]) >= 0)
 		release(d, out);
 	d->held_len = 0;
 }

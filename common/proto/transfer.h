@@ -1,6 +1,6 @@
 /*
- * Content transfer encodings (RFC 2045 sections 6.7, 6.8), decoded in pieces of any size. Tolerant: what is no
- * base64 is skipped, a broken quoted-printable escape stays as text.
+ * Content transfer encodings (RFC 2045 sections 6.7, 6.8), decoded in pieces of any size. Tolerant: what is
+ * no base64 is skipped, a broken quoted-printable escape stays as text.
  */
 #pragma once
 
@@ -9,9 +9,9 @@
 
 struct transfer_decoder {
 	enum mime_encoding encoding;
-	uint32_t bits;     /* base64: collected bits */
-	unsigned count;    /* base64: characters in bits */
-	char held[64];     /* quoted-printable: '=' and what may belong to it, or blanks at a line's end */
+	uint32_t bits;  /* base64: collected bits */
+	unsigned count; /* base64: characters in bits */
+	char held[64];  /* quoted-printable: '=' and what may belong to it, or blanks at a line's end */
 	unsigned held_len;
 };
 

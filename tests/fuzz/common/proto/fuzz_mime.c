@@ -1,4 +1,5 @@
-/* The MIME parser: two ways of feeding give one tree, parts lie in their parents, packing and shortening hold. */
+/* The MIME parser: two ways of feeding give one tree, parts lie in their parents, packing and shortening
+ * hold. */
 #include <stdlib.h>
 
 #include "common/proto/bodystructure.h"
@@ -48,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (const struct mime_part *p = root; p; p = mime_next(root, p)) {
 		require(mime_body_at(p) + p->body_len <= text.len);
 		require(!p->parent || (p->header_at >= mime_body_at(p->parent) &&
-					      mime_body_at(p) + p->body_len <= mime_body_at(p->parent) + p->parent->body_len));
+					      mime_body_at(p) + p->body_len <=
+						      mime_body_at(p->parent) + p->parent->body_len));
 		require((p->kind == MIME_LEAF) == (p->first_child == NULL));
 	}
 	check_packing(&a, root, text.len);

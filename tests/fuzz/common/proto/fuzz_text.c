@@ -1,4 +1,5 @@
-/* Values, words, dates, encodings, charsets, folding: what comes out is UTF-8, pieces give what the whole gives. */
+/* Values, words, dates, encodings, charsets, folding: what comes out is UTF-8, pieces give what the whole
+ * gives. */
 #include "common/proto/charset.h"
 #include "common/proto/content.h"
 #include "common/proto/date.h"
@@ -58,7 +59,8 @@ static void check_header(struct slice text)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *charsets[] = {"utf-8", "iso-8859-1", "iso-2022-jp", "shift_jis", "utf-7", "gb2312", "big5", "utf-16"};
+	static const char *charsets[] = {
+		"utf-8", "iso-8859-1", "iso-2022-jp", "shift_jis", "utf-7", "gb2312", "big5", "utf-16"};
 	struct slice text = slice_from(slice_of(data, size), 2);
 	struct content_value v;
 	struct content_param *list;

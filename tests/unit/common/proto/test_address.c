@@ -135,7 +135,9 @@ static void test_names_have_one_form(void **state)
 		{"\"a\\\"b@c\"@x", "a\"b@c@x", ""},
 		{"\xc3\x84rger@M\xc3\xbcller.Example", "\xc3\xa4rger@xn--mller-kva.example", ""},
 		{"a\xcc\x88@x", "\xc3\xa4@x", ""}, /* NFD */
-		{"stra\xc3\x9f" "e@fa\xc3\x9f.de", "strasse@xn--fa-hia.de", ""},
+		{"stra\xc3\x9f"
+		 "e@fa\xc3\x9f.de",
+			"strasse@xn--fa-hia.de", ""},
 		{"a@XN--MLLER-KVA.example", "a@xn--mller-kva.example", ""},
 		{"a@[127.0.0.1]", "a@[127.0.0.1]", ""},
 		{"", NULL, NULL},
@@ -164,7 +166,8 @@ static void test_names_have_one_form(void **state)
 			if (err != ERR_SYNTAX)
 				fail_msg("%s: %d", rows[i].text, err);
 		} else {
-			if (err || !slice_is_str(name.full, rows[i].full) || !slice_is_str(name.detail, rows[i].detail))
+			if (err || !slice_is_str(name.full, rows[i].full) ||
+				!slice_is_str(name.detail, rows[i].detail))
 				fail_msg("%s: %d got %.*s + %.*s", rows[i].text, err, SLICE_ARG(name.full),
 					SLICE_ARG(name.detail));
 			/* the normal form is its own normal form */
@@ -226,12 +229,15 @@ static void test_envelopes_are_written(void **state)
 		const char *header, *want;
 	} rows[] = {
 		{"", "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"},
-		{"Subject: a\\b \"c\"\r\nDate:x\r\nFrom: A <a@b>\r\nTo: c@d\r\nSubject: second\r\nTO: e\r\nMessage-ID: <m>\r\n"
+		{"Subject: a\\b \"c\"\r\nDate:x\r\nFrom: A <a@b>\r\nTo: c@d\r\nSubject: second\r\nTO: "
+		 "e\r\nMessage-ID: <m>\r\n"
 		 "In-Reply-To:\r\n <r>\r\n",
-			"(\"x\" \"a\\\\b \\\"c\\\"\" ((\"A\" NIL \"a\" \"b\")) ((\"A\" NIL \"a\" \"b\")) ((\"A\" NIL \"a\" \"b\")) "
+			"(\"x\" \"a\\\\b \\\"c\\\"\" ((\"A\" NIL \"a\" \"b\")) ((\"A\" NIL \"a\" \"b\")) "
+			"((\"A\" NIL \"a\" \"b\")) "
 			"((NIL NIL \"c\" \"d\")(NIL NIL \"e\" \"\")) NIL NIL \"<r>\" \"<m>\")"},
 		{"From: a@b\nSender: s@t\nReply-To:\nSubject: \xe4\nCc: G: x@y;\nBcc: <@r:q@z>\n",
-			"(NIL {1}\r\n\xe4 ((NIL NIL \"a\" \"b\")) ((NIL NIL \"s\" \"t\")) ((NIL NIL \"a\" \"b\")) NIL ((NIL NIL \"G\" "
+			"(NIL {1}\r\n\xe4 ((NIL NIL \"a\" \"b\")) ((NIL NIL \"s\" \"t\")) ((NIL NIL \"a\" "
+			"\"b\")) NIL ((NIL NIL \"G\" "
 			"NIL)(NIL NIL \"x\" \"y\")(NIL NIL NIL NIL)) ((NIL \"@r\" \"q\" \"z\")) NIL NIL)"},
 	};
 

@@ -15,7 +15,8 @@
 
 static void test_fields_are_read_one_by_one(void **state)
 {
-	static const char text[] = "A: 1\r\nB : two\r\n\tfolded\r\nno field\r\n: none\r\nC:\nD: x\n \n\r\nbody: no\r\n";
+	static const char text[] =
+		"A: 1\r\nB : two\r\n\tfolded\r\nno field\r\n: none\r\nC:\nD: x\n \n\r\nbody: no\r\n";
 	static const char *want[] = {"A=1", "B=two\r\n\tfolded", "=", "=", "C=", "D=x", NULL};
 	struct feed_page page = feed_page_copy(slice_str(text));
 	struct header_reader r;
@@ -60,7 +61,8 @@ static int value_as_text(struct arena *a, const char *value, bool is_type, struc
 {
 	struct content_value v;
 	struct feed_page page = feed_page_copy(slice_str(value));
-	int err = is_type ? content_parse_type(a, page.text, &v) : content_parse_disposition(a, page.text, &v);
+	int err =
+		is_type ? content_parse_type(a, page.text, &v) : content_parse_disposition(a, page.text, &v);
 
 	feed_page_free(&page);
 	if (err)
@@ -88,7 +90,8 @@ static const struct {
 	/* RFC 2231 sections */
 	{"a/b; f*0=one; f*1=two; g=3; f*2=\" three\"", "a/b;f=onetwo three;g=3"},
 	{"a/b; f*2=c; f*0=a; F*1=b", "a/b;f=abc"},
-	{"a/b; t*0*=us-ascii'en'This%20is; t*1*=%2A; t*2=\" it (!)\"", "a/b;t*=us-ascii'en'This%20is%2A%20it%20%28!%29"},
+	{"a/b; t*0*=us-ascii'en'This%20is; t*1*=%2A; t*2=\" it (!)\"",
+		"a/b;t*=us-ascii'en'This%20is%2A%20it%20%28!%29"},
 	{"a/b; f*1=lost; f*=utf-8''x", "a/b;f*=utf-8''x"},
 	{"a/b; f*0=a; f*2=lost", "a/b;f=a"},
 	{"a/b; (comment that ends in \\", "a/b"},
@@ -138,7 +141,8 @@ static void test_parameters_become_text(void **state)
 	} rows[] = {
 		{"attachment; filename=x.txt", "x.txt"},
 		{"attachment; filename=plain; filename*=utf-8'de'%C3%A4.txt", "\xc3\xa4.txt"},
-		{"attachment; FILENAME*0*=iso-8859-1''%e4; filename*1=b", "\xc3\xa4" "b"},
+		{"attachment; FILENAME*0*=iso-8859-1''%e4; filename*1=b", "\xc3\xa4"
+									  "b"},
 		{"attachment; filename=\"=?utf-8?q?=C3=A4_b?=\"", "\xc3\xa4 b"},
 		{"attachment; filename=\xe4", "\xc3\xa4"},
 		{"attachment; filename*=none''%41%4", "A%4"},
@@ -226,7 +230,8 @@ static void test_header_dates_are_read(void **state)
 			continue;
 		}
 		if (err || d.unix_s != rows[i].want || d.local_day != rows[i].day)
-			fail_msg("%s: %d got %lld day %d", rows[i].text, err, (long long)d.unix_s, d.local_day);
+			fail_msg("%s: %d got %lld day %d", rows[i].text, err, (long long)d.unix_s,
+				d.local_day);
 	}
 }
 

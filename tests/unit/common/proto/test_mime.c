@@ -19,7 +19,8 @@ static struct slice parse_structure(struct arena *a, struct slice message, bool 
 	struct slice text;
 
 	assert_non_null(root);
-	assert_int_equal(is_long ? bodystructure_write(root, a, &out) : bodystructure_write_short(root, a, &out), 0);
+	assert_int_equal(
+		is_long ? bodystructure_write(root, a, &out) : bodystructure_write_short(root, a, &out), 0);
 	text = arena_copy(a, buf_view(&out));
 	buf_deinit(&out);
 	return text;
@@ -29,38 +30,54 @@ static const struct {
 	const char *message, *want;
 } shapes[] = {
 	{"", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"},
-	{"Subject: x\r\n\r\nhello\r\nyou", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 10 1 NIL NIL NIL NIL)"},
+	{"Subject: x\r\n\r\nhello\r\nyou",
+		"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 10 1 NIL NIL NIL NIL)"},
 	{"Content-Type: IMAGE/png; name=\"a b\"\r\nContent-Transfer-Encoding: BASE64\r\nContent-ID: <i>\r\n"
 	 "Content-Description: d\r\nContent-MD5: m\r\nContent-Disposition: inline; filename=x\r\n"
 	 "Content-Language: de, en\r\nContent-Location: l\r\n\r\nAAAA",
-		"(\"IMAGE\" \"png\" (\"name\" \"a b\") \"<i>\" \"d\" \"BASE64\" 4 \"m\" (\"inline\" (\"filename\" \"x\")) "
+		"(\"IMAGE\" \"png\" (\"name\" \"a b\") \"<i>\" \"d\" \"BASE64\" 4 \"m\" (\"inline\" "
+		"(\"filename\" \"x\")) "
 		"(\"de\" \"en\") \"l\")"},
 	/* preamble, two parts, epilogue; bare line feeds */
-	{"Content-Type: multipart/mixed; boundary=b\n\npre\n--b\n\none\n--b\nContent-Type: text/html\n\ntwo\n2\n--b--\nepi\n",
+	{"Content-Type: multipart/mixed; boundary=b\n\npre\n--b\n\none\n--b\nContent-Type: "
+	 "text/html\n\ntwo\n2\n--b--\nepi\n",
 		"((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 3 0 NIL NIL NIL NIL)"
-		"(\"text\" \"html\" NIL NIL NIL \"7bit\" 5 1 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"b\") NIL NIL NIL)"},
+		"(\"text\" \"html\" NIL NIL NIL \"7bit\" 5 1 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"b\") "
+		"NIL NIL NIL)"},
 	/* boundaries that begin alike; the inner one is longer */
-	{"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: multipart/alternative; boundary=bb\r\n\r\n"
+	{"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: multipart/alternative; "
+	 "boundary=bb\r\n\r\n"
 	 "--bb\r\n\r\nx\r\n--bbb\r\n--bb--\r\n--b\r\n\r\ny\r\n--b--",
-		"(((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 8 1 NIL NIL NIL NIL) \"alternative\" "
-		"(\"boundary\" \"bb\") NIL NIL NIL)(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 0 NIL NIL "
+		"(((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 8 1 NIL NIL NIL NIL) "
+		"\"alternative\" "
+		"(\"boundary\" \"bb\") NIL NIL NIL)(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL "
+		"\"7bit\" 1 0 NIL NIL "
 		"NIL NIL) \"mixed\" (\"boundary\" \"b\") NIL NIL NIL)"},
 	/* an outer boundary ends inner parts that nobody closed; a boundary within a header ends it */
-	{"Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n"
+	{"Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/mixed; "
+	 "boundary=i\r\n\r\n--i\r\n"
 	 "Content-Type: text/x\r\n--o\r\n\r\nz\r\n--o--\r\n",
-		"(((\"text\" \"x\" NIL NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"i\") NIL NIL NIL)(\"text\" "
-		"\"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 0 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"o\") NIL NIL "
+		"(((\"text\" \"x\" NIL NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL) \"mixed\" (\"boundary\" \"i\") "
+		"NIL NIL NIL)(\"text\" "
+		"\"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 0 NIL NIL NIL NIL) \"mixed\" "
+		"(\"boundary\" \"o\") NIL NIL "
 		"NIL)"},
 	/* no boundary given, none found: plain text, so that all of it is seen */
-	{"Content-Type: multipart/mixed\r\n\r\n--b\r\n", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 5 1 NIL "
-							 "NIL NIL NIL)"},
-	{"Content-Type: multipart/mixed; boundary=q\r\n\r\n--b\r\n", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL "
-								     "\"7bit\" 5 1 NIL NIL NIL NIL)"},
-	{"Content-Type: strange\r\n\r\n", "(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"},
+	{"Content-Type: multipart/mixed\r\n\r\n--b\r\n",
+		"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 5 1 NIL "
+		"NIL NIL NIL)"},
+	{"Content-Type: multipart/mixed; boundary=q\r\n\r\n--b\r\n",
+		"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL "
+		"\"7bit\" 5 1 NIL NIL NIL NIL)"},
+	{"Content-Type: strange\r\n\r\n",
+		"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"},
 	/* a digest's parts are messages */
-	{"Content-Type: multipart/digest; boundary=\"d d\"\r\n\r\n--d d \t\r\n\r\nSubject: s\r\n\r\nbody\r\n--d d--\r\n",
-		"((\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 18 (NIL \"s\" NIL NIL NIL NIL NIL NIL NIL NIL) (\"text\" \"plain\" "
-		"(\"charset\" \"us-ascii\") NIL NIL \"7bit\" 4 0 NIL NIL NIL NIL) 2 NIL NIL NIL NIL) \"digest\" (\"boundary\" "
+	{"Content-Type: multipart/digest; boundary=\"d d\"\r\n\r\n--d d \t\r\n\r\nSubject: "
+	 "s\r\n\r\nbody\r\n--d d--\r\n",
+		"((\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 18 (NIL \"s\" NIL NIL NIL NIL NIL NIL NIL "
+		"NIL) (\"text\" \"plain\" "
+		"(\"charset\" \"us-ascii\") NIL NIL \"7bit\" 4 0 NIL NIL NIL NIL) 2 NIL NIL NIL NIL) "
+		"\"digest\" (\"boundary\" "
 		"\"d d\") NIL NIL NIL)"},
 	{"Content-Type: text/plain\r\nContent-Type: text/html\r\nContent-Type : x/y\r\n\r\n",
 		"(\"text\" \"plain\" NIL NIL NIL \"7bit\" 0 0 NIL NIL NIL NIL)"},
@@ -85,11 +102,11 @@ static void test_a_message_gives_its_structure(void **state)
 static void describe(const struct mime_part *root, struct buf *out)
 {
 	for (const struct mime_part *p = root; p; p = mime_next(root, p))
-		buf_printf(out, "%u:%d/%d %llu+%llu+%llu lines %llu %llu children %u %.*s/%.*s\n", p->depth, (int)p->kind,
-			(int)p->encoding, (unsigned long long)p->header_at, (unsigned long long)p->header_len,
-			(unsigned long long)p->body_len, (unsigned long long)p->header_lines,
-			(unsigned long long)p->body_lines, p->child_count, SLICE_ARG(p->type.type),
-			SLICE_ARG(p->type.subtype));
+		buf_printf(out, "%u:%d/%d %llu+%llu+%llu lines %llu %llu children %u %.*s/%.*s\n", p->depth,
+			(int)p->kind, (int)p->encoding, (unsigned long long)p->header_at,
+			(unsigned long long)p->header_len, (unsigned long long)p->body_len,
+			(unsigned long long)p->header_lines, (unsigned long long)p->body_lines,
+			p->child_count, SLICE_ARG(p->type.type), SLICE_ARG(p->type.subtype));
 }
 
 /* Every part lies within its parent; lines are what they are counted to be; kinds and children agree. */
@@ -284,9 +301,11 @@ static void test_packing_keeps_kinds_and_places(void **state)
 		assert_true(!p && !q);
 		for (size_t cut = 0; cut < buf_len(&packed); cut++)
 			assert_int_equal(
-				mime_unpack(&a, slice_sub(buf_view(&packed), 0, cut), message.len, &again), ERR_CORRUPT);
+				mime_unpack(&a, slice_sub(buf_view(&packed), 0, cut), message.len, &again),
+				ERR_CORRUPT);
 		if (message.len)
-			assert_int_equal(mime_unpack(&a, buf_view(&packed), message.len - 1, &again), ERR_CORRUPT);
+			assert_int_equal(
+				mime_unpack(&a, buf_view(&packed), message.len - 1, &again), ERR_CORRUPT);
 		buf_deinit(&packed);
 		arena_deinit(&a);
 	}
@@ -297,7 +316,8 @@ static const char sections_message[] =
 	"Subject: m\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n"
 	"--a\r\nContent-Type: text/plain\r\n\r\none\r\n"
 	"--a\r\n\r\ntwo\r\n"
-	"--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: m3\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n"
+	"--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: m3\r\nContent-Type: multipart/mixed; "
+	"boundary=c\r\n\r\n"
 	"--c\r\n\r\n3.1\r\n--c\r\nX: 3.2\r\n\r\n3.2\r\n--c--\r\n"
 	"--a\r\nContent-Type: message/rfc822\r\n\r\nSubject: m4\r\n\r\nfour\r\n"
 	"--a--\r\n";
@@ -368,7 +388,8 @@ static void test_sections_are_found(void **state)
 
 static void test_bad_sections_are_refused(void **state)
 {
-	static const char *rows[] = {"0", "1.", ".1", "1..2", "MIME", "1.X", "01x", "4294967296", "HEADER.", "-1", "1.HEADER.FIELD"};
+	static const char *rows[] = {"0", "1.", ".1", "1..2", "MIME", "1.X", "01x", "4294967296", "HEADER.",
+		"-1", "1.HEADER.FIELD"};
 	struct section s;
 
 	(void)state;
@@ -400,7 +421,8 @@ static void test_body_is_bodystructure_without_its_extensions(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
 		assert_shortens(slice_str(shapes[i].message));
 	assert_shortens(slice_str(sections_message));
-	assert_shortens(slice_str("Content-Type: text/plain; x=\"\xe4\\\"\\\\(\"\r\nContent-Description: (\x80)\r\n\r\n"));
+	assert_shortens(slice_str(
+		"Content-Type: text/plain; x=\"\xe4\\\"\\\\(\"\r\nContent-Description: (\x80)\r\n\r\n"));
 }
 
 /* All files of the corpus, where there is one: sound trees, the same for any way of feeding. */

@@ -72,7 +72,11 @@ static void test_charsets_become_utf8(void **state)
 		const char *charset, *text, *want; /* want NULL: unknown charset */
 	} rows[] = {
 		{"utf-8", "\xc3\xa4", "\xc3\xa4"},
-		{"UTF-8", "a\xc3" "b\xff", "a\xef\xbf\xbd" "b\xef\xbf\xbd"},
+		{"UTF-8",
+			"a\xc3"
+			"b\xff",
+			"a\xef\xbf\xbd"
+			"b\xef\xbf\xbd"},
 		{"utf-8", "\xe2\x82", "\xef\xbf\xbd"},
 		{"iso-8859-1", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"},
 		{"", "abc", "abc"},
@@ -93,7 +97,8 @@ static void test_charsets_become_utf8(void **state)
 
 			assert_int_equal(charset_is_known(slice_str(rows[i].charset)), rows[i].want != NULL);
 			if (!rows[i].want) {
-				assert_int_equal(charset_decoder_new(slice_str(rows[i].charset), &d), ERR_UNSUPPORTED);
+				assert_int_equal(
+					charset_decoder_new(slice_str(rows[i].charset), &d), ERR_UNSUPPORTED);
 				continue;
 			}
 			assert_int_equal(charset_decoder_new(slice_str(rows[i].charset), &d), 0);
@@ -159,12 +164,20 @@ static void test_search_folds_case_and_form(void **state)
 		{"", "", true},
 		{"abcabd", "abd", true},
 		{"abcab", "abd", false},
-		{"STRASSE", "stra\xc3\x9f" "e", true},
-		{"M\xc3\xbcller", "m\xc3\x9c" "ll", true},
+		{"STRASSE",
+			"stra\xc3\x9f"
+			"e",
+			true},
+		{"M\xc3\xbcller",
+			"m\xc3\x9c"
+			"ll",
+			true},
 		{"Mu\xcc\x88ller", "m\xc3\xbcller", true}, /* decomposed */
-		{"\xef\xbc\xa1", "a", true},             /* full width */
+		{"\xef\xbc\xa1", "a", true},               /* full width */
 		{"\xe3\x81\xbe\xe3\x81\xbf", "\xe3\x81\xbf", true},
-		{"a\xff" "b", "a", true},
+		{"a\xff"
+		 "b",
+			"a", true},
 	};
 
 	(void)state;
@@ -243,7 +256,8 @@ static void work_qp(struct slice text)
 
 static void work_search(struct slice text)
 {
-	struct fold_search *s = fold_search_new(slice_str("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"));
+	struct fold_search *s =
+		fold_search_new(slice_str("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab"));
 
 	assert_false(fold_has(s, text));
 	fold_search_free(&s);
@@ -279,7 +293,8 @@ static void test_12_time_is_linear_in_size(void **state)
 		{work_mime, "", "Content-Type: "},
 		{work_mime, "Content-Type: multipart/mixed; boundary=b\r\n\r\n", "--b\r\n"},
 		{work_mime, "Content-Type: multipart/mixed; boundary=b\r\n\r\n", "--bb\r\n"},
-		{work_mime, "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n", "Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\n"},
+		{work_mime, "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n",
+			"Content-Type: multipart/x; boundary=b\r\n\r\n--b\r\n"},
 		{work_mime, "", "Content-Type: message/rfc822\r\n\r\n"},
 		{work_mime, "", "-"},
 		{work_addresses, "", "("},
