@@ -1,0 +1,78 @@
+/*
+ * What a SEARCH asks for (RFC 3501 section 6.4.4, RFC 4731, RFC 7162): from the parser's argument tree to a tree of
+ * keys, strings in UTF-8. Children of AND and OR stand in the order of what they cost. Memory from the caller's
+ * arena. Pure; any thread.
+ */
+#pragma once
+
+#include "common/proto/imap_parse.h"
+#include "common/proto/seqset.h"
+
+enum imap_search_type {
+	IMAP_SEARCH_ALL,
+	IMAP_SEARCH_AND, /* children */
+	IMAP_SEARCH_OR,  /* two children */
+	IMAP_SEARCH_NOT, /* one child */
+	IMAP_SEARCH_SEQ, /* set, unresolved */
+	IMAP_SEARCH_UID, /* set, unresolved */
+	IMAP_SEARCH_FLAG,    /* flag is set */
+	IMAP_SEARCH_RECENT,
+	IMAP_SEARCH_KEYWORD, /* text */
+	IMAP_SEARCH_BEFORE, /* day: internal date */
+	IMAP_SEARCH_ON,
+	IMAP_SEARCH_SINCE,
+	IMAP_SEARCH_LARGER, /* number */
+	IMAP_SEARCH_SMALLER,
+	IMAP_SEARCH_MODSEQ, /* number */
+	IMAP_SEARCH_SENTBEFORE, /* day: Date field */
+	IMAP_SEARCH_SENTON,
+	IMAP_SEARCH_SENTSINCE,
+	IMAP_SEARCH_HEADER, /* name, text; an empty text: the field is there */
+	IMAP_SEARCH_BODY,   /* text */
+	IMAP_SEARCH_TEXT    /* text */
+};
+
+enum imap_search_flag {
+	IMAP_SEARCH_SEEN,
+	IMAP_SEARCH_ANSWERED,
+	IMAP_SEARCH_FLAGGED,
+	IMAP_SEARCH_DELETED,
+	IMAP_SEARCH_DRAFT
+};
+
+/* How far into a message one must look. */
+enum imap_search_cost {
+	IMAP_SEARCH_COST_INDEX,
+	IMAP_SEARCH_COST_HEADER,
+	IMAP_SEARCH_COST_BODY
+};
+
+struct imap_search_key {
+	struct imap_search_key *next;
+	struct imap_search_key *first; /* child */
+	enum imap_search_type type;
+	enum imap_search_flag flag;
+	enum imap_search_cost cost; /* the greatest of its children's */
+	struct slice name;
+	struct slice text; /* UTF-8 */
+	struct seqset set;
+	uint64_t number;
+	int32_t day;
+	void *user; /* the searcher's own */
+};
+
+enum imap_search_return {
+	IMAP_SEARCH_RETURN_MIN = 1,
+	IMAP_SEARCH_RETURN_MAX = 2,
+	IMAP_SEARCH_RETURN_ALL = 4,
+	IMAP_SEARCH_RETURN_COUNT = 8
+};
+
+struct imap_search {
+	struct imap_search_key *key;
+	unsigned returns; /* of ESEARCH; 0: an old SEARCH */
+	bool has_modseq;  /* MODSEQ is among the keys: the response tells the highest */
+};
+
+/* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET; ERR_TOO_BIG: nested too deeply, arena full. */
+MUST_CHECK int imap_search_key_parse(const struct imap_arg *args, struct arena *arena, struct imap_search *search_out);
