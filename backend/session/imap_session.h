@@ -15,7 +15,7 @@ struct imap_service;
 struct store_work;
 
 struct imap_limits {
-	uint64_t append_size;  /* octets of one message; APPENDLIMIT announces it (RFC 7889) */
+	uint64_t append_size;  /* octets of one message; more is NO [TOOBIG] */
 	uint64_t idle_ms;      /* silence between commands, RFC 3501 section 5.4: at least 30 minutes */
 	uint64_t transfer_ms;  /* silence within a literal or while the client does not take its answer */
 	unsigned bad_commands; /* in a row, then BYE */

@@ -1,0 +1,49 @@
+/*
+ * The one place where a mailbox name becomes a mailbox, and where it is decided what the session may do with it.
+ * Today everybody sees the own account alone; sharing will be decided here, and nowhere else. The answer to "not
+ * there" and to "not allowed to look it up" is the same.
+ */
+#include "backend/session/imap_core.h"
+
+uint32_t imap_access_account(const struct imap_session *s)
+{
+	return s->account;
+}
+
+int imap_access_name(struct imap_session *s, struct slice name, struct arena *arena, struct slice *name_out)
+{
+	struct slice bare = name;
+
+	(void)s;
+	/* CREATE "x/": a hint that children will come (RFC 3501 section 6.3.3). */
+	if (bare.len > 1 && bare.p[bare.len - 1] == STORE_SEPARATOR)
+		bare.len--;
+	/* Wildcards would make a name that no LIST can ask for. */
+	if (slice_find(bare, '%') >= 0 || slice_find(bare, '*') >= 0)
+		return ERR_SYNTAX;
+	return store_mailbox_normalise(bare, arena, name_out);
+}
+
+int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice name, enum imap_right right,
+	struct store_mailbox *mailbox_out)
+{
+	struct store_mailbox mailbox;
+	struct arena arena;
+	struct slice normal;
+	int err;
+
+	arena_init(&arena, 0);
+	err = store_mailbox_normalise(name, &arena, &normal);
+	if (err == 0)
+		err = store_mailbox_find(txn, s->account, normal, &mailbox);
+	else
+		err = ERR_NOT_FOUND; /* what is no name names nothing */
+	arena_deinit(&arena);
+	if (err < 0)
+		return err;
+	/* A name without a mailbox can be looked up and managed, no more. */
+	if (mailbox.noselect && right != IMAP_RIGHT_LOOKUP && right != IMAP_RIGHT_ADMIN)
+		return ERR_DENIED;
+	*mailbox_out = mailbox;
+	return 0;
+}

@@ -1,0 +1,179 @@
+/* The table of commands, and those that need no file of their own. A new command is a row and a function. */
+#include "backend/session/imap_core.h"
+
+#include "common/proto/imap_write.h"
+
+static const char capabilities[] =
+	"IMAP4rev1 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE CREATE-SPECIAL-USE "
+	"LIST-EXTENDED LIST-STATUS STATUS=SIZE ESEARCH QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE";
+
+const char *imap_session_capabilities(void)
+{
+	return capabilities;
+}
+
+static void cmd_capability(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count) {
+		imap_bad(s, "CAPABILITY has no arguments");
+		return;
+	}
+	conn_printf(s->conn, "* CAPABILITY %s\r\n", capabilities);
+	imap_ok(s);
+}
+
+static void cmd_noop(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count)
+		imap_bad(s, "No arguments here");
+	else
+		imap_ok(s);
+}
+
+static void cmd_logout(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count) {
+		imap_bad(s, "LOGOUT has no arguments");
+		return;
+	}
+	conn_write_str(s->conn, "* BYE Logging out\r\n");
+	s->is_logout = true;
+	imap_ok(s);
+}
+
+static void cmd_after_login(struct imap_session *s, const struct imap_command *command)
+{
+	(void)command;
+	imap_bad(s, "Logged in already");
+}
+
+static void cmd_namespace(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count) {
+		imap_bad(s, "NAMESPACE has no arguments");
+		return;
+	}
+	conn_write_str(s->conn, "* NAMESPACE ((\"\" \"" IMAP_HIERARCHY "\")) NIL NIL\r\n");
+	imap_ok(s);
+}
+
+/* What a proxy tells of its client is believed before login alone; from here on the peer is the user. */
+static bool is_proxy_field(const struct imap_arg *arg)
+{
+	return arg->type != IMAP_ARG_LIST && slice_has_prefix_nocase(arg->text, "x-");
+}
+
+/* RFC 2971 section 3.3: at most 30 pairs of a name of 30 octets and a value of 1,024. */
+static const char *check_id(const struct imap_command *command)
+{
+	const struct imap_arg *arg = command->args;
+	unsigned pairs = 0;
+	struct slice text;
+
+	if (command->count != 1)
+		return "ID has one argument";
+	if (imap_parse_is_word(arg, "NIL"))
+		return NULL;
+	if (arg->type != IMAP_ARG_LIST)
+		return "ID wants a list or NIL";
+	for (arg = arg->first; arg; arg = arg->next->next) {
+		if (arg->type == IMAP_ARG_ATOM || imap_parse_astring(arg, &text) < 0 || text.len > 30 || ++pairs > 30)
+			return "Bad field name in ID";
+		if (!arg->next || imap_parse_nstring(arg->next, &text) < 0 || text.len > 1024)
+			return "Bad value in ID";
+	}
+	return NULL;
+}
+
+static void cmd_id(struct imap_session *s, const struct imap_command *command)
+{
+	const char *wrong = check_id(command);
+
+	if (wrong) {
+		imap_bad(s, wrong);
+		return;
+	}
+	for (const struct imap_arg *arg = command->args->first; arg; arg = arg->next->next) {
+		if (is_proxy_field(arg)) {
+			imap_answer(s, "NO", "NOPERM", "Fields of this kind are for proxies, before login");
+			return;
+		}
+	}
+	conn_write_str(s->conn, "* ID (\"name\" \"Mailtier\")\r\n");
+	imap_ok(s);
+}
+
+/* RFC 5161; unknown names are left out of the answer. */
+static void cmd_enable(struct imap_session *s, const struct imap_command *command)
+{
+	bool has_condstore = false;
+	struct slice word;
+
+	if (!command->count) {
+		imap_bad(s, "ENABLE what?");
+		return;
+	}
+	for (const struct imap_arg *arg = command->args; arg; arg = arg->next) {
+		if (imap_parse_atom(arg, &word) < 0) {
+			imap_bad(s, "ENABLE wants names of capabilities");
+			return;
+		}
+		has_condstore |= slice_is_str_nocase(word, "CONDSTORE");
+	}
+	s->is_condstore |= has_condstore;
+	conn_printf(s->conn, "* ENABLED%s\r\n", has_condstore ? " CONDSTORE" : "");
+	imap_ok(s);
+}
+
+#define SELECTED IMAP_CMD_SELECTED
+#define WRITABLE (IMAP_CMD_SELECTED | IMAP_CMD_WRITABLE)
+static const struct imap_cmd commands[] = {
+	{"CAPABILITY", 0, cmd_capability},
+	{"NOOP", IMAP_CMD_SYNC, cmd_noop},
+	{"LOGOUT", 0, cmd_logout},
+	{"ID", 0, cmd_id},
+	{"LOGIN", 0, cmd_after_login},
+	{"AUTHENTICATE", 0, cmd_after_login},
+	{"STARTTLS", 0, cmd_after_login},
+	{"ENABLE", 0, cmd_enable},
+	{"NAMESPACE", 0, cmd_namespace},
+	{"SELECT", 0, imap_cmd_select},
+	{"EXAMINE", 0, imap_cmd_examine},
+	{"CREATE", 0, imap_cmd_create},
+	{"DELETE", 0, imap_cmd_delete},
+	{"RENAME", 0, imap_cmd_rename},
+	{"SUBSCRIBE", 0, imap_cmd_subscribe},
+	{"UNSUBSCRIBE", 0, imap_cmd_unsubscribe},
+	{"LIST", 0, imap_cmd_list},
+	{"LSUB", 0, imap_cmd_lsub},
+	{"STATUS", 0, imap_cmd_status},
+	{"APPEND", 0, imap_cmd_append},
+	{"IDLE", 0, imap_cmd_idle},
+	{"GETQUOTA", 0, imap_cmd_getquota},
+	{"GETQUOTAROOT", 0, imap_cmd_getquotaroot},
+	{"SETQUOTA", 0, imap_cmd_setquota},
+	{"CHECK", SELECTED | IMAP_CMD_SYNC, cmd_noop},
+	{"CLOSE", SELECTED, imap_cmd_close},
+	{"UNSELECT", SELECTED, imap_cmd_unselect},
+	{"EXPUNGE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_expunge},
+	{"UID EXPUNGE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_uid_expunge},
+	{"SEARCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
+	{"UID SEARCH", SELECTED | IMAP_CMD_UID, imap_cmd_search},
+	{"FETCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_fetch},
+	{"UID FETCH", SELECTED | IMAP_CMD_UID, imap_cmd_fetch},
+	{"STORE", WRITABLE | IMAP_CMD_NO_EXPUNGE, imap_cmd_store},
+	{"UID STORE", WRITABLE | IMAP_CMD_UID, imap_cmd_store},
+	{"COPY", SELECTED, imap_cmd_copy},
+	{"UID COPY", SELECTED | IMAP_CMD_UID, imap_cmd_copy},
+	{"MOVE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_copy},
+	{"UID MOVE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_copy},
+};
+
+const struct imap_cmd *imap_cmd_find(struct slice name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (slice_is_str(name, commands[i].name))
+			return &commands[i];
+	}
+	return NULL;
+}

@@ -1,0 +1,63 @@
+/* FETCH and UID FETCH (RFC 3501 section 6.4.5, RFC 7162 section 3.1.4). */
+#include "backend/session/imap_fetch.h"
+
+static void free_fetch(struct imap_session *s)
+{
+	imap_fetch_free(s->data);
+}
+
+static void fetched(struct imap_session *s, int err)
+{
+	const struct imap_fetch *f = s->data;
+
+	if (err < 0)
+		imap_fail(s, err);
+	else if (f->has_missing)
+		imap_answer(s, "OK", "EXPUNGEISSUED", "Some of the messages are gone");
+	else
+		imap_ok(s);
+}
+
+/* SP "(" "CHANGEDSINCE" n ")" */
+static int read_modifiers(const struct imap_arg *arg, struct imap_fetch *f)
+{
+	if (!arg)
+		return 0;
+	if (arg->type != IMAP_ARG_LIST || arg->next || !imap_parse_is_word(arg->first, "CHANGEDSINCE") ||
+		imap_parse_u63(arg->first->next, &f->changed_since) < 0 || arg->first->next->next)
+		return ERR_SYNTAX;
+	f->items.items |= IMAP_FETCH_MODSEQ;
+	return 0;
+}
+
+/* The argument behind the items: a section with field names takes three (an atom, a list, a glued atom). */
+static const struct imap_arg *after_items(const struct imap_arg *arg)
+{
+	while (arg->next && (arg->next->is_glued || (arg->next->next && arg->next->next->is_glued)))
+		arg = arg->next;
+	return arg->next;
+}
+
+void imap_cmd_fetch(struct imap_session *s, const struct imap_command *command)
+{
+	bool is_uid = s->cmd->flags & IMAP_CMD_UID;
+	struct imap_fetch *f = imap_data(s, sizeof(*f));
+	struct slice set;
+
+	if (!f)
+		return;
+	if (command->count < 2 || imap_parse_atom(command->args, &set) < 0 ||
+		imap_fetch_items_parse(command->args->next, &s->arena, &f->items) < 0 ||
+		read_modifiers(after_items(command->args->next), f) < 0) {
+		imap_bad(s, "Wrong arguments for FETCH");
+		return;
+	}
+	if (imap_view_set(&s->view, set, is_uid, &s->arena, &f->seqs) < 0) {
+		imap_bad(s, "No such messages");
+		return;
+	}
+	s->is_condstore |= (f->items.items & IMAP_FETCH_MODSEQ) != 0;
+	f->done = fetched;
+	s->cleanup = free_fetch;
+	imap_fetch_start(s, f);
+}

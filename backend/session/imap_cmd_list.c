@@ -1,0 +1,381 @@
+/*
+ * LIST with all of RFC 5258 (options, several patterns, CHILDINFO), RFC 5819 (STATUS), RFC 6154 (SPECIAL-USE); LSUB;
+ * STATUS. One read job lists the account's mailboxes (sorted so that children follow their parent) and writes the
+ * answer. Bounded: STORE_MAILBOXES_MAX lines.
+ */
+#include "backend/session/imap_match.h"
+#include "backend/session/imap_status.h"
+#include "common/proto/imap_write.h"
+#include "common/proto/mutf7.h"
+
+#define PATTERNS_MOST 100
+#define PATTERN_LENGTH 500
+
+enum list_option {
+	SELECT_SUBSCRIBED = 1,
+	SELECT_SPECIAL = 2,
+	SELECT_RECURSIVE = 4,
+	SELECT_REMOTE = 8,
+	RETURN_SUBSCRIBED = 16,
+	RETURN_CHILDREN = 32,
+	RETURN_SPECIAL = 64
+};
+
+struct list_data {
+	const char *word; /* LIST or LSUB */
+	unsigned options;
+	unsigned status; /* items of RETURN (STATUS ...); 0: none */
+	struct slice patterns[PATTERNS_MOST];
+	unsigned count;
+	struct slice told; /* the last name of a parent that was told for its children's sake */
+};
+
+static const char *const uses[] = {
+	[STORE_USE_NONE] = NULL,
+	[STORE_USE_ARCHIVE] = "\\Archive",
+	[STORE_USE_DRAFTS] = "\\Drafts",
+	[STORE_USE_FLAGGED] = "\\Flagged",
+	[STORE_USE_JUNK] = "\\Junk",
+	[STORE_USE_SENT] = "\\Sent",
+	[STORE_USE_TRASH] = "\\Trash",
+};
+
+static bool is_match(const struct list_data *d, struct slice name)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		if (imap_match(d->patterns[i], name))
+			return true;
+	}
+	return false;
+}
+
+static bool is_selected(const struct list_data *d, const struct store_mailbox *m)
+{
+	if (d->options & SELECT_SUBSCRIBED && !m->subscribed)
+		return false;
+	if (d->options & SELECT_SPECIAL && m->use == STORE_USE_NONE)
+		return false;
+	return m->id || d->options & SELECT_SUBSCRIBED;
+}
+
+/* parent + "/" begins name. */
+static bool is_below(struct slice name, struct slice parent)
+{
+	return name.len > parent.len && name.p[parent.len] == STORE_SEPARATOR &&
+	       memcmp(name.p, parent.p, parent.len) == 0;
+}
+
+static bool has_selected_below(const struct list_data *d, const struct store_mailbox *all, size_t count, size_t at)
+{
+	for (size_t i = at + 1; i < count && is_below(all[i].name, all[at].name); i++) {
+		if (is_selected(d, &all[i]))
+			return true;
+	}
+	return false;
+}
+
+static void write_line(struct imap_session *s, const struct list_data *d, const struct store_mailbox *m,
+	struct slice name, bool has_child_info)
+{
+	struct buf *out = &s->out;
+	bool exists = m && m->id;
+
+	buf_printf(out, "* %s (", d->word);
+	if (d->word[1] == 'S') { /* LSUB knows \Noselect alone */
+		buf_add_str(out, m && (m->noselect || !m->id) ? "\\Noselect" : m ? "" : "\\Noselect");
+	} else {
+		if (!exists)
+			buf_add_str(out, "\\NonExistent");
+		else
+			buf_add_str(out, m->has_children ? "\\HasChildren" : "\\HasNoChildren");
+		if (exists && m->noselect)
+			buf_add_str(out, " \\Noselect");
+		if (m && m->subscribed && d->options & (RETURN_SUBSCRIBED | SELECT_SUBSCRIBED))
+			buf_add_str(out, " \\Subscribed");
+		if (exists && uses[m->use])
+			buf_printf(out, " %s", uses[m->use]);
+	}
+	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
+	imap_write_mailbox(out, name);
+	if (has_child_info) {
+		buf_printf(out, " (\"CHILDINFO\" (%s%s%s))", d->options & SELECT_SUBSCRIBED ? "\"SUBSCRIBED\"" : "",
+			(d->options & SELECT_SUBSCRIBED && d->options & SELECT_SPECIAL) ? " " : "",
+			d->options & SELECT_SPECIAL ? "\"SPECIAL-USE\"" : "");
+	}
+	buf_add_str(out, "\r\n");
+}
+
+static const struct store_mailbox *find_name(const struct store_mailbox *all, size_t count, struct slice name)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (slice_is_equal(all[i].name, name))
+			return &all[i];
+	}
+	return NULL;
+}
+
+/*
+ * A selected name fits no pattern, but a parent of it does that is not selected itself and would not be told: LSUB "%"
+ * (RFC 3501 section 6.3.9) and RECURSIVEMATCH (RFC 5258 section 3.5) show the parent. Parents that exist are told by
+ * their own row in the RECURSIVEMATCH case.
+ */
+static void tell_parents(struct imap_session *s, struct list_data *d, const struct store_mailbox *all, size_t count,
+	const struct store_mailbox *m)
+{
+	for (size_t i = 1; i < m->name.len; i++) {
+		struct slice parent = slice_sub(m->name, 0, i);
+		const struct store_mailbox *known;
+
+		if (m->name.p[i] != STORE_SEPARATOR || !is_match(d, parent) || slice_is_equal(d->told, parent))
+			continue;
+		known = find_name(all, count, parent);
+		if (known && (d->options & SELECT_RECURSIVE || is_selected(d, known)))
+			continue;
+		d->told = parent;
+		write_line(s, d, NULL, parent, d->options & SELECT_RECURSIVE);
+	}
+}
+
+static int list_one(struct imap_session *s, struct store_txn *txn, struct list_data *d,
+	const struct store_mailbox *all, size_t count, size_t at)
+{
+	const struct store_mailbox *m = &all[at];
+	bool selected = is_selected(d, m);
+	bool below = d->options & SELECT_RECURSIVE && has_selected_below(d, all, count, at);
+
+	if (!is_match(d, m->name)) {
+		if (selected && (d->options & SELECT_RECURSIVE || d->word[1] == 'S'))
+			tell_parents(s, d, all, count, m);
+		return 0;
+	}
+	if (!selected && !below)
+		return 0;
+	write_line(s, d, m, m->name, below);
+	if (d->status && m->id && !m->noselect)
+		return imap_status_write(s, txn, m, m->name, d->status);
+	return 0;
+}
+
+static int list_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct list_data *d = s->data;
+	struct store_mailbox *all;
+	struct arena arena;
+	size_t count;
+	int err;
+
+	arena_init(&arena, 0);
+	err = store_mailbox_list(txn, imap_access_account(s), &arena, &all, &count);
+	for (size_t i = 0; i < count && err == 0; i++)
+		err = list_one(s, txn, d, all, count, i);
+	arena_deinit(&arena);
+	return err;
+}
+
+static void list_done(struct imap_session *s, int err)
+{
+	if (err < 0)
+		imap_fail(s, err);
+	else
+		imap_ok(s);
+}
+
+/* ---- arguments ---- */
+
+struct option_word {
+	const char *word;
+	enum list_option option;
+};
+static const struct option_word select_words[] = {
+	{"SUBSCRIBED", SELECT_SUBSCRIBED},
+	{"SPECIAL-USE", SELECT_SPECIAL},
+	{"RECURSIVEMATCH", SELECT_RECURSIVE},
+	{"REMOTE", SELECT_REMOTE},
+};
+static const struct option_word return_words[] = {
+	{"SUBSCRIBED", RETURN_SUBSCRIBED},
+	{"CHILDREN", RETURN_CHILDREN},
+	{"SPECIAL-USE", RETURN_SPECIAL},
+};
+
+static int read_option(const struct imap_arg *arg, const struct option_word *words, size_t count, unsigned *options)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (imap_parse_is_word(arg, words[i].word)) {
+			*options |= words[i].option;
+			return 0;
+		}
+	}
+	return ERR_SYNTAX;
+}
+
+static int read_select_options(struct list_data *d, const struct imap_arg *list)
+{
+	for (const struct imap_arg *arg = list->first; arg; arg = arg->next) {
+		if (read_option(arg, select_words, ARRAY_LEN(select_words), &d->options) < 0)
+			return ERR_SYNTAX;
+	}
+	if (d->options & SELECT_RECURSIVE && !(d->options & (SELECT_SUBSCRIBED | SELECT_SPECIAL)))
+		return ERR_SYNTAX;
+	return 0;
+}
+
+static int read_return_options(struct list_data *d, const struct imap_arg *list)
+{
+	if (!list || list->type != IMAP_ARG_LIST || list->next)
+		return ERR_SYNTAX;
+	for (const struct imap_arg *arg = list->first; arg; arg = arg->next) {
+		if (imap_parse_is_word(arg, "STATUS")) {
+			arg = arg->next;
+			if (imap_status_parse(arg, &d->status) < 0)
+				return ERR_SYNTAX;
+		} else if (read_option(arg, return_words, ARRAY_LEN(return_words), &d->options) < 0) {
+			return ERR_SYNTAX;
+		}
+	}
+	return 0;
+}
+
+/* Reference and pattern are one text (RFC 3501 section 6.3.8), decoded to UTF-8. */
+static int add_pattern(struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
+{
+	struct slice text, utf8;
+	struct buf whole = {0};
+	int err = imap_parse_list_mailbox(arg, &text);
+
+	if (err < 0)
+		return err;
+	if (d->count == PATTERNS_MOST || reference.len + text.len > PATTERN_LENGTH)
+		return ERR_TOO_BIG;
+	if (text.len == 0) /* asks for the separator: nothing matches */
+		return 0;
+	buf_add_slice(&whole, reference);
+	buf_add_slice(&whole, text);
+	err = mutf7_decode_arena(&s->arena, buf_view(&whole), &utf8);
+	buf_deinit(&whole);
+	if (err == ERR_SYNTAX) /* no mailbox has such a name */
+		return 0;
+	if (err == 0)
+		d->patterns[d->count++] = utf8;
+	return err;
+}
+
+static int read_patterns(struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
+{
+	int err = 0;
+
+	if (!arg)
+		return ERR_SYNTAX;
+	if (arg->type != IMAP_ARG_LIST)
+		return add_pattern(s, d, reference, arg);
+	if (!arg->first)
+		return ERR_SYNTAX;
+	for (const struct imap_arg *a = arg->first; a && err == 0; a = a->next)
+		err = add_pattern(s, d, reference, a);
+	return err;
+}
+
+static int read_list(struct imap_session *s, struct list_data *d, const struct imap_arg *arg)
+{
+	struct slice reference;
+	int err;
+
+	if (arg && arg->type == IMAP_ARG_LIST) {
+		err = read_select_options(d, arg);
+		if (err < 0)
+			return err;
+		arg = arg->next;
+	}
+	err = imap_parse_astring(arg, &reference);
+	if (err == 0)
+		err = read_patterns(s, d, reference, arg->next);
+	if (err < 0)
+		return err;
+	arg = arg->next->next;
+	if (!arg)
+		return 0;
+	return imap_parse_is_word(arg, "RETURN") ? read_return_options(d, arg->next) : ERR_SYNTAX;
+}
+
+static bool asks_for_separator(const struct imap_command *command)
+{
+	struct slice text;
+
+	return command->count == 2 && imap_parse_list_mailbox(command->args->next, &text) == 0 && text.len == 0;
+}
+
+void imap_cmd_list(struct imap_session *s, const struct imap_command *command)
+{
+	struct list_data *d = imap_data(s, sizeof(*d));
+	int err;
+
+	if (!d)
+		return;
+	d->word = "LIST";
+	err = read_list(s, d, command->args);
+	if (err == ERR_TOO_BIG) {
+		imap_fail(s, err);
+	} else if (err < 0) {
+		imap_bad(s, "Wrong arguments for LIST");
+	} else if (asks_for_separator(command)) {
+		conn_write_str(s->conn, "* LIST (\\Noselect) \"" IMAP_HIERARCHY "\" \"\"\r\n");
+		imap_ok(s);
+	} else {
+		s->is_condstore |= imap_status_has_modseq(d->status);
+		imap_read(s, list_run, list_done);
+	}
+}
+
+void imap_cmd_lsub(struct imap_session *s, const struct imap_command *command)
+{
+	struct list_data *d = imap_data(s, sizeof(*d));
+	struct slice reference;
+
+	if (!d)
+		return;
+	d->word = "LSUB";
+	d->options = SELECT_SUBSCRIBED;
+	if (command->count != 2 || imap_parse_astring(command->args, &reference) < 0 ||
+		command->args->next->type == IMAP_ARG_LIST ||
+		read_patterns(s, d, reference, command->args->next) < 0) {
+		imap_bad(s, "Wrong arguments for LSUB");
+		return;
+	}
+	imap_read(s, list_run, list_done);
+}
+
+/* ---- STATUS ---- */
+
+struct status_data {
+	struct slice name;
+	unsigned items;
+};
+
+static int status_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct status_data *d = s->data;
+	struct store_mailbox mailbox;
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &mailbox);
+
+	return err < 0 ? err : imap_status_write(s, txn, &mailbox, mailbox.name, d->items);
+}
+
+void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
+{
+	struct status_data *d = imap_data(s, sizeof(*d));
+	int err;
+
+	if (!d)
+		return;
+	if (command->count != 2 || imap_status_parse(command->args->next, &d->items) < 0) {
+		imap_bad(s, "STATUS wants a mailbox and a list of items");
+		return;
+	}
+	err = imap_parse_mailbox(command->args, &s->arena, &d->name);
+	if (err < 0) {
+		imap_fail(s, ERR_NOT_FOUND);
+		return;
+	}
+	s->is_condstore |= imap_status_has_modseq(d->items);
+	imap_read(s, status_run, list_done);
+}

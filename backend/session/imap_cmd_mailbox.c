@@ -1,0 +1,205 @@
+/* CREATE (with USE, RFC 6154), DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: one write job each. */
+#include "backend/session/imap_core.h"
+
+struct mailbox_data {
+	struct slice name;
+	struct slice new_name;
+	enum store_use use;
+	bool subscribe;
+	uint32_t mailbox; /* that was deleted */
+};
+
+static const struct {
+	const char *word;
+	enum store_use use;
+} uses[] = {
+	{"\\Archive", STORE_USE_ARCHIVE},
+	{"\\Drafts", STORE_USE_DRAFTS},
+	{"\\Flagged", STORE_USE_FLAGGED},
+	{"\\Junk", STORE_USE_JUNK},
+	{"\\Sent", STORE_USE_SENT},
+	{"\\Trash", STORE_USE_TRASH},
+};
+
+static void mailbox_done(struct imap_session *s, int err)
+{
+	if (err < 0)
+		imap_fail(s, err);
+	else
+		imap_ok(s);
+}
+
+/* The name of argument arg, checked and normalised; false: answered. */
+static bool read_name(struct imap_session *s, const struct imap_arg *arg, struct slice *name_out)
+{
+	struct slice name;
+	int err;
+
+	if (!arg || imap_parse_astring(arg, &name) < 0) {
+		imap_bad(s, "Wants a mailbox name");
+		return false;
+	}
+	err = imap_parse_mailbox(arg, &s->arena, &name);
+	if (err == 0)
+		err = imap_access_name(s, name, &s->arena, name_out);
+	if (err < 0) {
+		imap_fail(s, err);
+		return false;
+	}
+	return true;
+}
+
+/* ---- CREATE ---- */
+
+static int create_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct mailbox_data *d = s->data;
+	uint32_t mailbox;
+
+	return store_mailbox_create(txn, imap_access_account(s), d->name, d->use, &mailbox);
+}
+
+/* "(" "USE" "(" use ")" ")": ERR_UNSUPPORTED for a use that we do not keep, or more than one. */
+static int read_use(const struct imap_arg *arg, enum store_use *use_out)
+{
+	const struct imap_arg *list;
+
+	*use_out = STORE_USE_NONE;
+	if (!arg)
+		return 0;
+	if (arg->type != IMAP_ARG_LIST || arg->next || !imap_parse_is_word(arg->first, "USE"))
+		return ERR_SYNTAX;
+	list = arg->first->next;
+	if (!list || list->type != IMAP_ARG_LIST || list->next)
+		return ERR_SYNTAX;
+	if (!list->first)
+		return 0;
+	if (list->first->next)
+		return ERR_UNSUPPORTED;
+	for (size_t i = 0; i < ARRAY_LEN(uses); i++) {
+		if (imap_parse_is_word(list->first, uses[i].word)) {
+			*use_out = uses[i].use;
+			return 0;
+		}
+	}
+	return ERR_UNSUPPORTED;
+}
+
+void imap_cmd_create(struct imap_session *s, const struct imap_command *command)
+{
+	struct mailbox_data *d = imap_data(s, sizeof(*d));
+	int err;
+
+	if (!d || !read_name(s, command->args, &d->name))
+		return;
+	err = read_use(command->args->next, &d->use);
+	if (err == ERR_UNSUPPORTED)
+		imap_answer(s, "NO", "USEATTR", "No mailbox can have this use");
+	else if (err < 0)
+		imap_bad(s, "Wrong arguments for CREATE");
+	else
+		imap_write_job(s, create_run, mailbox_done);
+}
+
+/* ---- DELETE ---- */
+
+static int delete_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct mailbox_data *d = s->data;
+	struct store_mailbox mailbox;
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_ADMIN, &mailbox);
+
+	if (err < 0)
+		return err;
+	d->mailbox = mailbox.id;
+	return store_mailbox_delete(txn, imap_access_account(s), mailbox.id);
+}
+
+/* One's own selected mailbox: the session goes on without one. */
+static void delete_done(struct imap_session *s, int err)
+{
+	struct mailbox_data *d = s->data;
+
+	if (err == 0 && d->mailbox == s->view.mailbox) {
+		s->view.is_readonly = true; /* nothing is left to be taken */
+		imap_select_leave(s);
+	}
+	mailbox_done(s, err);
+}
+
+void imap_cmd_delete(struct imap_session *s, const struct imap_command *command)
+{
+	struct mailbox_data *d = imap_data(s, sizeof(*d));
+
+	if (!d || !read_name(s, command->args, &d->name))
+		return;
+	if (command->count != 1)
+		imap_bad(s, "DELETE has one argument");
+	else
+		imap_write_job(s, delete_run, delete_done);
+}
+
+/* ---- RENAME ---- */
+
+static int rename_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct mailbox_data *d = s->data;
+	struct store_mailbox mailbox;
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_ADMIN, &mailbox);
+
+	return err < 0 ? err : store_mailbox_rename(txn, imap_access_account(s), mailbox.id, d->new_name);
+}
+
+void imap_cmd_rename(struct imap_session *s, const struct imap_command *command)
+{
+	struct mailbox_data *d = imap_data(s, sizeof(*d));
+
+	if (!d)
+		return;
+	if (command->count != 2) {
+		imap_bad(s, "RENAME has two arguments");
+		return;
+	}
+	if (read_name(s, command->args, &d->name) && read_name(s, command->args->next, &d->new_name))
+		imap_write_job(s, rename_run, mailbox_done);
+}
+
+/* ---- SUBSCRIBE, UNSUBSCRIBE ---- */
+
+static int subscribe_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct mailbox_data *d = s->data;
+	struct store_mailbox mailbox;
+	int err;
+
+	if (d->subscribe) {
+		err = imap_access_find(s, txn, d->name, IMAP_RIGHT_LOOKUP, &mailbox);
+		if (err < 0)
+			return err;
+	}
+	err = store_mailbox_subscribe(txn, imap_access_account(s), d->name, d->subscribe);
+	return err == ERR_NOT_FOUND && !d->subscribe ? 0 : err;
+}
+
+static void change_subscription(struct imap_session *s, const struct imap_command *command, bool subscribe)
+{
+	struct mailbox_data *d = imap_data(s, sizeof(*d));
+
+	if (!d || !read_name(s, command->args, &d->name))
+		return;
+	d->subscribe = subscribe;
+	if (command->count != 1)
+		imap_bad(s, "Wants one mailbox name");
+	else
+		imap_write_job(s, subscribe_run, mailbox_done);
+}
+
+void imap_cmd_subscribe(struct imap_session *s, const struct imap_command *command)
+{
+	change_subscription(s, command, true);
+}
+
+void imap_cmd_unsubscribe(struct imap_session *s, const struct imap_command *command)
+{
+	change_subscription(s, command, false);
+}

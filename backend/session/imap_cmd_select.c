@@ -1,0 +1,301 @@
+/*
+ * SELECT, EXAMINE, CLOSE, UNSELECT (RFC 3501 section 6.3.1, 6.4.2; RFC 3691; RFC 7162 section 3.1.8).
+ *
+ * One read job takes the UIDs and writes the whole answer. Only when messages are \Recent a write job follows that
+ * takes them; what arrives later is taken when the mailbox is left.
+ */
+#include "backend/session/imap_core.h"
+
+#include <stdlib.h>
+
+#include "common/base/mem.h"
+
+struct select_data {
+	struct slice name;
+	struct imap_view view; /* becomes the session's */
+	struct store_mailbox mailbox;
+	size_t first_unseen;
+	bool is_readonly;
+	bool was_selected;
+};
+
+/* ---- leaving ---- */
+
+struct leave {
+	uint32_t account;
+	uint32_t mailbox;
+};
+
+static int leave_run(struct store_txn *txn, void *arg)
+{
+	struct leave *leave = arg;
+	uint32_t from;
+
+	return store_mailbox_take_recent(txn, leave->account, leave->mailbox, &from);
+}
+
+static void leave_done(void *arg, int err)
+{
+	(void)arg;
+	(void)err; /* at worst they are recent once more */
+}
+
+void imap_select_leave(struct imap_session *s)
+{
+	struct imap_view *v = &s->view;
+	struct store_work_call call = {.run = leave_run, .done = leave_done, .drop = free, .loop = s->loop};
+	struct leave *leave;
+
+	if (!v->mailbox)
+		return;
+	if (!v->is_readonly && imap_view_last_uid(v) >= v->recent_taken) {
+		leave = xcalloc(1, sizeof(*leave));
+		*leave = (struct leave){imap_access_account(s), v->mailbox};
+		call.arg = leave;
+		(void)store_work_write(s->service->work, s->slot, &call);
+	}
+	imap_view_deinit(v);
+	s->is_stale = false;
+}
+
+/* ---- entering ---- */
+
+static void free_select(struct imap_session *s)
+{
+	struct select_data *d = s->data;
+
+	imap_view_deinit(&d->view);
+}
+
+static void write_answer(struct imap_session *s, struct select_data *d)
+{
+	struct buf *out = &s->out;
+	const struct imap_view *v = &d->view;
+
+	if (d->was_selected)
+		buf_add_str(out, "* OK [CLOSED] Previous mailbox closed\r\n");
+	imap_view_write_flag_list(v, out);
+	buf_printf(out, "* %u EXISTS\r\n* %u RECENT\r\n", v->count, imap_view_recent(v));
+	if (d->first_unseen < v->count)
+		buf_printf(out, "* OK [UNSEEN %zu] First unseen\r\n", d->first_unseen + 1);
+	buf_printf(out, "* OK [UIDVALIDITY %u] UIDs valid\r\n* OK [UIDNEXT %u] Next UID\r\n", v->uidvalidity,
+		d->mailbox.uidnext);
+	buf_printf(out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)v->modseq);
+}
+
+static int load_view(struct imap_session *s, struct store_txn *txn, struct select_data *d)
+{
+	struct imap_view *v = &d->view;
+	struct store_keywords keywords;
+	size_t count;
+	int err;
+
+	v->mailbox = d->mailbox.id;
+	v->uidvalidity = d->mailbox.uidvalidity;
+	v->modseq = d->mailbox.modseq;
+	v->is_readonly = d->is_readonly;
+	v->recent_from = v->recent_taken = d->mailbox.recent_from;
+	v->room = d->mailbox.messages;
+	if (v->room)
+		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
+	err = store_message_uids(txn, v->mailbox, v->uids, v->room, &count, &d->first_unseen);
+	if (err < 0)
+		return err;
+	v->count = (uint32_t)count;
+	err = store_mailbox_keywords(txn, imap_access_account(s), v->mailbox, &keywords);
+	if (err < 0)
+		return err;
+	(void)imap_view_learn_keywords(v, &keywords);
+	v->hold = store_work_view(s->service->work, s->slot, v->mailbox, v->modseq);
+	return 0;
+}
+
+static int select_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct select_data *d = s->data;
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &d->mailbox);
+
+	if (err == 0)
+		err = load_view(s, txn, d);
+	if (err == 0)
+		write_answer(s, d);
+	return err;
+}
+
+static void select_finish(struct imap_session *s)
+{
+	struct select_data *d = s->data;
+
+	s->view = d->view;
+	s->cleanup = NULL;
+	imap_answer(s, "OK", d->is_readonly ? "READ-ONLY" : "READ-WRITE", "Selected");
+}
+
+static int recent_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct select_data *d = s->data;
+
+	return store_mailbox_take_recent(txn, imap_access_account(s), d->view.mailbox, &d->view.recent_from);
+}
+
+/* Nobody took them in between, or somebody did: the answer said they are ours, and so they stay for this session. */
+static void recent_done(struct imap_session *s, int err)
+{
+	struct select_data *d = s->data;
+
+	d->view.recent_from = d->mailbox.recent_from;
+	if (err == 0)
+		d->view.recent_taken = d->mailbox.uidnext;
+	select_finish(s);
+}
+
+static void select_done(struct imap_session *s, int err)
+{
+	struct select_data *d = s->data;
+
+	if (err < 0) {
+		imap_fail(s, err);
+		return;
+	}
+	if (!d->is_readonly && imap_view_recent(&d->view))
+		imap_write_job(s, recent_run, recent_done);
+	else
+		select_finish(s);
+}
+
+/* SP "(" "CONDSTORE" ")": 1 with it, 0 without, or ERR_SYNTAX. */
+static int read_params(const struct imap_arg *arg)
+{
+	if (!arg)
+		return 0;
+	if (arg->type != IMAP_ARG_LIST || arg->next || !arg->first || arg->first->next)
+		return ERR_SYNTAX;
+	return imap_parse_is_word(arg->first, "CONDSTORE") ? 1 : ERR_SYNTAX;
+}
+
+static void select_mailbox(struct imap_session *s, const struct imap_command *command, bool is_readonly)
+{
+	struct select_data *d;
+	struct slice name;
+	int condstore = command->args ? read_params(command->args->next) : ERR_SYNTAX;
+	int err = imap_parse_mailbox(command->args, &s->arena, &name);
+	bool was_selected = s->view.mailbox != 0;
+
+	if (!command->count || condstore < 0) {
+		imap_bad(s, "Wants a mailbox name and nothing but (CONDSTORE)");
+		return;
+	}
+	d = imap_data(s, sizeof(*d));
+	if (!d)
+		return;
+	/* The mailbox selected before is left even if this fails (RFC 3501 section 6.3.1). */
+	imap_select_leave(s);
+	if (err < 0) {
+		imap_fail(s, ERR_NOT_FOUND);
+		return;
+	}
+	s->is_condstore |= condstore > 0;
+	*d = (struct select_data){.name = name, .is_readonly = is_readonly, .was_selected = was_selected};
+	imap_view_init(&d->view);
+	s->cleanup = free_select;
+	imap_read(s, select_run, select_done);
+}
+
+void imap_cmd_select(struct imap_session *s, const struct imap_command *command)
+{
+	select_mailbox(s, command, false);
+}
+
+void imap_cmd_examine(struct imap_session *s, const struct imap_command *command)
+{
+	select_mailbox(s, command, true);
+}
+
+/* ---- CLOSE and UNSELECT ---- */
+
+void imap_cmd_unselect(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count) {
+		imap_bad(s, "UNSELECT has no arguments");
+		return;
+	}
+	imap_select_leave(s);
+	imap_ok(s);
+}
+
+struct close_data {
+	uint32_t *uids;
+	size_t room;
+	size_t count;
+};
+
+static int deleted_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct close_data *d = s->data;
+
+	return store_message_deleted(txn, s->view.mailbox, d->uids, d->room, &d->count);
+}
+
+static int close_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct close_data *d = s->data;
+	uint64_t modseq;
+
+	return store_message_expunge(
+		txn, imap_access_account(s), s->view.mailbox, d->uids, d->count, false, NULL, &modseq);
+}
+
+static void close_done(struct imap_session *s, int err);
+
+static void deleted_done(struct imap_session *s, int err)
+{
+	struct close_data *d = s->data;
+
+	if (err == 0 && d->count) {
+		imap_write_job(s, close_run, close_done);
+		return;
+	}
+	if (err < 0 && err != ERR_NOT_FOUND) {
+		imap_fail(s, err);
+		return;
+	}
+	imap_select_leave(s);
+	imap_ok(s);
+}
+
+static void close_done(struct imap_session *s, int err)
+{
+	struct close_data *d = s->data;
+
+	if (err == 0 && d->count == d->room)
+		imap_read(s, deleted_run, deleted_done);
+	else if (err < 0)
+		imap_fail(s, err);
+	else
+		deleted_done(s, ERR_NOT_FOUND);
+}
+
+/* Expunges without a word (RFC 3501 section 6.4.2), in steps. */
+void imap_cmd_close(struct imap_session *s, const struct imap_command *command)
+{
+	struct close_data *d;
+
+	if (command->count) {
+		imap_bad(s, "CLOSE has no arguments");
+		return;
+	}
+	if (s->view.is_readonly) {
+		imap_select_leave(s);
+		imap_ok(s);
+		return;
+	}
+	d = imap_data(s, sizeof(*d));
+	if (!d)
+		return;
+	d->room = STORE_STEP_MAX;
+	d->uids = arena_calloc(&s->arena, d->room, sizeof(*d->uids));
+	if (!d->uids)
+		imap_fail(s, ERR_TOO_BIG);
+	else
+		imap_read(s, deleted_run, deleted_done);
+}

@@ -1,0 +1,187 @@
+/*
+ * The inside of the IMAP session, shared by the files imap_*.c of this room and nobody else.
+ *
+ * Threads: a session lives on its loop. While a store job of it runs (at most one does), the loop touches nothing of
+ * the session but `state`, `conn`, `timer`, `is_stale` and the flags of its end; everything else, the view and the
+ * command's arena included, is then the job's. So a job formats straight from the store's pages into `out`, which
+ * goes to the connection when it is done.
+ *
+ * A command: parsed (imap_session.c) -> its function -> zero or more jobs -> imap_answer(), which first brings the
+ * view up to date where the command allows it and then sends the tagged answer.
+ */
+#pragma once
+
+#include "backend/session/imap_session.h"
+#include "backend/session/imap_view.h"
+#include "backend/store_work/store_work.h"
+#include "common/base/list.h"
+#include "common/net/timer.h"
+#include "common/proto/imap_parse.h"
+
+#define IMAP_HIERARCHY "/"
+/* Text that one job makes before the socket takes it. */
+#define IMAP_BATCH (128u * 1024)
+
+struct imap_session;
+struct spool;
+
+enum imap_state {
+	IMAP_READY,   /* for a command */
+	IMAP_LITERAL, /* amid a command */
+	IMAP_STREAM,  /* amid the message of an APPEND */
+	IMAP_BUSY,    /* a store job runs */
+	IMAP_SENDING, /* until the client has taken what waits */
+	IMAP_IDLING,  /* IDLE (RFC 2177) */
+	IMAP_CLOSED
+};
+#define IMAP_STATES (IMAP_CLOSED + 1)
+
+enum imap_cmd_flag {
+	IMAP_CMD_SELECTED = 1,   /* needs a mailbox */
+	IMAP_CMD_WRITABLE = 2,   /* and one that was not opened by EXAMINE */
+	IMAP_CMD_UID = 4,        /* its set and answers are UIDs */
+	IMAP_CMD_NO_EXPUNGE = 8, /* no EXPUNGE while it runs (RFC 3501 section 7.4.1) */
+	IMAP_CMD_SYNC = 16       /* ask the store for changes even if no notice came */
+};
+
+typedef void imap_cmd_fn(struct imap_session *s, const struct imap_command *command);
+struct imap_cmd {
+	const char *name;
+	unsigned flags; /* enum imap_cmd_flag */
+	imap_cmd_fn *fn;
+};
+
+typedef void imap_added_fn(struct imap_session *s, int err, const struct store_work_added *added);
+typedef int imap_run_fn(struct imap_session *s, struct store_txn *txn);
+typedef void imap_done_fn(struct imap_session *s, int err);
+
+struct imap_service {
+	struct store_work *work;
+	unsigned loops;
+	struct list *sessions; /* one list for each loop */
+	_Atomic unsigned count;
+	_Atomic uint64_t append_size, idle_ms, transfer_ms;
+	_Atomic unsigned bad_commands;
+};
+
+struct imap_session {
+	struct list link;
+	struct imap_service *service;
+	struct imap_limits limits;
+	struct conn *conn;
+	struct loop *loop;
+	struct timer timer;
+	enum imap_state state;
+
+	unsigned slot;
+	uint32_t account;
+	char *user;
+	char *client;
+	char *id;
+	uint64_t since_ms;
+
+	struct arena arena; /* the command's */
+	struct imap_parse parse;
+	const struct imap_cmd *cmd;
+	void *data;                             /* the command's own, in the arena */
+	void (*cleanup)(struct imap_session *); /* frees what of `data` is not in the arena */
+	struct buf reply;                       /* the tagged answer, waiting for the view */
+	void (*after_sent)(struct imap_session *);
+	const char *refuse_status, *refuse_code, *refuse_text; /* of a literal that was not wanted */
+	struct buf out;                         /* what a job writes */
+
+	struct store_job *job;
+	unsigned jobs; /* whose drop has not come */
+	imap_run_fn *run;
+	imap_done_fn *done;
+	imap_added_fn *added;
+
+	struct imap_view view;
+	struct store_watch *watch;
+	struct imap_sync *sync;
+
+	uint32_t append_mailbox; /* of append_name: the last APPEND's */
+	char *append_name;
+
+	const char *bye_text; /* end with it as soon as the command is over */
+	unsigned bad;         /* commands in a row */
+	bool is_stale;        /* the store has told of changes in the selected mailbox */
+	bool must_sync;       /* this command changed it */
+	bool is_reading;      /* the input loop is on the stack */
+	bool is_eof;
+	bool is_condstore; /* MODSEQ in every FETCH (RFC 7162 section 3.1) */
+	bool is_logout;
+};
+
+/* ---- imap_session.c ---- */
+
+/* The one place where `state` is assigned. */
+void imap_enter(struct imap_session *s, enum imap_state state);
+/* A read or write job of the store; then `done` on the loop (what run wrote to s->out is sent before). */
+void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
+void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
+/* As a job: adds a message; `added` is its result, NULL if err is not 0. */
+void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn *done);
+/* Memory of the command, zeroed; NULL: the command was answered, return at once. */
+void *imap_data(struct imap_session *s, size_t size);
+
+/* The tagged answer: "OK", "NO", "BAD"; code without brackets or NULL. The last thing a command does. */
+void imap_answer(struct imap_session *s, const char *status, const char *code, const char *text);
+void imap_ok(struct imap_session *s);
+void imap_bad(struct imap_session *s, const char *text);
+/* The answer for an error of the store. */
+void imap_fail(struct imap_session *s, int err);
+/* Calls next when the client has taken enough of what waits: at once, or from IMAP_SENDING. */
+void imap_when_sent(struct imap_session *s, void (*next)(struct imap_session *));
+/* The literal in front of us is not wanted: once it is out of the way, this is the command's answer. */
+void imap_refuse_literal(struct imap_session *s, const char *status, const char *code, const char *text);
+/* Closes; bye: text of a BYE before it, or NULL. */
+void imap_close(struct imap_session *s, const char *bye);
+/* Goes on reading commands after an answer that came from a callback. */
+void imap_input(struct imap_session *s);
+/* The literal that the parser announced is the message of an APPEND: take it (imap_append.c). */
+void imap_append_literal(struct imap_session *s);
+/* Input of IMAP_STREAM; false: nothing was there. */
+bool imap_append_stream(struct imap_session *s);
+/* Log text with the session's prefix. */
+void imap_log(struct imap_session *s, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* ---- imap_access.c: every mailbox name goes through here (security class 15) ---- */
+
+enum imap_right {
+	IMAP_RIGHT_LOOKUP, /* LIST, STATUS */
+	IMAP_RIGHT_READ,
+	IMAP_RIGHT_WRITE, /* flags, expunge */
+	IMAP_RIGHT_INSERT,
+	IMAP_RIGHT_ADMIN /* create, delete, rename */
+};
+/* The mailbox of this name that this session may use so. ERR_NOT_FOUND for absent and for forbidden ones alike. */
+MUST_CHECK int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice name,
+	enum imap_right right, struct store_mailbox *mailbox_out);
+/* A name that may come to be; normalised into the arena. ERR_SYNTAX, ERR_TOO_BIG, ERR_DENIED. */
+MUST_CHECK int imap_access_name(
+	struct imap_session *s, struct slice name, struct arena *arena, struct slice *name_out);
+/* The account whose mailboxes the session sees. */
+uint32_t imap_access_account(const struct imap_session *s);
+
+/* ---- commands, by file ---- */
+
+imap_cmd_fn imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;
+imap_cmd_fn imap_cmd_list, imap_cmd_lsub, imap_cmd_status;
+imap_cmd_fn imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscribe, imap_cmd_unsubscribe;
+imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_store, imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
+imap_cmd_fn imap_cmd_append, imap_cmd_idle;
+imap_cmd_fn imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;
+
+/* IDLE's input and the notices that reach it (imap_idle.c). */
+bool imap_idle_input(struct imap_session *s);
+void imap_idle_changed(struct imap_session *s);
+
+/* imap_cmd_select.c: the view goes; later arrivals are no longer \Recent for others. */
+void imap_select_leave(struct imap_session *s);
+
+/* imap_cmd_store.c: a list of flags (its first element): system flags as bits, keywords as names. ERR_SYNTAX. */
+MUST_CHECK int imap_store_read_flags(const struct imap_arg *first, struct arena *arena, uint8_t *flags_out,
+	struct slice **keywords_out, size_t *count_out);
+/* imap_cmd.c: the table; NULL: no such command. */
+const struct imap_cmd *imap_cmd_find(struct slice name);

@@ -1,0 +1,575 @@
+/*
+ * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the records
+ * (texts, bodies) side by side, whichever of them the items need, and writes into the session's out buffer until
+ * IMAP_BATCH octets are there.
+ *
+ *	* 12 FETCH (UID 80 FLAGS (\Seen) BODY[] {123456}     <- body, offset, left remember the place within
+ *	...octets, as many as a batch holds...
+ *	)
+ *
+ * \Seen is set in a write job before the first octet of a body goes out, so that what FETCH shows is on disk.
+ */
+#include "backend/session/imap_fetch.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/proto/bodystructure.h"
+#include "common/proto/date.h"
+#include "common/proto/imap_write.h"
+
+#define SCRATCH_MOST MIME_ARENA_MAX
+/* Entries between two wanted messages over which reading on is cheaper than looking up anew. */
+#define GAP_MOST 500
+/* Records that a job passes over at most, wanted or not: none is long. */
+#define JOB_US 4000
+
+/* One job's tools. */
+struct fetcher {
+	struct imap_session *s;
+	struct imap_fetch *f;
+	struct store_txn *txn;
+	struct store_scan scan;
+	struct store_walk walk;
+	struct store_entry entry;
+	struct store_message message;
+	uint32_t at_entry;   /* UID in `entry`, 0: none */
+	uint32_t at_message; /* UID in `message` */
+	bool has_scan;
+	bool has_walk;
+};
+
+static int fetch_run(struct imap_session *s, struct store_txn *txn);
+static void fetch_done(struct imap_session *s, int err);
+
+void imap_fetch_free(struct imap_fetch *f)
+{
+	buf_deinit(&f->seen);
+	arena_deinit(&f->scratch);
+}
+
+static bool needs_index(const struct imap_fetch *f)
+{
+	return f->items.items & (IMAP_FETCH_FLAGS | IMAP_FETCH_MODSEQ) || f->changed_since || buf_len(&f->seen);
+}
+
+static bool needs_record(const struct imap_fetch *f)
+{
+	return f->items.bodies || f->items.items & ~(unsigned)IMAP_FETCH_OF_INDEX;
+}
+
+/* ---- finding ---- */
+
+/* Brings the scan to this UID; false: it is not there. */
+static bool find_entry(struct fetcher *w, uint32_t uid)
+{
+	if (w->has_scan && w->at_entry && uid > w->at_entry && uid - w->at_entry > GAP_MOST) {
+		store_scan_end(&w->scan);
+		w->has_scan = false;
+	}
+	if (!w->has_scan) {
+		if (store_scan_begin(&w->scan, w->txn, w->s->view.mailbox, uid) < 0)
+			return false;
+		w->has_scan = true;
+		w->at_entry = 0;
+	}
+	while (w->at_entry < uid) {
+		if (!store_scan_next(&w->scan, &w->entry)) {
+			w->at_entry = UINT32_MAX;
+			return false;
+		}
+		w->at_entry = w->entry.uid;
+	}
+	return w->at_entry == uid;
+}
+
+static bool find_message(struct fetcher *w, uint32_t uid)
+{
+	if (!w->has_walk) {
+		if (store_walk_begin(&w->walk, w->txn, w->s->view.mailbox, uid) < 0)
+			return false;
+		w->has_walk = true;
+	} else if (w->at_message < uid && uid - w->at_message > 1) {
+		store_walk_skip(&w->walk, uid);
+	}
+	while (w->at_message < uid) {
+		if (!store_walk_next(&w->walk, &w->message)) {
+			w->at_message = UINT32_MAX;
+			return false;
+		}
+		w->at_message = w->message.uid;
+	}
+	return w->at_message == uid;
+}
+
+/* ---- writing items ---- */
+
+static char *put_text(char *p, const char *text, size_t len)
+{
+	memcpy(p, text, len);
+	return p + len;
+}
+#define PUT(p, literal) put_text((p), (literal), sizeof(literal) - 1)
+
+static char *put_number(char *p, uint64_t n)
+{
+	char digits[20];
+	size_t i = sizeof(digits);
+
+	do {
+		digits[--i] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	return put_text(p, digits + i, sizeof(digits) - i);
+}
+
+static void begin_item(struct fetcher *w)
+{
+	if (w->f->has_item)
+		buf_add_char(&w->s->out, ' ');
+	w->f->has_item = true;
+}
+
+/* "* n FETCH (UID n RFC822.SIZE n MODSEQ (n)": one reservation, since there may be 100,000 of them. */
+static void write_numbers(struct fetcher *w, uint32_t seq, uint32_t uid, unsigned items)
+{
+	struct buf *out = &w->s->out;
+	char *start = buf_reserve(out, 160), *p = start;
+	bool has_entry = needs_index(w->f);
+
+	if (!p)
+		return;
+	p = PUT(p, "* ");
+	p = put_number(p, seq);
+	p = PUT(p, " FETCH (");
+	if (items & IMAP_FETCH_UID || (w->s->cmd && w->s->cmd->flags & IMAP_CMD_UID)) {
+		p = PUT(p, "UID ");
+		p = put_number(p, uid);
+		w->f->has_item = true;
+	}
+	if (items & IMAP_FETCH_SIZE) {
+		p = w->f->has_item ? PUT(p, " RFC822.SIZE ") : PUT(p, "RFC822.SIZE ");
+		p = put_number(p, has_entry || !needs_record(w->f) ? w->entry.size : w->message.size);
+		w->f->has_item = true;
+	}
+	if (items & IMAP_FETCH_MODSEQ) {
+		p = w->f->has_item ? PUT(p, " MODSEQ (") : PUT(p, "MODSEQ (");
+		p = put_number(p, w->entry.modseq);
+		p = PUT(p, ")");
+		w->f->has_item = true;
+	}
+	buf_added(out, (size_t)(p - start));
+}
+
+static bool was_just_seen(const struct imap_fetch *f, uint32_t uid)
+{
+	const uint32_t *uids = (const uint32_t *)(const void *)(f->seen.data + f->seen.start);
+	size_t low = 0, high = buf_len(&f->seen) / sizeof(uint32_t);
+
+	if (high == 0)
+		return false;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (uids[middle] < uid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < buf_len(&f->seen) / sizeof(uint32_t) && uids[low] == uid;
+}
+
+static void write_texts(struct fetcher *w, unsigned items)
+{
+	struct buf *out = &w->s->out;
+	const struct store_texts *texts = &w->message.texts;
+
+	if (items & IMAP_FETCH_ENVELOPE) {
+		begin_item(w);
+		buf_add_str(out, "ENVELOPE ");
+		buf_add_slice(out, texts->envelope);
+	}
+	if (items & IMAP_FETCH_BODYSTRUCTURE) {
+		begin_item(w);
+		buf_add_str(out, "BODYSTRUCTURE ");
+		buf_add_slice(out, texts->bodystructure);
+	}
+	if (items & IMAP_FETCH_BODY) {
+		size_t before = buf_len(out);
+
+		begin_item(w);
+		buf_add_str(out, "BODY ");
+		if (bodystructure_shorten(texts->bodystructure, out) < 0)
+			buf_cut(out, before);
+	}
+}
+
+static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
+{
+	struct buf *out = &w->s->out;
+	unsigned items = w->f->items.items;
+
+	if (buf_len(&w->f->seen) && was_just_seen(w->f, uid))
+		items |= IMAP_FETCH_FLAGS | (w->s->is_condstore ? IMAP_FETCH_MODSEQ : 0);
+	write_numbers(w, seq, uid, items);
+	if (items & IMAP_FETCH_FLAGS) {
+		begin_item(w);
+		buf_add_str(out, "FLAGS ");
+		imap_view_write_flags(&w->s->view, &w->entry, out);
+	}
+	if (items & IMAP_FETCH_INTERNALDATE) {
+		begin_item(w);
+		buf_add_str(out, "INTERNALDATE \"");
+		date_write_internal(needs_record(w->f) ? w->message.date : w->entry.date, 0, out);
+		buf_add_char(out, '"');
+	}
+	if (needs_record(w->f))
+		write_texts(w, items);
+}
+
+/* ---- bodies ---- */
+
+/* Where a section lies in the message as clients see it: the trace stands before the stored bytes. */
+static int find_section(struct fetcher *w, const struct section *section, uint64_t *at_out, uint64_t *len_out)
+{
+	const struct store_message *m = &w->message;
+	uint64_t trace = m->trace.len;
+	struct section_range range;
+	struct mime_part *root;
+	int err;
+
+	if (section->count == 0 && section->kind == SECTION_ALL) {
+		*at_out = 0;
+		*len_out = m->size;
+		return 0;
+	}
+	arena_reset(&w->f->scratch);
+	err = mime_unpack(&w->f->scratch, m->texts.parts, m->size - trace, &root);
+	if (err == 0)
+		err = section_find(root, section, &range);
+	if (err < 0)
+		return err;
+	/* The trace is part of the message's own header. */
+	if (section->count == 0 && section->kind != SECTION_TEXT) {
+		*at_out = 0;
+		*len_out = range.len + trace;
+	} else {
+		*at_out = range.at + trace;
+		*len_out = range.len;
+	}
+	return *at_out + *len_out > m->size ? ERR_CORRUPT : 0;
+}
+
+static void clip(const struct imap_fetch_body *body, uint64_t *at, uint64_t *len)
+{
+	uint64_t from;
+
+	if (!body->is_partial)
+		return;
+	from = body->from < *len ? body->from : *len;
+	*at += from;
+	*len -= from;
+	if (*len > body->length)
+		*len = body->length;
+}
+
+static void begin_body(struct fetcher *w, const struct imap_fetch_body *body)
+{
+	begin_item(w);
+	buf_add_slice(&w->s->out, body->label);
+	buf_add_char(&w->s->out, ' ');
+}
+
+/* Exactly len octets, appended to out. */
+static int read_octets(struct fetcher *w, uint64_t at, size_t len, struct buf *out)
+{
+	while (len) {
+		char *room = buf_reserve(out, len);
+		size_t got;
+		int err;
+
+		if (!room)
+			return ERR_TOO_BIG;
+		err = store_message_read(w->txn, &w->message, at, room, len, &got);
+		if (err < 0)
+			return err;
+		if (got == 0 || got > len)
+			return ERR_CORRUPT;
+		buf_added(out, got);
+		at += got;
+		len -= got;
+	}
+	return 0;
+}
+
+/* HEADER.FIELDS: the header is read whole, at most HEADER_FIELD_MAX of it. */
+static int write_fields(struct fetcher *w, const struct imap_fetch_body *body, uint64_t at, uint64_t len)
+{
+	struct buf header = {0}, fields = {0};
+	bool is_not = body->section.kind == SECTION_HEADER_FIELDS_NOT;
+	uint64_t from = 0, size;
+	int err = read_octets(w, at, (size_t)(len < HEADER_FIELD_MAX ? len : HEADER_FIELD_MAX), &header);
+
+	if (err == 0) {
+		header_filter(buf_view(&header), body->names, body->name_count, is_not, &fields);
+		size = buf_len(&fields);
+		clip(body, &from, &size);
+		begin_body(w, body);
+		imap_write_literal(&w->s->out, size);
+		buf_add_slice(&w->s->out, slice_sub(buf_view(&fields), (size_t)from, (size_t)size));
+	}
+	buf_deinit(&header);
+	buf_deinit(&fields);
+	return err;
+}
+
+/* The next part of the literal under way. */
+static int write_piece(struct fetcher *w)
+{
+	struct imap_fetch *f = w->f;
+	size_t room = buf_len(&w->s->out) < IMAP_BATCH ? IMAP_BATCH - buf_len(&w->s->out) : 0;
+	size_t n = f->left < room ? (size_t)f->left : room;
+	int err = read_octets(w, f->offset, n, &w->s->out);
+
+	if (err < 0)
+		return err;
+	f->offset += n;
+	f->left -= n;
+	return 0;
+}
+
+/* The body at f->body begins. What a damaged message cannot give is NIL. */
+static int start_body(struct fetcher *w)
+{
+	struct imap_fetch *f = w->f;
+	const struct imap_fetch_body *body = f->body;
+	bool has_fields = body->section.kind == SECTION_HEADER_FIELDS || body->section.kind == SECTION_HEADER_FIELDS_NOT;
+	uint64_t at, len;
+	int err = find_section(w, &body->section, &at, &len);
+
+	if (err == 0 && has_fields)
+		return write_fields(w, body, at, len);
+	if (err < 0) {
+		begin_body(w, body);
+		buf_add_str(&w->s->out, "NIL");
+		return err == ERR_NOT_FOUND || err == ERR_CORRUPT ? 0 : err;
+	}
+	clip(body, &at, &len);
+	begin_body(w, body);
+	imap_write_literal(&w->s->out, len);
+	f->offset = at;
+	f->left = len;
+	return write_piece(w);
+}
+
+/* ---- going over the messages ---- */
+
+static bool is_full(const struct fetcher *w)
+{
+	return buf_len(&w->s->out) >= IMAP_BATCH;
+}
+
+/* The next wanted message; false at the end. */
+static bool next_seq(struct imap_fetch *f, uint32_t *seq_out)
+{
+	while (f->range < f->seqs.count) {
+		const struct seqset_range *r = &f->seqs.ranges[f->range];
+
+		if (f->seq < r->from)
+			f->seq = r->from;
+		if (f->seq <= r->to) {
+			*seq_out = f->seq;
+			return true;
+		}
+		f->range++;
+	}
+	return false;
+}
+
+/* Finds what the message needs; false: it is not there, or not wanted. */
+static bool load_message(struct fetcher *w, uint32_t uid)
+{
+	struct imap_fetch *f = w->f;
+
+	if ((needs_index(f) || !needs_record(f)) && !find_entry(w, uid)) {
+		f->has_missing = true;
+		return false;
+	}
+	if (f->changed_since && w->entry.modseq <= f->changed_since)
+		return false;
+	if (needs_record(f) && !find_message(w, uid)) {
+		f->has_missing = true;
+		return false;
+	}
+	return true;
+}
+
+static void end_message(struct fetcher *w)
+{
+	buf_add_str(&w->s->out, ")\r\n");
+	w->f->is_begun = w->f->has_item = false;
+	w->f->body = NULL;
+	w->f->seq++;
+}
+
+/* One message, or what fits of it. */
+static int fetch_message(struct fetcher *w, uint32_t seq)
+{
+	struct imap_fetch *f = w->f;
+	uint32_t uid = w->s->view.uids[seq - 1];
+	int err = 0;
+
+	if (!f->is_begun) {
+		if (!load_message(w, uid)) {
+			f->seq++;
+			return 0;
+		}
+		write_items(w, seq, uid);
+		f->is_begun = true;
+		f->body = f->items.bodies;
+		if (f->body)
+			err = start_body(w);
+	} else if (!find_message(w, uid)) {
+		return ERR_CORRUPT; /* our view holds it: it cannot go */
+	} else {
+		err = f->left ? write_piece(w) : start_body(w);
+	}
+	while (err == 0 && f->body && f->left == 0) {
+		f->body = f->body->next;
+		if (f->body && is_full(w))
+			return 0;
+		if (f->body)
+			err = start_body(w);
+	}
+	if (err == 0 && !f->body)
+		end_message(w);
+	return err;
+}
+
+static int fetch_messages(struct fetcher *w)
+{
+	uint64_t until = clock_mono_us() + JOB_US;
+	unsigned count = 0;
+	uint32_t seq;
+	int err = 0;
+
+	while (err == 0 && next_seq(w->f, &seq)) {
+		if (is_full(w) || (++count % 64 == 0 && clock_mono_us() > until))
+			return 0;
+		err = fetch_message(w, seq);
+	}
+	if (err == 0)
+		w->f->is_finished = true;
+	return err;
+}
+
+/* ---- \Seen ---- */
+
+/* Collects the UIDs that lack it, at most a step's worth. */
+static int find_unseen(struct fetcher *w)
+{
+	struct imap_fetch *f = w->f;
+
+	for (size_t i = 0; i < f->seqs.count; i++) {
+		for (uint32_t seq = f->seqs.ranges[i].from; seq <= f->seqs.ranges[i].to; seq++) {
+			uint32_t uid = w->s->view.uids[seq - 1];
+
+			if (find_entry(w, uid) && !(w->entry.flags & STORE_SEEN))
+				buf_add(&f->seen, &uid, sizeof(uid));
+		}
+	}
+	f->is_checked = true;
+	return w->has_scan ? w->scan.error : 0;
+}
+
+static int seen_run(struct imap_session *s, struct store_txn *txn)
+{
+	static const struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
+	struct imap_fetch *f = s->data;
+	size_t from = f->offset, count = buf_len(&f->seen) / sizeof(uint32_t) - from;
+	const uint32_t *uids = (const uint32_t *)(const void *)(f->seen.data + f->seen.start);
+
+	return store_message_flag(txn, imap_access_account(s), s->view.mailbox, uids + from,
+		count < STORE_STEP_MAX ? count : STORE_STEP_MAX, &change, NULL, &f->left);
+}
+
+/* offset and left serve here as place and MODSEQ, before any body is under way. */
+static void seen_done(struct imap_session *s, int err)
+{
+	struct imap_fetch *f = s->data;
+
+	if (err < 0) {
+		f->done(s, err);
+		return;
+	}
+	imap_view_own(&s->view, f->left);
+	f->offset += STORE_STEP_MAX;
+	if (f->offset < buf_len(&f->seen) / sizeof(uint32_t)) {
+		imap_write_job(s, seen_run, seen_done);
+		return;
+	}
+	f->offset = f->left = 0;
+	f->is_marked = true;
+	imap_read(s, fetch_run, fetch_done);
+}
+
+/* ---- jobs ---- */
+
+static int fetch_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct imap_fetch *f = s->data;
+	struct fetcher w = {.s = s, .f = f, .txn = txn};
+	int err = 0;
+
+	if (!f->is_checked)
+		err = find_unseen(&w);
+	if (w.has_scan)
+		store_scan_end(&w.scan);
+	w.has_scan = false;
+	w.at_entry = 0;
+	/* What this very job has found unseen is to be written first. */
+	if (err == 0 && (buf_len(&f->seen) == 0 || f->is_marked)) {
+		(void)buf_reserve(&s->out, IMAP_BATCH + 8192);
+		err = fetch_messages(&w);
+	}
+	if (w.has_scan && err == 0)
+		err = w.scan.error;
+	if (w.has_walk && err == 0)
+		err = w.walk.error;
+	if (w.has_scan)
+		store_scan_end(&w.scan);
+	if (w.has_walk)
+		store_walk_end(&w.walk);
+	return err;
+}
+
+static void fetch_next(struct imap_session *s)
+{
+	imap_read(s, fetch_run, fetch_done);
+}
+
+static void fetch_done(struct imap_session *s, int err)
+{
+	struct imap_fetch *f = s->data;
+
+	if (err < 0 && f->is_begun) {
+		/* A line stands half written: nothing can be said any more that would be understood. */
+		log_error("imap", "<%s> FETCH broken off: %s user=%s mailbox=%u", s->id, error_text(err), s->user,
+			s->view.mailbox);
+		imap_close(s, NULL);
+	} else if (err < 0 || f->is_finished) {
+		f->done(s, err);
+	} else if (buf_len(&f->seen) && !f->is_marked) {
+		imap_write_job(s, seen_run, seen_done);
+	} else {
+		imap_when_sent(s, fetch_next);
+	}
+}
+
+void imap_fetch_start(struct imap_session *s, struct imap_fetch *f)
+{
+	s->data = f;
+	arena_init(&f->scratch, SCRATCH_MOST);
+	f->is_checked = !f->items.sets_seen || s->view.is_readonly;
+	imap_read(s, fetch_run, fetch_done);
+}

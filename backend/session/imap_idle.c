@@ -1,0 +1,67 @@
+/* IDLE (RFC 2177): the continuation, changes as they come, DONE. */
+#include "backend/session/imap_core.h"
+
+#define LINE_MOST 100
+
+static void idle_enter(struct imap_session *s)
+{
+	if (s->bye_text) {
+		imap_close(s, s->bye_text);
+		return;
+	}
+	imap_enter(s, IMAP_IDLING);
+	if (s->is_stale && s->view.mailbox)
+		imap_idle_changed(s);
+	else
+		imap_input(s);
+}
+
+static void idle_synced(struct imap_session *s, int err)
+{
+	if (err == ERR_NOT_FOUND)
+		s->bye_text = "The selected mailbox was deleted";
+	imap_when_sent(s, idle_enter);
+}
+
+void imap_idle_changed(struct imap_session *s)
+{
+	s->is_stale = false;
+	if (s->view.mailbox)
+		imap_sync_start(s, true, idle_synced);
+}
+
+bool imap_idle_input(struct imap_session *s)
+{
+	struct slice line;
+	ssize_t n = imap_parse_line(conn_input(s->conn), LINE_MOST, &line);
+
+	if (n == 0) {
+		if (s->is_eof)
+			imap_close(s, NULL);
+		return false;
+	}
+	if (n < 0) {
+		imap_close(s, "Expected DONE");
+		return false;
+	}
+	if (slice_is_str_nocase(line, "DONE")) {
+		conn_consume(s->conn, (size_t)n);
+		imap_answer(s, "OK", NULL, "Idle ended");
+	} else {
+		conn_consume(s->conn, (size_t)n);
+		imap_answer(s, "BAD", NULL, "Expected DONE");
+	}
+	return true;
+}
+
+void imap_cmd_idle(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count) {
+		imap_bad(s, "IDLE has no arguments");
+		return;
+	}
+	conn_write_str(s->conn, "+ idling\r\n");
+	/* What changed before the first notice could come. */
+	s->is_stale = s->view.mailbox != 0;
+	idle_enter(s);
+}

@@ -1,0 +1,23 @@
+/*
+ * Judging messages by a tree of search keys, on a reader thread: index entries first, then the header, then bodies
+ * decoded to UTF-8 and folded. One searcher a command; a message at a time.
+ */
+#pragma once
+
+#include "backend/session/imap_core.h"
+#include "common/proto/imap_search_key.h"
+
+/* Resolves sets against the view. ERR_SYNTAX: a sequence number that does not exist. */
+MUST_CHECK int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key);
+/* Frees what the keys hold outside the arena. */
+void imap_search_free(struct imap_search_key *key);
+
+struct imap_search_message {
+	struct imap_session *s;
+	struct store_txn *txn;
+	const struct store_entry *entry;
+	uint32_t seq;
+};
+/* 1: it is one, 0: it is none, or ERR_*. scratch is reset. */
+MUST_CHECK int imap_search_match(
+	const struct imap_search_message *m, const struct imap_search_key *key, struct arena *scratch);

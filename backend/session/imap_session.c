@@ -1,0 +1,638 @@
+/*
+ * The session's core: states, deadlines, the input loop, jobs, answers, the end.
+ *
+ *	READY <-> LITERAL <-> STREAM      a command comes in
+ *	  |           |          |
+ *	  +-----> BUSY <-> SENDING        it is worked on; also IDLING <-> BUSY
+ *	  <---------+                     answered
+ *	any -> CLOSED                     freed when the last job has been dropped
+ *
+ * Invariant: at most one job runs, and only in BUSY or CLOSED.
+ */
+#include "backend/session/imap_core.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+#define INPUT_LIMIT (80u * 1024) /* a whole line of imap_parse_limits_after_login */
+
+const struct imap_limits imap_limits_default = {
+	.append_size = 64u << 20,
+	.idle_ms = 35 * 60 * 1000,
+	.transfer_ms = 5 * 60 * 1000,
+	.bad_commands = 20,
+};
+
+#define BIT(state) (1u << (state))
+static const struct {
+	const char *name;
+	unsigned to;
+} states[IMAP_STATES] = {
+	[IMAP_READY] = {"ready", BIT(IMAP_READY) | BIT(IMAP_LITERAL) | BIT(IMAP_STREAM) | BIT(IMAP_BUSY) |
+					 BIT(IMAP_SENDING) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
+	[IMAP_LITERAL] = {"literal", BIT(IMAP_READY) | BIT(IMAP_LITERAL) | BIT(IMAP_STREAM) | BIT(IMAP_BUSY) |
+					     BIT(IMAP_SENDING) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
+	[IMAP_STREAM] = {"append", BIT(IMAP_STREAM) | BIT(IMAP_LITERAL) | BIT(IMAP_CLOSED)},
+	[IMAP_BUSY] = {"busy", BIT(IMAP_READY) | BIT(IMAP_LITERAL) | BIT(IMAP_STREAM) | BIT(IMAP_BUSY) |
+				       BIT(IMAP_SENDING) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
+	[IMAP_SENDING] = {"sending", BIT(IMAP_READY) | BIT(IMAP_BUSY) | BIT(IMAP_SENDING) | BIT(IMAP_IDLING) |
+					     BIT(IMAP_CLOSED)},
+	[IMAP_IDLING] = {"idle", BIT(IMAP_READY) | BIT(IMAP_BUSY) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
+	[IMAP_CLOSED] = {"closed", 0},
+};
+
+static uint64_t deadline(const struct imap_session *s, enum imap_state state)
+{
+	switch (state) {
+	case IMAP_READY:
+	case IMAP_IDLING:
+		return s->limits.idle_ms;
+	case IMAP_LITERAL:
+	case IMAP_STREAM:
+	case IMAP_SENDING:
+		return s->limits.transfer_ms;
+	case IMAP_BUSY: /* the store answers every job */
+	case IMAP_CLOSED:
+		return 0;
+	}
+	return 0;
+}
+
+void imap_enter(struct imap_session *s, enum imap_state state)
+{
+	uint64_t ms = deadline(s, state);
+
+	require(states[s->state].to & BIT(state));
+	s->state = state;
+	if (ms)
+		timer_set(&s->timer, s->loop, ms);
+	else
+		timer_stop(&s->timer);
+}
+
+void imap_log(struct imap_session *s, const char *format, ...)
+{
+	struct buf text = {0};
+	va_list args;
+
+	if (!log_is_on(LOG_INFO))
+		return;
+	va_start(args, format);
+	buf_vprintf(&text, format, args);
+	va_end(args);
+	log_write(LOG_INFO, "imap", "<%s> %s user=%s client=%s", s->id, buf_str_view(&text), s->user, s->client);
+	buf_deinit(&text);
+}
+
+/* ---- the end ---- */
+
+static void session_free(struct imap_session *s)
+{
+	imap_view_deinit(&s->view);
+	imap_sync_free(s);
+	arena_deinit(&s->arena);
+	buf_deinit(&s->reply);
+	buf_deinit(&s->out);
+	free(s->append_name);
+	free(s->user);
+	free(s->client);
+	free(s->id);
+	loop_free_later(s->loop, s);
+}
+
+void imap_close(struct imap_session *s, const char *bye)
+{
+	if (s->state == IMAP_CLOSED)
+		return;
+	if (bye)
+		conn_printf(s->conn, "* BYE %s\r\n", bye);
+	imap_log(s, "ends: %s in=%llu out=%llu", bye ? bye : s->is_logout ? "logout" : "connection closed",
+		(unsigned long long)conn_bytes_in(s->conn), (unsigned long long)conn_bytes_out(s->conn));
+	imap_enter(s, IMAP_CLOSED);
+	store_work_unwatch(&s->watch);
+	conn_close(&s->conn);
+	list_remove(&s->link);
+	atomic_fetch_sub(&s->service->count, 1);
+	if (s->jobs) {
+		/* The job may still be at work on our memory: job_drop() goes on. */
+		store_work_cancel(&s->job);
+		return;
+	}
+	if (s->cleanup)
+		s->cleanup(s);
+	imap_select_leave(s);
+	session_free(s);
+}
+
+/* ---- jobs ---- */
+
+static int job_run(struct store_txn *txn, void *arg)
+{
+	struct imap_session *s = arg;
+
+	return s->run(s, txn);
+}
+
+/* A write may run twice, if another of its batch failed: what the first run wrote is forgotten. */
+static int job_run_write(struct store_txn *txn, void *arg)
+{
+	struct imap_session *s = arg;
+
+	buf_clear(&s->out);
+	return s->run(s, txn);
+}
+
+static void job_done(void *arg, int err)
+{
+	struct imap_session *s = arg;
+
+	s->job = NULL;
+	if (buf_len(&s->out))
+		conn_write_take(s->conn, &s->out);
+	s->done(s, err);
+}
+
+static void job_drop(void *arg)
+{
+	struct imap_session *s = arg;
+
+	if (--s->jobs == 0 && s->state == IMAP_CLOSED) {
+		if (s->cleanup)
+			s->cleanup(s);
+		imap_select_leave(s);
+		session_free(s);
+	}
+}
+
+static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, imap_done_fn *done)
+{
+	struct store_work_call call = {.run = is_write ? job_run_write : job_run,
+		.done = job_done,
+		.drop = job_drop,
+		.arg = s,
+		.loop = s->loop};
+
+	imap_enter(s, IMAP_BUSY);
+	s->run = run;
+	s->done = done;
+	s->jobs++;
+	s->job = is_write ? store_work_write(s->service->work, s->slot, &call)
+			  : store_work_read(s->service->work, s->slot, &call);
+}
+
+void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
+{
+	start_job(s, false, run, done);
+}
+
+void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
+{
+	start_job(s, true, run, done);
+}
+
+static void add_done(void *arg, int err, const struct store_work_added *results, size_t count)
+{
+	struct imap_session *s = arg;
+
+	s->job = NULL;
+	s->added(s, err, err == 0 && count ? results : NULL);
+}
+
+void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn *done)
+{
+	imap_enter(s, IMAP_BUSY);
+	s->added = done;
+	s->jobs++;
+	add->slot = s->slot;
+	add->done = add_done;
+	add->drop = job_drop;
+	add->arg = s;
+	add->loop = s->loop;
+	s->job = store_work_add(s->service->work, add);
+}
+
+void *imap_data(struct imap_session *s, size_t size)
+{
+	s->data = arena_calloc(&s->arena, 1, size);
+	if (!s->data)
+		imap_answer(s, "NO", "LIMIT", "Command too large");
+	return s->data;
+}
+
+/* ---- answers ---- */
+
+/* The command is over: its memory goes, and the next one may come. */
+static void end_command(struct imap_session *s)
+{
+	if (s->cleanup)
+		s->cleanup(s);
+	s->cleanup = NULL;
+	s->data = NULL;
+	s->cmd = NULL;
+	s->refuse_status = NULL;
+	s->view.own_count = 0;
+	arena_reset(&s->arena);
+	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
+	imap_enter(s, IMAP_READY);
+}
+
+static void send_reply(struct imap_session *s)
+{
+	conn_write(s->conn, buf_view(&s->reply));
+	buf_clear(&s->reply);
+	end_command(s);
+	if (s->is_logout || s->bye_text)
+		imap_close(s, s->is_logout ? NULL : s->bye_text);
+	else
+		imap_input(s);
+}
+
+static void after_sync(struct imap_session *s, int err)
+{
+	if (err == ERR_NOT_FOUND)
+		s->bye_text = "The selected mailbox was deleted";
+	else if (err < 0)
+		s->is_stale = true;
+	send_reply(s);
+}
+
+void imap_answer(struct imap_session *s, const char *status, const char *code, const char *text)
+{
+	unsigned flags = s->cmd ? s->cmd->flags : 0;
+
+	buf_clear(&s->reply);
+	if (s->parse.command.tag.len)
+		buf_add_slice(&s->reply, s->parse.command.tag);
+	else
+		buf_add_char(&s->reply, '*');
+	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "", text);
+	if (s->view.mailbox && !s->is_logout && (s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC)) {
+		s->is_stale = s->must_sync = false;
+		imap_sync_start(s, !(flags & IMAP_CMD_NO_EXPUNGE), after_sync);
+	} else {
+		send_reply(s);
+	}
+}
+
+void imap_ok(struct imap_session *s)
+{
+	imap_answer(s, "OK", NULL, "Done");
+}
+
+void imap_bad(struct imap_session *s, const char *text)
+{
+	imap_answer(s, "BAD", NULL, text);
+}
+
+void imap_fail(struct imap_session *s, int err)
+{
+	static const struct {
+		int err;
+		const char *code, *text;
+	} rows[] = {
+		{ERR_NOT_FOUND, "NONEXISTENT", "No such mailbox"},
+		{ERR_EXISTS, "ALREADYEXISTS", "There is such a mailbox already"},
+		{ERR_DENIED, "CANNOT", "That cannot be done with this mailbox"},
+		{ERR_SYNTAX, "CANNOT", "No legal mailbox name"},
+		{ERR_TOO_BIG, "LIMIT", "A limit was reached"},
+		{ERR_FULL, "UNAVAILABLE", "No space left, try again later"},
+		{ERR_CORRUPT, "SERVERBUG", "The message is damaged"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (err == rows[i].err) {
+			imap_answer(s, "NO", rows[i].code, rows[i].text);
+			return;
+		}
+	}
+	imap_answer(s, "NO", "UNAVAILABLE", "Try again later");
+}
+
+static void resume(struct imap_session *s)
+{
+	if (s->state == IMAP_SENDING)
+		imap_enter(s, IMAP_READY);
+	imap_input(s);
+}
+
+void imap_when_sent(struct imap_session *s, void (*next)(struct imap_session *))
+{
+	if (!conn_is_congested(s->conn)) {
+		next(s);
+		return;
+	}
+	s->after_sent = next;
+	imap_enter(s, IMAP_SENDING);
+	conn_want_drained(s->conn);
+}
+
+/* ---- input ---- */
+
+static void dispatch(struct imap_session *s)
+{
+	const struct imap_command *command = &s->parse.command;
+
+	s->cmd = imap_cmd_find(command->name);
+	if (!s->cmd) {
+		s->bad++;
+		imap_bad(s, "Unknown command");
+	} else if (s->cmd->flags & IMAP_CMD_SELECTED && !s->view.mailbox) {
+		imap_bad(s, "No mailbox is selected");
+	} else if (s->cmd->flags & IMAP_CMD_WRITABLE && s->view.is_readonly) {
+		imap_answer(s, "NO", "NOPERM", "The mailbox was opened read-only");
+	} else {
+		s->bad = 0;
+		s->cmd->fn(s, command);
+	}
+}
+
+static void bad_command(struct imap_session *s)
+{
+	if (s->refuse_status) {
+		imap_answer(s, s->refuse_status, s->refuse_code, s->refuse_text);
+		return;
+	}
+	if (++s->bad > s->limits.bad_commands) {
+		imap_close(s, "Too many bad commands");
+		return;
+	}
+	imap_bad(s, s->parse.reason);
+}
+
+void imap_refuse_literal(struct imap_session *s, const char *status, const char *code, const char *text)
+{
+	s->refuse_status = status;
+	s->refuse_code = code;
+	s->refuse_text = text;
+	imap_parse_refuse(&s->parse, text);
+}
+
+static void take_literal(struct imap_session *s)
+{
+	const struct imap_parse *p = &s->parse;
+
+	imap_enter(s, IMAP_LITERAL);
+	if (slice_is_str(p->command.name, "APPEND") && p->literal.depth == 0 && p->command.count >= 2) {
+		imap_append_literal(s);
+		return;
+	}
+	if (imap_parse_hold(&s->parse) == 0 && p->literal.is_sync)
+		conn_write_str(s->conn, "+ OK\r\n");
+}
+
+static void release_memory(struct imap_session *s)
+{
+	arena_deinit(&s->arena);
+	buf_deinit(&s->reply);
+	buf_deinit(&s->out);
+}
+
+/* Nothing more can be read now. */
+static void wait_for_more(struct imap_session *s)
+{
+	bool is_amid = s->parse.held || conn_input(s->conn).len;
+
+	if (s->is_eof) {
+		imap_close(s, NULL);
+		return;
+	}
+	if (!is_amid)
+		release_memory(s);
+	imap_enter(s, is_amid ? IMAP_LITERAL : IMAP_READY);
+}
+
+/* False: wait. */
+static bool read_command(struct imap_session *s)
+{
+	enum imap_parse_event event;
+	ssize_t n;
+
+	if (conn_is_congested(s->conn)) {
+		imap_when_sent(s, resume);
+		return false;
+	}
+	n = imap_parse_feed(&s->parse, conn_input(s->conn), &event);
+	if (n < 0) {
+		imap_close(s, "Command too large");
+		return false;
+	}
+	conn_consume(s->conn, (size_t)n);
+	switch (event) {
+	case IMAP_PARSE_MORE:
+		wait_for_more(s);
+		return false;
+	case IMAP_PARSE_LITERAL:
+		take_literal(s);
+		return true;
+	case IMAP_PARSE_COMMAND:
+		dispatch(s);
+		return true;
+	case IMAP_PARSE_BAD:
+		bad_command(s);
+		return true;
+	}
+	return false;
+}
+
+static bool step(struct imap_session *s)
+{
+	switch (s->state) {
+	case IMAP_READY:
+		if (s->bye_text) {
+			imap_close(s, s->bye_text);
+			return false;
+		}
+		return read_command(s);
+	case IMAP_LITERAL:
+		return read_command(s);
+	case IMAP_STREAM:
+		return imap_append_stream(s);
+	case IMAP_IDLING:
+		return imap_idle_input(s);
+	case IMAP_BUSY:
+	case IMAP_SENDING:
+	case IMAP_CLOSED:
+		return false;
+	}
+	return false;
+}
+
+void imap_input(struct imap_session *s)
+{
+	if (s->is_reading)
+		return;
+	s->is_reading = true;
+	while (step(s))
+		;
+	s->is_reading = false;
+}
+
+static void on_event(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct imap_session *s = owner;
+
+	(void)conn;
+	switch (event) {
+	case CONN_DATA:
+		imap_input(s);
+		break;
+	case CONN_DRAINED:
+		if (s->state == IMAP_SENDING)
+			s->after_sent(s);
+		break;
+	case CONN_EOF:
+		s->is_eof = true;
+		imap_input(s);
+		break;
+	case CONN_FAILED:
+		imap_close(s, NULL);
+		break;
+	case CONN_OPENED:
+	case CONN_SECURED:
+		break;
+	}
+}
+
+static void on_deadline(void *arg)
+{
+	struct imap_session *s = arg;
+	bool is_silent = s->state == IMAP_READY || s->state == IMAP_IDLING;
+
+	imap_close(s, is_silent ? "Autologout, idle for too long" : "Too slow");
+}
+
+static void on_change(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq)
+{
+	struct imap_session *s = arg;
+
+	(void)account;
+	(void)modseq;
+	/* While a job runs, the view is the job's; a notice too many costs one look. */
+	if (s->state == IMAP_BUSY || (mailbox && mailbox == s->view.mailbox))
+		s->is_stale = true;
+	if (s->state == IMAP_IDLING && s->is_stale)
+		imap_idle_changed(s);
+}
+
+/* ---- begin ---- */
+
+static void start_watch(struct imap_session *s)
+{
+	s->watch = store_work_watch(s->service->work, s->slot, s->account, 0, s->loop, on_change, s);
+}
+
+void imap_session_start(const struct imap_session_start *start)
+{
+	struct imap_session *s = xcalloc(1, sizeof(*s));
+	struct imap_service *service = start->service;
+	char text[ADDR_TEXT_MAX];
+
+	s->service = service;
+	s->limits = (struct imap_limits){.append_size = atomic_load(&service->append_size),
+		.idle_ms = atomic_load(&service->idle_ms),
+		.transfer_ms = atomic_load(&service->transfer_ms),
+		.bad_commands = atomic_load(&service->bad_commands)};
+	s->conn = start->conn;
+	s->loop = conn_loop(start->conn);
+	s->slot = start->account->slot;
+	s->account = start->account->id;
+	s->user = xstrdup(start->account->address);
+	s->client = xstrdup(start->client ? addr_host(start->client, text) : "-");
+	s->id = xstrdup(start->session);
+	s->since_ms = clock_wall_ms();
+	s->is_eof = start->is_ended;
+	timer_init(&s->timer, on_deadline, s);
+	arena_init(&s->arena, IMAP_PARSE_ARENA_AFTER);
+	imap_view_init(&s->view);
+	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
+	list_add_last(&service->sessions[loop_index(s->loop)], &s->link);
+	atomic_fetch_add(&service->count, 1);
+	conn_set_owner(s->conn, on_event, s);
+	conn_set_input_limit(s->conn, INPUT_LIMIT);
+	conn_printf(s->conn, "%.*s OK [CAPABILITY %s] Logged in\r\n", SLICE_ARG(start->tag),
+		imap_session_capabilities());
+	imap_log(s, "begins");
+	imap_enter(s, IMAP_READY);
+	start_watch(s);
+	imap_input(s);
+}
+
+/* ---- the service ---- */
+
+void imap_service_set_limits(struct imap_service *service, const struct imap_limits *limits)
+{
+	atomic_store(&service->append_size, limits->append_size);
+	atomic_store(&service->idle_ms, limits->idle_ms);
+	atomic_store(&service->transfer_ms, limits->transfer_ms);
+	atomic_store(&service->bad_commands, limits->bad_commands);
+}
+
+struct imap_service *imap_service_new(struct store_work *work, unsigned loops, const struct imap_limits *limits)
+{
+	struct imap_service *service = xcalloc(1, sizeof(*service));
+
+	service->work = work;
+	service->loops = loops;
+	service->sessions = xcalloc(loops, sizeof(*service->sessions));
+	for (unsigned i = 0; i < loops; i++)
+		list_init(&service->sessions[i]);
+	imap_service_set_limits(service, limits);
+	return service;
+}
+
+void imap_service_free(struct imap_service **service)
+{
+	if (!*service)
+		return;
+	free((*service)->sessions);
+	free(*service);
+	*service = NULL;
+}
+
+/* Where a command runs, its answer goes out first. */
+static void end_session(struct imap_session *s, const char *text)
+{
+	if (s->state == IMAP_BUSY || s->state == IMAP_SENDING)
+		s->bye_text = text;
+	else
+		imap_close(s, text);
+}
+
+void imap_service_each(struct imap_service *service, struct loop *loop,
+	bool (*fn)(void *arg, const struct imap_session_info *info), void *arg, const char *bye_text)
+{
+	list_for_each_safe(at, &service->sessions[loop_index(loop)])
+	{
+		struct imap_session *s = container_of(at, struct imap_session, link);
+		struct imap_session_info info = {.session = s->id,
+			.user = s->user,
+			.client = s->client,
+			.state = states[s->state].name,
+			.since_ms = s->since_ms};
+
+		if (fn(arg, &info))
+			end_session(s, bye_text);
+	}
+}
+
+static bool take_all(void *arg, const struct imap_session_info *info)
+{
+	(void)arg;
+	(void)info;
+	return true;
+}
+
+void imap_service_bye(struct imap_service *service, struct loop *loop, const char *text)
+{
+	imap_service_each(service, loop, take_all, NULL, text);
+}
+
+unsigned imap_service_count(const struct imap_service *service)
+{
+	return atomic_load(&((struct imap_service *)(uintptr_t)service)->count);
+}

@@ -1,0 +1,164 @@
+/* One row an item; each knows how to find its number. */
+#include "backend/session/imap_status.h"
+
+#include "common/proto/imap_write.h"
+
+typedef int value_fn(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out);
+
+static int messages(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->messages;
+	return 0;
+}
+
+static int recent(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	uint32_t n;
+	int err = store_mailbox_count_recent(txn, imap_access_account(s), m->id, &n);
+
+	if (err == 0)
+		*n_out = n;
+	return err;
+}
+
+static int uidnext(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->uidnext;
+	return 0;
+}
+
+static int uidvalidity(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->uidvalidity;
+	return 0;
+}
+
+static int unseen(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->unseen;
+	return 0;
+}
+
+static int modseq(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->modseq;
+	return 0;
+}
+
+static int size(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->size;
+	return 0;
+}
+
+static int deleted(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)s;
+	(void)txn;
+	*n_out = m->deleted;
+	return 0;
+}
+
+/* RFC 9208 section 4.1.4: octets that an EXPUNGE would give back. */
+static int deleted_storage(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	struct store_scan scan;
+	struct store_entry entry;
+	uint64_t sum = 0;
+	int err;
+
+	(void)s;
+	if (m->deleted) {
+		err = store_scan_begin(&scan, txn, m->id, 1);
+		if (err < 0)
+			return err;
+		while (store_scan_next(&scan, &entry))
+			sum += entry.flags & STORE_DELETED ? entry.size : 0;
+		err = scan.error;
+		store_scan_end(&scan);
+		if (err < 0)
+			return err;
+	}
+	*n_out = sum;
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	value_fn *value;
+} rows[] = {
+	{"MESSAGES", messages},
+	{"RECENT", recent},
+	{"UIDNEXT", uidnext},
+	{"UIDVALIDITY", uidvalidity},
+	{"UNSEEN", unseen},
+	{"HIGHESTMODSEQ", modseq},
+	{"SIZE", size},
+	{"DELETED", deleted},
+	{"DELETED-STORAGE", deleted_storage},
+};
+
+int imap_status_parse(const struct imap_arg *list, unsigned *items_out)
+{
+	unsigned items = 0;
+
+	if (!list || list->type != IMAP_ARG_LIST || !list->first)
+		return ERR_SYNTAX;
+	for (const struct imap_arg *arg = list->first; arg; arg = arg->next) {
+		size_t i = 0;
+
+		while (i < ARRAY_LEN(rows) && !imap_parse_is_word(arg, rows[i].name))
+			i++;
+		if (i == ARRAY_LEN(rows))
+			return ERR_SYNTAX;
+		items |= 1u << i;
+	}
+	*items_out = items;
+	return 0;
+}
+
+bool imap_status_has_modseq(unsigned items)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (items & 1u << i && rows[i].value == modseq)
+			return true;
+	}
+	return false;
+}
+
+int imap_status_write(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *mailbox,
+	struct slice name, unsigned items)
+{
+	const char *blank = "";
+
+	buf_add_str(&s->out, "* STATUS ");
+	imap_write_mailbox(&s->out, name);
+	buf_add_str(&s->out, " (");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		uint64_t n = 0;
+		int err;
+
+		if (!(items & 1u << i))
+			continue;
+		err = rows[i].value(s, txn, mailbox, &n);
+		if (err < 0)
+			return err;
+		buf_printf(&s->out, "%s%s %llu", blank, rows[i].name, (unsigned long long)n);
+		blank = " ";
+	}
+	buf_add_str(&s->out, ")\r\n");
+	return 0;
+}

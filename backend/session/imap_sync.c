@@ -1,0 +1,225 @@
+/*
+ * Bringing the view up to date. The job reads the account's change log from the view's MODSEQ on, writes the
+ * untagged responses and changes the view, all on the reader's thread; the loop then only sends.
+ *
+ * Order of the responses: EXPUNGE from the highest number down (so that no number shifts under a later one), EXISTS
+ * and RECENT, then FETCH of changed flags by their new numbers. Where EXPUNGE may not be sent the UIDs wait in
+ * view.expunged, and the store keeps their records for us until then.
+ */
+#include "backend/session/imap_core.h"
+
+#include <stdlib.h>
+
+#include "common/base/mem.h"
+
+#define SYNC_ARENA (64u << 20) /* 100,000 messages changed at once are 4 MiB */
+
+struct imap_sync {
+	void (*done)(struct imap_session *s, int err);
+	bool allow_expunge;
+	struct arena arena;
+	struct store_changes changes;
+};
+
+void imap_sync_free(struct imap_session *s)
+{
+	if (!s->sync)
+		return;
+	arena_deinit(&s->sync->arena);
+	free(s->sync);
+	s->sync = NULL;
+}
+
+static int compare_uids(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The log does not reach back: what is there now is compared with what we knew. */
+static int compare_all(struct imap_session *s, struct store_txn *txn, struct store_changes *c, struct arena *arena)
+{
+	struct imap_view *v = &s->view;
+	struct store_mailbox mailbox;
+	struct store_scan scan;
+	struct store_entry entry;
+	uint32_t old = 0;
+	int err = store_mailbox_get(txn, imap_access_account(s), v->mailbox, &mailbox);
+
+	if (err < 0)
+		return err;
+	c->modseq = mailbox.modseq;
+	c->added_count = c->expunged_count = c->changed_count = 0;
+	c->added = arena_calloc(arena, mailbox.messages + 1, sizeof(*c->added));
+	c->expunged = arena_calloc(arena, v->count + 1, sizeof(*c->expunged));
+	c->changed = arena_calloc(arena, mailbox.messages + 1, sizeof(*c->changed));
+	if (!c->added || !c->expunged || !c->changed)
+		return ERR_TOO_BIG;
+	err = store_scan_begin(&scan, txn, v->mailbox, 1);
+	if (err < 0)
+		return err;
+	while (store_scan_next(&scan, &entry)) {
+		while (old < v->count && v->uids[old] < entry.uid)
+			c->expunged[c->expunged_count++] = v->uids[old++];
+		if (old < v->count && v->uids[old] == entry.uid) {
+			old++;
+			if (entry.modseq > v->modseq)
+				c->changed[c->changed_count++] = entry;
+		} else if (old == v->count) {
+			c->added[c->added_count++] = entry.uid;
+		}
+	}
+	while (old < v->count)
+		c->expunged[c->expunged_count++] = v->uids[old++];
+	err = scan.error;
+	store_scan_end(&scan);
+	return err;
+}
+
+/* Adds what went to what waits. */
+static void collect_expunged(struct imap_view *v, const struct store_changes *c)
+{
+	uint32_t *uids;
+	size_t count, kept = 0;
+
+	for (size_t i = 0; i < c->expunged_count; i++) {
+		if (imap_view_seq(v, c->expunged[i]))
+			buf_add(&v->expunged, &c->expunged[i], sizeof(uint32_t));
+	}
+	count = buf_len(&v->expunged) / sizeof(uint32_t);
+	if (count < 2)
+		return;
+	uids = (uint32_t *)(void *)(v->expunged.data + v->expunged.start);
+	qsort(uids, count, sizeof(*uids), compare_uids);
+	for (size_t i = 0; i < count; i++) {
+		if (kept == 0 || uids[kept - 1] != uids[i])
+			uids[kept++] = uids[i];
+	}
+	buf_cut(&v->expunged, kept * sizeof(*uids));
+}
+
+static void tell_expunged(struct imap_view *v, struct buf *out)
+{
+	size_t count = buf_len(&v->expunged) / sizeof(uint32_t);
+	uint32_t *gone = (uint32_t *)(void *)(v->expunged.data + v->expunged.start);
+	uint32_t kept;
+	size_t next = 0;
+
+	if (count == 0)
+		return;
+	for (size_t i = count; i > 0; i--) {
+		buf_add_str(out, "* ");
+		buf_add_u64(out, imap_view_seq(v, gone[i - 1]));
+		buf_add_str(out, " EXPUNGE\r\n");
+	}
+	kept = imap_view_seq(v, gone[0]) - 1;
+	for (uint32_t i = kept; i < v->count; i++) {
+		if (next < count && v->uids[i] == gone[next])
+			next++;
+		else
+			v->uids[kept++] = v->uids[i];
+	}
+	v->count = kept;
+	buf_deinit(&v->expunged);
+}
+
+static void tell_added(struct imap_view *v, const struct store_changes *c, struct buf *out)
+{
+	uint32_t before = v->count;
+
+	if (c->added_count == 0)
+		return;
+	if (v->room < v->count + c->added_count) {
+		v->room = v->count + (uint32_t)c->added_count + 16;
+		v->uids = xreallocarray(v->uids, v->room, sizeof(*v->uids));
+	}
+	for (size_t i = 0; i < c->added_count; i++) {
+		if (c->added[i] > imap_view_last_uid(v))
+			v->uids[v->count++] = c->added[i];
+	}
+	if (v->count > before)
+		buf_printf(out, "* %u EXISTS\r\n* %u RECENT\r\n", v->count, imap_view_recent(v));
+}
+
+static bool is_own(const struct imap_view *v, uint64_t modseq)
+{
+	for (unsigned i = 0; i < v->own_count; i++) {
+		if (v->own[i] == modseq)
+			return true;
+	}
+	return false;
+}
+
+static void tell_changed(struct imap_session *s, const struct store_changes *c, struct buf *out)
+{
+	const struct imap_view *v = &s->view;
+
+	for (size_t i = 0; i < c->changed_count; i++) {
+		const struct store_entry *e = &c->changed[i];
+		uint32_t seq = imap_view_seq(v, e->uid);
+
+		if (!seq || is_own(v, e->modseq))
+			continue;
+		buf_printf(out, "* %u FETCH (UID %u ", seq, e->uid);
+		if (s->is_condstore)
+			buf_printf(out, "MODSEQ (%llu) ", (unsigned long long)e->modseq);
+		buf_add_str(out, "FLAGS ");
+		imap_view_write_flags(v, e, out);
+		buf_add_str(out, ")\r\n");
+	}
+}
+
+static int learn_keywords(struct imap_session *s, struct store_txn *txn)
+{
+	struct store_keywords keywords;
+	int err = store_mailbox_keywords(txn, imap_access_account(s), s->view.mailbox, &keywords);
+
+	if (err == 0 && imap_view_learn_keywords(&s->view, &keywords))
+		imap_view_write_flag_list(&s->view, &s->out);
+	return err;
+}
+
+static int sync_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct imap_sync *sync = s->sync;
+	struct store_changes *c = &sync->changes;
+	int err = store_message_changes(
+		txn, imap_access_account(s), s->view.mailbox, s->view.modseq, &sync->arena, c);
+
+	if (err == 0 && c->gone)
+		err = ERR_NOT_FOUND;
+	if (err == 0 && c->incomplete)
+		err = compare_all(s, txn, c, &sync->arena);
+	if (err == 0 && (c->changed_count || c->added_count))
+		err = learn_keywords(s, txn);
+	if (err < 0)
+		return err;
+	collect_expunged(&s->view, c);
+	if (sync->allow_expunge)
+		tell_expunged(&s->view, &s->out);
+	tell_added(&s->view, c, &s->out);
+	tell_changed(s, c, &s->out);
+	s->view.modseq = c->modseq;
+	return 0;
+}
+
+static void sync_done(struct imap_session *s, int err)
+{
+	void (*done)(struct imap_session *, int) = s->sync->done;
+
+	imap_sync_free(s);
+	/* The store may let go of what the client knows to be gone. */
+	if (err == 0 && buf_len(&s->view.expunged) == 0)
+		store_work_view_move(s->view.hold, s->view.modseq);
+	done(s, err);
+}
+
+void imap_sync_start(struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err))
+{
+	s->sync = xcalloc(1, sizeof(*s->sync));
+	s->sync->done = done;
+	s->sync->allow_expunge = allow_expunge;
+	arena_init(&s->sync->arena, SYNC_ARENA);
+	imap_read(s, sync_run, sync_done);
+}

@@ -1,0 +1,204 @@
+/* UIDs in one ascending array: a sequence number is a place in it, found by halving. */
+#include "backend/session/imap_view.h"
+
+#include <stdlib.h>
+
+#include "common/base/mem.h"
+#include "common/proto/imap_write.h"
+
+static const struct {
+	uint8_t flag;
+	const char *name;
+} system_flags[] = {
+	{STORE_ANSWERED, "\\Answered"},
+	{STORE_FLAGGED, "\\Flagged"},
+	{STORE_DELETED, "\\Deleted"},
+	{STORE_SEEN, "\\Seen"},
+	{STORE_DRAFT, "\\Draft"},
+};
+
+void imap_view_init(struct imap_view *v)
+{
+	*v = (struct imap_view){0};
+	arena_init(&v->names, 0);
+}
+
+void imap_view_deinit(struct imap_view *v)
+{
+	store_work_view_end(&v->hold);
+	free(v->uids);
+	buf_deinit(&v->expunged);
+	arena_deinit(&v->names);
+	imap_view_init(v);
+}
+
+/* First place whose UID is not below. */
+static uint32_t lower_bound(const struct imap_view *v, uint32_t uid)
+{
+	uint32_t low = 0, high = v->count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (v->uids[middle] < uid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+uint32_t imap_view_seq(const struct imap_view *v, uint32_t uid)
+{
+	uint32_t at = lower_bound(v, uid);
+
+	return at < v->count && v->uids[at] == uid ? at + 1 : 0;
+}
+
+uint32_t imap_view_last_uid(const struct imap_view *v)
+{
+	return v->count ? v->uids[v->count - 1] : 0;
+}
+
+uint32_t imap_view_recent(const struct imap_view *v)
+{
+	return v->count - lower_bound(v, v->recent_from);
+}
+
+void imap_view_own(struct imap_view *v, uint64_t modseq)
+{
+	if (modseq && v->own_count < IMAP_VIEW_OWN)
+		v->own[v->own_count++] = modseq;
+}
+
+bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords)
+{
+	unsigned before = v->keyword_count;
+
+	if (keywords->count <= before)
+		return false;
+	if (!v->keywords)
+		v->keywords = arena_calloc(&v->names, STORE_KEYWORDS_MAX, sizeof(*v->keywords));
+	if (!v->keywords)
+		return false;
+	for (unsigned i = before; i < keywords->count && i < STORE_KEYWORDS_MAX; i++) {
+		v->keywords[i] = arena_copy(&v->names, keywords->names[i]);
+		v->keyword_count = i + 1;
+	}
+	return v->keyword_count > before;
+}
+
+/* Ranges of UIDs become ranges of places. */
+static void uids_to_seqs(const struct imap_view *v, struct seqset *set)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < set->count; i++) {
+		uint32_t from = lower_bound(v, set->ranges[i].from) + 1;
+		uint32_t to = set->ranges[i].to == UINT32_MAX ? v->count : lower_bound(v, set->ranges[i].to + 1);
+
+		if (from <= to)
+			set->ranges[kept++] = (struct seqset_range){from, to};
+	}
+	set->count = kept;
+}
+
+int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid)
+{
+	seqset_resolve(set, is_uid ? imap_view_last_uid(v) : v->count);
+	if (is_uid)
+		uids_to_seqs(v, set);
+	else if (v->count == 0 && seqset_size(set) == 1 && set->ranges[0].from == 1)
+		set->count = 0; /* "*" or "1:*" of an empty mailbox: nothing, and no error */
+	else if (set->count && set->ranges[set->count - 1].to > v->count)
+		return ERR_SYNTAX;
+	return 0;
+}
+
+int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, struct arena *arena,
+	struct seqset *seqs_out)
+{
+	struct seqset set;
+	int err = seqset_parse(text, arena, &set);
+
+	if (err == 0)
+		err = imap_view_resolve(v, &set, is_uid);
+	if (err == 0)
+		*seqs_out = set;
+	return err;
+}
+
+int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct arena *arena, uint32_t **uids_out,
+	size_t *count_out)
+{
+	size_t count = (size_t)seqset_size(seqs), n = 0;
+	uint32_t *uids = NULL;
+
+	if (count) {
+		uids = arena_alloc(arena, count * sizeof(*uids));
+		if (!uids)
+			return ERR_TOO_BIG;
+	}
+	for (size_t i = 0; i < seqs->count; i++) {
+		size_t run = seqs->ranges[i].to - seqs->ranges[i].from + 1;
+
+		memcpy(uids + n, v->uids + seqs->ranges[i].from - 1, run * sizeof(*uids));
+		n += run;
+	}
+	*uids_out = uids;
+	*count_out = n;
+	return 0;
+}
+
+void imap_view_write_flags(const struct imap_view *v, const struct store_entry *entry, struct buf *out)
+{
+	bool has_any = false;
+
+	buf_add_char(out, '(');
+	for (size_t i = 0; i < ARRAY_LEN(system_flags) && entry->flags; i++) {
+		if (!(entry->flags & system_flags[i].flag))
+			continue;
+		if (has_any)
+			buf_add_char(out, ' ');
+		buf_add_str(out, system_flags[i].name);
+		has_any = true;
+	}
+	if (entry->uid >= v->recent_from) {
+		buf_add_str(out, has_any ? " \\Recent" : "\\Recent");
+		has_any = true;
+	}
+	for (uint64_t bits = entry->keywords; bits; bits &= bits - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(bits);
+
+		if (i >= v->keyword_count)
+			continue;
+		if (has_any)
+			buf_add_char(out, ' ');
+		buf_add_slice(out, v->keywords[i]);
+		has_any = true;
+	}
+	buf_add_char(out, ')');
+}
+
+static void write_names(const struct imap_view *v, struct buf *out)
+{
+	for (size_t i = 0; i < ARRAY_LEN(system_flags); i++)
+		buf_printf(out, "%s%s", i ? " " : "", system_flags[i].name);
+	for (unsigned i = 0; i < v->keyword_count; i++) {
+		buf_add_char(out, ' ');
+		buf_add_slice(out, v->keywords[i]);
+	}
+}
+
+void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
+{
+	buf_add_str(out, "* FLAGS (");
+	write_names(v, out);
+	if (v->is_readonly) {
+		buf_add_str(out, ")\r\n* OK [PERMANENTFLAGS ()] Read-only\r\n");
+		return;
+	}
+	buf_add_str(out, ")\r\n* OK [PERMANENTFLAGS (");
+	write_names(v, out);
+	buf_add_str(out, v->keyword_count < STORE_KEYWORDS_MAX ? " \\*)] Flags kept\r\n" : ")] Flags kept\r\n");
+}

@@ -1,0 +1,69 @@
+/*
+ * The selected mailbox as the client knows it: its UIDs in order (position + 1 is the sequence number), how far
+ * changes have been told, and which expunges still wait for a moment at which they may be told (RFC 3501 sections
+ * 5.5 and 7.4.1). Used by the session's job while one runs, else by its loop.
+ */
+#pragma once
+
+#include "backend/store_work/store_work.h"
+#include "common/proto/seqset.h"
+
+struct imap_session;
+struct imap_arg;
+
+#define IMAP_VIEW_OWN 32
+
+struct imap_view {
+	uint32_t mailbox; /* 0: none is selected */
+	uint32_t uidvalidity;
+	uint32_t *uids;
+	uint32_t count;
+	uint32_t room;
+	uint32_t recent_from;  /* UIDs from here on are \Recent here */
+	uint32_t recent_taken; /* UIDs below are taken from others already */
+	uint64_t modseq;       /* all changes up to here are in the view */
+	struct buf expunged;   /* uint32_t UIDs that are gone, but not yet told; ascending */
+	struct store_view *hold; /* keeps them readable */
+	struct slice *keywords;  /* STORE_KEYWORDS_MAX names, or NULL while there are none */
+	unsigned keyword_count;
+	struct arena names; /* theirs */
+	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again */
+	unsigned own_count;
+	bool is_readonly;
+};
+
+void imap_view_init(struct imap_view *v);
+/* Forgets the mailbox and its memory. */
+void imap_view_deinit(struct imap_view *v);
+
+/* Sequence number of a UID, 0 if it is not in the view. */
+uint32_t imap_view_seq(const struct imap_view *v, uint32_t uid);
+uint32_t imap_view_last_uid(const struct imap_view *v);
+/* \Recent messages of this session. */
+uint32_t imap_view_recent(const struct imap_view *v);
+/* Learns the keywords' names that it does not know yet; true if there were any. */
+bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
+
+/* The set of a command as ordered ranges of sequence numbers, in the arena. ERR_SYNTAX: bad form, or a sequence
+ * number that does not exist (UIDs that do not exist are left out). */
+MUST_CHECK int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, struct arena *arena,
+	struct seqset *seqs_out);
+/* The same in place, for a set that is parsed already. */
+MUST_CHECK int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid);
+/* The UIDs of a set of sequence numbers, ascending, in the arena; NULL and count 0 when there are none. ERR_TOO_BIG. */
+MUST_CHECK int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct arena *arena,
+	uint32_t **uids_out, size_t *count_out);
+
+/* Writes `(\Seen \Recent $x)`. */
+void imap_view_write_flags(const struct imap_view *v, const struct store_entry *entry, struct buf *out);
+/* Writes the untagged FLAGS response, and PERMANENTFLAGS. */
+void imap_view_write_flag_list(const struct imap_view *v, struct buf *out);
+
+/* ---- bringing the view up to date: imap_sync.c ---- */
+
+/* A change of one's own that was asked for silently or is shown already. */
+void imap_view_own(struct imap_view *v, uint64_t modseq);
+/* Reads the changes and tells the client of those it may hear now; then calls done. Needs a selected mailbox.
+ * ERR_NOT_FOUND: the mailbox is gone. */
+void imap_sync_start(struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err));
+void imap_sync_free(struct imap_session *s);
