@@ -90,16 +90,36 @@ int charset_decoder_new(struct slice charset, struct charset_decoder **decoder_o
 	return 0;
 }
 
-/* What iconv gave, without NUL. */
+/* Length of the well-formed character at the start, NUL excluded; 0: there is none. */
+static size_t character_length(const char *p, size_t len)
+{
+	for (size_t n = 1; n <= 4 && n <= len; n++)
+		if (slice_is_utf8(slice_of(p, n)))
+			return n;
+	return 0;
+}
+
+/* What iconv gave, without NUL and without what libc's UTF-8 has beyond RFC 3629 (five and six bytes long). */
 static void add_output(struct buf *out, const char *p, size_t len)
 {
+	if (slice_is_utf8(slice_of(p, len))) {
+		buf_add(out, p, len);
+		return;
+	}
 	while (len) {
-		const char *nul = memchr(p, '\0', len);
-		size_t n = nul ? (size_t)(nul - p) : len;
+		size_t n = character_length(p, len);
 
-		buf_add(out, p, n);
-		p += n + (nul ? 1 : 0);
-		len -= n + (nul ? 1 : 0);
+		if (n) {
+			buf_add(out, p, n);
+		} else {
+			n = 1;
+			if (*p)
+				buf_add_str(out, REPLACEMENT);
+			while (n < len && ((unsigned char)p[n] & 0xc0) == 0x80)
+				n++;
+		}
+		p += n;
+		len -= n;
 	}
 }
 

@@ -78,6 +78,7 @@ static void test_charsets_become_utf8(void **state)
 			"a\xef\xbf\xbd"
 			"b\xef\xbf\xbd"},
 		{"utf-8", "\xe2\x82", "\xef\xbf\xbd"},
+		{"utf-8", "\xfc\xb5\xb5\xb5\xb5\xb5x", "\xef\xbf\xbdx"},
 		{"iso-8859-1", "\xe4\x80", "\xc3\xa4\xe2\x82\xac"},
 		{"", "abc", "abc"},
 		{"ks_c_5601-1987", "\xb0\xa1", "\xea\xb0\x80"},
