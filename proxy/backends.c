@@ -247,6 +247,7 @@ static int backend_new(const struct conf *conf, const char *section, const char 
 			b->ports[p] = standard_ports[p][b->tls_mode == BACKEND_TLS_IMPLICIT];
 	}
 	b->is_named = title != NULL;
+	b->is_smtp = conf_get_enum(conf, section, title, "delivery") == 1;
 	err = make_tls(conf, section, title, why, b);
 	b->may_fly = may_fly(b, host);
 	if (err < 0)

@@ -65,6 +65,7 @@ struct backend {
 	uint64_t login_ms;   /* from then to the answer of the login */
 	uint64_t probe_ms;   /* between probes; 0: none */
 	bool is_named;    /* a section of the configuration, not a host of a map */
+	bool is_smtp; /* mail goes to it by SMTP and not by LMTP */
 	bool is_verified; /* its certificate is */
 	bool may_fly;     /* a credential may be written before the connection stands: it goes nowhere else */
 	struct backend_state *state;

@@ -10,6 +10,7 @@
 #include "common/base/mem.h"
 #include "proxy/config_check.h"
 #include "proxy/login.h"
+#include "proxy/smtp_service.h"
 
 static const char *const service_names[CONFIG_SERVICES] = {
 	[CONFIG_IMAP] = "imap", [CONFIG_POP3] = "pop3", [CONFIG_SMTP] = "smtp", [CONFIG_SUBMISSION] = "submission"};
@@ -44,6 +45,7 @@ static void config_free(struct config *c)
 {
 	for (size_t i = 0; i < c->listener_count; i++) {
 		front_service_unref(&c->listeners[i].front);
+		smtp_service_unref(&c->listeners[i].smtp);
 		tls_unref(&c->listeners[i].tls);
 	}
 	free(c->listeners);
@@ -168,6 +170,9 @@ static int make_listener(struct config *c, const char *title, struct config_list
 	}
 	if (l->service == CONFIG_IMAP || l->service == CONFIG_POP3)
 		l->front = make_front(c, l);
+	else
+		l->smtp = smtp_service_new(
+			c, l->service, tls_mode == 1 ? l->tls : NULL, conf_get_bool(c->conf, "listener", title, "allow-clear"));
 	return 0;
 }
 

@@ -45,7 +45,7 @@ struct config_listener {
 	bool is_implicit_tls;
 	struct tls *tls;             /* NULL: plain */
 	struct front_service *front; /* IMAP and POP3 */
-	void *smtp;                  /* SMTP and submission: struct smtp_service, counted (proxy/smtp_service.h) */
+	struct smtp_service *smtp;   /* SMTP and submission, counted (proxy/smtp_service.h) */
 };
 
 struct config {

@@ -2,6 +2,7 @@
 #include "common/control/control.h"
 #include "proxy/config.h"
 #include "proxy/config_check.h"
+#include "proxy/smtp_service.h"
 
 static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, times"},
@@ -12,6 +13,7 @@ static const struct conf_section sections[] = {
 	{"backend-default", CONF_RELOAD, NULL, "The terms for hosts that a map names itself"},
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do before it has logged in"},
+	SMTP_SERVICE_SECTION,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
 };
@@ -22,6 +24,8 @@ static const struct conf_section sections[] = {
 		{section, "pop3-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                                     \
 			"Port of POP3; 0: 110, or 995 with tls = implicit", NULL},                                     \
 		{section, "lmtp-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL, "Port of LMTP; 0: 24", NULL},       \
+		{section, "delivery", CONF_ENUM, CONF_RELOAD, "lmtp", 0, 0, "lmtp smtp",                               \
+			"How mail is handed over at that port", NULL},                                                 \
 		{section, "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",                   \
 			"How connections to it are encrypted", NULL},                                                  \
 		{section, "verify", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,                                         \
@@ -117,7 +121,7 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, usermap_conf_keys, NULL};
+static const struct conf_key *const tables[] = {keys, usermap_conf_keys, smtp_service_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

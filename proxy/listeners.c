@@ -5,6 +5,7 @@
 #include "common/base/mem.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
+#include "common/front/smtp_front.h"
 #include "common/net/listener.h"
 #include "proxy/worker.h"
 
@@ -27,6 +28,8 @@ static void on_accept(void *arg, struct conn *conn_take)
 
 	if (l->front)
 		fronts[l->service](l->front, conn_take, flags);
+	else if (l->smtp)
+		smtp_front_start(l->smtp, conn_take, flags);
 	else
 		conn_close(&conn_take);
 }

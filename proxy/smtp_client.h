@@ -1,0 +1,96 @@
+/*
+ * The inside of smtp_service, for its files alone: one struct smtp_client per session, its transaction with recipients and shares. A share is
+ * one back-end's part of the transaction, with its leg. Everything runs on the loop of the client's connection.
+ */
+#pragma once
+
+#include "common/auth/auth_name.h"
+#include "common/base/list.h"
+#include "proxy/smtp_leg.h"
+#include "proxy/smtp_service.h"
+#include "proxy/worker.h"
+
+enum smtp_recipient_state {
+	SMTP_RECIPIENT_MAPPING,  /* the map is asked */
+	SMTP_RECIPIENT_WAITING,  /* the leg is not ready */
+	SMTP_RECIPIENT_ASKED,    /* its back-end is asked */
+	SMTP_RECIPIENT_ACCEPTED,
+	SMTP_RECIPIENT_REFUSED
+};
+
+struct smtp_recipient {
+	struct list link; /* of the client */
+	struct smtp_client *client;
+	struct smtp_share *share;
+	unsigned index; /* of the RCPT command */
+	enum smtp_recipient_state state;
+	struct usermap_request *request;
+	char *wire; /* the address as it came, for the leg */
+	char *name; /* normalised, with its detail */
+};
+
+struct smtp_share {
+	struct list link; /* of the client */
+	struct smtp_client *client;
+	struct backend *backend; /* counted */
+	uint16_t port;
+	struct smtp_leg *leg; /* NULL: lost or given back */
+	unsigned accepted;
+	unsigned answers_due;  /* to the end of data */
+	bool is_mail_refused, was_retried, is_data_asked, has_failed;
+	struct smtp_answer mail_refusal;
+	char refusal_text[512];
+};
+
+struct smtp_client {
+	struct list link; /* of this thread's sessions */
+	struct smtp_front *front;
+	struct config *config; /* counted; of the session */
+	enum config_service service;
+	struct usermap_request *login_request;
+	char *login_name;
+	const struct front_credentials *credentials; /* the front's, while a login is decided */
+	struct smtp_trial *trial;
+
+	/* the transaction */
+	struct list recipients, shares;
+	struct arena arena; /* texts of MAIL */
+	struct smtp_mail mail;
+	struct buf received;
+	unsigned data_due; /* legs whose answer to DATA is awaited */
+	bool is_data, is_ended, is_answered;
+	/* what the legs have said to the end so far */
+	bool has_yes, has_no, has_later;
+	unsigned ends_due;
+	struct buf first_no; /* "550 5.1.1 text" as it will be told */
+	unsigned no_code;
+	size_t no_enhanced;
+};
+
+extern const struct smtp_ops smtp_client_ops;
+
+/* smtp_recipient.c */
+void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_path *path);
+void smtp_recipient_free(struct smtp_recipient *r);
+void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *answer);
+/* Events of legs. */
+void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
+	const struct smtp_reply *reply);
+void smtp_share_free(struct smtp_share *s);
+
+/* smtp_body.c */
+void smtp_body_begin(struct smtp_client *c);
+void smtp_body_data_answer(struct smtp_share *s, const struct smtp_reply *reply);
+void smtp_body_chunk(struct smtp_client *c, struct slice bytes);
+void smtp_body_end(struct smtp_client *c);
+void smtp_body_end_answer(struct smtp_share *s, const struct smtp_reply *reply);
+/* The leg was lost while the body was on its way or awaited its answers. */
+void smtp_body_leg_lost(struct smtp_share *s);
+void smtp_body_drained(struct smtp_client *c);
+void smtp_body_sent(struct smtp_client *c);
+/* The body comes to no end: legs that have begun it are cut. */
+void smtp_body_cut(struct smtp_client *c);
+
+/* smtp_login.c */
+void smtp_login(struct smtp_front *front, const struct front_credentials *credentials);
+void smtp_login_cancel(struct smtp_front *front);

@@ -1,0 +1,607 @@
+/*
+ * Commands stand in a queue: the bytes in `todo`, one entry each in `expected`; what has been sent waits at the head for its reply. A server
+ * without PIPELINING gets one at a time; DATA stops all until its reply. Replies to commands of an earlier owner (serial) are swallowed.
+ *
+ * Towards servers with CHUNKING and XMARK (ours) the body goes in chunks, so that no round trip for 354 is needed and a
+ * small message leaves in one write; towards others by DATA with dots, where a bare CR becomes CRLF.
+ */
+#include "proxy/smtp_leg.h"
+
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/proto/smtp_data.h"
+
+#define CHUNK_SIZE (32 * 1024)
+#define INPUT_MOST (16 * 1024)
+
+enum leg_phase {
+	LEG_DIALS,
+	LEG_GREETS,
+	LEG_HELLO,
+	LEG_STARTS_TLS,
+	LEG_SECURES,
+	LEG_WORKS,
+	LEG_GONE
+};
+
+enum expect {
+	EXPECT_XCLIENT,
+	EXPECT_MAIL,
+	EXPECT_RCPT,
+	EXPECT_DATA,
+	EXPECT_CHUNK,
+	EXPECT_END,
+	EXPECT_RSET
+};
+
+struct expected {
+	enum expect kind;
+	unsigned number, serial;
+	size_t len; /* octets in todo; 0: part of the entry before, or sent */
+	bool is_sent;
+};
+
+struct smtp_leg {
+	struct list link; /* pool */
+	struct loop *loop;
+	struct backend *backend;
+	uint16_t port;
+	char *host;
+	struct conn *conn;
+	struct timer timer;
+	enum leg_phase phase;
+	struct smtp_words words;
+	bool is_secure, is_pooled, is_from_pool, has_answered, is_dirty, is_chunked, is_failing;
+	char session[FRONT_SESSION_MOST + 1]; /* whom the back-end was told of */
+	unsigned serial;
+	struct buf todo;
+	struct expected *expected;
+	size_t head, count, room;
+	struct smtp_encoder encoder;
+	struct buf chunk;
+	smtp_leg_fn *fn;
+	void *owner;
+};
+
+static _Thread_local struct list pool;
+
+static struct list *own_pool(void)
+{
+	if (!pool.next)
+		list_init(&pool);
+	return &pool;
+}
+
+/* ---- the end ---- */
+
+static void free_leg(void *arg)
+{
+	struct smtp_leg *l = arg;
+
+	backend_unref(&l->backend);
+	buf_deinit(&l->todo);
+	buf_deinit(&l->chunk);
+	free(l->expected);
+	free(l->host);
+	free(l);
+}
+
+static void gone(struct smtp_leg *l)
+{
+	timer_stop(&l->timer);
+	list_remove(&l->link);
+	l->phase = LEG_GONE;
+	l->owner = NULL;
+	l->fn = NULL;
+	loop_defer(l->loop, free_leg, l);
+}
+
+static void lose(struct smtp_leg *l, const char *why)
+{
+	struct smtp_reply reply = {451, SLICE_LIT("4.4.2"), slice_str(why), SLICE_LIT("")};
+	smtp_leg_fn *fn = l->fn;
+	void *owner = l->owner;
+
+	if (l->phase == LEG_GONE)
+		return;
+	if (owner)
+		log_info("smtp", "leg lost: %s backend=%s", why, l->backend->name);
+	if (l->conn)
+		conn_abort(&l->conn);
+	gone(l);
+	if (fn && owner)
+		fn(owner, l, SMTP_LEG_LOST, 0, &reply);
+}
+
+void smtp_leg_cut(struct smtp_leg **leg)
+{
+	struct smtp_leg *l = *leg;
+
+	*leg = NULL;
+	if (!l || l->phase == LEG_GONE)
+		return;
+	conn_abort(&l->conn);
+	gone(l);
+}
+
+static void quit(struct smtp_leg *l)
+{
+	if (l->phase == LEG_WORKS)
+		conn_write_str(l->conn, "QUIT\r\n");
+	conn_close(&l->conn);
+	gone(l);
+}
+
+/* ---- the queue ---- */
+
+static void set_deadline(struct smtp_leg *l)
+{
+	bool is_end = false;
+
+	if (l->head == l->count) {
+		if (!l->is_pooled)
+			timer_stop(&l->timer);
+		return;
+	}
+	is_end = l->expected[l->head].kind == EXPECT_END || l->expected[l->head].kind == EXPECT_CHUNK;
+	timer_set(&l->timer, l->loop, is_end ? SMTP_LEG_END_MS : l->backend->login_ms);
+}
+
+static bool may_send(const struct smtp_leg *l, size_t i)
+{
+	if (i == l->head)
+		return true;
+	if (l->expected[i - 1].kind == EXPECT_DATA)
+		return false;
+	return l->words.pipelining;
+}
+
+static void advance(struct smtp_leg *l)
+{
+	for (size_t i = l->head; i < l->count; i++) {
+		struct expected *e = &l->expected[i];
+
+		if (e->is_sent)
+			continue;
+		if (!may_send(l, i))
+			break;
+		if (e->len) {
+			conn_write(l->conn, slice_sub(buf_view(&l->todo), 0, e->len));
+			buf_take(&l->todo, e->len);
+		}
+		e->is_sent = true;
+	}
+	if (!buf_len(&l->todo))
+		buf_deinit(&l->todo);
+	set_deadline(l);
+}
+
+/* What was appended to todo since `from` is the command. */
+static void expect(struct smtp_leg *l, enum expect kind, unsigned number, size_t from)
+{
+	if (l->head == l->count)
+		l->head = l->count = 0;
+	if (l->count == l->room) {
+		l->room = l->room ? l->room * 2 : 8;
+		l->expected = xreallocarray(l->expected, l->room, sizeof(*l->expected));
+	}
+	l->expected[l->count++] =
+		(struct expected){.kind = kind, .number = number, .serial = l->serial, .len = buf_len(&l->todo) - from};
+}
+
+static const enum smtp_leg_event events[] = {
+	[EXPECT_MAIL] = SMTP_LEG_MAIL, [EXPECT_RCPT] = SMTP_LEG_RCPT, [EXPECT_DATA] = SMTP_LEG_DATA,
+	[EXPECT_END] = SMTP_LEG_END};
+
+static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
+{
+	struct expected e = l->expected[l->head++];
+
+	l->has_answered = true;
+	if (e.kind == EXPECT_XCLIENT && reply->code / 100 != 2) {
+		lose(l, "XCLIENT was refused");
+		return;
+	}
+	if (e.kind == EXPECT_CHUNK && reply->code / 100 != 2) {
+		lose(l, "a chunk was refused");
+		return;
+	}
+	advance(l);
+	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_CHUNK || e.kind == EXPECT_RSET)
+		return;
+	l->fn(l->owner, l, events[e.kind], e.number, reply);
+}
+
+/* ---- the beginning ---- */
+
+static void say_hello(struct smtp_leg *l)
+{
+	l->phase = LEG_HELLO;
+	conn_printf(l->conn, "%s %s\r\n", l->backend->is_smtp ? "EHLO" : "LHLO", l->host);
+}
+
+static void ready(struct smtp_leg *l)
+{
+	struct smtp_reply none = {0};
+
+	l->phase = LEG_WORKS;
+	timer_stop(&l->timer);
+	if (l->owner)
+		l->fn(l->owner, l, SMTP_LEG_READY, 0, &none);
+}
+
+static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
+{
+	if (reply->code / 100 != 2) {
+		lose(l, "it refuses us");
+		return;
+	}
+	if (l->phase == LEG_GREETS) {
+		say_hello(l);
+	} else if (l->phase == LEG_STARTS_TLS) {
+		l->phase = LEG_SECURES;
+		if (conn_start_tls_client(l->conn, l->backend->tls, l->backend->server_name))
+			lose(l, "STARTTLS failed");
+	} else {
+		smtp_reply_words(reply->lines, &l->words);
+		if (l->backend->tls_mode == BACKEND_TLS_STARTTLS && !l->is_secure) {
+			l->phase = LEG_STARTS_TLS;
+			conn_write_str(l->conn, "STARTTLS\r\n");
+		} else {
+			ready(l);
+		}
+	}
+}
+
+static void read_replies(struct smtp_leg *l)
+{
+	while (l->phase != LEG_GONE && l->phase != LEG_SECURES) {
+		struct slice in = conn_input(l->conn);
+		struct smtp_reply reply;
+		ssize_t n = in.len ? smtp_reply_parse(in, &reply) : 0;
+		char text[SMTP_REPLY_TEXT_MOST];
+
+		if (n < 0 || (n > 0 && l->phase == LEG_WORKS && l->head == l->count)) {
+			lose(l, n < 0 ? "its reply makes no sense" : "it ends the session");
+			return;
+		}
+		if (n == 0)
+			return;
+		if (l->phase != LEG_WORKS) {
+			/* STARTTLS: nothing may be left in the buffer (CVE-2011-0411, the client's side). */
+			enum leg_phase was = l->phase;
+			struct slice lines = reply.lines;
+			struct buf copy = {0};
+
+			buf_add_slice(&copy, lines);
+			conn_consume(l->conn, (size_t)n);
+			reply.lines = buf_view(&copy);
+			if (was == LEG_STARTS_TLS && conn_input(l->conn).len)
+				lose(l, "it talks before TLS");
+			else
+				begin_reply(l, &reply);
+			buf_deinit(&copy);
+			continue;
+		}
+		reply.text = slice_sub(reply.text, 0, sizeof(text) - 16);
+		memcpy(text + 16, reply.text.p, reply.text.len);
+		if (reply.enhanced.len > 16)
+			reply.enhanced.len = 0;
+		memcpy(text, reply.enhanced.p, reply.enhanced.len);
+		reply.text.p = text + 16;
+		reply.enhanced.p = text;
+		reply.lines = SLICE_LIT("");
+		conn_consume(l->conn, (size_t)n);
+		answered(l, &reply);
+	}
+}
+
+static void on_event(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct smtp_leg *l = owner;
+	struct smtp_reply none = {0};
+
+	switch (event) {
+	case CONN_OPENED:
+		l->phase = LEG_GREETS;
+		l->is_secure = conn_is_tls(conn);
+		timer_set(&l->timer, l->loop, l->backend->login_ms);
+		break;
+	case CONN_SECURED:
+		l->is_secure = true;
+		l->words = (struct smtp_words){0};
+		say_hello(l);
+		break;
+	case CONN_DATA:
+		read_replies(l);
+		break;
+	case CONN_DRAINED:
+		if (l->owner)
+			l->fn(l->owner, l, SMTP_LEG_DRAINED, 0, &none);
+		break;
+	case CONN_EOF:
+		lose(l, "it closed the connection");
+		break;
+	case CONN_FAILED:
+		lose(l, conn_error_detail(conn));
+		break;
+	}
+}
+
+/* In the pool: first the transaction that has ended is told to be over, then the leg goes. */
+static void on_timer(void *arg)
+{
+	struct smtp_leg *l = arg;
+	size_t from = buf_len(&l->todo);
+
+	if (!l->is_pooled) {
+		lose(l, "no answer in time");
+	} else if (l->is_dirty) {
+		l->is_dirty = false;
+		l->serial++;
+		buf_add_str(&l->todo, "RSET\r\n");
+		expect(l, EXPECT_RSET, 0, from);
+		advance(l);
+		timer_set(&l->timer, l->loop, SMTP_LEG_IDLE_MS);
+	} else {
+		quit(l);
+	}
+}
+
+/* ---- taking and giving back ---- */
+
+static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, const char *session)
+{
+	struct smtp_leg *found = NULL;
+
+	list_for_each(at, own_pool()) {
+		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
+
+		if (l->backend != backend || l->port != port)
+			continue;
+		if (strcmp(l->session, session) == 0)
+			return l;
+		if (!found)
+			found = l;
+	}
+	return found;
+}
+
+static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host)
+{
+	struct smtp_leg *l = xcalloc(1, sizeof(*l));
+
+	list_init(&l->link);
+	l->loop = loop;
+	l->backend = backend_ref(backend);
+	l->port = port;
+	l->host = xstrdup(*host ? host : "localhost");
+	timer_init(&l->timer, on_timer, l);
+	if (backend_dial(backend, BACKEND_LMTP, port, loop, on_event, l, &l->conn)) {
+		free_leg(l);
+		return NULL;
+	}
+	conn_set_input_limit(l->conn, INPUT_MOST);
+	return l;
+}
+
+struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
+	const char *session, bool fresh, smtp_leg_fn *fn, void *owner)
+{
+	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, session);
+
+	if (l) {
+		list_remove(&l->link);
+		timer_stop(&l->timer);
+		l->is_pooled = false;
+		l->is_from_pool = true;
+		l->has_answered = false;
+	} else {
+		l = dial_leg(loop, backend, port, host);
+		if (!l)
+			return NULL;
+	}
+	l->serial++;
+	l->fn = fn;
+	l->owner = owner;
+	return l;
+}
+
+void smtp_leg_release(struct smtp_leg **leg)
+{
+	struct smtp_leg *l = *leg;
+	unsigned others = 0;
+
+	*leg = NULL;
+	if (!l || l->phase == LEG_GONE)
+		return;
+	l->owner = NULL;
+	l->fn = NULL;
+	l->serial++;
+	list_for_each(at, own_pool()) others += container_of(at, struct smtp_leg, link)->backend == l->backend;
+	if (l->phase != LEG_WORKS || l->backend->state == NULL || others >= SMTP_LEG_POOL_MOST) {
+		quit(l);
+		return;
+	}
+	l->is_pooled = true;
+	buf_deinit(&l->chunk);
+	list_add_first(own_pool(), &l->link);
+	timer_set(&l->timer, l->loop, l->is_dirty ? SMTP_LEG_RSET_MS : SMTP_LEG_IDLE_MS);
+}
+
+void smtp_leg_end_pool(void)
+{
+	list_for_each_safe(at, own_pool()) quit(container_of(at, struct smtp_leg, link));
+}
+
+/* ---- commands ---- */
+
+bool smtp_leg_is_ready(const struct smtp_leg *l)
+{
+	return l->phase == LEG_WORKS;
+}
+
+bool smtp_leg_is_stale(const struct smtp_leg *l)
+{
+	return l->is_from_pool && !l->has_answered;
+}
+
+const struct smtp_words *smtp_leg_words(const struct smtp_leg *l)
+{
+	return &l->words;
+}
+
+bool smtp_leg_is_smtp(const struct smtp_leg *l)
+{
+	return l->backend->is_smtp;
+}
+
+const char *smtp_leg_backend_name(const struct smtp_leg *l)
+{
+	return l->backend->name;
+}
+
+static void add_attribute(struct buf *out, const char *name, const char *value)
+{
+	if (!*value)
+		return;
+	buf_printf(out, " %s=", name);
+	smtp_parse_write_xtext(out, slice_str(value));
+}
+
+/* Tells whom the transaction is for, if the server listens and was not told yet. */
+static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
+{
+	size_t from = buf_len(&l->todo);
+	char text[ADDR_TEXT_MAX];
+	const char *host = addr_host(mail->client, text);
+
+	if (!(l->words.xclient & SMTP_XCLIENT_ADDR) || strcmp(l->session, mail->session) == 0)
+		return;
+	snprintf(l->session, sizeof(l->session), "%s", mail->session);
+	buf_printf(&l->todo, "XCLIENT ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
+	if (l->words.xclient & SMTP_XCLIENT_PORT)
+		buf_printf(&l->todo, " PORT=%u", addr_port(mail->client));
+	if (l->words.xclient & SMTP_XCLIENT_HELO)
+		add_attribute(&l->todo, "HELO", mail->helo);
+	if (l->words.xclient & SMTP_XCLIENT_LOGIN)
+		add_attribute(&l->todo, "LOGIN", mail->user);
+	if (l->words.xclient & SMTP_XCLIENT_PROTO)
+		add_attribute(&l->todo, "PROTO", l->words.xmark ? mail->protocol : "ESMTP");
+	if (l->words.xclient & SMTP_XCLIENT_SESSION)
+		add_attribute(&l->todo, "SESSION", mail->session);
+	buf_add_str(&l->todo, "\r\n");
+	expect(l, EXPECT_XCLIENT, 0, from);
+	if (l->words.xmark)
+		return;
+	/* Others begin anew after XCLIENT, and want to be greeted. */
+	from = buf_len(&l->todo);
+	buf_printf(&l->todo, "%s %s\r\n", l->backend->is_smtp ? "EHLO" : "LHLO", l->host);
+	expect(l, EXPECT_RSET, 0, from);
+}
+
+void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
+{
+	size_t from;
+
+	tell_client(l, mail);
+	from = buf_len(&l->todo);
+	if (l->is_dirty && !l->words.xmark) {
+		buf_add_str(&l->todo, "RSET\r\n");
+		expect(l, EXPECT_RSET, 0, from);
+		from = buf_len(&l->todo);
+	}
+	buf_add_str(&l->todo, "MAIL FROM:<");
+	buf_add_slice(&l->todo, mail->sender);
+	buf_add_char(&l->todo, '>');
+	if (l->words.size && mail->size)
+		buf_printf(&l->todo, " SIZE=%llu", (unsigned long long)(mail->size + mail->prefix));
+	if (l->words.eightbitmime && mail->body == SMTP_BODY_8BITMIME)
+		buf_add_str(&l->todo, " BODY=8BITMIME");
+	if (l->words.smtputf8 && mail->is_utf8)
+		buf_add_str(&l->todo, " SMTPUTF8");
+	if (l->words.xmark)
+		buf_printf(&l->todo, " XMARK=%llu", (unsigned long long)mail->prefix);
+	buf_add_str(&l->todo, "\r\n");
+	expect(l, EXPECT_MAIL, 0, from);
+	l->is_dirty = true;
+	advance(l);
+}
+
+void smtp_leg_rcpt(struct smtp_leg *l, unsigned number, struct slice address)
+{
+	size_t from = buf_len(&l->todo);
+
+	buf_add_str(&l->todo, "RCPT TO:<");
+	buf_add_slice(&l->todo, address);
+	buf_add_str(&l->todo, ">\r\n");
+	expect(l, EXPECT_RCPT, number, from);
+	advance(l);
+}
+
+/* ---- the body ---- */
+
+bool smtp_leg_data(struct smtp_leg *l)
+{
+	size_t from = buf_len(&l->todo);
+
+	l->is_chunked = l->words.xmark && l->words.chunking && l->words.pipelining;
+	if (l->is_chunked)
+		return false;
+	smtp_data_encode_init(&l->encoder, !l->words.xmark);
+	buf_add_str(&l->todo, "DATA\r\n");
+	expect(l, EXPECT_DATA, 0, from);
+	advance(l);
+	return true;
+}
+
+static void send_chunk(struct smtp_leg *l, bool is_last)
+{
+	conn_printf(l->conn, "BDAT %zu%s\r\n", buf_len(&l->chunk), is_last ? " LAST" : "");
+	conn_write_take(l->conn, &l->chunk);
+	if (!is_last) {
+		expect(l, EXPECT_CHUNK, 0, buf_len(&l->todo));
+		advance(l);
+	}
+}
+
+void smtp_leg_body(struct smtp_leg *l, struct slice bytes)
+{
+	if (l->phase != LEG_WORKS)
+		return;
+	if (!l->is_chunked) {
+		smtp_data_encode(&l->encoder, bytes, conn_output(l->conn));
+		conn_written(l->conn);
+		return;
+	}
+	buf_add_slice(&l->chunk, bytes);
+	if (buf_len(&l->chunk) >= CHUNK_SIZE)
+		send_chunk(l, false);
+}
+
+void smtp_leg_end(struct smtp_leg *l, const unsigned *numbers, size_t count)
+{
+	if (l->phase != LEG_WORKS)
+		return;
+	if (l->is_chunked) {
+		send_chunk(l, true);
+	} else {
+		smtp_data_encode_end(&l->encoder, conn_output(l->conn));
+		conn_written(l->conn);
+	}
+	if (l->backend->is_smtp)
+		count = 1;
+	for (size_t i = 0; i < count; i++)
+		expect(l, EXPECT_END, l->backend->is_smtp ? 0 : numbers[i], buf_len(&l->todo));
+	advance(l);
+}
+
+bool smtp_leg_is_congested(struct smtp_leg *l)
+{
+	if (l->phase != LEG_WORKS || !conn_is_congested(l->conn))
+		return false;
+	conn_want_drained(l->conn);
+	return true;
+}

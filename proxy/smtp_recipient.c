@@ -1,0 +1,405 @@
+/*
+ * From RCPT to its answer: normal form, map, route, leg. A recipient that waits for its leg is asked of it when it is ready; a leg from the pool
+ * that turns out to be dead before it said anything is replaced once by a new one.
+ */
+#include <stdlib.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "proxy/smtp_client.h"
+
+#define NAME_ARENA_MOST (8 * 1024)
+
+static const struct smtp_answer not_now = {451, {"4.3.0", 5}, {"Cannot say now, try again later", 31}};
+static const struct smtp_answer no_backend = {451, {"4.4.1", 5}, {"The mailbox cannot be reached now", 33}};
+
+void smtp_recipient_free(struct smtp_recipient *r)
+{
+	usermap_cancel(&r->request);
+	list_remove(&r->link);
+	free(r->wire);
+	free(r->name);
+	free(r);
+}
+
+void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *answer)
+{
+	bool is_yes = answer->code / 100 == 2;
+
+	r->state = is_yes ? SMTP_RECIPIENT_ACCEPTED : SMTP_RECIPIENT_REFUSED;
+	if (is_yes)
+		r->share->accepted++;
+	smtp_front_answer_rcpt(r->client->front, r->index, answer);
+}
+
+/* ---- legs ---- */
+
+static void start_mail(struct smtp_share *s)
+{
+	struct smtp_client *c = s->client;
+	struct smtp_leg_mail mail = {
+		.sender = c->mail.path.address,
+		.size = c->mail.size == UINT64_MAX ? 0 : c->mail.size,
+		.body = c->mail.body,
+		.is_utf8 = c->mail.is_utf8,
+		.prefix = buf_len(&c->received),
+		.session = smtp_front_session(c->front),
+		.helo = smtp_front_helo(c->front),
+		.user = smtp_front_user(c->front),
+		.protocol = smtp_front_protocol(c->front),
+		.client = smtp_front_client(c->front),
+	};
+
+	smtp_leg_mail(s->leg, &mail);
+}
+
+static void ask_leg(struct smtp_recipient *r)
+{
+	if (r->client->mail.is_utf8 && !smtp_leg_words(r->share->leg)->smtputf8) {
+		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
+		return;
+	}
+	r->state = SMTP_RECIPIENT_ASKED;
+	smtp_leg_rcpt(r->share->leg, r->index, slice_str(r->wire));
+}
+
+static void leg_ready(struct smtp_share *s)
+{
+	start_mail(s);
+	list_for_each_safe(at, &s->client->recipients) {
+		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->share == s && r->state == SMTP_RECIPIENT_WAITING)
+			ask_leg(r);
+	}
+}
+
+/* False: no leg can be made. */
+static bool take_leg(struct smtp_share *s, bool fresh)
+{
+	struct smtp_client *c = s->client;
+
+	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host,
+		smtp_front_session(c->front), fresh, smtp_share_event, s);
+	if (s->leg && smtp_leg_is_ready(s->leg))
+		start_mail(s);
+	return s->leg != NULL;
+}
+
+static struct smtp_share *find_share(struct smtp_client *c, struct backend *backend, uint16_t port)
+{
+	struct smtp_share *s;
+
+	list_for_each(at, &c->shares) {
+		s = container_of(at, struct smtp_share, link);
+		if (s->backend == backend && s->port == port && !s->has_failed)
+			return s;
+	}
+	s = xcalloc(1, sizeof(*s));
+	s->client = c;
+	s->backend = backend_ref(backend);
+	s->port = port;
+	list_add_last(&c->shares, &s->link);
+	if (!take_leg(s, false))
+		s->has_failed = true;
+	return s;
+}
+
+void smtp_share_free(struct smtp_share *s)
+{
+	smtp_leg_release(&s->leg);
+	backend_unref(&s->backend);
+	list_remove(&s->link);
+	/* A leg's event may be on the stack. */
+	loop_free_later(smtp_front_loop(s->client->front), s);
+}
+
+/* All recipients of the share that wait for an answer get this one. The last of them may bring the client's next command. */
+static void answer_waiting(struct smtp_share *s, const struct smtp_answer *answer)
+{
+	struct smtp_client *c = s->client;
+	unsigned count = 0, at_index = 0;
+	unsigned *waiting;
+
+	list_for_each(at, &c->recipients) count++;
+	waiting = xcalloc(count + 1, sizeof(*waiting));
+	list_for_each(at, &c->recipients) {
+		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->share == s && (r->state == SMTP_RECIPIENT_WAITING || r->state == SMTP_RECIPIENT_ASKED)) {
+			r->state = SMTP_RECIPIENT_REFUSED;
+			waiting[at_index++] = r->index;
+		}
+	}
+	for (unsigned i = 0; i < at_index; i++)
+		smtp_front_answer_rcpt(c->front, waiting[i], answer);
+	free(waiting);
+}
+
+/* Once, with a new connection: the back-end may have been restarted since the leg was last used. */
+static bool retry(struct smtp_share *s)
+{
+	if (s->was_retried || s->accepted || s->client->is_data)
+		return false;
+	s->was_retried = true;
+	list_for_each(at, &s->client->recipients) {
+		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->share == s && r->state == SMTP_RECIPIENT_ASKED)
+			r->state = SMTP_RECIPIENT_WAITING;
+	}
+	return take_leg(s, true);
+}
+
+static void leg_lost(struct smtp_share *s, bool was_stale)
+{
+	s->leg = NULL;
+	if (was_stale && retry(s))
+		return;
+	s->has_failed = true;
+	if (s->client->is_data)
+		smtp_body_leg_lost(s);
+	else
+		answer_waiting(s, &no_backend);
+}
+
+static struct smtp_answer answer_of(const struct smtp_reply *reply)
+{
+	struct smtp_answer answer = {reply->code, reply->enhanced, reply->text};
+
+	/* A reply of 3yz or 421 to a recipient is no answer to pass on. */
+	if (reply->code / 100 == 3 || reply->code == 421)
+		return not_now;
+	return answer;
+}
+
+static void mail_answered(struct smtp_share *s, const struct smtp_reply *reply)
+{
+	if (reply->code / 100 == 2)
+		return;
+	s->is_mail_refused = true;
+	snprintf(s->refusal_text, sizeof(s->refusal_text), "%.*s%.*s", SLICE_ARG(reply->enhanced), SLICE_ARG(reply->text));
+	s->mail_refusal = answer_of(reply);
+	if (s->mail_refusal.text.p == reply->text.p) {
+		s->mail_refusal.enhanced = slice_of(s->refusal_text, reply->enhanced.len);
+		s->mail_refusal.text = slice_str(s->refusal_text + reply->enhanced.len);
+	}
+}
+
+static void rcpt_answered(struct smtp_share *s, unsigned number, const struct smtp_reply *reply)
+{
+	struct smtp_answer answer = s->is_mail_refused ? s->mail_refusal : answer_of(reply);
+
+	list_for_each(at, &s->client->recipients) {
+		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->index == number && r->state == SMTP_RECIPIENT_ASKED) {
+			smtp_recipient_answer(r, &answer);
+			return;
+		}
+	}
+}
+
+void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
+	const struct smtp_reply *reply)
+{
+	struct smtp_share *s = owner;
+
+	switch (event) {
+	case SMTP_LEG_READY:
+		leg_ready(s);
+		break;
+	case SMTP_LEG_MAIL:
+		mail_answered(s, reply);
+		break;
+	case SMTP_LEG_RCPT:
+		rcpt_answered(s, number, reply);
+		break;
+	case SMTP_LEG_DATA:
+		smtp_body_data_answer(s, reply);
+		break;
+	case SMTP_LEG_END:
+		smtp_body_end_answer(s, reply);
+		break;
+	case SMTP_LEG_DRAINED:
+		smtp_body_drained(s->client);
+		break;
+	case SMTP_LEG_LOST:
+		leg_lost(s, smtp_leg_is_stale(leg));
+		break;
+	}
+}
+
+/* ---- maps ---- */
+
+static struct slice domain_of(const char *name)
+{
+	const char *at = strrchr(name, '@');
+
+	return slice_str(at ? at + 1 : "");
+}
+
+static bool is_own_domain(const struct smtp_client *c, struct slice domain)
+{
+	size_t count;
+	const char *const *list = conf_get_list(c->config->conf, "smtp", NULL, "domains", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (slice_is_str_nocase(domain, list[i]))
+			return true;
+	}
+	return slice_is_str_nocase(domain, c->config->default_domain);
+}
+
+static void refuse_unknown(struct smtp_recipient *r)
+{
+	static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
+	static const struct smtp_answer relaying = {550, {"5.7.1", 5}, {"No such user here, and no relaying", 34}};
+	static const struct smtp_answer outside = {
+		550, {"5.7.1", 5}, {"This cluster does not send mail to the outside; no such recipient within", 72}};
+
+	if (is_own_domain(r->client, domain_of(r->name)))
+		smtp_recipient_answer(r, &unknown);
+	else
+		smtp_recipient_answer(r, r->client->service == CONFIG_SUBMISSION ? &outside : &relaying);
+}
+
+/* "bob@x" is account "robert@x": the back-end is told the account, with the detail that was asked for. */
+static void address_account(struct smtp_recipient *r, const char *account)
+{
+	struct slice name = slice_str(r->name), full = slice_str(account);
+	ptrdiff_t at = slice_find_last(name, '@'), plus, account_at = slice_find_last(full, '@');
+	struct slice local = slice_sub(name, 0, at < 0 ? name.len : (size_t)at);
+	struct slice detail = SLICE_LIT("");
+	struct buf out = {0}, whole = {0};
+
+	plus = slice_find(local, '+');
+	if (plus > 0) {
+		detail = slice_from(local, (size_t)plus);
+		local = slice_sub(local, 0, (size_t)plus);
+	}
+	if (slice_is_equal(name, full) || account_at <= 0)
+		return;
+	if (slice_is_equal(local, slice_sub(full, 0, (size_t)account_at)) &&
+		slice_is_equal(slice_from(name, (size_t)at + 1), slice_from(full, (size_t)account_at + 1)))
+		return;
+	buf_add_slice(&whole, slice_sub(full, 0, (size_t)account_at));
+	buf_add_slice(&whole, detail);
+	smtp_parse_write_address(&out, buf_view(&whole), slice_from(full, (size_t)account_at + 1));
+	free(r->wire);
+	r->wire = slice_copy_str(buf_view(&out));
+	buf_deinit(&out);
+	buf_deinit(&whole);
+}
+
+static void to_backend(struct smtp_recipient *r, struct backend *backend, uint16_t port)
+{
+	if (!backend_is_usable(backend, BACKEND_LMTP)) {
+		smtp_recipient_answer(r, &no_backend);
+		return;
+	}
+	r->share = find_share(r->client, backend, port);
+	if (r->share->has_failed) {
+		smtp_recipient_answer(r, &no_backend);
+	} else if (!smtp_leg_is_ready(r->share->leg)) {
+		r->state = SMTP_RECIPIENT_WAITING;
+	} else {
+		ask_leg(r);
+	}
+}
+
+static void route(struct smtp_recipient *r, const struct usermap_answer *answer)
+{
+	struct config *config = r->client->config;
+	struct backend *backend = NULL;
+	const char *why = "";
+	uint16_t port = 0;
+	int err = backends_route(config->backends, answer, &backend, &port, &why);
+
+	if (err == ERR_NOT_FOUND) {
+		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.2.1", "This user has no mailbox"));
+		return;
+	}
+	if (err == 0 && !config_may_reach(&config->services[r->client->service], backend, &why))
+		err = ERR_NOT_NOW;
+	if (err) {
+		log_error("proxy", "%s: %s recipient=%s map=%s line=%u", smtp_front_session(r->client->front), why, r->name,
+			answer->map, answer->line);
+		smtp_recipient_answer(r, &not_now);
+	} else {
+		address_account(r, answer->account);
+		to_backend(r, backend, port);
+	}
+	backend_unref(&backend);
+}
+
+static void mapped(struct smtp_recipient *r, const struct usermap_answer *answer)
+{
+	switch (answer->verdict) {
+	case USERMAP_YES:
+		route(r, answer);
+		break;
+	case USERMAP_NO_SUCH_USER:
+	case USERMAP_WRONG_CREDENTIAL:
+		refuse_unknown(r);
+		break;
+	case USERMAP_NOT_NOW:
+		smtp_recipient_answer(r, &not_now);
+		break;
+	}
+}
+
+static void on_mapped(void *arg, const struct usermap_answer *answer)
+{
+	struct smtp_recipient *r = arg;
+
+	r->request = NULL;
+	mapped(r, answer);
+}
+
+static void ask_map(struct smtp_recipient *r)
+{
+	struct smtp_client *c = r->client;
+	const struct usermap_question question = {
+		.service = slice_str(config_service_name(c->service)), .name = slice_str(r->name)};
+	struct usermap_answer answer;
+
+	if (usermap_lookup(c->config->services[c->service].chain, &question, smtp_front_loop(c->front), on_mapped, r, &answer,
+		    &r->request) == 1)
+		mapped(r, &answer);
+}
+
+static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
+{
+	struct slice domain = slice_str(r->client->config->default_domain), name;
+	struct buf whole = {0};
+	struct arena arena;
+	int err;
+
+	arena_init(&arena, NAME_ARENA_MOST);
+	buf_add_slice(&whole, path->local);
+	if (path->domain.len) {
+		buf_add_char(&whole, '@');
+		buf_add_slice(&whole, path->domain);
+	}
+	err = auth_name_normalise(&arena, buf_view(&whole), domain, &name);
+	if (!err)
+		r->name = slice_copy_str(name);
+	buf_deinit(&whole);
+	arena_deinit(&arena);
+	return err;
+}
+
+void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_path *path)
+{
+	struct smtp_recipient *r = xcalloc(1, sizeof(*r));
+
+	r->client = c;
+	r->index = index;
+	r->wire = slice_copy_str(path->address);
+	list_add_last(&c->recipients, &r->link);
+	if (normalise(r, path))
+		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.1.3", "No recipient can have this address"));
+	else
+		ask_map(r);
+}

@@ -1,0 +1,216 @@
+/* Sessions and their transactions; recipients are in smtp_recipient.c, bodies in smtp_body.c, logins in smtp_login.c. */
+#include "proxy/smtp_service.h"
+
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "proxy/smtp_client.h"
+
+#define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
+
+const struct conf_key smtp_service_keys[] = {
+	{"smtp", "message-size", CONF_SIZE, CONF_RELOAD, "64M", 1024, UINT64_C(2) << 30, NULL, "Largest message", NULL},
+	{"smtp", "recipients", CONF_INT, CONF_RELOAD, "1000", 100, 100000, NULL, "Recipients of one message", NULL},
+	{"smtp", "errors", CONF_INT, CONF_RELOAD, "20", 1, 10000, NULL,
+		"Refused commands after which a client is disconnected", NULL},
+	{"smtp", "hops", CONF_INT, CONF_RELOAD, "50", 1, 1000, NULL,
+		"Received fields of a message; with more it goes in circles", NULL},
+	{"smtp", "bare-newline", CONF_ENUM, CONF_RELOAD, "normalise", 0, 0, "normalise reject",
+		"A bare LF in a body becomes CRLF and a bare CR stays (or becomes CRLF towards foreign back-ends), or both are refused",
+		NULL},
+	{"smtp", "banner-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 60000, NULL,
+		"Service smtp: how long the greeting waits; clients that talk before it are disconnected", NULL},
+	{"smtp", "command-timeout", CONF_DURATION, CONF_RELOAD, "5m", 1000, 3600000, NULL, "For a client's next command",
+		NULL},
+	{"smtp", "data-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL, "Silence within a body", NULL},
+	{"smtp", "domains", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
+		"Domains of this cluster: only decides whether an unknown recipient is told `no such user` or `no relaying`",
+		NULL},
+	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
+};
+
+static _Thread_local struct list clients;
+static _Thread_local unsigned client_count;
+
+static struct list *own_clients(void)
+{
+	if (!clients.next)
+		list_init(&clients);
+	return &clients;
+}
+
+static void begin(struct smtp_front *front)
+{
+	struct smtp_client *c = xcalloc(1, sizeof(*c));
+
+	c->front = front;
+	c->config = config_ref(worker_here()->config);
+	c->service = (enum config_service)(uintptr_t)smtp_front_service(front)->tier;
+	list_init(&c->recipients);
+	list_init(&c->shares);
+	arena_init(&c->arena, TRANSACTION_MOST);
+	list_add_last(own_clients(), &c->link);
+	client_count++;
+	smtp_front_set_tier(front, c);
+}
+
+static void clear_transaction(struct smtp_client *c)
+{
+	list_for_each_safe(at, &c->recipients) smtp_recipient_free(container_of(at, struct smtp_recipient, link));
+	list_for_each_safe(at, &c->shares) smtp_share_free(container_of(at, struct smtp_share, link));
+	arena_reset(&c->arena);
+	buf_deinit(&c->received);
+	buf_deinit(&c->first_no);
+	c->data_due = c->ends_due = c->no_code = 0;
+	c->is_data = c->is_ended = c->is_answered = c->has_yes = c->has_no = c->has_later = false;
+}
+
+static void end(struct smtp_front *front)
+{
+	struct smtp_client *c = smtp_front_tier(front);
+
+	smtp_front_set_tier(front, NULL);
+	clear_transaction(c);
+	usermap_cancel(&c->login_request);
+	free(c->login_name);
+	arena_deinit(&c->arena);
+	list_remove(&c->link);
+	client_count--;
+	config_unref(&c->config);
+	loop_free_later(smtp_front_loop(front), c);
+}
+
+static void take_config(struct smtp_client *c)
+{
+	struct config *old = c->config;
+
+	if (old == worker_here()->config)
+		return;
+	c->config = config_ref(worker_here()->config);
+	config_unref(&old);
+}
+
+static void mail(struct smtp_front *front, const struct smtp_mail *mail)
+{
+	struct smtp_client *c = smtp_front_tier(front);
+
+	take_config(c);
+	c->mail = *mail;
+	c->mail.path.address = arena_copy(&c->arena, mail->path.address);
+	if (!c->mail.path.address.p) {
+		smtp_front_answer_mail(front, SMTP_ANSWER(451, "4.3.0", "Not now"));
+		return;
+	}
+	/* Written now: its length is part of what legs are told at MAIL. */
+	smtp_front_received(front, clock_wall_s(), &c->received);
+	smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
+}
+
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_path *path)
+{
+	smtp_recipient_new(smtp_front_tier(front), index, path);
+}
+
+static void data_begin(struct smtp_front *front)
+{
+	smtp_body_begin(smtp_front_tier(front));
+}
+
+static void data_chunk(struct smtp_front *front, struct slice bytes)
+{
+	smtp_body_chunk(smtp_front_tier(front), bytes);
+}
+
+static void data_end(struct smtp_front *front)
+{
+	smtp_body_end(smtp_front_tier(front));
+}
+
+static void data_cut(struct smtp_front *front)
+{
+	smtp_body_cut(smtp_front_tier(front));
+}
+
+static void sent(struct smtp_front *front)
+{
+	smtp_body_sent(smtp_front_tier(front));
+}
+
+static void reset(struct smtp_front *front, enum smtp_reset how)
+{
+	struct smtp_client *c = smtp_front_tier(front);
+
+	/* Legs that still have a body of this transaction may not be ended in order. */
+	if (c->is_data || how == SMTP_RESET_CUT)
+		smtp_body_cut(c);
+	clear_transaction(c);
+}
+
+const struct smtp_ops smtp_client_ops = {
+	.begin = begin,
+	.end = end,
+	.login = smtp_login,
+	.login_cancel = smtp_login_cancel,
+	.mail = mail,
+	.rcpt = rcpt,
+	.data_begin = data_begin,
+	.data_chunk = data_chunk,
+	.data_end = data_end,
+	.data_cut = data_cut,
+	.sent = sent,
+	.reset = reset,
+};
+
+static void free_service(struct smtp_service *s)
+{
+	tls_unref(&s->tls);
+	free((void *)(uintptr_t)s->host);
+	free(s);
+}
+
+struct smtp_service *smtp_service_new(struct config *config, enum config_service id, struct tls *tls, bool allows_clear)
+{
+	const struct conf *conf = config->conf;
+	struct smtp_service *s = xcalloc(1, sizeof(*s));
+	static const char *const both[] = {"PLAIN", "LOGIN", NULL};
+	static const char *const plain[] = {"PLAIN", NULL}, *const login[] = {"LOGIN", NULL};
+	bool has_plain = false, has_login = false;
+
+	smtp_service_init(s, config_service_name(id), &smtp_client_ops, (void *)(uintptr_t)id);
+	s->host = xstrdup(config->host);
+	s->free = free_service;
+	s->tls = tls ? tls_ref(tls) : NULL;
+	s->allows_clear = allows_clear;
+	s->requires_login = id == CONFIG_SUBMISSION;
+	s->bare = conf_get_enum(conf, "smtp", NULL, "bare-newline") == 1 ? SMTP_BARE_REJECT : SMTP_BARE_NORMALISE;
+	for (const char *const *m = config->services[id].mechanisms; m && *m; m++) {
+		has_plain |= strcmp(*m, "PLAIN") == 0;
+		has_login |= strcmp(*m, "LOGIN") == 0;
+	}
+	if (id == CONFIG_SUBMISSION)
+		s->mechanisms = has_plain && has_login ? both : has_plain ? plain : has_login ? login : NULL;
+	s->limits.message_size = conf_get_size(conf, "smtp", NULL, "message-size");
+	s->limits.recipients = (unsigned)conf_get_int(conf, "smtp", NULL, "recipients");
+	s->limits.errors = (unsigned)conf_get_int(conf, "smtp", NULL, "errors");
+	s->limits.hops = (unsigned)conf_get_int(conf, "smtp", NULL, "hops");
+	s->limits.banner_ms = id == CONFIG_SMTP ? conf_get_duration(conf, "smtp", NULL, "banner-delay") : 0;
+	s->limits.command_ms = conf_get_duration(conf, "smtp", NULL, "command-timeout");
+	s->limits.data_ms = conf_get_duration(conf, "smtp", NULL, "data-timeout");
+	s->limits.tls_ms = config->limits.tls_ms;
+	s->limits.failed_logins = config->limits.failed_logins;
+	s->limits.failed_delay_ms = config->limits.failed_delay_ms;
+	return s;
+}
+
+void smtp_service_close_sessions(bool is_now)
+{
+	list_for_each_safe(at, own_clients()) smtp_front_close(container_of(at, struct smtp_client, link)->front, is_now);
+	if (is_now || !client_count)
+		smtp_leg_end_pool();
+}
+
+unsigned smtp_service_sessions(void)
+{
+	return client_count;
+}
