@@ -258,12 +258,12 @@ static int on_checkpass(sasl_conn_t *conn, void *context, const char *user, cons
 	(void)conn;
 	(void)user;
 	(void)properties;
-	if (pass_len > PASSWORD_MOST)
+	if (pass_len > PASSWORD_MOST) {
 		s->error = ERR_TOO_BIG;
-	if (!pass || pass_len > PASSWORD_MOST)
-		return SASL_BUFOVER;
-	secret_set(&s->result.password, slice_of(pass, pass_len));
-	s->has_password = true;
+	} else {
+		secret_set(&s->result.password, slice_of(pass, pass_len));
+		s->has_password = true;
+	}
 	return SASL_OK;
 }
 
@@ -273,7 +273,10 @@ static void name_keep(char **name, const char *in, unsigned len)
 	*name = xmemdup0(in, len);
 }
 
-/* Every identity passes here as it was sent, and is kept so: afterwards the library cuts blanks off it. */
+/*
+ * Every identity passes here as it was sent, and is kept so. The library gets a fixed word in its place and never an error:
+ * after an error here the LOGIN plug-in forgets to free the password, and the library would cut blanks off names.
+ */
 static int on_canon_user(sasl_conn_t *conn, void *context, const char *in, unsigned len, unsigned flags,
 	const char *realm, char *out, unsigned out_most, unsigned *out_len)
 {
@@ -282,21 +285,19 @@ static int on_canon_user(sasl_conn_t *conn, void *context, const char *in, unsig
 
 	(void)conn;
 	(void)realm;
-	if (len > SASL_NAME_MOST || len + 1 > out_most) {
+	require(out_most > 1);
+	memcpy(out, "x", 2);
+	*out_len = 1;
+	if (len > SASL_NAME_MOST) {
 		s->error = ERR_TOO_BIG;
-		return SASL_BUFOVER;
-	}
-	if (!slice_is_utf8(name) || slice_has_control(name)) {
+	} else if (!slice_is_utf8(name) || slice_has_control(name)) {
 		s->error = ERR_SYNTAX;
-		return SASL_BADPROT;
+	} else {
+		if (flags & SASL_CU_AUTHID)
+			name_keep(&s->authcid, in, len);
+		if (flags & SASL_CU_AUTHZID)
+			name_keep(&s->authzid, in, len);
 	}
-	if (flags & SASL_CU_AUTHID)
-		name_keep(&s->authcid, in, len);
-	if (flags & SASL_CU_AUTHZID)
-		name_keep(&s->authzid, in, len);
-	memcpy(out, in, len);
-	out[len] = 0;
-	*out_len = len;
 	return SASL_OK;
 }
 
