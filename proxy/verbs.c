@@ -112,19 +112,28 @@ static void map_explain(void *arg, struct control_request *r)
 	arena_deinit(&arena);
 }
 
+static void map_checked(void *arg, const char *name, int error, const char *words)
+{
+	struct control_request *r = arg;
+
+	(void)name;
+	if (error < 0) {
+		control_fail(r, error == ERR_IO || error == ERR_NOT_NOW ? error : ERR_DENIED, "%s", words);
+	} else {
+		control_add_str(r, "words", words);
+		control_done(r);
+	}
+}
+
 static void map_check(void *arg, struct control_request *r)
 {
 	const struct verbs *v = arg;
-	struct buf words = {0};
-	int err = usermap_check_file(v->maps, control_option(r, "as", 0), control_arg_path(r, 0), &words);
+	int err = usermap_set_check(v->maps, control_option(r, "as", 0), control_arg_path(r, 0), map_checked, r);
 
-	if (err < 0) {
-		control_fail(r, err == ERR_IO ? ERR_IO : ERR_DENIED, "%s", buf_str_view(&words));
-	} else {
-		control_add_str(r, "words", buf_str_view(&words));
-		control_done(r);
-	}
-	buf_deinit(&words);
+	if (err == ERR_NOT_FOUND)
+		control_fail(r, err, "there is no such map");
+	else if (err < 0)
+		control_fail(r, err, "too many checks wait already");
 }
 
 struct reload {
