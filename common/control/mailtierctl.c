@@ -31,6 +31,7 @@ enum {
 #define RUN_FOLDER "/run/mailtier/"
 #define INPUT_MOST (64u * 1024 * 1024)
 #define PASSWORD_MOST 1024
+#define SCREEN_WIDTH 120
 
 static NORETURN void die(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 
@@ -231,12 +232,41 @@ static json_t *columns_of(const json_t *rows)
 	return columns;
 }
 
+/* Two columns that fit on no screen, such as a program's help: the second below the first. */
+static bool print_wide_pairs(const json_t *rows, const json_t *columns)
+{
+	json_int_t width = 0;
+	json_t *row, *value;
+	const char *key;
+	size_t i;
+
+	json_object_foreach((json_t *)columns, key, value) width += json_integer_value(value);
+	if (json_object_size(columns) != 2 || width <= SCREEN_WIDTH)
+		return false;
+	json_array_foreach(rows, i, row)
+	{
+		bool is_first = true;
+
+		json_object_foreach(row, key, value)
+		{
+			char *text = cell(value);
+
+			printf("%s", is_first ? "" : "    ");
+			put(text, false);
+			putchar('\n');
+			free(text);
+			is_first = false;
+		}
+	}
+	return true;
+}
+
 static void print_rows(const json_t *rows)
 {
 	json_t *columns = columns_of(rows), *row, *width;
 	const char *key;
 
-	if (json_array_size(rows) == 0) {
+	if (json_array_size(rows) == 0 || print_wide_pairs(rows, columns)) {
 		json_decref(columns);
 		return;
 	}
