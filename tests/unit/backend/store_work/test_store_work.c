@@ -1,0 +1,474 @@
+/* The bridge: group commit under many threads, one bad job among good ones, cancelling, notices, views, large messages. */
+#include "tests/unit/backend/store/temp_store.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "backend/store_work/store_work.h"
+#include "common/base/random.h"
+#include "common/net/loop.h"
+#include "common/net/spool.h"
+
+struct fixture {
+	struct temp_store t;
+	struct store_work *work;
+};
+
+static void start(struct fixture *f)
+{
+	struct store_work_options o = {0};
+
+	temp_start(&f->t);
+	assert_int_equal(store_work_start(f->t.store, &o, &f->work), 0);
+}
+
+static void end(struct fixture *f)
+{
+	store_work_stop(&f->work);
+	temp_end(&f->t);
+}
+
+/* Waits up to ten seconds until *n reaches want. */
+static void wait_for(_Atomic int *n, int want)
+{
+	for (int i = 0; i < 10000 && *n < want; i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_int_equal(*n, want);
+}
+
+struct outcome {
+	_Atomic int done, dropped;
+	_Atomic int errors;
+	int last;
+	struct store_work_added added;
+};
+
+static void on_added(void *arg, int err, const struct store_work_added *results, size_t count)
+{
+	struct outcome *o = arg;
+
+	if (err || results[0].error)
+		o->errors++;
+	o->last = err ? err : count ? results[0].error : 0;
+	if (count)
+		o->added = results[0];
+	o->done++;
+}
+
+static void on_drop(void *arg)
+{
+	((struct outcome *)arg)->dropped++;
+}
+
+static void on_done(void *arg, int err)
+{
+	struct outcome *o = arg;
+
+	o->last = err;
+	if (err)
+		o->errors++;
+	o->done++;
+}
+
+static struct store_work_target to_inbox(struct fixture *f)
+{
+	return (struct store_work_target){
+		.account = f->t.account, .date = 1700000000, .trace = SLICE_LIT("Return-Path: <>\r\n")};
+}
+
+struct sender {
+	struct fixture *f;
+	struct outcome *o;
+	int count;
+};
+
+static void *send_many(void *arg)
+{
+	struct sender *s = arg;
+	struct store_work_target target = to_inbox(s->f);
+
+	for (int i = 0; i < s->count; i++) {
+		struct store_work_add add = {.memory = SLICE_LIT("Subject: x\r\n\r\nbody\r\n"),
+			.targets = &target, .target_count = 1, .done = on_added, .drop = on_drop, .arg = s->o};
+
+		store_work_add(s->f->work, &add);
+	}
+	return NULL;
+}
+
+static void test_many_threads_share_commits(void **state)
+{
+	struct fixture f;
+	struct outcome o = {0};
+	pthread_t threads[4];
+	struct sender s = {&f, &o, 100};
+	struct store_work_stat stat;
+
+	(void)state;
+	start(&f);
+	for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+		pthread_create(&threads[i], NULL, send_many, &s);
+	for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+		pthread_join(threads[i], NULL);
+	wait_for(&o.dropped, 400);
+	assert_int_equal(o.done, 400);
+	assert_int_equal(o.errors, 0);
+	store_work_stat(f.work, &stat);
+	assert_int_equal(stat.jobs, 400);
+	assert_true(stat.commits < 400);
+	assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, 400);
+	end(&f);
+}
+
+static int write_and_fail(struct store_txn *txn, void *arg)
+{
+	uint32_t id;
+	int err = store_mailbox_create(txn, *(uint32_t *)arg, SLICE_LIT("must not stay"), STORE_USE_NONE, &id);
+
+	return err ? err : ERR_DENIED;
+}
+
+static int wait_a_little(struct store_txn *txn, void *arg)
+{
+	(void)txn;
+	(void)arg;
+	nanosleep(&(struct timespec){0, 100000000}, NULL);
+	return 0;
+}
+
+struct bad {
+	struct outcome o;
+	uint32_t account;
+};
+
+static int fail_run(struct store_txn *txn, void *arg)
+{
+	return write_and_fail(txn, &((struct bad *)arg)->account);
+}
+
+static void test_one_bad_job_fails_alone(void **state)
+{
+	struct fixture f;
+	struct outcome good = {0}, slow = {0};
+	struct bad bad = {0};
+	struct sender s = {&f, &good, 20};
+	struct store_work_call hold = {.run = wait_a_little, .done = on_done, .arg = &slow};
+	struct store_work_call call = {.run = fail_run, .done = on_done, .arg = &bad};
+	struct store_work_stat stat;
+	struct store_txn *txn;
+	struct store_mailbox m;
+
+	(void)state;
+	start(&f);
+	bad.account = f.t.account;
+	/* While the writer is busy all the others gather in one batch. */
+	store_work_write(f.work, 0, &hold);
+	send_many(&s);
+	store_work_write(f.work, 0, &call);
+	wait_for(&good.dropped, 20);
+	wait_for(&bad.o.done, 1);
+	assert_int_equal(good.errors, 0);
+	assert_int_equal(bad.o.last, ERR_DENIED);
+	store_work_stat(f.work, &stat);
+	assert_int_equal(stat.jobs_failed, 1);
+	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
+	assert_int_equal(
+		store_mailbox_find(txn, f.t.account, SLICE_LIT("must not stay"), &m), ERR_NOT_FOUND);
+	store_end_read(&txn);
+	assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, 20);
+	end(&f);
+}
+
+static void test_targets_fail_alone_and_marks_hold(void **state)
+{
+	struct fixture f;
+	struct outcome o = {0};
+	uint8_t mark[STORE_MARK_LEN] = {1};
+	struct store_work_target target;
+	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"), .targets = &target, .target_count = 1,
+		.done = on_added, .drop = on_drop, .arg = &o};
+	struct store_txn *txn;
+
+	(void)state;
+	start(&f);
+	target = to_inbox(&f);
+	target.mark = mark;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 1);
+	assert_int_equal(o.last, 0);
+	assert_int_equal(o.added.uid, 1);
+	assert_false(o.added.repeated);
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 2);
+	assert_int_equal(o.last, 0);
+	assert_true(o.added.repeated);
+	target.mark = NULL;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 3);
+	assert_int_equal(o.added.uid, 2);
+	target.mailbox = 4711;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 4);
+	assert_int_equal(o.last, ERR_NOT_FOUND);
+	assert_int_equal(store_begin_write(f.t.store, 0, &txn), 0);
+	assert_int_equal(store_account_set_limits(txn, f.t.account, 0, 2), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	target.mailbox = 0;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 5);
+	assert_int_equal(o.last, ERR_TOO_BIG);
+	target.ignore_quota = true;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 6);
+	assert_int_equal(o.last, 0);
+	end(&f);
+}
+
+static void test_a_large_spool_goes_in_pieces(void **state)
+{
+	struct fixture f;
+	struct outcome o = {0};
+	struct spool *spool = spool_new(100000, 0);
+	char *bytes = xmalloc(7000000), *got = xmalloc(7000000);
+	struct store_work_target target;
+	struct store_work_add add = {.spool = spool, .targets = &target, .target_count = 1, .done = on_added,
+		.drop = on_drop, .arg = &o};
+	struct store_message m;
+	struct store_txn *txn;
+	size_t len;
+
+	(void)state;
+	start(&f);
+	target = to_inbox(&f);
+	random_bytes(bytes, 7000000);
+	assert_int_equal(spool_add(spool, slice_of(bytes, 7000000)), 0);
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 1);
+	assert_int_equal(o.last, 0);
+	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
+	assert_int_equal(store_message_get(txn, f.t.inbox, 1, &m), 0);
+	assert_int_equal(store_message_read(txn, &m, m.trace.len, got, 7000000, &len), 0);
+	assert_int_equal(len, 7000000);
+	assert_memory_equal(got, bytes, len);
+	store_end_read(&txn);
+	/* Refused in the end: nothing of it may stay. */
+	target.mailbox = 4711;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 2);
+	assert_int_equal(o.last, ERR_NOT_FOUND);
+	spool_free(&spool);
+	free(bytes);
+	free(got);
+	end(&f);
+}
+
+static int step_run(struct store_txn *txn, void *arg)
+{
+	struct outcome *o = arg;
+
+	(void)txn;
+	return ++o->last < 5 ? STORE_WORK_AGAIN : 0;
+}
+
+static void step_done(void *arg, int err)
+{
+	struct outcome *o = arg;
+
+	o->errors += err != 0;
+	o->done++;
+}
+
+static void test_work_goes_in_steps(void **state)
+{
+	struct fixture f;
+	struct outcome o = {0};
+	struct store_work_call call = {.run = step_run, .done = step_done, .drop = on_drop, .arg = &o};
+
+	(void)state;
+	start(&f);
+	store_work_write(f.work, 0, &call);
+	wait_for(&o.dropped, 1);
+	assert_int_equal(o.last, 5);
+	assert_int_equal(o.errors, 0);
+	end(&f);
+}
+
+/* ---- with a loop ---- */
+
+struct looped {
+	struct fixture f;
+	struct loop *loop;
+	struct outcome o;
+	struct store_job *job;
+	struct store_watch *watch;
+	_Atomic int heard;
+	uint64_t modseq;
+};
+
+static void *loop_main(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
+static void cancel_it(void *arg)
+{
+	struct looped *l = arg;
+
+	store_work_cancel(&l->job);
+	l->o.last++;
+}
+
+static void start_and_cancel(void *arg)
+{
+	struct looped *l = arg;
+	struct store_work_target target = to_inbox(&l->f);
+	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"), .targets = &target, .target_count = 1,
+		.done = on_added, .drop = on_drop, .arg = &l->o, .loop = l->loop};
+
+	l->job = store_work_add(l->f.work, &add);
+	cancel_it(l);
+}
+
+static void on_change(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq)
+{
+	struct looped *l = arg;
+
+	assert_int_equal(account, l->f.t.account);
+	assert_int_equal(mailbox, l->f.t.inbox);
+	l->modseq = modseq;
+	l->heard++;
+}
+
+static void watch_it(void *arg)
+{
+	struct looped *l = arg;
+
+	l->watch = store_work_watch(l->f.work, 0, l->f.t.account, l->f.t.inbox, l->loop, on_change, l);
+	l->o.done = 1;
+}
+
+static void unwatch_it(void *arg)
+{
+	struct looped *l = arg;
+
+	store_work_unwatch(&l->watch);
+	l->o.done = 2;
+}
+
+static void loop_start(struct looped *l, pthread_t *thread)
+{
+	memset(l, 0, sizeof(*l));
+	start(&l->f);
+	assert_int_equal(loop_new(&l->loop), 0);
+	pthread_create(thread, NULL, loop_main, l->loop);
+}
+
+static void loop_end(struct looped *l, pthread_t thread)
+{
+	store_work_stop(&l->f.work);
+	loop_stop(l->loop);
+	pthread_join(thread, NULL);
+	loop_free(&l->loop);
+	temp_end(&l->f.t);
+}
+
+static void test_a_cancelled_job_drops_and_does_not_answer(void **state)
+{
+	struct looped l;
+	pthread_t thread;
+
+	(void)state;
+	loop_start(&l, &thread);
+	for (int i = 1; i <= 20; i++) {
+		loop_post(l.loop, start_and_cancel, &l);
+		wait_for(&l.o.dropped, i);
+	}
+	assert_int_equal(l.o.done, 0);
+	loop_end(&l, thread);
+}
+
+static void test_watchers_hear_of_commits(void **state)
+{
+	struct looped l;
+	pthread_t thread;
+	struct outcome o = {0};
+	struct sender s = {&l.f, &o, 1};
+
+	(void)state;
+	loop_start(&l, &thread);
+	loop_post(l.loop, watch_it, &l);
+	wait_for(&l.o.done, 1);
+	send_many(&s);
+	wait_for(&l.heard, 1);
+	assert_int_equal(l.modseq, temp_mailbox(&l.f.t, l.f.t.inbox).modseq);
+	loop_post(l.loop, unwatch_it, &l);
+	wait_for(&l.o.done, 2);
+	send_many(&s);
+	wait_for(&o.dropped, 2);
+	assert_int_equal(l.heard, 1);
+	loop_end(&l, thread);
+}
+
+static int expunge_all(struct store_txn *txn, void *arg)
+{
+	struct fixture *f = arg;
+	uint32_t uid = 1;
+	uint64_t modseq;
+
+	return store_message_expunge(txn, f->t.account, f->t.inbox, &uid, 1, true, NULL, &modseq);
+}
+
+static void ignore(void *arg, int err)
+{
+	(void)arg;
+	assert_int_equal(err, 0);
+}
+
+static uint64_t expunged_left(struct fixture *f)
+{
+	struct store_stat s;
+
+	assert_int_equal(store_stat(f->t.store, &s), 0);
+	return s.expunged + s.orphans;
+}
+
+static void test_views_hold_the_reaper_back(void **state)
+{
+	struct fixture f;
+	struct outcome o = {0};
+	struct sender s = {&f, &o, 1};
+	struct store_work_call call = {.run = expunge_all, .done = ignore, .arg = &f};
+	struct store_view *view;
+
+	(void)state;
+	start(&f);
+	send_many(&s);
+	wait_for(&o.dropped, 1);
+	view = store_work_view(f.work, 0, f.t.inbox, temp_mailbox(&f.t, f.t.inbox).modseq);
+	store_work_write(f.work, 0, &call);
+	nanosleep(&(struct timespec){0, 700000000}, NULL);
+	assert_int_equal(expunged_left(&f), 1);
+	store_work_view_end(&view);
+	for (int i = 0; i < 5000 && expunged_left(&f); i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_int_equal(expunged_left(&f), 0);
+	end(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_many_threads_share_commits),
+		cmocka_unit_test(test_one_bad_job_fails_alone),
+		cmocka_unit_test(test_targets_fail_alone_and_marks_hold),
+		cmocka_unit_test(test_a_large_spool_goes_in_pieces),
+		cmocka_unit_test(test_work_goes_in_steps),
+		cmocka_unit_test(test_a_cancelled_job_drops_and_does_not_answer),
+		cmocka_unit_test(test_watchers_hear_of_commits),
+		cmocka_unit_test(test_views_hold_the_reaper_back),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
