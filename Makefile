@@ -187,7 +187,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test crash bench format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test crash bench bench-map format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -199,6 +199,12 @@ test: ## install what is missing, build, run every test
 	$(Q)tests/all
 crash: ## kill -9, disk full and power loss, longer than in make test
 	$(Q)tests/crash/run --long
+bench-map: ## figures of file maps, of cached credentials and of SASL sessions
+	$(Q)$(MAKE) --no-print-directory $(B)/bench/map_file
+	$(Q)$(B)/bench/map_file
+$(B)/bench/map_file: $(B)/obj/tests/bench/map_file.o $(foreach l,$(call link_rooms,mapping),$(call room_lib,$l))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $< $(call link,mapping) $(ldflags) -o $@
 bench: ## figures, with the peers beside them where they are installed
 	$(Q)tests/bench/run
 format: ## clang-format over everything
