@@ -485,7 +485,8 @@ int map_data_find(const struct map_data *d, struct slice name, struct map_entry 
 	bool exact;
 	int error;
 
-	if (!name.len || name.len > USERMAP_ADDRESS_MOST || name.p[0] == '@')
+	/* Names come normalised; none that is not may become an account. */
+	if (!name.len || name.len > USERMAP_ADDRESS_MOST || name.p[0] == '@' || slice_has_control(name))
 		return ERR_NOT_FOUND;
 	plain = without_detail(name, account);
 	error = find_record(&f, name, plain, &exact);
