@@ -140,6 +140,14 @@ unit-$(1): $(filter $(B)/unit/$(1)/test_%,$(patsubst tests/unit/%.c,$(B)/unit/%,
 endef
 $(foreach r,$(live_rooms),$(eval $(call unit_room,$r)))
 
+# ---- measuring programs of one room: tests/bench/<room>/bench_x.c, built as $(B)/bench/<room>/bench_x ----
+define bench_rules
+$(patsubst tests/bench/%.c,$(B)/bench/%,$(wildcard tests/bench/$(1)/bench_*.c)): $(B)/bench/$(1)/%: $(B)/obj/tests/bench/$(1)/%.o $(foreach l,$(call link_rooms,$(1)),$(call room_lib,$l))
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$< $(call link,$(1)) -lcmocka $$(ldflags) -o $$@
+endef
+$(foreach r,$(live_rooms),$(eval $(call bench_rules,$r)))
+
 # ---- fuzz drivers: tests/fuzz/<room>/fuzz_x.c, corpus in tests/fuzz/corpus/x, dictionary x.dict beside the driver ----
 fuzz_src := $(foreach r,$(live_rooms),$(wildcard tests/fuzz/$(r)/fuzz_*.c))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
