@@ -31,7 +31,7 @@ class MapReload(mt.ClusterCase):
         os.rename(path + ".new", path)
 
     def status(self):
-        return self.cluster.ctl_json("p1", "map", "status")["maps"][0]
+        return self.cluster.ctl_json("p1", "map", "status")["rows"][0]
 
     def setUp(self):
         self.map_file = self.status()["file"]
