@@ -1,12 +1,13 @@
 /*
  * Records stand one behind the other in `block`:
  *
- *	line:4  backend:2  flags:1  port:2  key_len:2  key…  [len:2 account…]  [len:2 password…]  [len:2 host…]
+ *	line:4  backend:2  flags:1  port:2  key_len:2  key…  [len:2 account…]  [len:2 password…]  [len:2
+ *host…]
  *
  * in the machine's order: the block never leaves the process. The table is open addressing over two arrays: a
- * tag (7 bits of the hash and a mark; 0: free), and the record's offset. A probe reads tags, which lie close together, and
- * goes to a record only when its tag fits; so a look-up costs about two cache misses however large the map is.
- * The table has at least twice as many places as entries and never grows.
+ * tag (7 bits of the hash and a mark; 0: free), and the record's offset. A probe reads tags, which lie close
+ *together, and goes to a record only when its tag fits; so a look-up costs about two cache misses however
+ *large the map is. The table has at least twice as many places as entries and never grows.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "mapping/map_data.h"
@@ -24,7 +25,7 @@
 
 #define HEAD 11
 #define NO_BACKEND 0xffff
-#define NESTING_MOST 32   /* parentheses of an expression */
+#define NESTING_MOST 32    /* parentheses of an expression */
 #define MATCH_HEAP_KIB 256 /* memory of one match */
 
 enum record_flag {
@@ -186,8 +187,9 @@ static int record_add(struct map_data *d, const struct map_entry *e, uint32_t *o
 	size_t backend = NO_BACKEND;
 	char *p;
 
-	if (e->key.len > UINT16_MAX || e->account.len > USERMAP_ADDRESS_MOST || e->password.len > UINT16_MAX ||
-	    e->backend.len > USERMAP_HOST_MOST || d->used + need >= UINT32_MAX)
+	if (e->key.len > UINT16_MAX || e->account.len > USERMAP_ADDRESS_MOST ||
+		e->password.len > UINT16_MAX || e->backend.len > USERMAP_HOST_MOST ||
+		d->used + need >= UINT32_MAX)
 		return ERR_TOO_BIG;
 	if (e->target == USERMAP_BACKEND) {
 		if (!backend_index(d, e->backend, &backend))
@@ -202,7 +204,7 @@ static int record_add(struct map_data *d, const struct map_entry *e, uint32_t *o
 	memcpy(p, &e->line, 4);
 	put16(p + 4, backend);
 	p[6] = (char)((e->send_only ? RECORD_SEND_ONLY : 0) | (e->account.len ? RECORD_ACCOUNT : 0) |
-		(e->password.len ? RECORD_PASSWORD : 0) | (host ? RECORD_HOST : 0));
+		      (e->password.len ? RECORD_PASSWORD : 0) | (host ? RECORD_HOST : 0));
 	put16(p + 7, e->port);
 	p = put_text(p + 9, e->key);
 	if (e->account.len)
@@ -238,7 +240,8 @@ static const char *get_text(const char *p, struct slice *s_out)
 static struct map_entry record_read(const struct map_data *d, uint32_t offset)
 {
 	const char *p = d->block + offset;
-	struct map_entry e = {.line = record_line(d, offset), .port = get16(p + 7), .target = USERMAP_NOWHERE};
+	struct map_entry e = {
+		.line = record_line(d, offset), .port = get16(p + 7), .target = USERMAP_NOWHERE};
 	uint16_t backend = get16(p + 4);
 	int flags = p[6];
 
@@ -327,7 +330,8 @@ static pcre2_code *expression_compile(struct slice pattern, struct buf *reason_o
 	pcre2_set_parens_nest_limit(context, NESTING_MOST);
 	pcre2_set_max_pattern_length(context, MAP_EXPRESSION_MOST);
 	code = pcre2_compile((PCRE2_SPTR)pattern.p, pattern.len,
-		PCRE2_UTF | PCRE2_CASELESS | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY, &error, &at, context);
+		PCRE2_UTF | PCRE2_CASELESS | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY, &error, &at,
+		context);
 	pcre2_compile_context_free(context);
 	if (!code) {
 		if (pcre2_get_error_message(error, text, sizeof(text)) < 0)
@@ -337,7 +341,8 @@ static pcre2_code *expression_compile(struct slice pattern, struct buf *reason_o
 	return code;
 }
 
-int map_data_add_expression(struct map_data *d, const struct map_entry *e, struct buf *reason_out, uint32_t *line_out)
+int map_data_add_expression(
+	struct map_data *d, const struct map_entry *e, struct buf *reason_out, uint32_t *line_out)
 {
 	struct expression x;
 	int error;
@@ -435,7 +440,8 @@ static int find_expression(struct find *f, struct slice name)
 		else if (rc != PCRE2_ERROR_NOMATCH)
 			error = ERR_NOT_NOW;
 		f->record = x->record;
-		find_tell(f, MAP_EXPRESSION, record_key(f->d, x->record), record_line(f->d, x->record), rc >= 0);
+		find_tell(f, MAP_EXPRESSION, record_key(f->d, x->record), record_line(f->d, x->record),
+			rc >= 0);
 	}
 	pcre2_match_data_free(m);
 	return error;
@@ -495,7 +501,8 @@ int map_data_find(const struct map_data *d, struct slice name, struct map_entry 
 	*entry_out = record_read(d, f.record);
 	if (error || entry_out->account.len)
 		return error;
-	/* An entry says the account itself, or it is the name without its detail; a name listed with its detail is one. */
+	/* An entry says the account itself, or it is the name without its detail; a name listed with its
+	 * detail is one. */
 	if (exact || !plain.len) {
 		memcpy(account, name.p, name.len);
 		plain = slice_of(account, name.len);

@@ -1,6 +1,7 @@
 /*
  * look: stat -> new? -> stood still? -> read -> still the same file? -> parse -> may it follow? -> remember.
- * The whole text is read into memory of our own: a file that is rewritten in place while we parse cannot change it.
+ * The whole text is read into memory of our own: a file that is rewritten in place while we parse cannot
+ * change it.
  */
 #include "mapping/map_file.h"
 
@@ -16,14 +17,18 @@ static struct map_signature signature_of(int rc, const struct stat *st)
 {
 	if (rc)
 		return (struct map_signature){.error = errno};
-	return (struct map_signature){.device = st->st_dev, .inode = st->st_ino, .size = st->st_size, .mode = st->st_mode,
+	return (struct map_signature){.device = st->st_dev,
+		.inode = st->st_ino,
+		.size = st->st_size,
+		.mode = st->st_mode,
 		.mtime = st->st_mtim};
 }
 
 static bool is_same(const struct map_signature *a, const struct map_signature *b)
 {
 	return a->error == b->error && a->device == b->device && a->inode == b->inode && a->size == b->size &&
-		a->mode == b->mode && a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec;
+	       a->mode == b->mode && a->mtime.tv_sec == b->mtime.tv_sec &&
+	       a->mtime.tv_nsec == b->mtime.tv_nsec;
 }
 
 static struct map_signature look_at(const char *file)
@@ -53,7 +58,8 @@ static int text_read(const char *file, struct buf *why, char **text_out, size_t 
 	}
 	*signature_out = signature_of(0, &st);
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > MAP_TEXT_MOST) {
-		buf_printf(why, "%s: %s", file, S_ISREG(st.st_mode) ? "larger than 2 GiB" : "is no regular file");
+		buf_printf(why, "%s: %s", file,
+			S_ISREG(st.st_mode) ? "larger than 2 GiB" : "is no regular file");
 		close(fd);
 		return S_ISREG(st.st_mode) ? ERR_TOO_BIG : ERR_IO;
 	}
@@ -86,8 +92,8 @@ static void text_free(char *text, size_t len)
 	free(text);
 }
 
-static int read_and_parse(const struct map_parse_options *options, struct buf *why, struct map_signature *signature_out,
-	struct map_parse_info *info_out, struct map_data **data_out)
+static int read_and_parse(const struct map_parse_options *options, struct buf *why,
+	struct map_signature *signature_out, struct map_parse_info *info_out, struct map_data **data_out)
 {
 	struct map_parse_options o = *options;
 	char *text = NULL;
@@ -132,7 +138,8 @@ static bool has_stood_still(struct map_file *f, const struct map_signature *now)
 		return false;
 	/* The first look: how old the last writing is counts. */
 	f->has_seen = true;
-	age_ms = (int64_t)clock_wall_ms() - ((int64_t)now->mtime.tv_sec * 1000 + now->mtime.tv_nsec / 1000000);
+	age_ms =
+		(int64_t)clock_wall_ms() - ((int64_t)now->mtime.tv_sec * 1000 + now->mtime.tv_nsec / 1000000);
 	if (age_ms < MAP_STILL_MS)
 		return false;
 	f->seen_since_ms = mono >= MAP_STILL_MS ? mono - MAP_STILL_MS : 0;
@@ -145,13 +152,19 @@ static int judge(const struct map_file *f, size_t count, bool has_end, struct bu
 	if (!f->in_force)
 		return 0;
 	if (f->in_force_end && !has_end) {
-		buf_printf(why, "%s: has no line \"# end N\", which the one in force had: it may be cut (map reload --force "
-			"takes it)", f->options.file);
+		buf_printf(why,
+			"%s: has no line \"# end N\", which the one in force had: it may be cut (map reload "
+			"--force "
+			"takes it)",
+			f->options.file);
 		return ERR_DENIED;
 	}
 	if ((uint64_t)count * 100 < (uint64_t)f->in_force_count * (100 - f->max_shrink)) {
-		buf_printf(why, "%s: %zu entries instead of %zu: more than max-shrink (%u %%) fewer (map reload --force takes "
-			"it)", f->options.file, count, f->in_force_count, f->max_shrink);
+		buf_printf(why,
+			"%s: %zu entries instead of %zu: more than max-shrink (%u %%) fewer (map reload "
+			"--force takes "
+			"it)",
+			f->options.file, count, f->in_force_count, f->max_shrink);
 		return ERR_DENIED;
 	}
 	return 0;

@@ -1,9 +1,10 @@
 /*
- * The file behind a map: when it is read, and whether what it holds may follow what is in force. No loop and no lock in
- * here: one thread at a time calls map_file_look(), which blocks on the disk and belongs on a worker.
+ * The file behind a map: when it is read, and whether what it holds may follow what is in force. No loop and
+ * no lock in here: one thread at a time calls map_file_look(), which blocks on the disk and belongs on a
+ * worker.
  *
- * A file is read when inode, size, mtime and mode have stood still for MAP_STILL_MS, and once. What was read is judged
- * whole: its syntax, its end line, how much it shrank.
+ * A file is read when inode, size, mtime and mode have stood still for MAP_STILL_MS, and once. What was read
+ * is judged whole: its syntax, its end line, how much it shrank.
  */
 #pragma once
 
@@ -36,21 +37,22 @@ struct map_file {
 };
 
 enum map_look {
-	MAP_LOOK_SAME,    /* nothing new */
-	MAP_LOOK_MOVING,  /* something new that does not stand still yet */
-	MAP_LOOK_LOADED,  /* data_out is the new generation */
-	MAP_LOOK_REFUSED  /* why says it */
+	MAP_LOOK_SAME,   /* nothing new */
+	MAP_LOOK_MOVING, /* something new that does not stand still yet */
+	MAP_LOOK_LOADED, /* data_out is the new generation */
+	MAP_LOOK_REFUSED /* why says it */
 };
 
 enum map_look_flag {
 	MAP_LOOK_AGAIN = 1, /* read even what was read before */
 	MAP_LOOK_FORCE = 2, /* take it even if it shrank or lost its end line */
-	MAP_LOOK_START = 4  /* first reading: a young file that proves itself whole by its end line is not waited for */
+	MAP_LOOK_START =
+		4 /* first reading: a young file that proves itself whole by its end line is not waited for */
 };
 
 /* info_out, data_out: with MAP_LOOK_LOADED; error_out: with MAP_LOOK_REFUSED; why is added to. */
 enum map_look map_file_look(struct map_file *f, unsigned flags, struct buf *why, int *error_out,
 	struct map_parse_info *info_out, struct map_data **data_out);
 /* Reads and checks a file by itself; for `map check`. 0, or ERR_* and why. */
-MUST_CHECK int map_file_check(const struct map_parse_options *options, struct buf *why, struct map_parse_info *info_out,
-	size_t *count_out);
+MUST_CHECK int map_file_check(const struct map_parse_options *options, struct buf *why,
+	struct map_parse_info *info_out, size_t *count_out);

@@ -1,7 +1,7 @@
 /*
- * One pass over lines. A line is cut into fields at blanks outside quotes; the first field decides what kind of
- * entry it is, the second where it leads, the rest are options. Faults are collected, so that one reading shows them all;
- * the data is given only when there was none.
+ * One pass over lines. A line is cut into fields at blanks outside quotes; the first field decides what kind
+ * of entry it is, the second where it leads, the rest are options. Faults are collected, so that one reading
+ * shows them all; the data is given only when there was none.
  */
 #include "mapping/map_parse.h"
 
@@ -107,7 +107,8 @@ static int field_next(struct slice *line, bool first, struct slice *field_out)
 	return 0;
 }
 
-/* "text" with \" and \\ undone, if it is quoted as a whole; else as it is. ERR_SYNTAX: quotes in the middle. */
+/* "text" with \" and \\ undone, if it is quoted as a whole; else as it is. ERR_SYNTAX: quotes in the middle.
+ */
 static int unquote(struct arena *a, struct slice s, struct slice *out)
 {
 	size_t n = 0;
@@ -138,7 +139,8 @@ static int parse_expression(struct slice field, struct slice *key_out)
 	return key_out->len && key_out->len <= MAP_EXPRESSION_MOST ? 0 : ERR_SYNTAX;
 }
 
-/* A field that is quoted as a whole loses its quotes; `"john doe"@example.com` keeps them for the address grammar. */
+/* A field that is quoted as a whole loses its quotes; `"john doe"@example.com` keeps them for the address
+ * grammar. */
 static int parse_address(struct parse *p, struct slice field, struct slice *key_out)
 {
 	struct address_name name;
@@ -239,7 +241,8 @@ static int split_host(struct slice s, struct slice *host_out, uint16_t *port_out
 	} else {
 		*host_out = slice_sub(s, 0, (size_t)colon);
 	}
-	if (num_parse_u32(slice_from(s, (size_t)colon + 1), &port) || !port || port > UINT16_MAX || !is_host(*host_out))
+	if (num_parse_u32(slice_from(s, (size_t)colon + 1), &port) || !port || port > UINT16_MAX ||
+		!is_host(*host_out))
 		return ERR_SYNTAX;
 	*port_out = (uint16_t)port;
 	return 0;
@@ -260,12 +263,16 @@ static int parse_target(struct parse *p, struct slice field, struct map_entry *e
 	}
 	e->target = USERMAP_HOST;
 	if (split_host(field, &e->backend, &e->port)) {
-		fault(p, p->line, "\"%.*s\" is no back-end of the configuration, and no host (an address, or a name with "
-			"a dot; :port may follow)", SLICE_ARG(field));
+		fault(p, p->line,
+			"\"%.*s\" is no back-end of the configuration, and no host (an address, or a name "
+			"with "
+			"a dot; :port may follow)",
+			SLICE_ARG(field));
 		return ERR_SYNTAX;
 	}
 	if (e->port && !p->options->ports) {
-		fault(p, p->line, "\"%.*s\": a port is refused in a map that several protocols use", SLICE_ARG(field));
+		fault(p, p->line, "\"%.*s\": a port is refused in a map that several protocols use",
+			SLICE_ARG(field));
 		return ERR_SYNTAX;
 	}
 	lower = arena_copy_str(&p->arena, e->backend);
@@ -304,7 +311,9 @@ static int option_password(struct parse *p, struct slice value, struct map_entry
 		return ERR_SYNTAX;
 	}
 	if (p->options->readable_by_others) {
-		fault(p, p->line, "a password in a file that others can read or write; its mode must be 0600 or tighter");
+		fault(p, p->line,
+			"a password in a file that others can read or write; its mode must be 0600 or "
+			"tighter");
 		return ERR_SYNTAX;
 	}
 	if (slice_has_control(value)) {
@@ -323,7 +332,9 @@ static int option_send_only(struct parse *p, struct slice value, struct map_entr
 {
 	(void)value;
 	if (e->send_only || e->target != USERMAP_NOWHERE) {
-		fault(p, p->line, e->send_only ? "send-only stands there twice" : "send-only needs \"-\" for a back-end");
+		fault(p, p->line,
+			e->send_only ? "send-only stands there twice"
+				     : "send-only needs \"-\" for a back-end");
 		return ERR_SYNTAX;
 	}
 	e->send_only = true;
@@ -392,7 +403,8 @@ static void parse_entry(struct parse *p, struct slice line)
 		return;
 	}
 	if (parse_key(p, field, &kind, &e.key)) {
-		fault(p, p->line, "\"%.*s\" is no user, address, @domain, /expression/ or *", SLICE_ARG(field));
+		fault(p, p->line, "\"%.*s\" is no user, address, @domain, /expression/ or *",
+			SLICE_ARG(field));
 		return;
 	}
 	if (field_next(&line, false, &field) || !field.len) {
@@ -489,7 +501,8 @@ static void parse_lines(struct parse *p, struct slice text)
 	}
 }
 
-static int parse_finish(struct parse *p, struct slice text, struct map_parse_info *info_out, struct map_data **data_out)
+static int parse_finish(
+	struct parse *p, struct slice text, struct map_parse_info *info_out, struct map_data **data_out)
 {
 	if (p->faults) {
 		if (p->faults > MAP_FAULTS_MOST)

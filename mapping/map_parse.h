@@ -1,6 +1,6 @@
 /*
- * The text of a file map: lines of address, target and options (docs/mapping.md has the format). All of it is right, or
- * nothing is taken. No IO; any thread.
+ * The text of a file map: lines of address, target and options (docs/mapping.md has the format). All of it is
+ * right, or nothing is taken. No IO; any thread.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /*
- * Asking a chain. The walk goes through the maps in order and stops at the first thing that decides; only a slow
- * hash makes it wait, and after that nothing is left to ask: right is yes, wrong is no, not now is not now. So a
- * request that waits holds just the answer that it will give.
+ * Asking a chain. The walk goes through the maps in order and stops at the first thing that decides; only a
+ * slow hash makes it wait, and after that nothing is left to ask: right is yes, wrong is no, not now is not
+ * now. So a request that waits holds just the answer that it will give.
  */
 #include "mapping/usermap.h"
 
@@ -83,7 +83,8 @@ static void copy_text(char *to, size_t room, struct slice s)
 	to[s.len] = 0;
 }
 
-static void route_fill(struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
+static void route_fill(
+	struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
 {
 	a->target = e->target;
 	a->port = e->port;
@@ -130,18 +131,23 @@ static void request_checked(void *arg, int verdict)
 }
 
 /*
- * Holds the password against the entry's. The key of the cache has the stored text instead of the generation: a
- * push that leaves this user's line alone leaves his remembered login alone (docs/decisions/credential-key.md).
+ * Holds the password against the entry's. The key of the cache has the stored text instead of the generation:
+ * a push that leaves this user's line alone leaves his remembered login alone
+ * (docs/decisions/credential-key.md).
  */
 static int entry_check(struct usermap_chain *chain, struct usermap *map, const struct usermap_question *q,
 	struct slice stored, struct loop *loop, struct usermap_request *r)
 {
-	struct credential c = {.realm = slice_str(map->name), .service = q->service, .user = q->name, .stored = stored,
+	struct credential c = {.realm = slice_str(map->name),
+		.service = q->service,
+		.user = q->name,
+		.stored = stored,
 		.password = q->password};
 	int verdict;
 
 	r->map = map;
-	if (!credential_check(chain->set->cache, chain->set->hash_pool, loop, &c, request_checked, r, &verdict, &r->check))
+	if (!credential_check(chain->set->cache, chain->set->hash_pool, loop, &c, request_checked, r,
+		    &verdict, &r->check))
 		return 0;
 	verdict_set(&r->answer, map, verdict);
 	return 1;
@@ -206,8 +212,8 @@ static enum walk walk_chain(struct usermap_chain *chain, const struct usermap_qu
 	return WALK_ANSWERED;
 }
 
-int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q, struct loop *loop, usermap_fn *fn,
-	void *arg, struct usermap_answer *answer_out, struct usermap_request **request_out)
+int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q, struct loop *loop,
+	usermap_fn *fn, void *arg, struct usermap_answer *answer_out, struct usermap_request **request_out)
 {
 	struct usermap_request *r = xcalloc(1, sizeof(*r));
 

@@ -1,14 +1,16 @@
 /*
- * User maps: which account, which back-end, and, if asked, whether the credential is right. The one public header of
- * this room.
+ * User maps: which account, which back-end, and, if asked, whether the credential is right. The one public
+ * header of this room.
  *
- * A usermap_set holds all maps of a program and watches their files on one loop. A usermap_chain is an ordered list
- * of them for one service, constant, counted. A look-up may be made on any loop; its answer comes in the call itself when
- * it is known at once (files without a slow hash, cached credentials), else later on the same loop.
+ * A usermap_set holds all maps of a program and watches their files on one loop. A usermap_chain is an
+ * ordered list of them for one service, constant, counted. A look-up may be made on any loop; its answer
+ * comes in the call itself when it is known at once (files without a slow hash, cached credentials), else
+ * later on the same loop.
  *
- * Answers are three-valued: yes; no (no such user, or wrong credential); not now. Maps are asked in order. No such user goes
- * on to the next; a wrong credential ends with no; not now ends with not now. The first map that knows the user gives
- * the route, the first that can check the credential checks it; with `check` set, no map that could means no.
+ * Answers are three-valued: yes; no (no such user, or wrong credential); not now. Maps are asked in order. No
+ * such user goes on to the next; a wrong credential ends with no; not now ends with not now. The first map
+ * that knows the user gives the route, the first that can check the credential checks it; with `check` set,
+ * no map that could means no.
  */
 #pragma once
 
@@ -22,10 +24,10 @@
 #include "common/net/loop.h"
 #include "common/net/work.h"
 
-#define USERMAP_NAME_MOST 63    /* octets of a map's or back-end's name */
+#define USERMAP_NAME_MOST 63 /* octets of a map's or back-end's name */
 #define USERMAP_ADDRESS_MOST 320
 #define USERMAP_HOST_MOST 255
-#define USERMAP_CHAIN_MOST 8    /* maps of a chain */
+#define USERMAP_CHAIN_MOST 8 /* maps of a chain */
 
 /* ---- the maps of a program ---- */
 
@@ -45,7 +47,7 @@ struct usermap_options {
 struct usermap_config {
 	const struct usermap_options *maps;
 	size_t count;
-	const char *const *backends; /* NULL-ended: names that the second column may have */
+	const char *const *backends;     /* NULL-ended: names that the second column may have */
 	uint64_t credential_lifetime_ms; /* 0: credentials are not remembered */
 	size_t credential_entries;
 };
@@ -53,23 +55,27 @@ struct usermap_config {
 struct usermap_set;
 
 /*
- * Reads all maps (waits for it: a million entries take about a second) and begins to watch. A map that cannot be read is no error:
- * it answers not now until it can, and says why in the log and in its status. loop: where files are watched; pool: hash
- * workers. ERR_CONFIG: a domain that is none; why.
+ * Reads all maps (waits for it: a million entries take about a second) and begins to watch. A map that cannot
+ * be read is no error: it answers not now until it can, and says why in the log and in its status. loop:
+ * where files are watched; pool: hash workers. ERR_CONFIG: a domain that is none; why.
  */
-MUST_CHECK int usermap_set_open(const struct usermap_config *config, struct loop *loop, struct work_pool *hash_pool,
-	struct buf *why, struct usermap_set **set_out);
-/* On the set's loop. Maps of the same name keep what they have in force until their files were read anew, aside; chains that
- * were made before keep working on what they hold. */
-MUST_CHECK int usermap_set_reconfigure(struct usermap_set *set, const struct usermap_config *config, struct buf *why);
-/* On the set's loop, or after it has ended. All requests are answered or cancelled before, all chains freed. */
+MUST_CHECK int usermap_set_open(const struct usermap_config *config, struct loop *loop,
+	struct work_pool *hash_pool, struct buf *why, struct usermap_set **set_out);
+/* On the set's loop. Maps of the same name keep what they have in force until their files were read anew,
+ * aside; chains that were made before keep working on what they hold. */
+MUST_CHECK int usermap_set_reconfigure(
+	struct usermap_set *set, const struct usermap_config *config, struct buf *why);
+/* On the set's loop, or after it has ended. All requests are answered or cancelled before, all chains freed.
+ */
 void usermap_set_close(struct usermap_set **set);
 /* Forgets checked credentials (mailtierctl map flush). Any thread. */
 void usermap_set_flush(struct usermap_set *set);
 
 struct usermap_chain;
-/* maps: NULL-ended names of the set. ERR_NOT_FOUND: one is not there; ERR_TOO_BIG. On the set's loop, or before it runs. */
-MUST_CHECK int usermap_chain_new(struct usermap_set *set, const char *const *maps, struct usermap_chain **chain_out);
+/* maps: NULL-ended names of the set. ERR_NOT_FOUND: one is not there; ERR_TOO_BIG. On the set's loop, or
+ * before it runs. */
+MUST_CHECK int usermap_chain_new(
+	struct usermap_set *set, const char *const *maps, struct usermap_chain **chain_out);
 /* Any thread. */
 struct usermap_chain *usermap_chain_ref(struct usermap_chain *chain);
 void usermap_chain_unref(struct usermap_chain **chain);
@@ -77,9 +83,10 @@ void usermap_chain_unref(struct usermap_chain **chain);
 /* ---- asking ---- */
 
 struct usermap_question {
-	struct slice service;  /* "imap", "smtp" …: part of the credential's cache key */
-	struct slice name;     /* user or address; normalised, with its domain and +detail (auth_name_normalise()) */
-	bool check;            /* the password must be right: `authenticate = map` */
+	struct slice service; /* "imap", "smtp" …: part of the credential's cache key */
+	struct slice
+		name; /* user or address; normalised, with its domain and +detail (auth_name_normalise()) */
+	bool check;   /* the password must be right: `authenticate = map` */
 	struct slice password; /* with check */
 };
 
@@ -114,11 +121,13 @@ typedef void usermap_fn(void *arg, const struct usermap_answer *answer);
 struct usermap_request;
 
 /*
- * 1: *answer_out is the answer, fn is not called, *request_out is NULL. 0: fn gets it on this loop, once, and not before this
- * call has returned; until then *request_out is the request. Everything of the question is copied where needed.
+ * 1: *answer_out is the answer, fn is not called, *request_out is NULL. 0: fn gets it on this loop, once, and
+ * not before this call has returned; until then *request_out is the request. Everything of the question is
+ * copied where needed.
  */
-MUST_CHECK int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *question, struct loop *loop,
-	usermap_fn *fn, void *arg, struct usermap_answer *answer_out, struct usermap_request **request_out);
+MUST_CHECK int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *question,
+	struct loop *loop, usermap_fn *fn, void *arg, struct usermap_answer *answer_out,
+	struct usermap_request **request_out);
 /* On the loop: fn will not be called. Sets NULL, accepts NULL. In fn the request is gone already. */
 void usermap_cancel(struct usermap_request **request);
 
@@ -130,11 +139,11 @@ struct usermap_status {
 	bool usable;         /* some generation is in force */
 	uint64_t generation; /* content hash, 0 if none */
 	uint64_t entries;
-	uint64_t bytes;      /* memory that it takes */
-	int64_t loaded_at;   /* seconds since 1970 */
-	uint64_t load_ms;    /* how long it took */
+	uint64_t bytes;    /* memory that it takes */
+	int64_t loaded_at; /* seconds since 1970 */
+	uint64_t load_ms;  /* how long it took */
 	uint64_t loads, failures;
-	const char *error;   /* the last refusal with file:line, "" when the last reading was good */
+	const char *error; /* the last refusal with file:line, "" when the last reading was good */
 	int64_t error_at;
 };
 size_t usermap_set_count(const struct usermap_set *set);
@@ -142,44 +151,53 @@ size_t usermap_set_count(const struct usermap_set *set);
 void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status *status_out);
 
 /*
- * Reads a map's file again now, as soon as it stands still; name NULL: all. force: even if it shrank or lost its end line. fn (may
- * be NULL) is called on the set's loop once for each map that was asked for: error 0, or ERR_* with words. ERR_NOT_FOUND: no such map.
+ * Reads a map's file again now, as soon as it stands still; name NULL: all. force: even if it shrank or lost
+ * its end line. fn (may be NULL) is called on the set's loop once for each map that was asked for: error 0,
+ * or ERR_* with words. ERR_NOT_FOUND: no such map.
  */
 typedef void usermap_reload_fn(void *arg, const char *name, int error, const char *words);
-MUST_CHECK int usermap_set_reload(struct usermap_set *set, const char *name, bool force, usermap_reload_fn *fn, void *arg);
+MUST_CHECK int usermap_set_reload(
+	struct usermap_set *set, const char *name, bool force, usermap_reload_fn *fn, void *arg);
 
 /*
- * Checks a file as it would be read for the map `as` (NULL: the back-ends of the configuration, ports legal), without loading
- * it. fn is called on the set's loop with the file's name, and error 0 and words "N entries …", or ERR_* and a line
- * "FILE:LINE: reason" for each fault. ERR_NOT_FOUND: no such map; ERR_NOT_NOW: too many wait.
+ * Checks a file as it would be read for the map `as` (NULL: the back-ends of the configuration, ports legal),
+ * without loading it. fn is called on the set's loop with the file's name, and error 0 and words "N entries
+ * …", or ERR_* and a line "FILE:LINE: reason" for each fault. ERR_NOT_FOUND: no such map; ERR_NOT_NOW: too
+ * many wait.
  */
-MUST_CHECK int usermap_set_check(struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg);
+MUST_CHECK int usermap_set_check(
+	struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg);
 
-/* One step of an explanation: which map, what was tried, which line, what followed. Strings are views of the call. */
+/* One step of an explanation: which map, what was tried, which line, what followed. Strings are views of the
+ * call. */
 struct usermap_step {
 	const char *map;
-	const char *rule;    /* "domains" "exact" "without detail" "domain" "expression" "default" "credential" "result" */
-	const char *key;     /* what was looked for */
-	uint32_t line;       /* 0: none */
+	const char *rule; /* "domains" "exact" "without detail" "domain" "expression" "default" "credential"
+			     "result" */
+	const char *key;  /* what was looked for */
+	uint32_t line;    /* 0: none */
 	bool hit;
-	const char *words;   /* for people */
+	const char *words; /* for people */
 };
 typedef void usermap_step_fn(void *arg, const struct usermap_step *step);
-/* Goes through a chain as a look-up would, and says every step; checks no credential. The answer is the look-up's. */
+/* Goes through a chain as a look-up would, and says every step; checks no credential. The answer is the
+ * look-up's. */
 void usermap_explain(struct usermap_chain *chain, struct slice name, usermap_step_fn *fn, void *arg,
 	struct usermap_answer *answer_out);
 
 /* ---- configuration: rows for the program's table ---- */
 
-#define USERMAP_CONF_SECTIONS                                                                                          \
-	{                                                                                                              \
-		"map", CONF_TITLED | CONF_RELOAD, NULL, "A user map: says for a user or address which back-end it is on" \
+#define USERMAP_CONF_SECTIONS                                                                                \
+	{                                                                                                    \
+		"map", CONF_TITLED | CONF_RELOAD, NULL,                                                      \
+			"A user map: says for a user or address which back-end it is on"                     \
 	}
 /* Sections "map" and the keys credential-cache… of the top. */
 extern const struct conf_key usermap_conf_keys[];
 /*
  * What the configuration says, as views of it; free() what config_out->maps points to. backends: names of the
- * configured back-ends; single: NULL-ended names of the maps that one protocol alone uses (`host:port` is legal there).
+ * configured back-ends; single: NULL-ended names of the maps that one protocol alone uses (`host:port` is
+ * legal there).
  */
 void usermap_config_read(const struct conf *conf, const char *const *backends, const char *const *single,
 	struct usermap_config *config_out);

@@ -40,13 +40,16 @@ void usermap_config_read(const struct conf *conf, const char *const *backends, c
 	for (size_t i = 0; i < count; i++) {
 		size_t n;
 
-		maps[i] = (struct usermap_options){.name = titles[i], .type = USERMAP_FILE,
+		maps[i] = (struct usermap_options){.name = titles[i],
+			.type = USERMAP_FILE,
 			.file = conf_get_string(conf, "map", titles[i], "file"),
 			.domains = conf_get_list(conf, "map", titles[i], "domains", &n),
 			.max_shrink = (unsigned)conf_get_int(conf, "map", titles[i], "max-shrink"),
 			.ports = is_in(single, titles[i])};
 	}
-	*config_out = (struct usermap_config){.maps = maps, .count = count, .backends = backends,
+	*config_out = (struct usermap_config){.maps = maps,
+		.count = count,
+		.backends = backends,
 		.credential_lifetime_ms = conf_get_duration(conf, "", NULL, "credential-cache"),
 		.credential_entries = (size_t)conf_get_int(conf, "", NULL, "credential-cache-entries")};
 }

@@ -1,6 +1,6 @@
 /*
- * What a look-up does, told step by step. It walks as usermap.c walks, with the same functions underneath, and checks
- * no credential.
+ * What a look-up does, told step by step. It walks as usermap.c walks, with the same functions underneath,
+ * and checks no credential.
  */
 #include <stdio.h>
 
@@ -22,7 +22,8 @@ static const char *const rules[] = {
 	[MAP_DEFAULT] = "default",
 };
 
-static void tell(const struct teller *t, const char *rule, struct slice key, uint32_t line, bool hit, const char *words)
+static void tell(const struct teller *t, const char *rule, struct slice key, uint32_t line, bool hit,
+	const char *words)
 {
 	char text[USERMAP_ADDRESS_MOST + MAP_EXPRESSION_MOST + 1];
 
@@ -30,8 +31,9 @@ static void tell(const struct teller *t, const char *rule, struct slice key, uin
 	if (key.len)
 		memcpy(text, key.p, key.len);
 	text[key.len] = 0;
-	t->fn(t->arg, &(struct usermap_step){
-		.map = t->map, .rule = rule, .key = text, .line = line, .hit = hit, .words = words});
+	t->fn(t->arg,
+		&(struct usermap_step){
+			.map = t->map, .rule = rule, .key = text, .line = line, .hit = hit, .words = words});
 }
 
 static void on_rule(void *arg, enum map_rule rule, struct slice key, uint32_t line, bool hit)
@@ -78,15 +80,21 @@ static void explain_hit(const struct teller *t, const struct map_entry *e, bool 
 		buf_printf(&words, "a login is held against the password of line %u ({%s})", e->line,
 			password_scheme(e->password));
 	else
-		buf_add_str(&words, "no password: this map routes and does not authenticate; a login goes on to the next map");
+		buf_add_str(&words, "no password: this map routes and does not authenticate; a login goes on "
+				    "to the next map");
 	tell(t, "credential", slice_of(NULL, 0), e->line, e->password.len > 0, buf_str_view(&words));
 	buf_deinit(&words);
 }
 
-static void answer_fill(struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
+static void answer_fill(
+	struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
 {
-	*a = (struct usermap_answer){.verdict = USERMAP_YES, .target = e->target, .port = e->port,
-		.send_only = e->send_only, .line = e->line, .generation = generation};
+	*a = (struct usermap_answer){.verdict = USERMAP_YES,
+		.target = e->target,
+		.port = e->port,
+		.send_only = e->send_only,
+		.line = e->line,
+		.generation = generation};
 	snprintf(a->map, sizeof(a->map), "%s", map->name);
 	snprintf(a->account, sizeof(a->account), "%.*s", SLICE_ARG(e->account));
 	snprintf(a->backend, sizeof(a->backend), "%.*s", SLICE_ARG(e->backend));
@@ -111,8 +119,9 @@ static bool explain_map(const struct teller *t, struct usermap *map, struct slic
 	if (error == ERR_NOT_FOUND) {
 		tell(t, "result", name, 0, false, "no such user in this map: the next one is asked");
 	} else if (error) {
-		tell(t, "result", name, 0, false, data ? "an expression met its match limit: not now"
-							: "no usable generation of this map: not now");
+		tell(t, "result", name, 0, false,
+			data ? "an expression met its match limit: not now"
+			     : "no usable generation of this map: not now");
 		if (!*known)
 			answer->verdict = USERMAP_NOT_NOW;
 	} else {

@@ -76,9 +76,10 @@ static void metrics_find(struct usermap *map)
 	m->usable = metrics_gauge("mailtier_map_usable", l, "1: a generation is in force");
 	m->entries = metrics_gauge("mailtier_map_entries", l, "Entries in force");
 	m->bytes = metrics_gauge("mailtier_map_bytes", l, "Memory of the generation in force");
-	m->generation = metrics_gauge("mailtier_map_generation", l,
-		"Low 48 bits of the generation in force (hash of its content)");
-	m->loaded_at = metrics_gauge("mailtier_map_last_load_timestamp_seconds", l, "When the one in force was taken");
+	m->generation = metrics_gauge(
+		"mailtier_map_generation", l, "Low 48 bits of the generation in force (hash of its content)");
+	m->loaded_at = metrics_gauge(
+		"mailtier_map_last_load_timestamp_seconds", l, "When the one in force was taken");
 	m->load_ms = metrics_gauge("mailtier_map_load_milliseconds", l, "How long reading it took");
 	m->refused = metrics_gauge("mailtier_map_refused", l, "1: the file as it is now was refused");
 	m->loads = metrics_counter("mailtier_map_loads", l, "Generations taken");
@@ -88,13 +89,14 @@ static void metrics_find(struct usermap *map)
 		buf_add_str(&label, "map=\"");
 		metrics_escape_label(&label, slice_str(map->name));
 		buf_printf(&label, "\",answer=\"%s\"", verdicts[i]);
-		m->lookups[i] = metrics_counter("mailtier_map_lookups", buf_str_view(&label), "Look-ups by answer");
+		m->lookups[i] =
+			metrics_counter("mailtier_map_lookups", buf_str_view(&label), "Look-ups by answer");
 	}
 	buf_deinit(&label);
 }
 
-struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *o, const char *const *backends,
-	struct buf *why)
+struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *o,
+	const char *const *backends, struct buf *why)
 {
 	struct usermap *map = xcalloc(1, sizeof(*map));
 
@@ -150,8 +152,8 @@ void usermap_unref(struct usermap **map)
 bool usermap_is_same(const struct usermap *a, const struct usermap *b)
 {
 	return !strcmp(a->name, b->name) && !strcmp(a->path, b->path) && a->type == b->type &&
-		is_same_names(a->domains, b->domains) && is_same_names(a->backends, b->backends) &&
-		a->max_shrink == b->max_shrink && a->ports == b->ports;
+	       is_same_names(a->domains, b->domains) && is_same_names(a->backends, b->backends) &&
+	       a->max_shrink == b->max_shrink && a->ports == b->ports;
 }
 
 struct map_data *usermap_data(struct usermap *map, uint64_t *generation_out)

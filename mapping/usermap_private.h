@@ -1,9 +1,9 @@
 /*
  * What the files of usermap share: the set, its maps, chains. Not for other rooms.
  *
- * A struct usermap is one map with its options, which never change; a changed configuration makes a new one that takes
- * over the data. `data` is read by all loops under `lock`, held for a few instructions. `file` belongs to
- * the polling job while there is one (`polling`), to the set's loop otherwise.
+ * A struct usermap is one map with its options, which never change; a changed configuration makes a new one
+ * that takes over the data. `data` is read by all loops under `lock`, held for a few instructions. `file`
+ * belongs to the polling job while there is one (`polling`), to the set's loop otherwise.
  */
 #pragma once
 
@@ -26,7 +26,8 @@ enum usermap_counter {
 };
 
 struct usermap_metrics {
-	struct metric *usable, *entries, *bytes, *generation, *loaded_at, *load_ms, *loads, *failures, *refused;
+	struct metric *usable, *entries, *bytes, *generation, *loaded_at, *load_ms, *loads, *failures,
+		*refused;
 	struct metric *lookups[USERMAP_COUNTERS];
 };
 
@@ -50,7 +51,7 @@ struct usermap {
 	/* status: the set's loop */
 	bool reloading, reload_force;
 	uint64_t reload_until_ms;
-	struct list reloads; /* struct usermap_reload */
+	struct list reloads;      /* struct usermap_reload */
 	struct map_data *retired; /* freed by the next job: it may be large */
 	int64_t loaded_at, error_at;
 	uint64_t load_ms, loads, failures;

@@ -1,8 +1,9 @@
 /*
- * All maps of a program, and the watching of their files. A timer looks twice a second: for each map that is not being
- * looked at it sends one job to the loading thread; the job stats, perhaps reads and parses, and comes back to the
- * set's loop, which swaps the generation under the map's lock. One thread loads, so that reading never takes more than one
- * core; the generation that was replaced is freed there too, since freeing a million entries takes milliseconds.
+ * All maps of a program, and the watching of their files. A timer looks twice a second: for each map that is
+ * not being looked at it sends one job to the loading thread; the job stats, perhaps reads and parses, and
+ * comes back to the set's loop, which swaps the generation under the map's lock. One thread loads, so that
+ * reading never takes more than one core; the generation that was replaced is freed there too, since freeing
+ * a million entries takes milliseconds.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,8 +17,8 @@
 
 #define AREA "mapping"
 #define LOOK_EVERY_MS 500
-#define START_WAIT_MS 1500    /* for a file that is just being written when the program starts */
-#define RELOAD_WAIT_MS 15000  /* for a file to stand still when an operator asks */
+#define START_WAIT_MS 1500   /* for a file that is just being written when the program starts */
+#define RELOAD_WAIT_MS 15000 /* for a file to stand still when an operator asks */
 #define WORDS_MOST (16u * 1024)
 
 struct poll {
@@ -73,8 +74,8 @@ static void map_loaded(struct usermap *map, struct poll *p)
 	metric_set(m->load_ms, (int64_t)p->took_ms);
 	metric_set(m->refused, 0);
 	metric_add(m->loads, 1);
-	log_info(AREA, "map taken map=%s entries=%zu generation=%016" PRIx64 " ms=%" PRIu64, map->name, entries,
-		p->info.generation, p->took_ms);
+	log_info(AREA, "map taken map=%s entries=%zu generation=%016" PRIx64 " ms=%" PRIu64, map->name,
+		entries, p->info.generation, p->took_ms);
 	buf_printf(&p->words, "%zu entries, generation %016" PRIx64, entries, p->info.generation);
 	data_swap(map, p->data, p->info.generation);
 	p->data = NULL;
@@ -89,8 +90,8 @@ static void map_refused(struct usermap *map, struct poll *p)
 	metric_add(map->metrics.failures, 1);
 	metric_set(map->metrics.refused, 1);
 	log_error(AREA, "map refused, %s map=%s: %s",
-		map->data ? "the last good one stays in force" : "none is in force: not now for its users", map->name,
-		map->error);
+		map->data ? "the last good one stays in force" : "none is in force: not now for its users",
+		map->name, map->error);
 }
 
 /* Answers those who asked for a reload. They may ask for another one. */
@@ -278,7 +279,8 @@ int usermap_set_open(const struct usermap_config *config, struct loop *loop, str
 	return 0;
 }
 
-/* A map whose options changed goes on with what the old one has in force, until its file was read under the new ones. */
+/* A map whose options changed goes on with what the old one has in force, until its file was read under the
+ * new ones. */
 static void map_inherit(struct usermap *map, struct usermap *old)
 {
 	uint64_t generation;
@@ -381,16 +383,24 @@ void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status
 {
 	struct usermap *map = set->maps[i];
 
-	*status_out = (struct usermap_status){.name = map->name, .file = map->path, .usable = map->data != NULL,
-		.generation = map->data_generation, .loaded_at = map->loaded_at, .load_ms = map->load_ms,
-		.loads = map->loads, .failures = map->failures, .error = map->error, .error_at = map->error_at};
+	*status_out = (struct usermap_status){.name = map->name,
+		.file = map->path,
+		.usable = map->data != NULL,
+		.generation = map->data_generation,
+		.loaded_at = map->loaded_at,
+		.load_ms = map->load_ms,
+		.loads = map->loads,
+		.failures = map->failures,
+		.error = map->error,
+		.error_at = map->error_at};
 	if (map->data) {
 		status_out->entries = map_data_count(map->data);
 		status_out->bytes = map_data_bytes(map->data);
 	}
 }
 
-static void map_reload(struct usermap_set *set, struct usermap *map, bool force, usermap_reload_fn *fn, void *arg)
+static void map_reload(
+	struct usermap_set *set, struct usermap *map, bool force, usermap_reload_fn *fn, void *arg)
 {
 	struct usermap_reload *r = xcalloc(1, sizeof(*r));
 
@@ -403,7 +413,8 @@ static void map_reload(struct usermap_set *set, struct usermap *map, bool force,
 	map_poll(set, map);
 }
 
-int usermap_set_reload(struct usermap_set *set, const char *name, bool force, usermap_reload_fn *fn, void *arg)
+int usermap_set_reload(
+	struct usermap_set *set, const char *name, bool force, usermap_reload_fn *fn, void *arg)
 {
 	if (name && !map_named(set, name))
 		return ERR_NOT_FOUND;
@@ -461,7 +472,8 @@ static void check_done(void *job, int error)
 	check_free(c);
 }
 
-int usermap_set_check(struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg)
+int usermap_set_check(
+	struct usermap_set *set, const char *as, const char *file, usermap_reload_fn *fn, void *arg)
 {
 	struct usermap *map = as ? map_named(set, as) : set->count ? set->maps[0] : NULL;
 	struct check *c;

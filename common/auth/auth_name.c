@@ -21,7 +21,8 @@ static struct slice with_domain(struct arena *a, struct slice name, struct slice
 	return slice_of(p, name.len + 1 + domain.len);
 }
 
-int auth_name_normalise(struct arena *a, struct slice name, struct slice default_domain, struct slice *name_out)
+int auth_name_normalise(
+	struct arena *a, struct slice name, struct slice default_domain, struct slice *name_out)
 {
 	struct address_name normal;
 	int error;

@@ -4,12 +4,14 @@
  *	digest = HMAC-SHA256(key of this process, length and octets of every field)
  *	         octets 0-7: shard and set · 8-23: tag, compared in constant time
  *
- * The table is a fixed array of sets of WAYS places: adding replaces an expired place, else the one that ends first.
- * So the memory is bounded and no clean-up ever runs. Only the digest is kept: neither name nor password.
+ * The table is a fixed array of sets of WAYS places: adding replaces an expired place, else the one that ends
+ *first. So the memory is bounded and no clean-up ever runs. Only the digest is kept: neither name nor
+ *password.
  *
- * A check under way is a flight; whoever asks the same meanwhile becomes one more of its waiters. The flight's job
- * comes back on the loop that began it; waiters of other loops are told there. A waiter that is cancelled loses its fn
- * and is freed when the flight lands: flights never look at the session of who began them.
+ * A check under way is a flight; whoever asks the same meanwhile becomes one more of its waiters. The
+ *flight's job comes back on the loop that began it; waiters of other loops are told there. A waiter that is
+ *cancelled loses its fn and is freed when the flight lands: flights never look at the session of who began
+ *them.
  */
 #include "common/auth/credential_cache.h"
 
@@ -84,16 +86,19 @@ static bool text_add(char *text, size_t *len, struct slice field)
 }
 
 /* False if the credential is too long to be remembered. */
-static bool credential_digest(const struct credential_cache *cache, const struct credential *c, uint8_t *digest_out)
+static bool credential_digest(
+	const struct credential_cache *cache, const struct credential *c, uint8_t *digest_out)
 {
 	char text[TEXT_MOST];
 	size_t len = 0;
 	bool fits = text_add(text, &len, c->realm) && text_add(text, &len, c->service) &&
-		text_add(text, &len, slice_of(&c->generation, sizeof(c->generation))) &&
-		text_add(text, &len, c->user) && text_add(text, &len, c->stored) && text_add(text, &len, c->password);
+		    text_add(text, &len, slice_of(&c->generation, sizeof(c->generation))) &&
+		    text_add(text, &len, c->user) && text_add(text, &len, c->stored) &&
+		    text_add(text, &len, c->password);
 
 	if (fits)
-		digest_hmac(DIGEST_SHA256, slice_of(cache->key, sizeof(cache->key)), slice_of(text, len), digest_out);
+		digest_hmac(DIGEST_SHA256, slice_of(cache->key, sizeof(cache->key)), slice_of(text, len),
+			digest_out);
 	secret_wipe(text, len);
 	return fits;
 }
@@ -128,8 +133,10 @@ struct credential_cache *credential_cache_new(uint64_t lifetime_ms, size_t entri
 		list_init(&cache->shards[i].flights);
 		cache->shards[i].places = xcalloc(cache->sets * WAYS, sizeof(struct place));
 	}
-	cache->hits = metrics_counter("mailtier_auth_credential_hits", NULL, "Logins whose credential was remembered");
-	cache->misses = metrics_counter("mailtier_auth_credential_misses", NULL, "Logins whose credential had to be checked");
+	cache->hits = metrics_counter(
+		"mailtier_auth_credential_hits", NULL, "Logins whose credential was remembered");
+	cache->misses = metrics_counter(
+		"mailtier_auth_credential_misses", NULL, "Logins whose credential had to be checked");
 	cache->joined = metrics_counter("mailtier_auth_credential_joined", NULL,
 		"Logins that waited for the same check already under way");
 	return cache;
@@ -263,13 +270,14 @@ static void flight_end(struct flight *f, int verdict, struct list *waiters)
 	if (verdict == 0)
 		digest_add_locked(f->cache, f->digest);
 	pthread_mutex_unlock(&s->lock);
-	list_for_each(at, waiters)
+	list_for_each (at, waiters)
 		container_of(at, struct credential_check, link)->verdict = verdict;
 	cache_unref(f->cache);
 	free(f);
 }
 
-/* On the loop that began the flight. A told waiter may cancel others of this loop: they stay ours until told. */
+/* On the loop that began the flight. A told waiter may cancel others of this loop: they stay ours until told.
+ */
 static void flight_land(void *arg, int verdict)
 {
 	struct flight *f = arg;
@@ -288,7 +296,8 @@ static void flight_land(void *arg, int verdict)
 	}
 }
 
-/* Joins or begins the flight of this digest, with w as a waiter. True if it began here and must be started. */
+/* Joins or begins the flight of this digest, with w as a waiter. True if it began here and must be started.
+ */
 static bool flight_join(struct credential_cache *cache, const uint8_t *digest, struct credential_check *w,
 	struct flight **flight_out)
 {
@@ -297,10 +306,11 @@ static bool flight_join(struct credential_cache *cache, const uint8_t *digest, s
 	bool begun = false;
 
 	pthread_mutex_lock(&s->lock);
-	list_for_each(at, &s->flights) {
+	list_for_each (at, &s->flights) {
 		struct flight *other = container_of(at, struct flight, link);
 
-		if (secret_is_equal(slice_of(other->digest, sizeof(other->digest)), slice_of(digest, sizeof(other->digest))))
+		if (secret_is_equal(slice_of(other->digest, sizeof(other->digest)),
+			    slice_of(digest, sizeof(other->digest))))
 			f = other;
 	}
 	if (!f) {
@@ -384,7 +394,8 @@ static int check_shared(struct credential_cache *cache, struct work_pool *pool, 
 }
 
 int credential_check(struct credential_cache *cache, struct work_pool *pool, struct loop *loop,
-	const struct credential *c, password_fn *fn, void *arg, int *verdict_out, struct credential_check **check_out)
+	const struct credential *c, password_fn *fn, void *arg, int *verdict_out,
+	struct credential_check **check_out)
 {
 	uint8_t digest[DIGEST_SHA256_LEN];
 	struct credential_check *w;

@@ -1,8 +1,9 @@
 /*
- * Remembers which credentials were right, so that a slow hash is paid once: a keyed digest (HMAC-SHA256, random key of
- * this process) over realm, generation, service, user, stored text and password, with an expiry. Never what was wrong.
- * Bounded; sharded behind short locks; any thread. credential_check() is the whole way: cache, then hash workers; the same
- * check that is already under way is waited for and not done twice.
+ * Remembers which credentials were right, so that a slow hash is paid once: a keyed digest (HMAC-SHA256,
+ * random key of this process) over realm, generation, service, user, stored text and password, with an
+ * expiry. Never what was wrong. Bounded; sharded behind short locks; any thread. credential_check() is the
+ * whole way: cache, then hash workers; the same check that is already under way is waited for and not done
+ * twice.
  */
 #pragma once
 
@@ -36,8 +37,8 @@ void credential_cache_add(struct credential_cache *cache, const struct credentia
 
 struct credential_check;
 /*
- * 1: answered now, *verdict_out is 0 (right), ERR_DENIED or ERR_NOT_NOW (workers' queue full). 0: fn gets the same on the
- * loop later, once. Everything is copied. cache may be NULL.
+ * 1: answered now, *verdict_out is 0 (right), ERR_DENIED or ERR_NOT_NOW (workers' queue full). 0: fn gets the
+ * same on the loop later, once. Everything is copied. cache may be NULL.
  */
 MUST_CHECK int credential_check(struct credential_cache *cache, struct work_pool *pool, struct loop *loop,
 	const struct credential *c, password_fn *fn, void *arg, int *verdict_out,

@@ -1,7 +1,8 @@
 /*
- * A table of schemes; each row says how a stored text is checked for form and cost, and how a password is held
- * against it. Every row's `check` runs before its `fits`, so that no `fits` meets a text that the checker would refuse:
- * a cost or a length that somebody wrote into a file never gets to a hash function unseen.
+ * A table of schemes; each row says how a stored text is checked for form and cost, and how a password is
+ * held against it. Every row's `check` runs before its `fits`, so that no `fits` meets a text that the
+ * checker would refuse: a cost or a length that somebody wrote into a file never gets to a hash function
+ * unseen.
  */
 #include "common/auth/password.h"
 
@@ -124,7 +125,8 @@ static int digest_fits(const struct scheme *s, struct slice body, struct slice p
 
 	if (!error) {
 		digest_salted(s, password, slice_from(buf_view(&raw), len), got);
-		error = secret_is_equal(slice_sub(buf_view(&raw), 0, len), slice_of(got, len)) ? 0 : ERR_DENIED;
+		error = secret_is_equal(slice_sub(buf_view(&raw), 0, len), slice_of(got, len)) ? 0
+											       : ERR_DENIED;
 		secret_wipe(got, sizeof(got));
 	}
 	buf_deinit(&raw);
@@ -200,8 +202,9 @@ static int pbkdf2_decode(struct slice body, struct pbkdf2 *p)
 		return ERR_SYNTAX;
 	if (p->rounds > PBKDF2_ROUNDS_MOST)
 		return ERR_TOO_BIG;
-	if (ab64_decode(slice_sub(body, (size_t)a + 1, (size_t)(b - a - 1)), p->salt, SALT_MOST, &p->salt_len) ||
-	    ab64_decode(slice_from(body, (size_t)b + 1), p->key, KEY_MOST, &p->key_len))
+	if (ab64_decode(
+		    slice_sub(body, (size_t)a + 1, (size_t)(b - a - 1)), p->salt, SALT_MOST, &p->salt_len) ||
+		ab64_decode(slice_from(body, (size_t)b + 1), p->key, KEY_MOST, &p->key_len))
 		return ERR_SYNTAX;
 	return p->salt_len && p->key_len >= KEY_LEAST ? 0 : ERR_SYNTAX;
 }
@@ -285,11 +288,11 @@ static int argon2_parse(const struct scheme *s, struct slice body, struct argon2
 		return ERR_SYNTAX;
 	body = slice_from(body, strlen(head));
 	if (argon2_number(&body, "v=", '$', &c->version) || argon2_number(&body, "m=", ',', &c->memory) ||
-	    argon2_number(&body, "t=", ',', &c->passes) || argon2_number(&body, "p=", '$', &c->lanes))
+		argon2_number(&body, "t=", ',', &c->passes) || argon2_number(&body, "p=", '$', &c->lanes))
 		return ERR_SYNTAX;
 	dollar = slice_find(body, '$');
 	if (dollar < 0 || !is_base64_text(slice_sub(body, 0, (size_t)dollar), 8) ||
-	    !is_base64_text(slice_from(body, (size_t)dollar + 1), KEY_LEAST))
+		!is_base64_text(slice_from(body, (size_t)dollar + 1), KEY_LEAST))
 		return ERR_SYNTAX;
 	return 0;
 }
@@ -307,8 +310,9 @@ static int argon2_check(const struct scheme *s, struct slice body, const char **
 	if (c.memory > MEMORY_MOST_KIB)
 		return refuse(reason_out, ERR_TOO_BIG, "argon2 asks for more than 256 MiB (m=262144)");
 	if (c.passes > ARGON2_PASSES_MOST || c.lanes > ARGON2_LANES_MOST ||
-	    (uint64_t)c.memory * c.passes > ARGON2_WORK_MOST)
-		return refuse(reason_out, ERR_TOO_BIG, "argon2 costs too much (t above 64, p above 16, m*t above 1048576)");
+		(uint64_t)c.memory * c.passes > ARGON2_WORK_MOST)
+		return refuse(reason_out, ERR_TOO_BIG,
+			"argon2 costs too much (t above 64, p above 16, m*t above 1048576)");
 	return 0;
 }
 
@@ -335,8 +339,9 @@ static int argon2_make(const struct scheme *s, struct slice password, struct buf
 	int rc;
 
 	random_bytes(salt, sizeof(salt));
-	rc = argon2_hash(MAKE_ARGON2_PASSES, MAKE_ARGON2_MEMORY_KIB, MAKE_ARGON2_LANES, password.p, password.len, salt,
-		sizeof(salt), NULL, MAKE_KEY_LEN, text, sizeof(text), s->argon2, ARGON2_VERSION_NUMBER);
+	rc = argon2_hash(MAKE_ARGON2_PASSES, MAKE_ARGON2_MEMORY_KIB, MAKE_ARGON2_LANES, password.p,
+		password.len, salt, sizeof(salt), NULL, MAKE_KEY_LEN, text, sizeof(text), s->argon2,
+		ARGON2_VERSION_NUMBER);
 	if (rc != ARGON2_OK)
 		return ERR_NOT_NOW;
 	buf_add_str(out, text);
@@ -369,7 +374,7 @@ static int crypt_tail(struct slice rest, size_t hash_len)
 	ptrdiff_t dollar = slice_find_last(rest, '$');
 
 	if (dollar < 0 || !is_crypt_text(slice_from(rest, (size_t)dollar + 1)) ||
-	    rest.len - (size_t)dollar - 1 != hash_len)
+		rest.len - (size_t)dollar - 1 != hash_len)
 		return ERR_SYNTAX;
 	return is_crypt_text(slice_sub(rest, 0, (size_t)dollar)) ? 0 : ERR_SYNTAX;
 }
@@ -394,15 +399,15 @@ static int crypt_bcrypt(struct slice rest, size_t hash_len)
 {
 	uint32_t cost;
 
-	if (rest.len != 3 + hash_len || rest.p[2] != '$' || num_parse_u32(slice_sub(rest, 0, 2), &cost) || cost < 4 ||
-	    !is_crypt_text(slice_from(rest, 3)))
+	if (rest.len != 3 + hash_len || rest.p[2] != '$' || num_parse_u32(slice_sub(rest, 0, 2), &cost) ||
+		cost < 4 || !is_crypt_text(slice_from(rest, 3)))
 		return ERR_SYNTAX;
 	return cost > BCRYPT_COST_MOST ? ERR_TOO_BIG : 0;
 }
 
 /*
- * $y$jXR$salt$hash: after the flavour one letter for log2(N) - 1 and one for r - 1. More letters would be parallelism or
- * time beyond the ordinary: nothing makes such texts, and they are not taken.
+ * $y$jXR$salt$hash: after the flavour one letter for log2(N) - 1 and one for r - 1. More letters would be
+ * parallelism or time beyond the ordinary: nothing makes such texts, and they are not taken.
  */
 static int crypt_yescrypt(struct slice rest, size_t hash_len)
 {
@@ -443,8 +448,14 @@ static const struct crypt_form {
 	int (*check)(struct slice rest, size_t hash_len);
 	size_t hash_len;
 } crypt_forms[] = {
-	{"$y$", crypt_yescrypt, 43}, {"$gy$", crypt_yescrypt, 43}, {"$7$", crypt_scrypt, 43}, {"$6$", crypt_sha, 86},
-	{"$5$", crypt_sha, 43},      {"$2b$", crypt_bcrypt, 53},   {"$2y$", crypt_bcrypt, 53}, {"$2a$", crypt_bcrypt, 53},
+	{"$y$", crypt_yescrypt, 43},
+	{"$gy$", crypt_yescrypt, 43},
+	{"$7$", crypt_scrypt, 43},
+	{"$6$", crypt_sha, 86},
+	{"$5$", crypt_sha, 43},
+	{"$2b$", crypt_bcrypt, 53},
+	{"$2y$", crypt_bcrypt, 53},
+	{"$2a$", crypt_bcrypt, 53},
 	{"$1$", crypt_sha, 22},
 };
 
@@ -460,7 +471,9 @@ static int crypt_check(const struct scheme *s, struct slice body, const char **r
 		error = f->check(slice_from(body, strlen(f->prefix)), f->hash_len);
 		if (error == ERR_TOO_BIG)
 			return refuse(reason_out, error, "a crypt setting that costs too much");
-		return error ? refuse(reason_out, error, "no whole crypt text: salt or hash have the wrong length") : 0;
+		return error ? refuse(reason_out, error,
+				       "no whole crypt text: salt or hash have the wrong length")
+			     : 0;
 	}
 	return refuse(reason_out, ERR_UNSUPPORTED,
 		"a crypt method that is not taken ($y$, $gy$, $7$, $6$, $5$, $2b$, $2y$, $2a$ and $1$ are)");
@@ -516,10 +529,19 @@ static int crypt_make(const struct scheme *s, struct slice password, struct buf 
 
 /* ---- the table ---- */
 
-#define CRYPT(name, prefix) {name, crypt_check, crypt_fits, crypt_make, .crypt = (prefix)}
-#define DIGEST(name, kind, salt)                                                                                       \
-	{name, digest_check, digest_fits, digest_make, .digest = (kind), .salted = (salt), .cheap = true}
-#define PBKDF2(name, kind) {name, pbkdf2_check, pbkdf2_fits, pbkdf2_make, .digest = (kind)}
+#define CRYPT(name, prefix)                                                                                  \
+	{                                                                                                    \
+		name, crypt_check, crypt_fits, crypt_make, .crypt = (prefix)                                 \
+	}
+#define DIGEST(name, kind, salt)                                                                             \
+	{                                                                                                    \
+		name, digest_check, digest_fits, digest_make, .digest = (kind), .salted = (salt),            \
+							      .cheap = true                                  \
+	}
+#define PBKDF2(name, kind)                                                                                   \
+	{                                                                                                    \
+		name, pbkdf2_check, pbkdf2_fits, pbkdf2_make, .digest = (kind)                               \
+	}
 
 static const struct scheme schemes[] = {
 	{"ARGON2ID", argon2_check, argon2_fits, argon2_make, .argon2 = Argon2_id},
@@ -552,7 +574,8 @@ static const struct scheme *scheme_named(struct slice name)
 	return NULL;
 }
 
-/* The scheme and what follows its prefix; NULL if there is none. Texts that begin with '$' name their method themselves. */
+/* The scheme and what follows its prefix; NULL if there is none. Texts that begin with '$' name their method
+ * themselves. */
 static const struct scheme *scheme_of(struct slice stored, struct slice *body_out)
 {
 	ptrdiff_t close = slice_find(stored, '}');
@@ -585,7 +608,8 @@ static int stored_check(struct slice stored, const struct scheme **scheme_out, s
 	*scheme_out = scheme_of(stored, body_out);
 	if (!*scheme_out)
 		return refuse(reason_out, ERR_UNSUPPORTED,
-			"no scheme that is known ({ARGON2ID}, {CRYPT}, {PBKDF2-SHA256}, {SSHA512}, {SSHA256}, {SSHA}, {PLAIN} …)");
+			"no scheme that is known ({ARGON2ID}, {CRYPT}, {PBKDF2-SHA256}, {SSHA512}, "
+			"{SSHA256}, {SSHA}, {PLAIN} …)");
 	return (*scheme_out)->check(*scheme_out, *body_out, reason_out);
 }
 

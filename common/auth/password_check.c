@@ -1,6 +1,6 @@
 /*
- * password_check_start(): one job on the hash workers. The job owns copies of both texts; the loop's side may give up
- * (fn = NULL) while a worker has it, and the job is freed when it comes back.
+ * password_check_start(): one job on the hash workers. The job owns copies of both texts; the loop's side may
+ * give up (fn = NULL) while a worker has it, and the job is freed when it comes back.
  */
 #include <stdlib.h>
 
@@ -43,8 +43,8 @@ static void check_done(void *job, int error)
 		fn(arg, verdict);
 }
 
-int password_check_start(struct work_pool *pool, struct loop *loop, struct slice stored, struct slice password,
-	password_fn *fn, void *arg, struct password_check **check_out)
+int password_check_start(struct work_pool *pool, struct loop *loop, struct slice stored,
+	struct slice password, password_fn *fn, void *arg, struct password_check **check_out)
 {
 	struct password_check *c = xcalloc(1, sizeof(*c));
 	int error;

@@ -1,8 +1,8 @@
 /*
  * Cyrus SASL is used for the mechanisms' dialogues alone. It reads no file (SASL_CB_VERIFYFILE refuses its
- * configuration), loads only the plug-ins of our rows, asks no directory (its one auxprop plug-in is ours and knows nothing),
- * and resolves no name (the host's name is given). What PLAIN and LOGIN hand to checkpass is kept in the session, and the
- * answer is "right", which means "parsed".
+ * configuration), loads only the plug-ins of our rows, asks no directory (its one auxprop plug-in is ours and
+ *knows nothing), and resolves no name (the host's name is given). What PLAIN and LOGIN hand to checkpass is
+ *kept in the session, and the answer is "right", which means "parsed".
  *
  * A connection object costs about 1 us, so every session has its own and nothing is shared between clients
  * (docs/decisions/sasl-context.md).
@@ -84,13 +84,17 @@ static int on_verify_file(void *context, const char *file, sasl_verify_type_t ty
 	return SASL_CONTINUE;
 }
 
-static int on_getopt(void *context, const char *plugin_name, const char *option, const char **result, unsigned *len)
+static int on_getopt(
+	void *context, const char *plugin_name, const char *option, const char **result, unsigned *len)
 {
 	const struct {
 		const char *option, *value;
 	} options[] = {
-		{"mech_list", mechanism_list}, {"auxprop_plugin", PLUGIN_NAME}, {"canon_user_plugin", "INTERNAL"},
-		{"log_level", "0"},            {"auto_transition", "no"},
+		{"mech_list", mechanism_list},
+		{"auxprop_plugin", PLUGIN_NAME},
+		{"canon_user_plugin", "INTERNAL"},
+		{"log_level", "0"},
+		{"auto_transition", "no"},
 	};
 
 	(void)context;
@@ -113,7 +117,8 @@ static int on_log(void *context, int level, const char *message)
 	return SASL_OK;
 }
 
-static int plugin_lookup(void *context, sasl_server_params_t *params, unsigned flags, const char *user, unsigned len)
+static int plugin_lookup(
+	void *context, sasl_server_params_t *params, unsigned flags, const char *user, unsigned len)
 {
 	(void)context;
 	(void)params;
@@ -123,7 +128,8 @@ static int plugin_lookup(void *context, sasl_server_params_t *params, unsigned f
 	return SASL_OK;
 }
 
-static int plugin_init(const sasl_utils_t *utils, int most, int *version, sasl_auxprop_plug_t **plug, const char *name)
+static int plugin_init(
+	const sasl_utils_t *utils, int most, int *version, sasl_auxprop_plug_t **plug, const char *name)
 {
 	static char plugin_name[] = PLUGIN_NAME;
 
@@ -201,7 +207,8 @@ int sasl_init(const char *program, struct buf *why)
 	for (size_t i = 0; i < ARRAY_LEN(mechanisms); i++) {
 		if (is_installed(mechanisms[i].name))
 			continue;
-		buf_printf(why, "Cyrus SASL has no plug-in for %s (Debian: libsasl2-modules)", mechanisms[i].name);
+		buf_printf(why, "Cyrus SASL has no plug-in for %s (Debian: libsasl2-modules)",
+			mechanisms[i].name);
 		sasl_deinit();
 		return ERR_CONFIG;
 	}
@@ -250,8 +257,8 @@ static bool is_allowed(const struct mechanism *m, const char *const *allowed)
 /* ---- a session ---- */
 
 /* The password that the client sent; what it is worth is not said here. */
-static int on_checkpass(sasl_conn_t *conn, void *context, const char *user, const char *pass, unsigned pass_len,
-	struct propctx *properties)
+static int on_checkpass(sasl_conn_t *conn, void *context, const char *user, const char *pass,
+	unsigned pass_len, struct propctx *properties)
 {
 	struct sasl_session *s = context;
 
@@ -274,8 +281,9 @@ static void name_keep(char **name, const char *in, unsigned len)
 }
 
 /*
- * Every identity passes here as it was sent, and is kept so. The library gets a fixed word in its place and never an error:
- * after an error here the LOGIN plug-in forgets to free the password, and the library would cut blanks off names.
+ * Every identity passes here as it was sent, and is kept so. The library gets a fixed word in its place and
+ * never an error: after an error here the LOGIN plug-in forgets to free the password, and the library would
+ * cut blanks off names.
  */
 static int on_canon_user(sasl_conn_t *conn, void *context, const char *in, unsigned len, unsigned flags,
 	const char *realm, char *out, unsigned out_most, unsigned *out_len)
@@ -302,8 +310,8 @@ static int on_canon_user(sasl_conn_t *conn, void *context, const char *in, unsig
 }
 
 /* Whether one may act for another is decided by who called us. */
-static int on_proxy_policy(sasl_conn_t *conn, void *context, const char *user, unsigned user_len, const char *id,
-	unsigned id_len, const char *realm, unsigned realm_len, struct propctx *properties)
+static int on_proxy_policy(sasl_conn_t *conn, void *context, const char *user, unsigned user_len,
+	const char *id, unsigned id_len, const char *realm, unsigned realm_len, struct propctx *properties)
 {
 	(void)conn;
 	(void)context;
@@ -356,7 +364,7 @@ int sasl_session_new(const char *service, struct slice mechanism, const char *co
 	s->callbacks[2] = (sasl_callback_t){SASL_CB_PROXY_POLICY, CALLBACK(on_proxy_policy), s};
 	s->callbacks[3] = (sasl_callback_t){SASL_CB_LIST_END, NULL, NULL};
 	if (sasl_server_new(service, host_name, NULL, NULL, NULL, s->callbacks, 0, &s->conn) != SASL_OK ||
-	    sasl_setprop(s->conn, SASL_SEC_PROPS, &properties) != SASL_OK) {
+		sasl_setprop(s->conn, SASL_SEC_PROPS, &properties) != SASL_OK) {
 		sasl_session_free(&s);
 		return ERR_NOT_NOW;
 	}
@@ -390,7 +398,8 @@ static int session_finish(struct sasl_session *s)
 }
 
 /* Turns what the library said into our answer; the challenge goes out as base64. */
-static int session_answer(struct sasl_session *s, int rc, const char *out, unsigned out_len, struct buf *challenge_out)
+static int session_answer(
+	struct sasl_session *s, int rc, const char *out, unsigned out_len, struct buf *challenge_out)
 {
 	int error = s->error ? s->error : error_from_sasl(rc);
 
@@ -422,14 +431,15 @@ static int session_feed(struct sasl_session *s, bool has_input, struct slice tex
 	int rc;
 
 	if (text.len > SASL_LINE_MOST || (text.len && base64_decode(&raw, text)) ||
-	    (!s->mechanism->nul && buf_len(&raw) && memchr(buf_view(&raw).p, 0, buf_len(&raw)))) {
+		(!s->mechanism->nul && buf_len(&raw) && memchr(buf_view(&raw).p, 0, buf_len(&raw)))) {
 		feed_wipe(&raw);
 		s->phase = SASL_ENDED;
 		return text.len > SASL_LINE_MOST ? ERR_TOO_BIG : ERR_SYNTAX;
 	}
 	in = has_input ? buf_str_view(&raw) : NULL;
 	if (s->phase == SASL_FRESH)
-		rc = sasl_server_start(s->conn, s->mechanism->name, in, (unsigned)buf_len(&raw), &out, &out_len);
+		rc = sasl_server_start(
+			s->conn, s->mechanism->name, in, (unsigned)buf_len(&raw), &out, &out_len);
 	else
 		rc = sasl_server_step(s->conn, in, (unsigned)buf_len(&raw), &out, &out_len);
 	feed_wipe(&raw);

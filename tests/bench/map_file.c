@@ -4,8 +4,9 @@
  *	make bench-map                     a million entries
  *	build/bench/map_file [ENTRIES]
  *
- * The map is made here: ENTRIES lines "user0000001@example.com  b1", as long as names are in practice. Look-ups go in random
- * order over all names, each timed by itself, so that the median is of single look-ups with cold caches.
+ * The map is made here: ENTRIES lines "user0000001@example.com  b1", as long as names are in practice.
+ *Look-ups go in random order over all names, each timed by itself, so that the median is of single look-ups
+ *with cold caches.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,8 +52,8 @@ static struct map_data *bench_load(uint32_t entries)
 		fprintf(stderr, "%s\n", buf_str_view(&why));
 		exit(1);
 	}
-	printf("map load             %8.3f s      for %u entries (%zu bytes of text)\n", (double)(now_ns() - start) / 1e9,
-		entries, buf_len(&text));
+	printf("map load             %8.3f s      for %u entries (%zu bytes of text)\n",
+		(double)(now_ns() - start) / 1e9, entries, buf_len(&text));
 	printf("map memory           %8.1f bytes  per entry\n", (double)map_data_bytes(d) / entries);
 	buf_deinit(&text);
 	return d;
@@ -78,16 +79,45 @@ static void bench_find(struct map_data *d, uint32_t entries)
 		require(error == 0);
 	}
 	qsort(ns, LOOKUPS, sizeof(*ns), compare_u32);
-	printf("map look-up          %8u ns     median, %u ns at 99 %% (with the clock's own time)\n", ns[LOOKUPS / 2],
-		ns[LOOKUPS / 100 * 99]);
+	printf("map look-up          %8u ns     median, %u ns at 99 %% (with the clock's own time)\n",
+		ns[LOOKUPS / 2], ns[LOOKUPS / 100 * 99]);
 	free(ns);
+}
+
+/* A name that none of ten expressions fits. */
+static void bench_expressions(void)
+{
+	struct map_parse_options o = {.file = "bench", .backends = backends};
+	char account[USERMAP_ADDRESS_MOST + 1];
+	struct map_parse_info info;
+	struct map_data *d = NULL;
+	struct buf text = {0}, why = {0};
+	struct map_entry e;
+	uint64_t start;
+	unsigned hits = 0;
+
+	for (unsigned i = 0; i < 10; i++)
+		buf_printf(&text, "/^[a-m][^@]*@sub%u\\.example\\.net$/ b1\n", i);
+	if (map_parse(buf_view(&text), &o, &why, &info, &d))
+		exit(1);
+	start = now_ns();
+	for (unsigned i = 0; i < 100000; i++)
+		hits += map_data_find(
+				d, SLICE_LIT("alice.longer@sub.example.net"), &e, account, NULL, NULL) == 0;
+	printf("map expression       %8.2f us     each, of ten that do not fit (%u hits)\n",
+		(double)(now_ns() - start) / 1e3 / 100000 / 10, hits);
+	map_data_unref(&d);
+	buf_deinit(&text);
+	buf_deinit(&why);
 }
 
 static void bench_cache(void)
 {
 	struct credential_cache *cache = credential_cache_new(600000, 100000);
-	struct credential c = {.realm = SLICE_LIT("users"), .service = SLICE_LIT("imap"),
-		.user = SLICE_LIT("user0000001@example.com"), .password = SLICE_LIT("pass0001"),
+	struct credential c = {.realm = SLICE_LIT("users"),
+		.service = SLICE_LIT("imap"),
+		.user = SLICE_LIT("user0000001@example.com"),
+		.password = SLICE_LIT("pass0001"),
 		.stored = SLICE_LIT("{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$"
 				    "nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4")};
 	uint64_t start;
@@ -97,7 +127,8 @@ static void bench_cache(void)
 	start = now_ns();
 	for (unsigned i = 0; i < 200000; i++)
 		hits += credential_cache_has(cache, &c);
-	printf("cached credential    %8.2f us     %u hits\n", (double)(now_ns() - start) / 1e3 / 200000, hits);
+	printf("cached credential    %8.2f us     %u hits\n", (double)(now_ns() - start) / 1e3 / 200000,
+		hits);
 	credential_cache_free(&cache);
 }
 
@@ -117,7 +148,8 @@ static void bench_sasl(void)
 		int error = sasl_session_new("imap", SLICE_LIT("PLAIN"), allowed, &s);
 
 		if (!error)
-			error = sasl_session_start(s, SLICE_LIT("AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA=="), &challenge);
+			error = sasl_session_start(
+				s, SLICE_LIT("AGFsaWNlQGV4YW1wbGUuY29tAHNlY3JldA=="), &challenge);
 		require(error == 0);
 		sasl_session_free(&s);
 	}
@@ -149,6 +181,7 @@ int main(int argc, char **argv)
 	d = bench_load(entries);
 	bench_find(d, entries);
 	map_data_unref(&d);
+	bench_expressions();
 	bench_cache();
 	bench_sasl();
 	bench_hash();

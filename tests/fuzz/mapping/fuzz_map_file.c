@@ -1,6 +1,6 @@
 /*
- * The text of a map of any bytes: it is refused with words, or taken; then every name that its lines hold is asked for, and
- * what is found stays within the sizes that answers have.
+ * The text of a map of any bytes: it is refused with words, or taken; then every name that its lines hold is
+ * asked for, and what is found stays within the sizes that answers have.
  */
 #include "mapping/map_parse.h"
 
@@ -14,13 +14,15 @@ static void ask(const struct map_data *d, struct slice name)
 	require(e.account.len && e.account.len <= USERMAP_ADDRESS_MOST);
 	require(e.backend.len <= USERMAP_HOST_MOST && e.line > 0);
 	require((e.target == USERMAP_NOWHERE) == (e.backend.len == 0));
-	require(!memchr(e.account.p, 0, e.account.len) && !memchr(e.backend.p ? e.backend.p : "x", 0, e.backend.len));
+	require(!memchr(e.account.p, 0, e.account.len) &&
+		!memchr(e.backend.p ? e.backend.p : "x", 0, e.backend.len));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const backends[] = {"b1", "b2", "x.y", NULL};
-	struct map_parse_options o = {.file = "f", .backends = backends, .ports = size & 1, .readable_by_others = size & 2};
+	struct map_parse_options o = {
+		.file = "f", .backends = backends, .ports = size & 1, .readable_by_others = size & 2};
 	struct slice text = slice_of(data, size);
 	struct map_parse_info info;
 	struct map_data *d = NULL;

@@ -64,7 +64,8 @@ static struct look look(struct map_file *f, unsigned flags)
 
 static struct map_file file_new(void)
 {
-	return (struct map_file){.options = {.file = path, .backends = backends, .ports = true}, .max_shrink = 20};
+	return (struct map_file){
+		.options = {.file = path, .backends = backends, .ports = true}, .max_shrink = 20};
 }
 
 static void test_it_is_read_when_it_stands_still(void **state)
@@ -142,17 +143,20 @@ static void test_what_may_follow(void **state)
 		const char *words, *backend;
 	} rows[] = {
 		{"alice b2\nu2 b1\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, 0, "", "b2"},
-		{"alice b3\nu2 b9\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, ERR_SYNTAX, ":2: \"b9\" is no back-end", "b2"},
-		{"alice b3\nu2 b1\nu3 b1\n", 0600, false, ERR_DENIED, "3 entries instead of 5: more than max-shrink (20 %)", "b2"},
+		{"alice b3\nu2 b9\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, ERR_SYNTAX,
+			":2: \"b9\" is no back-end", "b2"},
+		{"alice b3\nu2 b1\nu3 b1\n", 0600, false, ERR_DENIED,
+			"3 entries instead of 5: more than max-shrink (20 %)", "b2"},
 		{"alice b3\nu2 b1\nu3 b1\nu4 b1\n", 0600, false, 0, "", "b3"}, /* 20 % fewer: allowed */
 		{"", 0600, false, ERR_SYNTAX, ":1: the file is empty", "b3"},
 		{"# end 0\n", 0600, false, ERR_DENIED, "0 entries instead of 4", "b3"},
 		{"alice b1\nu2 b1\n", 0600, true, 0, "", "b1"},
 		{"alice b2\nu2 b1\n# end 2\n", 0600, false, 0, "", "b2"},
 		{"alice b3\nu2 b1\n", 0600, false, ERR_DENIED, "has no line \"# end N\"", "b2"},
-		{"alice b3\n# end 2\n", 0600, false, ERR_SYNTAX, "\"# end\" says 2 entries, there are 1", "b2"},
-		{"alice b3 password={PLAIN}x\nu2 b1\n# end 2\n", 0640, false, ERR_SYNTAX, ":1: a password in a file that others",
+		{"alice b3\n# end 2\n", 0600, false, ERR_SYNTAX, "\"# end\" says 2 entries, there are 1",
 			"b2"},
+		{"alice b3 password={PLAIN}x\nu2 b1\n# end 2\n", 0640, false, ERR_SYNTAX,
+			":1: a password in a file that others", "b2"},
 		{"alice b3 password={PLAIN}x\nu2 b1\n# end 2\n", 0600, false, 0, "", "b3"},
 		{"alice b1\nu2 b1\n", 0600, true, 0, "", "b1"},
 	};

@@ -1,4 +1,5 @@
-/* The text of a file map: every form of entry, every refusal with its line, and the precedence of look-ups. */
+/* The text of a file map: every form of entry, every refusal with its line, and the precedence of look-ups.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,13 +11,15 @@
 
 #include "common/base/clock.h"
 #include "mapping/map_parse.h"
+#include "tests/unit/feed.h"
 
 static const char *const backends[] = {"b1", "b2", "b3", "mx.example.net", NULL};
 #define SHA "{SSHA}TtBQYStSsSXDudnbKWGpwjBUNfBzYWx0c2FsdA=="
 
 static int parse(const char *text, bool ports, bool others, struct buf *why, struct map_data **data_out)
 {
-	struct map_parse_options o = {.file = "users", .backends = backends, .ports = ports, .readable_by_others = others};
+	struct map_parse_options o = {
+		.file = "users", .backends = backends, .ports = ports, .readable_by_others = others};
 	struct map_parse_info info;
 
 	return map_parse(slice_str(text), &o, why, &info, data_out);
@@ -44,7 +47,9 @@ static const char *find(const struct map_data *d, const char *name)
 	if (error)
 		return error == ERR_NOT_FOUND ? "none" : "not now";
 	snprintf(text, sizeof(text), "%.*s>%s%.*s%s%.0u %u", SLICE_ARG(e.account),
-		e.target == USERMAP_HOST ? "host " : e.target == USERMAP_NOWHERE ? (e.send_only ? "send-only" : "-") : "",
+		e.target == USERMAP_HOST      ? "host "
+		: e.target == USERMAP_NOWHERE ? (e.send_only ? "send-only" : "-")
+					      : "",
 		SLICE_ARG(e.backend), e.port ? ":" : "", e.port, e.line);
 	return text;
 }
@@ -66,13 +71,14 @@ static void test_the_example_of_the_manual(void **state)
 		{"bare", "bare>b3 7"},
 		{"+x@example.com", "+x@example.com>b3 7"},
 	};
-	struct map_data *d = good("# user or address          back-end      options\n"
-				  "alice@example.com          b1\n"
-				  "bob@example.com            b2            account=robert@example.com password=" SHA "\n"
-				  "carol@example.com          -             send-only\n"
-				  "@example.org               b2\n"
-				  "/^[a-m][^@]*@example\\.net$/   10.0.0.12\n"
-				  "*                          b3\n");
+	struct map_data *d =
+		good("# user or address          back-end      options\n"
+		     "alice@example.com          b1\n"
+		     "bob@example.com            b2            account=robert@example.com password=" SHA "\n"
+		     "carol@example.com          -             send-only\n"
+		     "@example.org               b2\n"
+		     "/^[a-m][^@]*@example\\.net$/   10.0.0.12\n"
+		     "*                          b3\n");
 
 	(void)state;
 	assert_int_equal(map_data_count(d), 6);
@@ -84,7 +90,8 @@ static void test_the_example_of_the_manual(void **state)
 /* Each rule wins over all that come after it, wherever they stand in the file. */
 static void test_precedence(void **state)
 {
-	static const char *const lines[] = {"*  b1\n", "/a.*@x\\.y$/  b1\n", "@x.y  b1\n", "abc@x.y  b1\n", "abc+d@x.y  b1\n"};
+	static const char *const lines[] = {
+		"*  b1\n", "/a.*@x\\.y$/  b1\n", "@x.y  b1\n", "abc@x.y  b1\n", "abc+d@x.y  b1\n"};
 	char text[200] = "";
 
 	(void)state;
@@ -132,7 +139,9 @@ static void test_an_expression_has_a_limit(void **state)
 	uint64_t start = clock_mono_ms();
 
 	(void)state;
-	assert_string_equal(find(d, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab@x"), "not now");
+	assert_string_equal(
+		find(d, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab@x"),
+		"not now");
 	assert_string_equal(find(d, "bbb"), "bbb>b2 2");
 	assert_true(clock_mono_ms() - start < 500);
 	map_data_unref(&d);
@@ -143,7 +152,8 @@ static void test_spellings_are_one(void **state)
 	struct map_data *d = good("ALICE@Example.COM b1\r\n"
 				  "J\xc3\x9cRGEN@example.com b2\n"
 				  "u\xcc\x88@example.com b2\n"
-				  "x@B\xc3\x9c" "CHER.example b3\n"
+				  "x@B\xc3\x9c"
+				  "CHER.example b3\n"
 				  "@M\xc3\xbcnchen.example b3\n"
 				  "\"john doe\"@example.com b1\n"
 				  "\"plain@example.com\"  b1   account=\"Plain@Example.com\"   # a comment\n"
@@ -256,7 +266,9 @@ static void test_faults_have_file_line_and_reason(void **state)
 		{"a b1 password=secret\n", "users:1: password={?}: no scheme that is known"},
 		{"a b1 password={PLAIN}\n", "users:1: password={PLAIN}: "},
 		{"a b1 password={PLAIN}x password={PLAIN}x\n", "users:1: password= stands there twice"},
-		{"a b1 password=$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\n",
+		{"a b1 "
+		 "password=$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/"
+		 "uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\n",
 			"users:1: password={ARGON2ID}: argon2 asks for more than 256 MiB"},
 		{"a b1\nb b", "users:2: \"b\" is no back-end"},
 		{"a b1\nb b1", "users:2: the last line has no line end"},
@@ -286,7 +298,8 @@ static void test_what_depends_on_the_map(void **state)
 
 	(void)state;
 	assert_int_equal(parse("a 10.0.0.1:25\n", false, false, &why, &d), ERR_SYNTAX);
-	assert_string_equal(buf_str_view(&why), "users:1: \"10.0.0.1:25\": a port is refused in a map that several protocols use");
+	assert_string_equal(buf_str_view(&why),
+		"users:1: \"10.0.0.1:25\": a port is refused in a map that several protocols use");
 	buf_clear(&why);
 	assert_int_equal(parse("a b1\nb b1 password=" SHA "\n", true, true, &why, &d), ERR_SYNTAX);
 	assert_true(slice_has_prefix(buf_view(&why), "users:2: a password in a file that others can read"));
@@ -319,8 +332,15 @@ static void test_the_end_line(void **state)
 		size_t count;
 		bool end;
 	} rows[] = {
-		{"a b1\n# end 1\n", 1, true}, {"a b1\n# end 1", 1, true}, {"# end 0\n", 0, true}, {"a b1\n#end 1\n", 1, false},
-		{"a b1\n# end of it\n", 1, false}, {"a b1\n# end 1\n# more words\n\n", 1, true}, {"\xef\xbb\xbf" "a b1\n", 1, false},
+		{"a b1\n# end 1\n", 1, true},
+		{"a b1\n# end 1", 1, true},
+		{"# end 0\n", 0, true},
+		{"a b1\n#end 1\n", 1, false},
+		{"a b1\n# end of it\n", 1, false},
+		{"a b1\n# end 1\n# more words\n\n", 1, true},
+		{"\xef\xbb\xbf"
+		 "a b1\n",
+			1, false},
 	};
 
 	(void)state;
@@ -340,7 +360,8 @@ static void test_the_end_line(void **state)
 
 static void security_13_hostile_names_find_nothing(void **state)
 {
-	static const char *const names[] = {"", "@", "@x.y", "*", "/a/", "a\xff", "\xff\xfe@x.y", "+", "+@x.y", "@@", "a@x.y@"};
+	static const char *const names[] = {
+		"", "@", "@x.y", "*", "/a/", "a\xff", "\xff\xfe@x.y", "+", "+@x.y", "@@", "a@x.y@"};
 	char big[USERMAP_ADDRESS_MOST + 2];
 	struct map_data *d = good("a@x.y b1\n@x.y b2\n/zzz/ b3\n");
 
@@ -382,6 +403,52 @@ static void test_many_entries_are_all_found(void **state)
 	buf_deinit(&text);
 }
 
+/* Cut anywhere, at the end of a page that nothing may be read beyond: taken or refused, and nothing between.
+ */
+static void test_a_text_cut_anywhere(void **state)
+{
+	static const char text[] =
+		"# c\n\"j d\"@x.y b1 account=\"q\\\"r@x.y\" password={PLAIN}x\n/a\\/b/ [::1]:25\n"
+		"@x.y - send-only\n* mx.example.org:25 # d\nJ\xc3\x9c@x.y b2\n# end 5";
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(text); n++) {
+		struct map_parse_options o = {.file = "users", .backends = backends, .ports = true};
+		struct feed_page page = feed_page_copy(slice_of(text, n));
+		struct map_data *d = NULL;
+		struct map_parse_info info;
+		struct buf why = {0};
+		int error = map_parse(page.text, &o, &why, &info, &d);
+
+		assert_int_equal(error == 0, d != NULL);
+		assert_int_equal(error == 0, buf_len(&why) == 0);
+		if (n == sizeof(text) - 1)
+			assert_int_equal(error, 0);
+		map_data_unref(&d);
+		buf_deinit(&why);
+		feed_page_free(&page);
+	}
+}
+
+static bool parse_whole(void *arg)
+{
+	struct map_data *d = NULL;
+	struct buf why = {0};
+	int error = parse(arg, true, false, &why, &d);
+
+	map_data_unref(&d);
+	buf_deinit(&why);
+	return error == 0;
+}
+
+static void test_memory_that_fails_refuses_the_file(void **state)
+{
+	char text[] = "\"j d\"@x.y b1 account=\"q@x.y\"\n@X.y 10.0.0.1\nJ\xc3\x9c@x.y b2\n";
+
+	(void)state;
+	assert_true(feed_failing_arena(parse_whole, text) > 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -398,6 +465,8 @@ int main(void)
 		cmocka_unit_test(test_the_end_line),
 		cmocka_unit_test(security_13_hostile_names_find_nothing),
 		cmocka_unit_test(test_many_entries_are_all_found),
+		cmocka_unit_test(test_a_text_cut_anywhere),
+		cmocka_unit_test(test_memory_that_fails_refuses_the_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,14 +81,19 @@ static void world_open(struct world *w, unsigned count, const char *const *domai
 	static const char *const names[] = {"m1", "m2", "m3"};
 	struct usermap_options o[3];
 	const char *chain[4] = {0};
-	struct usermap_config c = {.maps = o, .count = count, .backends = backends, .credential_lifetime_ms = 60000,
+	struct usermap_config c = {.maps = o,
+		.count = count,
+		.backends = backends,
+		.credential_lifetime_ms = 60000,
 		.credential_entries = 1000};
 	struct buf why = {0};
 	char *files[3];
 
 	for (unsigned i = 0; i < count; i++) {
 		files[i] = xstrdup(path_of(w, names[i]));
-		o[i] = (struct usermap_options){.name = names[i], .file = files[i], .max_shrink = 20,
+		o[i] = (struct usermap_options){.name = names[i],
+			.file = files[i],
+			.max_shrink = 20,
 			.domains = i == 0 ? domains_of_first : NULL};
 		chain[i] = names[i];
 	}
@@ -139,7 +144,9 @@ static void on_answer(void *arg, const struct usermap_answer *answer)
 /* Asks, and waits for the answer; password NULL: not to be checked. */
 static struct usermap_answer ask(struct world *w, const char *name, const char *password)
 {
-	struct usermap_question q = {.service = SLICE_LIT("imap"), .name = slice_str(name), .check = password != NULL,
+	struct usermap_question q = {.service = SLICE_LIT("imap"),
+		.name = slice_str(name),
+		.check = password != NULL,
 		.password = slice_str(password)};
 	struct usermap_request *r;
 	struct usermap_answer a;
@@ -199,7 +206,8 @@ static void test_a_chain_answers_in_three_values(void **state)
 	} rows[] = {
 		{"alice@a.b", NULL, USERMAP_YES, "alice@a.b", "m1", false},
 		{"alice@a.b", "right", USERMAP_YES, "alice@a.b", "m1", true},
-		{"alice@a.b", "wrong", USERMAP_WRONG_CREDENTIAL, NULL, NULL, false}, /* m2 has "wrong": it is not asked */
+		{"alice@a.b", "wrong", USERMAP_WRONG_CREDENTIAL, NULL, NULL,
+			false}, /* m2 has "wrong": it is not asked */
 		{"slow@a.b", WORD, USERMAP_YES, "slow@a.b", "m1", true},
 		{"slow@a.b", "wrong", USERMAP_WRONG_CREDENTIAL, NULL, NULL, false},
 		{"slow@a.b", "", USERMAP_WRONG_CREDENTIAL, NULL, NULL, false},
@@ -218,10 +226,14 @@ static void test_a_chain_answers_in_three_values(void **state)
 
 	(void)state;
 	world_begin(&w);
-	put(&w, "m1", "alice@a.b b1 password={PLAIN}right\nslow@a.b b2 password=" PBKDF2 "\n"
-		      "routed@a.b b1 account=other@a.b\nnopass@a.b b1\n", 0600, 10);
-	put(&w, "m2", "second@a.b b2 password={PLAIN}right\nrouted@a.b b3 password={PLAIN}right\n"
-		      "alice@a.b b1 password={PLAIN}wrong\n", 0600, 10);
+	put(&w, "m1",
+		"alice@a.b b1 password={PLAIN}right\nslow@a.b b2 password=" PBKDF2 "\n"
+		"routed@a.b b1 account=other@a.b\nnopass@a.b b1\n",
+		0600, 10);
+	put(&w, "m2",
+		"second@a.b b2 password={PLAIN}right\nrouted@a.b b3 password={PLAIN}right\n"
+		"alice@a.b b1 password={PLAIN}wrong\n",
+		0600, 10);
 	world_open(&w, 2, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct usermap_answer a = ask(&w, rows[i].name, rows[i].password);
@@ -267,7 +279,9 @@ static void test_a_map_without_a_generation_is_not_now(void **state)
 
 static void test_a_remembered_credential_answers_at_once(void **state)
 {
-	struct usermap_question q = {.service = SLICE_LIT("imap"), .name = SLICE_LIT("slow@a.b"), .check = true,
+	struct usermap_question q = {.service = SLICE_LIT("imap"),
+		.name = SLICE_LIT("slow@a.b"),
+		.check = true,
 		.password = slice_str(WORD)};
 	struct usermap_request *r = NULL;
 	struct usermap_answer a;
@@ -308,7 +322,9 @@ static void security_07_a_changed_password_is_not_remembered(void **state)
 	put(&w, "m1", "slow@a.b b2 password=" PBKDF2 "\n", 0600, 10);
 	world_open(&w, 1, NULL);
 	assert_int_equal(ask(&w, "slow@a.b", WORD).verdict, USERMAP_YES);
-	put(&w, "m1", "slow@a.b b2 password={PBKDF2-SHA1}1000$..9zYWx0c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAA\n", 0600, 10);
+	put(&w, "m1",
+		"slow@a.b b2 password={PBKDF2-SHA1}1000$..9zYWx0c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAA\n",
+		0600, 10);
 	assert_int_equal(reload(&w, false), 0);
 	assert_int_equal(ask(&w, "slow@a.b", WORD).verdict, USERMAP_WRONG_CREDENTIAL);
 	put(&w, "m1", "other@a.b b2\n", 0600, 10);
@@ -317,7 +333,8 @@ static void security_07_a_changed_password_is_not_remembered(void **state)
 	world_end(&w);
 }
 
-/* Renamed into place, it is taken after it stood still; everything that is wrong leaves the last good one in force. */
+/* Renamed into place, it is taken after it stood still; everything that is wrong leaves the last good one in
+ * force. */
 static void test_a_file_that_changes(void **state)
 {
 	static const struct {
@@ -328,8 +345,10 @@ static void test_a_file_that_changes(void **state)
 		const char *words, *backend; /* backend: of alice afterwards */
 	} rows[] = {
 		{"alice b2\nu2 b1\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, 0, "5 entries, generation ", "b2"},
-		{"alice b3\nu2 b9\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, ERR_SYNTAX, "m1:2: \"b9\" is no back-end", "b2"},
-		{"alice b3\n", 0600, false, ERR_DENIED, "1 entries instead of 5: more than max-shrink (20 %)", "b2"},
+		{"alice b3\nu2 b9\nu3 b1\nu4 b1\nu5 b1\n", 0600, false, ERR_SYNTAX,
+			"m1:2: \"b9\" is no back-end", "b2"},
+		{"alice b3\n", 0600, false, ERR_DENIED, "1 entries instead of 5: more than max-shrink (20 %)",
+			"b2"},
 		{"alice b3\n", 0600, true, 0, "1 entries", "b3"},
 	};
 	struct usermap_status s;
@@ -410,8 +429,9 @@ static void *reader_run(void *arg)
 		struct usermap_request *request;
 		struct usermap_answer a;
 
-		if (!usermap_lookup(r->w->chain, &q, NULL, on_never, NULL, &a, &request) || a.verdict != USERMAP_YES ||
-		    (strcmp(a.backend, "b1") && strcmp(a.backend, "b2")) || a.line != (a.backend[1] == '1' ? 1 : 2))
+		if (!usermap_lookup(r->w->chain, &q, NULL, on_never, NULL, &a, &request) ||
+			a.verdict != USERMAP_YES || (strcmp(a.backend, "b1") && strcmp(a.backend, "b2")) ||
+			a.line != (a.backend[1] == '1' ? 1 : 2))
 			r->bad++;
 		r->asked++;
 	}
@@ -433,7 +453,11 @@ static void test_readers_see_whole_generations(void **state)
 		assert_int_equal(pthread_create(&readers[i].thread, NULL, reader_run, &readers[i]), 0);
 	}
 	for (unsigned i = 0; i < 4; i++) {
-		put(&w, "m1", i & 1 ? "alice b1\nbob b2\n" : i % 4 ? "bob b2\nalice\n" : "bob b1\nalice b2\n", 0600, 10);
+		put(&w, "m1",
+			i & 1   ? "alice b1\nbob b2\n"
+			: i % 4 ? "bob b2\nalice\n"
+				: "bob b1\nalice b2\n",
+			0600, 10);
 		(void)!reload(&w, false);
 	}
 	stop = true;
@@ -484,7 +508,8 @@ static void test_a_new_configuration(void **state)
 
 static void on_step(void *arg, const struct usermap_step *step)
 {
-	buf_printf(arg, "%s/%s/%s/%u/%s;", step->map, step->rule, step->key, step->line, step->hit ? "yes" : "no");
+	buf_printf(arg, "%s/%s/%s/%u/%s;", step->map, step->rule, step->key, step->line,
+		step->hit ? "yes" : "no");
 }
 
 static void test_explaining(void **state)
@@ -501,14 +526,17 @@ static void test_explaining(void **state)
 	world_open(&w, 2, domains);
 	usermap_explain(w.chain, SLICE_LIT("alice+n@a.b"), on_step, &steps, &a);
 	assert_string_equal(buf_str_view(&steps),
-		"m1/exact/alice+n@a.b/0/no;m1/without detail/alice@a.b/0/no;m1/domain/@a.b/0/no;m1/expression/^y/2/no;"
+		"m1/exact/alice+n@a.b/0/no;m1/without "
+		"detail/alice@a.b/0/no;m1/domain/@a.b/0/no;m1/expression/^y/2/no;"
 		"m1/expression/^alice/3/yes;m1/result/alice@a.b/3/yes;m1/credential//3/no;"
-		"m2/exact/alice+n@a.b/0/no;m2/without detail/alice@a.b/0/no;m2/domain/@a.b/0/no;m2/result/alice+n@a.b/0/no;");
+		"m2/exact/alice+n@a.b/0/no;m2/without "
+		"detail/alice@a.b/0/no;m2/domain/@a.b/0/no;m2/result/alice+n@a.b/0/no;");
 	assert_int_equal(a.verdict, USERMAP_YES);
 	assert_string_equal(a.backend, "b2");
 	buf_clear(&steps);
 	usermap_explain(w.chain, SLICE_LIT("q@c.d"), on_step, &steps, &a);
-	assert_string_equal(buf_str_view(&steps), "m1/domains/q@c.d/0/no;m2/exact/q@c.d/0/no;m2/domain/@c.d/1/yes;"
+	assert_string_equal(buf_str_view(&steps),
+		"m1/domains/q@c.d/0/no;m2/exact/q@c.d/0/no;m2/domain/@c.d/1/yes;"
 		"m2/result/all@c.d/1/yes;m2/credential//1/yes;");
 	assert_string_equal(a.account, "all@c.d");
 	buf_clear(&steps);
@@ -539,7 +567,8 @@ static void test_checking_without_loading(void **state)
 	assert_int_equal(usermap_set_check(w.set, NULL, path_of(&w, "bad"), on_reload, &w), 0);
 	loop_run(w.loop);
 	assert_non_null(strstr(w.reload_words, "bad:2: alice stands on line 1 already"));
-	assert_int_equal(usermap_set_check(w.set, "nosuch", path_of(&w, "bad"), on_reload, &w), ERR_NOT_FOUND);
+	assert_int_equal(
+		usermap_set_check(w.set, "nosuch", path_of(&w, "bad"), on_reload, &w), ERR_NOT_FOUND);
 	assert_string_equal(ask(&w, "alice", NULL).backend, "b1");
 	world_end(&w);
 }

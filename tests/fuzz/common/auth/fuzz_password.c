@@ -1,6 +1,6 @@
 /*
- * A stored text of any bytes: its check computes nothing and ends soon; one that it lets through has costs within the caps.
- * Cheap ones are held against a password, too.
+ * A stored text of any bytes: its check computes nothing and ends soon; one that it lets through has costs
+ * within the caps. Cheap ones are held against a password, too.
  */
 #include "common/auth/password.h"
 

@@ -1,6 +1,7 @@
 /*
- * A client of any kind: the first octet chooses the mechanism and whether there is an initial response, lines follow. What
- * is parsed obeys the rules for names and passwords; nothing is kept from one client to the next.
+ * A client of any kind: the first octet chooses the mechanism and whether there is an initial response, lines
+ * follow. What is parsed obeys the rules for names and passwords; nothing is kept from one client to the
+ * next.
  */
 #include <stdlib.h>
 
@@ -11,7 +12,8 @@
 
 static const char *const all[] = {"PLAIN", "LOGIN", NULL};
 
-/* The next line; every other input octet pattern is given as base64, so that the mechanisms see more than its errors. */
+/* The next line; every other input octet pattern is given as base64, so that the mechanisms see more than its
+ * errors. */
 static struct slice next_line(struct slice *in, bool encode, struct buf *text)
 {
 	ptrdiff_t end = slice_find(*in, '\n');
@@ -52,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size || sasl_session_new("imap", slice_str(all[data[0] & 1]), all, &s))
 		return 0;
 	in = slice_from(in, 1);
-	rc = sasl_session_start(s, data[0] & 2 ? next_line(&in, data[0] & 4, &text) : slice_of(NULL, 0), &challenge);
+	rc = sasl_session_start(
+		s, data[0] & 2 ? next_line(&in, data[0] & 4, &text) : slice_of(NULL, 0), &challenge);
 	while (rc == ERR_MORE) {
 		require(++steps <= SASL_STEPS_MOST);
 		rc = sasl_session_step(s, next_line(&in, data[0] & 4, &text), &challenge);

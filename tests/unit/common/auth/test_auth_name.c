@@ -22,8 +22,10 @@ static void test_names_get_one_form(void **state)
 		{"alice+News@example.com", "", "alice+news@example.com"},
 		{"alice+x", "example.org", "alice+x@example.org"},
 		{"J\xc3\x9cRGEN@example.com", "", "j\xc3\xbcrgen@example.com"},
-		{"ju\xcc\x88rgen@example.com", "", "j\xc3\xbcrgen@example.com"},     /* combining marks: NFC */
-		{"a@b\xc3\xbc" "cher.example", "", "a@xn--bcher-kva.example"},
+		{"ju\xcc\x88rgen@example.com", "", "j\xc3\xbcrgen@example.com"}, /* combining marks: NFC */
+		{"a@b\xc3\xbc"
+		 "cher.example",
+			"", "a@xn--bcher-kva.example"},
 	};
 
 	(void)state;
@@ -32,7 +34,8 @@ static void test_names_get_one_form(void **state)
 		struct arena a;
 
 		arena_init(&a, 16384);
-		assert_int_equal(auth_name_normalise(&a, slice_str(rows[i].name), slice_str(rows[i].domain), &got), 0);
+		assert_int_equal(
+			auth_name_normalise(&a, slice_str(rows[i].name), slice_str(rows[i].domain), &got), 0);
 		if (!slice_is_str(got, rows[i].want))
 			fail_msg("%s: got %.*s want %s", rows[i].name, SLICE_ARG(got), rows[i].want);
 		arena_deinit(&a);
@@ -41,8 +44,8 @@ static void test_names_get_one_form(void **state)
 
 static void security_13_what_is_no_name_is_refused(void **state)
 {
-	static const char *const rows[] = {"", "@example.com", "a\nb@example.com", "a\x7f@example.com", "\xff@example.com",
-		"a\xc3@example.com", "\xed\xa0\x80@example.com", "a\xc0\x80@example.com"};
+	static const char *const rows[] = {"", "@example.com", "a\nb@example.com", "a\x7f@example.com",
+		"\xff@example.com", "a\xc3@example.com", "\xed\xa0\x80@example.com", "a\xc0\x80@example.com"};
 	char big[AUTH_NAME_MOST + 1];
 	struct slice got = {NULL, 0};
 	struct arena a;
@@ -54,7 +57,8 @@ static void security_13_what_is_no_name_is_refused(void **state)
 			fail_msg("row %zu", i);
 	}
 	memset(big, 'a', sizeof(big));
-	assert_int_equal(auth_name_normalise(&a, slice_of(big, sizeof(big)), slice_of(NULL, 0), &got), ERR_TOO_BIG);
+	assert_int_equal(
+		auth_name_normalise(&a, slice_of(big, sizeof(big)), slice_of(NULL, 0), &got), ERR_TOO_BIG);
 	assert_int_equal(auth_name_normalise(&a, slice_of("a\0b", 3), slice_of(NULL, 0), &got), ERR_SYNTAX);
 	assert_null(got.p);
 	arena_deinit(&a);

@@ -15,9 +15,12 @@
 #include "common/auth/credential_cache.h"
 #include "common/base/clock.h"
 
-static const struct credential alice = {
-	.realm = {"users", 5}, .generation = 1, .service = {"imap", 4}, .user = {"alice@example.com", 17},
-	.stored = {"{CRYPT}x", 8}, .password = {"secret", 6}};
+static const struct credential alice = {.realm = {"users", 5},
+	.generation = 1,
+	.service = {"imap", 4},
+	.user = {"alice@example.com", 17},
+	.stored = {"{CRYPT}x", 8},
+	.password = {"secret", 6}};
 
 /* Each field that differs makes another credential; so does the same text cut elsewhere. */
 static void security_07_the_key_is_the_whole_tuple(void **state)
@@ -156,23 +159,27 @@ static void test_a_slow_hash_is_paid_once(void **state)
 	(void)state;
 	bench_begin(&b, 1, 10);
 	a.loop = b.loop;
-	assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
+	assert_int_equal(
+		credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
 	loop_run(b.loop);
 	assert_int_equal(a.verdicts[0], 0);
 	verdict = 1;
-	assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
+	assert_int_equal(
+		credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
 	assert_int_equal(verdict, 0);
 	/* A wrong one is not remembered: neither for yes nor for no. */
 	b.c.password = SLICE_LIT("wrong");
 	for (unsigned i = 0; i < 2; i++) {
 		a.got = 0;
-		assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
+		assert_int_equal(
+			credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
 		loop_run(b.loop);
 		assert_int_equal(a.verdicts[0], ERR_DENIED);
 	}
 	/* Neither an empty password nor a NUL ever reaches a worker. */
 	b.c.password = SLICE_LIT("");
-	assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
+	assert_int_equal(
+		credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
 	assert_int_equal(verdict, ERR_DENIED);
 	bench_end(&b);
 }
@@ -189,7 +196,9 @@ static void test_the_same_check_is_done_once_at_a_time(void **state)
 	a.loop = b.loop;
 	/* The queue holds one job: nineteen more can only wait for the first. */
 	for (unsigned i = 0; i < 20; i++)
-		assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &checks[i]), 0);
+		assert_int_equal(
+			credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &checks[i]),
+			0);
 	/* Whoever gives up, the first one too, harms nobody else. */
 	for (unsigned i = 0; i < 20; i += 4)
 		credential_check_cancel(&checks[i]);
@@ -234,12 +243,15 @@ static void test_a_bad_stored_text_is_not_now(void **state)
 	(void)state;
 	bench_begin(&b, 1, 4);
 	a.loop = b.loop;
-	b.c.stored = SLICE_LIT("{ARGON2ID}$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$xxxxxxxxxxxxxxxxxxxxxxxxxx");
-	assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
+	b.c.stored = SLICE_LIT(
+		"{ARGON2ID}$argon2id$v=19$m=4294967295,t=1,p=1$c29tZXNhbHQ$xxxxxxxxxxxxxxxxxxxxxxxxxx");
+	assert_int_equal(
+		credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 0);
 	loop_run(b.loop);
 	assert_int_equal(a.verdicts[0], ERR_NOT_NOW);
 	b.c.stored = SLICE_LIT("{SSHA}x");
-	assert_int_equal(credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
+	assert_int_equal(
+		credential_check(b.cache, b.pool, b.loop, &b.c, on_verdict, &a, &verdict, &check), 1);
 	assert_int_equal(verdict, ERR_NOT_NOW);
 	bench_end(&b);
 }
@@ -289,13 +301,17 @@ static void one_next(void *arg)
 		c.password = SLICE_LIT("wrong");
 	if (o->left % 11 == 0)
 		credential_cache_flush(o->many->bench->cache);
-	if (credential_check(o->many->bench->cache, o->many->bench->pool, o->loop, &c, one_verdict, o, &verdict, &check))
+	if (credential_check(o->many->bench->cache, o->many->bench->pool, o->loop, &c, one_verdict, o,
+		    &verdict, &check))
 		one_verdict(o, verdict);
 }
 
 static void test_many_loops_ask_at_once(void **state)
 {
-	enum { LOOPS = 3, EACH = 60 };
+	enum {
+		LOOPS = 3,
+		EACH = 60
+	};
 	struct loop_group *group;
 	struct bench b;
 	struct many m = {.bench = &b};
@@ -304,7 +320,8 @@ static void test_many_loops_ask_at_once(void **state)
 	(void)state;
 	bench_begin(&b, 2, 100);
 	buf_clear(&b.stored);
-	buf_add_str(&b.stored, "{PBKDF2-SHA256}1000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs");
+	buf_add_str(&b.stored,
+		"{PBKDF2-SHA256}1000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs");
 	b.c.stored = buf_view(&b.stored);
 	b.c.password = SLICE_LIT("s3cret-Pa\xc3\x9f");
 	assert_int_equal(loop_group_start(LOOPS, &group), 0);

@@ -1,4 +1,5 @@
-/* Stored passwords: texts made by others (Python, OpenLDAP's format, the argon2 reference), caps, refusals. */
+/* Stored passwords: texts made by others (Python, OpenLDAP's format, the argon2 reference), caps, refusals.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,30 +23,54 @@ static int verify(const char *stored, const char *password)
 static const struct {
 	const char *scheme, *stored, *password;
 } known[] = {
-	{"CRYPT", "$6$saltsalt$VHS2hBoVokAdO.uH897127ZiEc.El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQBHV1I.H6tLgOd81", WORD},
-	{"CRYPT", "{CRYPT}$6$rounds=5000$saltsalt$VHS2hBoVokAdO.uH897127ZiEc.El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQB"
-		"HV1I.H6tLgOd81", WORD},
-	{"SHA512-CRYPT", "{SHA512-CRYPT}$6$saltsalt$VHS2hBoVokAdO.uH897127ZiEc.El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQ"
-		"BHV1I.H6tLgOd81", WORD},
+	{"CRYPT",
+		"$6$saltsalt$VHS2hBoVokAdO.uH897127ZiEc.El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQBHV1I."
+		"H6tLgOd81",
+		WORD},
+	{"CRYPT",
+		"{CRYPT}$6$rounds=5000$saltsalt$VHS2hBoVokAdO.uH897127ZiEc."
+		"El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQB"
+		"HV1I.H6tLgOd81",
+		WORD},
+	{"SHA512-CRYPT",
+		"{SHA512-CRYPT}$6$saltsalt$VHS2hBoVokAdO.uH897127ZiEc."
+		"El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQ"
+		"BHV1I.H6tLgOd81",
+		WORD},
 	{"CRYPT", "$5$saltsalt$WKl5m1cL89VBFumVUprokhEZn6gFycuv.D61HxD7TJ3", WORD},
 	{"CRYPT", "$1$saltsalt$c6rLXduyum9P4vjWWhPsA.", WORD},
 	{"CRYPT", "{crypt}$2b$05$abcdefghijklmnopqrstuuneYuyOVn0.T33QkX9pWmc5qscBL3AmO", WORD},
 	{"CRYPT", "$7$8U..../....saltsalt$pX4Qq7C.eGglEbsP.fbJ8py49rnPKOxjd5ynYJVbHr/", WORD},
 	{"SSHA", "{SSHA}TtBQYStSsSXDudnbKWGpwjBUNfBzYWx0c2FsdA==", WORD},
 	{"SSHA256", "{SSHA256}8U8wnuf12FDkvRr+jj7OzmJ4Ppw0kFiROf6Rmy2/PqBzYWx0c2FsdA==", WORD},
-	{"SSHA512", "{ssha512}uyQSovceXhIscVYPexTvGIMZ82fOJ3CXwAiBSTk22U/qyn0s+3RGKOTc28XqkR+I85ZBN/Eal3wOBuPPcy7xPHNhbHRz"
-		"YWx0", WORD},
+	{"SSHA512",
+		"{ssha512}uyQSovceXhIscVYPexTvGIMZ82fOJ3CXwAiBSTk22U/qyn0s+3RGKOTc28XqkR+I85ZBN/"
+		"Eal3wOBuPPcy7xPHNhbHRz"
+		"YWx0",
+		WORD},
 	{"SHA", "{SHA}l5p99c9WaGTBMkRBdH3RYVEGoSU=", WORD},
 	{"SHA256", "{SHA256}xOfzmC4vdCQRS22fzQB7XEXn9+C9Rg18eTH+zAW1+SE=", WORD},
-	{"SHA512", "{SHA512}azOasOJY6vtJBgdJBAGX5XtWSOzPw0OtC9JGIodi9NBVsLFSYSLxMe6Sh7F9rv4OGqf2B3nDA5ngknFa/aFl8g==", WORD},
-	{"PBKDF2-SHA256", "{PBKDF2-SHA256}1000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", WORD},
-	{"PBKDF2-SHA256", "{PBKDF2-SHA256}1000$++9zYWx0c2FsdHNhbHQ=$WwwLcAiNwiOPXp/QwDflQJOs+bhTurNvR43BkYccSLs=", WORD},
+	{"SHA512",
+		"{SHA512}azOasOJY6vtJBgdJBAGX5XtWSOzPw0OtC9JGIodi9NBVsLFSYSLxMe6Sh7F9rv4OGqf2B3nDA5ngknFa/"
+		"aFl8g==",
+		WORD},
+	{"PBKDF2-SHA256",
+		"{PBKDF2-SHA256}1000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", WORD},
+	{"PBKDF2-SHA256",
+		"{PBKDF2-SHA256}1000$++9zYWx0c2FsdHNhbHQ=$WwwLcAiNwiOPXp/QwDflQJOs+bhTurNvR43BkYccSLs=",
+		WORD},
 	{"PBKDF2-SHA1", "{PBKDF2-SHA1}1000$..9zYWx0c2FsdHNhbHQ$./Je0Bq68fiNderDAlyF1sUEKuk", WORD},
 	{"PBKDF2", "{PBKDF2}1000$..9zYWx0c2FsdHNhbHQ$./Je0Bq68fiNderDAlyF1sUEKuk", WORD},
-	{"PBKDF2-SHA512", "{PBKDF2-SHA512}1000$..9zYWx0c2FsdHNhbHQ$URERTvfzczzqgNfAut99j1lZsYxeEkNUoiFXPMUKCPNXZN5feJATfayC"
-		".3kscNIiyAMFXWA1IZiKU6.6O6qROA", WORD},
-	{"ARGON2ID", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", "password"},
-	{"ARGON2ID", "{ARGON2ID}$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+	{"PBKDF2-SHA512",
+		"{PBKDF2-SHA512}1000$..9zYWx0c2FsdHNhbHQ$"
+		"URERTvfzczzqgNfAut99j1lZsYxeEkNUoiFXPMUKCPNXZN5feJATfayC"
+		".3kscNIiyAMFXWA1IZiKU6.6O6qROA",
+		WORD},
+	{"ARGON2ID", "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+		"password"},
+	{"ARGON2ID",
+		"{ARGON2ID}$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/"
+		"uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
 		"password"},
 	{"PLAIN", "{PLAIN}" WORD, WORD},
 	{"PLAIN", "{plain}two words} and {more", "two words} and {more"},
@@ -107,8 +132,10 @@ static void test_bad_texts_are_refused(void **state)
 		{"{CRYPT}ab0123456789.", ERR_UNSUPPORTED},
 		{"$3$$8846f7eaee8fb117ad06bdd830b7586c", ERR_UNSUPPORTED},
 		{"$6$saltsalt$short", ERR_SYNTAX},
-		{"$6$rounds=999999999$saltsalt$VHS2hBoVokAdO.uH897127ZiEc.El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQBHV1I.H6"
-			"tLgOd81", ERR_TOO_BIG},
+		{"$6$rounds=999999999$saltsalt$VHS2hBoVokAdO.uH897127ZiEc."
+		 "El3O1SSYrA9ApIUz2eQF6luicpyOmapbypfKLKSGl1eQBHV1I.H6"
+		 "tLgOd81",
+			ERR_TOO_BIG},
 		{"$2b$31$abcdefghijklmnopqrstuuneYuyOVn0.T33QkX9pWmc5qscBL3AmO", ERR_TOO_BIG},
 		{"$2b$05$abcdefghijklmnopqrstuuneYuyOVn0.T33QkX9pWmc5qscBL3Am", ERR_SYNTAX},
 		/* yescrypt of 1 GiB, and one with parallelism */
@@ -120,21 +147,34 @@ static void test_bad_texts_are_refused(void **state)
 		{"{SSHA}!!!!", ERR_SYNTAX},
 		{"{SHA}TtBQYStSsSXDudnbKWGpwjBUNfBzYWx0c2FsdA==", ERR_SYNTAX}, /* salt */
 		{"{PBKDF2-SHA256}1000$salt", ERR_SYNTAX},
-		{"{PBKDF2-SHA256}0$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", ERR_SYNTAX},
-		{"{PBKDF2-SHA256}-1$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", ERR_SYNTAX},
-		{"{PBKDF2-SHA256}4000000000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", ERR_TOO_BIG},
+		{"{PBKDF2-SHA256}0$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs",
+			ERR_SYNTAX},
+		{"{PBKDF2-SHA256}-1$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs",
+			ERR_SYNTAX},
+		{"{PBKDF2-SHA256}4000000000$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs",
+			ERR_TOO_BIG},
 		{"{PBKDF2-SHA256}1000$..9zYWx0c2FsdHNhbHQ$Wwww", ERR_SYNTAX}, /* a key of 3 octets */
 		{"{PBKDF2-SHA256}1000$$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs", ERR_SYNTAX},
-		{"$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_TOO_BIG},
-		{"$argon2id$v=19$m=262144,t=64,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_TOO_BIG},
-		{"$argon2id$v=19$m=256,t=4000000000,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_TOO_BIG},
-		{"$argon2id$v=19$m=1024,t=1,p=64$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_TOO_BIG},
-		{"$argon2id$v=19$m=256,t=0,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_SYNTAX},
-		{"$argon2id$v=19$m=256,t=2,p=0$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_SYNTAX},
-		{"$argon2id$v=7$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_UNSUPPORTED},
+		{"$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_TOO_BIG},
+		{"$argon2id$v=19$m=262144,t=64,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_TOO_BIG},
+		{"$argon2id$v=19$m=256,t=4000000000,p=1$c29tZXNhbHQ$nf65EOgLrQMR/"
+		 "uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_TOO_BIG},
+		{"$argon2id$v=19$m=1024,t=1,p=64$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_TOO_BIG},
+		{"$argon2id$v=19$m=256,t=0,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_SYNTAX},
+		{"$argon2id$v=19$m=256,t=2,p=0$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_SYNTAX},
+		{"$argon2id$v=7$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_UNSUPPORTED},
 		{"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65", ERR_SYNTAX},
 		{"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ", ERR_SYNTAX},
-		{"{ARGON2ID}$argon2d$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4", ERR_SYNTAX},
+		{"{ARGON2ID}$argon2d$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/"
+		 "uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+			ERR_SYNTAX},
 	};
 
 	(void)state;

@@ -80,14 +80,22 @@ static void security_13_bad_messages_are_refused(void **state)
 		const char *raw;
 		size_t len;
 	} rows[] = {
-		{"", 0}, {"\0", 1}, {"\0\0", 2}, {"alice", 5}, {"\0alice", 6}, {"\0alice\0", 7}, {"\0\0secret", 8},
-		{"\0alice\0se\0cret", 14},           /* NUL in the password */
+		{"", 0},
+		{"\0", 1},
+		{"\0\0", 2},
+		{"alice", 5},
+		{"\0alice", 6},
+		{"\0alice\0", 7},
+		{"\0\0secret", 8},
+		{"\0alice\0se\0cret", 14}, /* NUL in the password */
 		{"\0alice\0secret\0", 14},
-		{"\0al\xff" "ice\0secret", 13},      /* ill-formed UTF-8 */
-		{"\0al\xc3\0secret", 11},            /* cut UTF-8 */
-		{"\0al\r\nice\0secret", 14},         /* controls */
+		{"\0al\xff"
+		 "ice\0secret",
+			13},                 /* ill-formed UTF-8 */
+		{"\0al\xc3\0secret", 11},    /* cut UTF-8 */
+		{"\0al\r\nice\0secret", 14}, /* controls */
 		{"\0al\x7fice\0secret", 13},
-		{"b\xc0\x80\0alice\0secret", 16},    /* in the other identity */
+		{"b\xc0\x80\0alice\0secret", 16}, /* in the other identity */
 		{"b\n\0alice\0secret", 15},
 	};
 	struct sasl_session *s = begin("PLAIN");
@@ -157,8 +165,12 @@ static void security_13_login_takes_no_nul_and_nothing_empty(void **state)
 		const char *password;
 		size_t password_len;
 	} rows[] = {
-		{"alice\0mallory", 13, "secret", 6}, {"alice", 5, "se\0cret", 7}, {"", 0, "secret", 6}, {"alice", 5, "", 0},
-		{"al\nice", 6, "secret", 6},         {"\xff", 1, "secret", 6},
+		{"alice\0mallory", 13, "secret", 6},
+		{"alice", 5, "se\0cret", 7},
+		{"", 0, "secret", 6},
+		{"alice", 5, "", 0},
+		{"al\nice", 6, "secret", 6},
+		{"\xff", 1, "secret", 6},
 	};
 
 	(void)state;
@@ -170,7 +182,8 @@ static void security_13_login_takes_no_nul_and_nothing_empty(void **state)
 		assert_int_equal(rc, ERR_MORE);
 		rc = sasl_session_step(s, b64(&text, rows[i].name, rows[i].name_len), &challenge);
 		if (rc == ERR_MORE)
-			rc = sasl_session_step(s, b64(&text, rows[i].password, rows[i].password_len), &challenge);
+			rc = sasl_session_step(
+				s, b64(&text, rows[i].password, rows[i].password_len), &challenge);
 		if (rc >= 0 || rc == ERR_MORE)
 			fail_msg("row %zu: got %d", i, rc);
 		sasl_session_free(&s);
@@ -181,7 +194,8 @@ static void security_13_login_takes_no_nul_and_nothing_empty(void **state)
 
 static void test_base64_and_cancelling(void **state)
 {
-	static const char *const bad[] = {"!", "A", "AGFs aWNl", "AGFsaWNlAHNlY3JldA=", "AGFsaWNlAHNlY3JldA===", "=A==", "*A"};
+	static const char *const bad[] = {
+		"!", "A", "AGFs aWNl", "AGFsaWNlAHNlY3JldA=", "AGFsaWNlAHNlY3JldA===", "=A==", "*A"};
 	struct buf challenge = {0};
 	struct sasl_session *s;
 
@@ -234,9 +248,10 @@ static void test_sizes_are_capped(void **state)
 /* Not what is installed decides but the list, and of that only what has a row. */
 static void security_19_only_allowed_mechanisms_begin(void **state)
 {
-	static const char *const others[] = {"ANONYMOUS", "CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-256", "EXTERNAL", "", "PLAI",
-		"PLAINX", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
-	static const char *const all[] = {"ANONYMOUS", "CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-256", "EXTERNAL", NULL};
+	static const char *const others[] = {"ANONYMOUS", "CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-256",
+		"EXTERNAL", "", "PLAI", "PLAINX", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+	static const char *const all[] = {
+		"ANONYMOUS", "CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-256", "EXTERNAL", NULL};
 	static const char *const plain_only[] = {"PLAIN", NULL};
 	static const char *const none[] = {NULL};
 	struct sasl_session *s = NULL;
@@ -257,7 +272,8 @@ static void security_19_only_allowed_mechanisms_begin(void **state)
 
 static void *hostile_thread(void *arg)
 {
-	static const char *const lines[] = {"!!!!", "AAAA", "=", "", "AGFsaWNl", "//////8=", "AGFsaWNlAHNlY3JldA=="};
+	static const char *const lines[] = {
+		"!!!!", "AAAA", "=", "", "AGFsaWNl", "//////8=", "AGFsaWNlAHNlY3JldA=="};
 
 	(void)arg;
 	for (unsigned i = 0; i < 500; i++) {
@@ -275,7 +291,8 @@ static void *hostile_thread(void *arg)
 	return NULL;
 }
 
-/* While others fail and leave in every way, a session that began before them and those that begin meanwhile go on. */
+/* While others fail and leave in every way, a session that began before them and those that begin meanwhile
+ * go on. */
 static void security_08_one_clients_failure_is_his_own(void **state)
 {
 	struct sasl_session *mine = begin("LOGIN");
