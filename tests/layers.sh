@@ -3,33 +3,49 @@
 # that only certain rooms may see. Prints file:line for each breach.
 cd "$(dirname "$0")/.." || exit 1
 bad=0
-breach() { echo "layers: $1"; bad=1; }
-rooms=$(make -s --no-print-directory print-rooms)
+sources() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '^tests/'; }
 
-room_of() { # the longest room that holds this file
-	d=$(dirname "$1")
-	while [ "$d" != . ]; do
-		echo "$rooms" | grep -q "^$d:" && { echo "$d"; return; }
-		d=$(dirname "$d")
-	done
-}
-
-for f in $(git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '^tests/'); do
-	room=$(room_of "$f")
-	[ -n "$room" ] || { breach "$f stands in no room"; continue; }
-	allowed=$(echo "$rooms" | sed -n "s|^$room: *||p")
-	grep -n '^#include "' "$f" | while IFS= read -r line; do
-		inc=$(echo "$line" | sed 's/.*"\(.*\)".*/\1/')
-		to=$(room_of "$inc")
-		[ -f "$inc" ] && [ -n "$to" ] || { echo "$f:${line%%:*}: \"$inc\" is not written from the root"; continue; }
-		[ "$to" = "$room" ] && continue
-		case " $allowed " in *" $to "*) ;; *) echo "$f:${line%%:*}: $room may not use $to" ;; esac
-		[ "$room" = proxy ] && [ "$to" = mapping ] && [ "$inc" != mapping/usermap.h ] &&
-			echo "$f:${line%%:*}: of mapping the proxy sees usermap.h alone"
-	done > /tmp/layers.$$
-	[ -s /tmp/layers.$$ ] && { sed 's/^/layers: /' /tmp/layers.$$; bad=1; }
-	rm -f /tmp/layers.$$
-done
+# The table first, then each file by itself, then each of its includes as "file:line:#include ...".
+{
+	make -s --no-print-directory print-rooms
+	sources | sed 's/^/file /'
+	sources | xargs grep -nE '^#include "' /dev/null
+} | awk '
+	function room_of(path) { # the longest room that holds this file
+		while (sub("/[^/]*$", "", path))
+			if (path in uses)
+				return path
+		return ""
+	}
+	/^[a-z_\/]+: / || /^[a-z_\/]+:$/ {
+		name = $1
+		sub(":$", "", name)
+		$1 = ""
+		uses[name] = $0 " "
+		next
+	}
+	$1 == "file" {
+		exists[$2] = 1
+		if (room_of($2) == "")
+			print "layers: " $2 " stands in no room"
+		next
+	}
+	{
+		split($0, part, ":")
+		match($0, /"[^"]*"/)
+		include = substr($0, RSTART + 1, RLENGTH - 2)
+		from = room_of(part[1])
+		to = room_of(include)
+		place = "layers: " part[1] ":" part[2] ": "
+		if (to == "" || !(include in exists))
+			print place "\"" include "\" is not written from the root"
+		else if (to != from && index(uses[from], " " to " ") == 0)
+			print place from " may not use " to
+		else if (from == "proxy" && to == "mapping" && include != "mapping/usermap.h")
+			print place "of mapping the proxy sees usermap.h alone"
+	}' > /tmp/layers.$$
+[ -s /tmp/layers.$$ ] && { cat /tmp/layers.$$; bad=1; }
+rm -f /tmp/layers.$$
 
 foreign() { # header pattern, the places that may see it
 	pattern=$1
