@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -43,6 +45,16 @@ int db_error(int rc)
 	}
 }
 
+void db_complain(struct db_slot *slot, const char *what, int rc)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (slot->complained_ms && now - slot->complained_ms < 1000)
+		return;
+	slot->complained_ms = now;
+	log_error("store", "%s failed slot=%u: %s", what, slot->number, mdb_strerror(rc));
+}
+
 int db_fail(struct store_txn *txn, int error)
 {
 	if (!txn->error)
@@ -50,15 +62,27 @@ int db_fail(struct store_txn *txn, int error)
 	return error;
 }
 
-/* A failed write: remembers what the writer has to do about it. */
+/* LMDB calls a short write EIO; on a disk with next to nothing left it means that the disk is full. */
+#define NEXT_TO_NOTHING (UINT64_C(16) << 20)
+
+int db_write_error(struct db_slot *slot, int rc)
+{
+	struct statvfs fs;
+
+	if (rc == MDB_MAP_FULL)
+		slot->want_grow = true;
+	if (rc == MDB_PANIC)
+		slot->is_broken = true;
+	if (rc == EIO && statvfs(slot->store->dir, &fs) == 0 &&
+		(uint64_t)fs.f_bavail * fs.f_frsize < NEXT_TO_NOTHING)
+		return ERR_FULL;
+	return db_error(rc);
+}
+
 static int write_failed(struct store_txn *txn, int rc)
 {
-	if (rc == MDB_MAP_FULL)
-		txn->slot->want_grow = true;
-	if (rc == MDB_PANIC)
-		txn->slot->is_broken = true;
-	log_warn("store", "write failed slot=%u: %s", txn->slot->number, mdb_strerror(rc));
-	return db_fail(txn, db_error(rc));
+	db_complain(txn->slot, "write", rc);
+	return db_fail(txn, db_write_error(txn->slot, rc));
 }
 
 static MDB_val to_val(struct slice s)

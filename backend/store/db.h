@@ -52,6 +52,7 @@ struct db_slot {
 	pthread_mutex_t write_lock; /* held by the write transaction; over what follows */
 	_Atomic bool is_broken;     /* LMDB wants the environment closed */
 	bool want_grow;
+	uint64_t complained_ms; /* a full disk is worth one line a second, not one a commit */
 	uint64_t next_blob;
 	_Atomic size_t account_count;
 };
@@ -104,6 +105,10 @@ struct store_txn {
 
 /* LMDB's code as ours. */
 int db_error(int rc);
+/* The same of a write or commit; remembers what the writer has to do about it. */
+int db_write_error(struct db_slot *slot, int rc);
+/* One line to the log, at most once a second. Under the write lock. */
+void db_complain(struct db_slot *slot, const char *what, int rc);
 /* Makes error stick to the transaction; returns it. */
 int db_fail(struct store_txn *txn, int error);
 

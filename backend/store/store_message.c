@@ -246,7 +246,7 @@ static int edit_entries(
 
 	while (at < count) {
 		size_t before = at;
-		uint32_t limit;
+		uint32_t limit = 0;
 		int err = find_chunk(txn, mailbox, uids[at], &chunk, &limit);
 
 		if (err)

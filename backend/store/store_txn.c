@@ -91,12 +91,8 @@ static int commit(struct store_txn *t)
 		FAULT("store-after-commit");
 		return 0;
 	}
-	log_error("store", "commit failed slot=%u: %s", slot->number, mdb_strerror(rc));
-	if (rc == MDB_MAP_FULL)
-		slot->want_grow = true;
-	if (rc == MDB_PANIC)
-		slot->is_broken = true;
-	return db_error(rc);
+	db_complain(slot, "commit", rc);
+	return db_write_error(slot, rc);
 }
 
 int store_commit(struct store_txn **txn)
@@ -135,7 +131,7 @@ int store_txn_try(struct store_txn *t, int (*fn)(struct store_txn *txn, void *ar
 	if (err >= 0 && !t->error) {
 		rc = mdb_txn_commit(t->txn);
 		t->txn = parent;
-		return rc ? db_fail(t, db_error(rc)) : err;
+		return rc ? db_fail(t, db_write_error(t->slot, rc)) : err;
 	}
 	mdb_txn_abort(t->txn);
 	t->txn = parent;

@@ -1,6 +1,6 @@
 /*
- * Figures of the store alone, without sessions and network: one a line, name, value, unit. Usage: store_bench DIR
- * [MESSAGES]; DIR is made and must be on the disk to be measured.
+ * Figures of the store alone, without sessions and network: one a line, name, value, unit. Usage: store_bench
+ * DIR [MESSAGES]; DIR is made and must be on the disk to be measured.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -66,8 +66,9 @@ static void make_accounts(struct bench *b)
 {
 	for (unsigned i = 0; i < USERS; i++) {
 		char address[40];
-		struct store_account_new a = {.address = slice_of(address,
-						      (size_t)snprintf(address, sizeof(address), "user%u@example.test", i))};
+		struct store_account_new a = {
+			.address = slice_of(address,
+				(size_t)snprintf(address, sizeof(address), "user%u@example.test", i))};
 		struct store_txn *txn;
 
 		must(store_begin_write(b->store, 0, &txn), "begin");
@@ -147,8 +148,10 @@ static void fill_mailbox(struct bench *b, unsigned messages)
 	for (unsigned i = 0; i < messages;) {
 		must(store_begin_write(b->store, 0, &txn), "begin");
 		for (unsigned k = 0; k < 500 && i < messages; k++, i++) {
-			struct store_append a = {.account = b->accounts[0], .mailbox = b->inbox,
-				.date = 1700000000 + i, .flags = i % 3 ? STORE_SEEN : 0};
+			struct store_append a = {.account = b->accounts[0],
+				.mailbox = b->inbox,
+				.date = 1700000000 + i,
+				.flags = i % 3 ? STORE_SEEN : 0};
 			struct store_appended out;
 			struct store_draft *d;
 			bool done;
@@ -262,7 +265,8 @@ static void measure_writes(struct bench *b, unsigned messages)
 	printf("flag_step_committed %.2f ms\n", (double)(clock_mono_us() - begin) / 1000);
 	begin = clock_mono_us();
 	must(store_begin_write(b->store, 0, &txn), "begin");
-	must(store_message_expunge(txn, b->accounts[0], b->inbox, uids, step, true, NULL, &modseq), "expunge");
+	must(store_message_expunge(txn, b->accounts[0], b->inbox, uids, step, true, NULL, &modseq),
+		"expunge");
 	printf("expunge_step %.2f ms\n", (double)(clock_mono_us() - begin) / 1000);
 	must(store_commit(&txn), "commit");
 	free(uids);
@@ -323,7 +327,8 @@ int main(int argc, char **argv)
 	printf("bytes_per_message %.0f bytes\n", (double)(s.used_bytes - s.free_bytes) / (double)s.blobs);
 	begin = clock_mono_us();
 	must(store_check(b.store, &co, &c), "check");
-	printf("check %.2f s errors=%llu\n", (double)(clock_mono_us() - begin) / 1e6, (unsigned long long)c.errors);
+	printf("check %.2f s errors=%llu\n", (double)(clock_mono_us() - begin) / 1e6,
+		(unsigned long long)c.errors);
 	store_close(&b.store);
 	return sink == 42;
 }

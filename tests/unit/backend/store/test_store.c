@@ -1,6 +1,8 @@
 /* Opening, accounts, the name table, quota, mailboxes. */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include "backend/store/db.h"
+
 static void test_a_store_is_opened_once_and_again(void **state)
 {
 	struct temp_store t;
@@ -19,6 +21,20 @@ static void test_a_store_is_opened_once_and_again(void **state)
 	assert_int_equal(store_find_account(t.store, SLICE_LIT("Alice@EXAMPLE.com"), &a), 0);
 	assert_int_equal(a.id, t.account);
 	buf_deinit(&why);
+	temp_end(&t);
+}
+
+/* LMDB's own sync at every commit, and no map that is written: what the promise of durability stands on. */
+static void test_lmdb_runs_with_its_default_sync(void **state)
+{
+	struct temp_store t;
+	unsigned flags;
+
+	(void)state;
+	temp_start(&t);
+	assert_int_equal(mdb_env_get_flags(t.store->slots[0].env, &flags), 0);
+	assert_int_equal(flags & (MDB_NOSYNC | MDB_NOMETASYNC | MDB_WRITEMAP | MDB_MAPASYNC | MDB_NOLOCK), 0);
+	assert_int_equal(flags & MDB_NOTLS, MDB_NOTLS);
 	temp_end(&t);
 }
 
@@ -384,6 +400,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_store_is_opened_once_and_again),
+		cmocka_unit_test(test_lmdb_runs_with_its_default_sync),
 		cmocka_unit_test(test_a_foreign_version_is_refused),
 		cmocka_unit_test(test_names_lead_to_accounts),
 		cmocka_unit_test(test_an_account_changes_and_goes),

@@ -1,4 +1,5 @@
-/* The bridge: group commit under many threads, one bad job among good ones, cancelling, notices, views, large messages. */
+/* The bridge: group commit under many threads, one bad job among good ones, cancelling, notices, views, large
+ * messages. */
 #include "tests/unit/backend/store/temp_store.h"
 
 #include <pthread.h>
@@ -90,7 +91,11 @@ static void *send_many(void *arg)
 
 	for (int i = 0; i < s->count; i++) {
 		struct store_work_add add = {.memory = SLICE_LIT("Subject: x\r\n\r\nbody\r\n"),
-			.targets = &target, .target_count = 1, .done = on_added, .drop = on_drop, .arg = s->o};
+			.targets = &target,
+			.target_count = 1,
+			.done = on_added,
+			.drop = on_drop,
+			.arg = s->o};
 
 		store_work_add(s->f->work, &add);
 	}
@@ -124,7 +129,8 @@ static void test_many_threads_share_commits(void **state)
 static int write_and_fail(struct store_txn *txn, void *arg)
 {
 	uint32_t id;
-	int err = store_mailbox_create(txn, *(uint32_t *)arg, SLICE_LIT("must not stay"), STORE_USE_NONE, &id);
+	int err =
+		store_mailbox_create(txn, *(uint32_t *)arg, SLICE_LIT("must not stay"), STORE_USE_NONE, &id);
 
 	return err ? err : ERR_DENIED;
 }
@@ -173,8 +179,7 @@ static void test_one_bad_job_fails_alone(void **state)
 	store_work_stat(f.work, &stat);
 	assert_int_equal(stat.jobs_failed, 1);
 	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
-	assert_int_equal(
-		store_mailbox_find(txn, f.t.account, SLICE_LIT("must not stay"), &m), ERR_NOT_FOUND);
+	assert_int_equal(store_mailbox_find(txn, f.t.account, SLICE_LIT("must not stay"), &m), ERR_NOT_FOUND);
 	store_end_read(&txn);
 	assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, 20);
 	end(&f);
@@ -186,8 +191,12 @@ static void test_targets_fail_alone_and_marks_hold(void **state)
 	struct outcome o = {0};
 	uint8_t mark[STORE_MARK_LEN] = {1};
 	struct store_work_target target;
-	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"), .targets = &target, .target_count = 1,
-		.done = on_added, .drop = on_drop, .arg = &o};
+	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"),
+		.targets = &target,
+		.target_count = 1,
+		.done = on_added,
+		.drop = on_drop,
+		.arg = &o};
 	struct store_txn *txn;
 
 	(void)state;
@@ -232,8 +241,12 @@ static void test_a_large_spool_goes_in_pieces(void **state)
 	struct spool *spool = spool_new(100000, 0);
 	char *bytes = xmalloc(7000000), *got = xmalloc(7000000);
 	struct store_work_target target;
-	struct store_work_add add = {.spool = spool, .targets = &target, .target_count = 1, .done = on_added,
-		.drop = on_drop, .arg = &o};
+	struct store_work_add add = {.spool = spool,
+		.targets = &target,
+		.target_count = 1,
+		.done = on_added,
+		.drop = on_drop,
+		.arg = &o};
 	struct store_message m;
 	struct store_txn *txn;
 	size_t len;
@@ -324,8 +337,13 @@ static void start_and_cancel(void *arg)
 {
 	struct looped *l = arg;
 	struct store_work_target target = to_inbox(&l->f);
-	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"), .targets = &target, .target_count = 1,
-		.done = on_added, .drop = on_drop, .arg = &l->o, .loop = l->loop};
+	struct store_work_add add = {.memory = SLICE_LIT("A: b\r\n\r\n"),
+		.targets = &target,
+		.target_count = 1,
+		.done = on_added,
+		.drop = on_drop,
+		.arg = &l->o,
+		.loop = l->loop};
 
 	l->job = store_work_add(l->f.work, &add);
 	cancel_it(l);
