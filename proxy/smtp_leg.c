@@ -53,7 +53,9 @@ struct smtp_leg {
 	struct timer timer;
 	enum leg_phase phase;
 	struct smtp_words words;
-	bool is_secure, is_pooled, is_from_pool, has_answered, is_dirty, is_chunked, is_failing;
+	bool is_secure, is_pooled, is_from_pool, has_answered, is_chunked;
+	bool is_dirty; /* a transaction has ended, and the server was not told anything after it */
+	bool is_open;  /* MAIL was said, and no body has ended since */
 	char session[FRONT_SESSION_MOST + 1]; /* whom the back-end was told of */
 	unsigned serial;
 	struct buf todo;
@@ -330,19 +332,25 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	}
 }
 
+static void say_rset(struct smtp_leg *l)
+{
+	size_t from = buf_len(&l->todo);
+
+	buf_add_str(&l->todo, "RSET\r\n");
+	expect(l, EXPECT_RSET, 0, from);
+	l->is_dirty = l->is_open = false;
+}
+
 /* In the pool: first the transaction that has ended is told to be over, then the leg goes. */
 static void on_timer(void *arg)
 {
 	struct smtp_leg *l = arg;
-	size_t from = buf_len(&l->todo);
 
 	if (!l->is_pooled) {
 		lose(l, "no answer in time");
 	} else if (l->is_dirty) {
-		l->is_dirty = false;
 		l->serial++;
-		buf_add_str(&l->todo, "RSET\r\n");
-		expect(l, EXPECT_RSET, 0, from);
+		say_rset(l);
 		advance(l);
 		timer_set(&l->timer, l->loop, SMTP_LEG_IDLE_MS);
 	} else {
@@ -506,13 +514,10 @@ void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 {
 	size_t from;
 
+	if (l->is_open || (l->is_dirty && !l->words.xmark))
+		say_rset(l);
 	tell_client(l, mail);
 	from = buf_len(&l->todo);
-	if (l->is_dirty && !l->words.xmark) {
-		buf_add_str(&l->todo, "RSET\r\n");
-		expect(l, EXPECT_RSET, 0, from);
-		from = buf_len(&l->todo);
-	}
 	buf_add_str(&l->todo, "MAIL FROM:<");
 	buf_add_slice(&l->todo, mail->sender);
 	buf_add_char(&l->todo, '>');
@@ -526,7 +531,7 @@ void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 		buf_printf(&l->todo, " XMARK=%llu", (unsigned long long)mail->prefix);
 	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_MAIL, 0, from);
-	l->is_dirty = true;
+	l->is_dirty = l->is_open = true;
 	advance(l);
 }
 
@@ -585,6 +590,7 @@ void smtp_leg_end(struct smtp_leg *l, const unsigned *numbers, size_t count)
 {
 	if (l->phase != LEG_WORKS)
 		return;
+	l->is_open = false;
 	if (l->is_chunked) {
 		send_chunk(l, true);
 	} else {
