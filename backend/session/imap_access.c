@@ -1,7 +1,7 @@
 /*
- * The one place where a mailbox name becomes a mailbox, and where it is decided what the session may do with it.
- * Today everybody sees the own account alone; sharing will be decided here, and nowhere else. The answer to "not
- * there" and to "not allowed to look it up" is the same.
+ * The one place where a mailbox name becomes a mailbox, and where it is decided what the session may do with
+ * it. Today everybody sees the own account alone; sharing will be decided here, and nowhere else. The answer
+ * to "not there" and to "not allowed to look it up" is the same.
  */
 #include "backend/session/imap_core.h"
 

@@ -4,7 +4,8 @@
 #include "common/proto/imap_write.h"
 
 static const char capabilities[] =
-	"IMAP4rev1 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE CREATE-SPECIAL-USE "
+	"IMAP4rev1 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE "
+	"CREATE-SPECIAL-USE "
 	"LIST-EXTENDED LIST-STATUS STATUS=SIZE ESEARCH QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE";
 
 const char *imap_session_capabilities(void)
@@ -77,7 +78,8 @@ static const char *check_id(const struct imap_command *command)
 	if (arg->type != IMAP_ARG_LIST)
 		return "ID wants a list or NIL";
 	for (arg = arg->first; arg; arg = arg->next->next) {
-		if (arg->type == IMAP_ARG_ATOM || imap_parse_astring(arg, &text) < 0 || text.len > 30 || ++pairs > 30)
+		if (arg->type == IMAP_ARG_ATOM || imap_parse_astring(arg, &text) < 0 || text.len > 30 ||
+			++pairs > 30)
 			return "Bad field name in ID";
 		if (!arg->next || imap_parse_nstring(arg->next, &text) < 0 || text.len > 1024)
 			return "Bad value in ID";

@@ -1,6 +1,6 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 4315). The message goes from the connection into a spool and from there to the
- * store; it is never held whole in the parser.
+ * APPEND (RFC 3501 section 6.3.11, RFC 4315). The message goes from the connection into a spool and from
+ *there to the store; it is never held whole in the parser.
  *
  *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> end of the command -> added
  *
@@ -26,7 +26,7 @@ struct append_data {
 	uint32_t mailbox;
 	struct spool *spool;
 	uint64_t left;
-	int err; /* of the spool, or what is wrong with the message */
+	int err;       /* of the spool, or what is wrong with the message */
 	bool is_fresh; /* the mailbox was looked up for this command */
 };
 
@@ -38,7 +38,8 @@ static void free_append(struct imap_session *s)
 }
 
 /* mailbox [flags] [date] literal */
-static const char *read_args(struct imap_session *s, const struct imap_command *command, struct append_data *d)
+static const char *read_args(
+	struct imap_session *s, const struct imap_command *command, struct append_data *d)
 {
 	const struct imap_arg *arg = command->args;
 	struct date date;
@@ -50,7 +51,8 @@ static const char *read_args(struct imap_session *s, const struct imap_command *
 		d->name = SLICE_LIT(""); /* names nothing */
 	arg = arg->next;
 	if (arg->type == IMAP_ARG_LIST) {
-		if (imap_store_read_flags(arg->first, &s->arena, &d->flags, &d->keywords, &d->keyword_count) < 0)
+		if (imap_store_read_flags(arg->first, &s->arena, &d->flags, &d->keywords, &d->keyword_count) <
+			0)
 			return "Bad flags in APPEND";
 		arg = arg->next;
 	}
@@ -68,7 +70,8 @@ static bool is_over_quota(struct imap_session *s, uint64_t size)
 {
 	struct store_account account;
 
-	if (store_get_account(store_work_store(s->service->work), s->slot, imap_access_account(s), &account) < 0)
+	if (store_get_account(store_work_store(s->service->work), s->slot, imap_access_account(s), &account) <
+		0)
 		return false;
 	return (account.bytes_limit && (account.bytes_used >= account.bytes_limit ||
 					       size > account.bytes_limit - account.bytes_used)) ||

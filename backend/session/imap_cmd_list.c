@@ -1,7 +1,7 @@
 /*
- * LIST with all of RFC 5258 (options, several patterns, CHILDINFO), RFC 5819 (STATUS), RFC 6154 (SPECIAL-USE); LSUB;
- * STATUS. One read job lists the account's mailboxes (sorted so that children follow their parent) and writes the
- * answer. Bounded: STORE_MAILBOXES_MAX lines.
+ * LIST with all of RFC 5258 (options, several patterns, CHILDINFO), RFC 5819 (STATUS), RFC 6154
+ * (SPECIAL-USE); LSUB; STATUS. One read job lists the account's mailboxes (sorted so that children follow
+ * their parent) and writes the answer. Bounded: STORE_MAILBOXES_MAX lines.
  */
 #include "backend/session/imap_match.h"
 #include "backend/session/imap_status.h"
@@ -65,7 +65,8 @@ static bool is_below(struct slice name, struct slice parent)
 	       memcmp(name.p, parent.p, parent.len) == 0;
 }
 
-static bool has_selected_below(const struct list_data *d, const struct store_mailbox *all, size_t count, size_t at)
+static bool has_selected_below(
+	const struct list_data *d, const struct store_mailbox *all, size_t count, size_t at)
 {
 	for (size_t i = at + 1; i < count && is_below(all[i].name, all[at].name); i++) {
 		if (is_selected(d, &all[i]))
@@ -98,7 +99,8 @@ static void write_line(struct imap_session *s, const struct list_data *d, const 
 	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
 	imap_write_mailbox(out, name);
 	if (has_child_info) {
-		buf_printf(out, " (\"CHILDINFO\" (%s%s%s))", d->options & SELECT_SUBSCRIBED ? "\"SUBSCRIBED\"" : "",
+		buf_printf(out, " (\"CHILDINFO\" (%s%s%s))",
+			d->options & SELECT_SUBSCRIBED ? "\"SUBSCRIBED\"" : "",
 			(d->options & SELECT_SUBSCRIBED && d->options & SELECT_SPECIAL) ? " " : "",
 			d->options & SELECT_SPECIAL ? "\"SPECIAL-USE\"" : "");
 	}
@@ -115,18 +117,19 @@ static const struct store_mailbox *find_name(const struct store_mailbox *all, si
 }
 
 /*
- * A selected name fits no pattern, but a parent of it does that is not selected itself and would not be told: LSUB "%"
- * (RFC 3501 section 6.3.9) and RECURSIVEMATCH (RFC 5258 section 3.5) show the parent. Parents that exist are told by
- * their own row in the RECURSIVEMATCH case.
+ * A selected name fits no pattern, but a parent of it does that is not selected itself and would not be told:
+ * LSUB "%" (RFC 3501 section 6.3.9) and RECURSIVEMATCH (RFC 5258 section 3.5) show the parent. Parents that
+ * exist are told by their own row in the RECURSIVEMATCH case.
  */
-static void tell_parents(struct imap_session *s, struct list_data *d, const struct store_mailbox *all, size_t count,
-	const struct store_mailbox *m)
+static void tell_parents(struct imap_session *s, struct list_data *d, const struct store_mailbox *all,
+	size_t count, const struct store_mailbox *m)
 {
 	for (size_t i = 1; i < m->name.len; i++) {
 		struct slice parent = slice_sub(m->name, 0, i);
 		const struct store_mailbox *known;
 
-		if (m->name.p[i] != STORE_SEPARATOR || !is_match(d, parent) || slice_is_equal(d->told, parent))
+		if (m->name.p[i] != STORE_SEPARATOR || !is_match(d, parent) ||
+			slice_is_equal(d->told, parent))
 			continue;
 		known = find_name(all, count, parent);
 		if (known && (d->options & SELECT_RECURSIVE || is_selected(d, known)))
@@ -198,7 +201,8 @@ static const struct option_word return_words[] = {
 	{"SPECIAL-USE", RETURN_SPECIAL},
 };
 
-static int read_option(const struct imap_arg *arg, const struct option_word *words, size_t count, unsigned *options)
+static int read_option(
+	const struct imap_arg *arg, const struct option_word *words, size_t count, unsigned *options)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (imap_parse_is_word(arg, words[i].word)) {
@@ -237,7 +241,8 @@ static int read_return_options(struct list_data *d, const struct imap_arg *list)
 }
 
 /* Reference and pattern are one text (RFC 3501 section 6.3.8), decoded to UTF-8. */
-static int add_pattern(struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
+static int add_pattern(
+	struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
 {
 	struct slice text, utf8;
 	struct buf whole = {0};
@@ -260,7 +265,8 @@ static int add_pattern(struct imap_session *s, struct list_data *d, struct slice
 	return err;
 }
 
-static int read_patterns(struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
+static int read_patterns(
+	struct imap_session *s, struct list_data *d, struct slice reference, const struct imap_arg *arg)
 {
 	int err = 0;
 
@@ -301,7 +307,8 @@ static bool asks_for_separator(const struct imap_command *command)
 {
 	struct slice text;
 
-	return command->count == 2 && imap_parse_list_mailbox(command->args->next, &text) == 0 && text.len == 0;
+	return command->count == 2 && imap_parse_list_mailbox(command->args->next, &text) == 0 &&
+	       text.len == 0;
 }
 
 void imap_cmd_list(struct imap_session *s, const struct imap_command *command)

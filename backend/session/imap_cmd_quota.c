@@ -1,6 +1,6 @@
 /*
- * QUOTA (RFC 9208): one root "" an account, over all its mailboxes, with STORAGE (in units of 1,024 octets) and
- * MESSAGE. Limits are the operator's: SETQUOTA is refused.
+ * QUOTA (RFC 9208): one root "" an account, over all its mailboxes, with STORAGE (in units of 1,024 octets)
+ * and MESSAGE. Limits are the operator's: SETQUOTA is refused.
  */
 #include "backend/session/imap_core.h"
 

@@ -1,6 +1,6 @@
 /*
- * SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN (RFC 4731) and MODSEQ (RFC 7162 section 3.1.5). Read
- * jobs of a few milliseconds each go over the index; the last one writes the answer.
+ * SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN (RFC 4731) and MODSEQ (RFC 7162 section 3.1.5).
+ * Read jobs of a few milliseconds each go over the index; the last one writes the answer.
  */
 #include "backend/session/imap_search.h"
 
@@ -12,8 +12,8 @@
 
 struct search_data {
 	struct imap_search search;
-	uint32_t seq;      /* the next message */
-	struct buf found;  /* uint32_t numbers, as the answer shows them */
+	uint32_t seq;     /* the next message */
+	struct buf found; /* uint32_t numbers, as the answer shows them */
 	uint64_t first_modseq, last_modseq, most_modseq;
 	struct arena scratch;
 	bool is_finished;
@@ -28,7 +28,8 @@ static void free_search(struct imap_session *s)
 	arena_deinit(&d->scratch);
 }
 
-static void add_found(struct imap_session *s, struct search_data *d, uint32_t seq, const struct store_entry *entry)
+static void add_found(
+	struct imap_session *s, struct search_data *d, uint32_t seq, const struct store_entry *entry)
 {
 	uint32_t n = s->cmd->flags & IMAP_CMD_UID ? entry->uid : seq;
 
@@ -107,7 +108,8 @@ static void write_esearch(struct imap_session *s, struct search_data *d, struct 
 
 /* ---- jobs ---- */
 
-static int search_entries(struct imap_session *s, struct store_txn *txn, struct search_data *d, struct store_scan *scan)
+static int search_entries(
+	struct imap_session *s, struct store_txn *txn, struct search_data *d, struct store_scan *scan)
 {
 	struct imap_search_message m = {.s = s, .txn = txn};
 	uint64_t until = clock_mono_us() + JOB_US;

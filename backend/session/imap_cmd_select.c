@@ -1,8 +1,8 @@
 /*
  * SELECT, EXAMINE, CLOSE, UNSELECT (RFC 3501 section 6.3.1, 6.4.2; RFC 3691; RFC 7162 section 3.1.8).
  *
- * One read job takes the UIDs and writes the whole answer. Only when messages are \Recent a write job follows that
- * takes them; what arrives later is taken when the mailbox is left.
+ * One read job takes the UIDs and writes the whole answer. Only when messages are \Recent a write job follows
+ * that takes them; what arrives later is taken when the mailbox is left.
  */
 #include "backend/session/imap_core.h"
 
@@ -138,7 +138,8 @@ static int recent_run(struct imap_session *s, struct store_txn *txn)
 	return store_mailbox_take_recent(txn, imap_access_account(s), d->view.mailbox, &d->view.recent_from);
 }
 
-/* Nobody took them in between, or somebody did: the answer said they are ours, and so they stay for this session. */
+/* Nobody took them in between, or somebody did: the answer said they are ours, and so they stay for this
+ * session. */
 static void recent_done(struct imap_session *s, int err)
 {
 	struct select_data *d = s->data;

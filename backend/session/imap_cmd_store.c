@@ -1,7 +1,7 @@
 /*
- * STORE, EXPUNGE, UID EXPUNGE, COPY, MOVE (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162): changes of messages by
- * UID, in write jobs of at most STORE_STEP_MAX messages. The messages are those of the client's view; what others
- * have expunged meanwhile is passed over by the store.
+ * STORE, EXPUNGE, UID EXPUNGE, COPY, MOVE (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162): changes of
+ * messages by UID, in write jobs of at most STORE_STEP_MAX messages. The messages are those of the client's
+ * view; what others have expunged meanwhile is passed over by the store.
  */
 #include "backend/session/imap_fetch.h"
 
@@ -124,15 +124,15 @@ static int store_run(struct imap_session *s, struct store_txn *txn)
 
 	buf_clear(&d->step_failed);
 	if (d->change.how == STORE_FLAGS_REMOVE)
-		err = store_mailbox_keyword_bits(txn, account, s->view.mailbox, d->keywords, d->keyword_count,
-			&d->change.keywords);
+		err = store_mailbox_keyword_bits(
+			txn, account, s->view.mailbox, d->keywords, d->keyword_count, &d->change.keywords);
 	else
-		err = store_mailbox_make_keywords(txn, account, s->view.mailbox, d->keywords, d->keyword_count,
-			&d->change.keywords);
+		err = store_mailbox_make_keywords(
+			txn, account, s->view.mailbox, d->keywords, d->keyword_count, &d->change.keywords);
 	if (err < 0)
 		return err;
-	return store_message_flag(txn, account, s->view.mailbox, d->steps.uids + d->steps.at, step_count(&d->steps),
-		&d->change, &d->step_failed, &d->modseq);
+	return store_message_flag(txn, account, s->view.mailbox, d->steps.uids + d->steps.at,
+		step_count(&d->steps), &d->change, &d->step_failed, &d->modseq);
 }
 
 /* MODIFIED lists what the client has named: UIDs, or sequence numbers. */
@@ -303,8 +303,8 @@ static int expunge_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct expunge_data *d = s->data;
 
-	return store_message_expunge(txn, imap_access_account(s), s->view.mailbox, d->steps.uids + d->steps.at,
-		step_count(&d->steps), false, NULL, &d->modseq);
+	return store_message_expunge(txn, imap_access_account(s), s->view.mailbox,
+		d->steps.uids + d->steps.at, step_count(&d->steps), false, NULL, &d->modseq);
 }
 
 static void expunge_done(struct imap_session *s, int err)
@@ -322,7 +322,8 @@ static void expunge_done(struct imap_session *s, int err)
 		imap_ok(s);
 }
 
-/* EXPUNGE is for the messages that this client knows: others with \Deleted stay for those who deleted them. */
+/* EXPUNGE is for the messages that this client knows: others with \Deleted stay for those who deleted them.
+ */
 static int find_deleted_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct expunge_data *d = s->data;
@@ -333,7 +334,8 @@ static int find_deleted_run(struct imap_session *s, struct store_txn *txn)
 	if (err < 0)
 		return err;
 	while (store_scan_next(&scan, &entry)) {
-		if (entry.flags & STORE_DELETED && imap_view_seq(&s->view, entry.uid) && d->steps.count < s->view.count)
+		if (entry.flags & STORE_DELETED && imap_view_seq(&s->view, entry.uid) &&
+			d->steps.count < s->view.count)
 			d->steps.uids[d->steps.count++] = entry.uid;
 	}
 	err = scan.error;
@@ -483,8 +485,8 @@ static int undo_run(struct imap_session *s, struct store_txn *txn)
 	struct copy_data *d = s->data;
 	uint64_t modseq;
 
-	return store_message_expunge(txn, imap_access_account(s), d->to, d->undo + d->steps.at, step_count(&d->steps),
-		true, NULL, &modseq);
+	return store_message_expunge(txn, imap_access_account(s), d->to, d->undo + d->steps.at,
+		step_count(&d->steps), true, NULL, &modseq);
 }
 
 static void undo_done(struct imap_session *s, int err)

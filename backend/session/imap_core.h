@@ -1,13 +1,13 @@
 /*
  * The inside of the IMAP session, shared by the files imap_*.c of this room and nobody else.
  *
- * Threads: a session lives on its loop. While a store job of it runs (at most one does), the loop touches nothing of
- * the session but `state`, `conn`, `timer`, `is_stale` and the flags of its end; everything else, the view and the
- * command's arena included, is then the job's. So a job formats straight from the store's pages into `out`, which
- * goes to the connection when it is done.
+ * Threads: a session lives on its loop. While a store job of it runs (at most one does), the loop touches
+ * nothing of the session but `state`, `conn`, `timer`, `is_stale` and the flags of its end; everything else,
+ * the view and the command's arena included, is then the job's. So a job formats straight from the store's
+ * pages into `out`, which goes to the connection when it is done.
  *
- * A command: parsed (imap_session.c) -> its function -> zero or more jobs -> imap_answer(), which first brings the
- * view up to date where the command allows it and then sends the tagged answer.
+ * A command: parsed (imap_session.c) -> its function -> zero or more jobs -> imap_answer(), which first
+ * brings the view up to date where the command allows it and then sends the tagged answer.
  */
 #pragma once
 
@@ -88,7 +88,7 @@ struct imap_session {
 	struct buf reply;                       /* the tagged answer, waiting for the view */
 	void (*after_sent)(struct imap_session *);
 	const char *refuse_status, *refuse_code, *refuse_text; /* of a literal that was not wanted */
-	struct buf out;                         /* what a job writes */
+	struct buf out;                                        /* what a job writes */
 
 	struct store_job *job;
 	unsigned jobs; /* whose drop has not come */
@@ -155,7 +155,8 @@ enum imap_right {
 	IMAP_RIGHT_INSERT,
 	IMAP_RIGHT_ADMIN /* create, delete, rename */
 };
-/* The mailbox of this name that this session may use so. ERR_NOT_FOUND for absent and for forbidden ones alike. */
+/* The mailbox of this name that this session may use so. ERR_NOT_FOUND for absent and for forbidden ones
+ * alike. */
 MUST_CHECK int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice name,
 	enum imap_right right, struct store_mailbox *mailbox_out);
 /* A name that may come to be; normalised into the arena. ERR_SYNTAX, ERR_TOO_BIG, ERR_DENIED. */
@@ -169,7 +170,8 @@ uint32_t imap_access_account(const struct imap_session *s);
 imap_cmd_fn imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;
 imap_cmd_fn imap_cmd_list, imap_cmd_lsub, imap_cmd_status;
 imap_cmd_fn imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscribe, imap_cmd_unsubscribe;
-imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_store, imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
+imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_store, imap_cmd_expunge, imap_cmd_uid_expunge,
+	imap_cmd_copy;
 imap_cmd_fn imap_cmd_append, imap_cmd_idle;
 imap_cmd_fn imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;
 
@@ -180,7 +182,8 @@ void imap_idle_changed(struct imap_session *s);
 /* imap_cmd_select.c: the view goes; later arrivals are no longer \Recent for others. */
 void imap_select_leave(struct imap_session *s);
 
-/* imap_cmd_store.c: a list of flags (its first element): system flags as bits, keywords as names. ERR_SYNTAX. */
+/* imap_cmd_store.c: a list of flags (its first element): system flags as bits, keywords as names. ERR_SYNTAX.
+ */
 MUST_CHECK int imap_store_read_flags(const struct imap_arg *first, struct arena *arena, uint8_t *flags_out,
 	struct slice **keywords_out, size_t *count_out);
 /* imap_cmd.c: the table; NULL: no such command. */

@@ -1,7 +1,7 @@
 /*
- * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the records
- * (texts, bodies) side by side, whichever of them the items need, and writes into the session's out buffer until
- * IMAP_BATCH octets are there.
+ * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the
+ *records (texts, bodies) side by side, whichever of them the items need, and writes into the session's out
+ *buffer until IMAP_BATCH octets are there.
  *
  *	* 12 FETCH (UID 80 FLAGS (\Seen) BODY[] {123456}     <- body, offset, left remember the place within
  *	...octets, as many as a batch holds...
@@ -49,7 +49,8 @@ void imap_fetch_free(struct imap_fetch *f)
 
 static bool needs_index(const struct imap_fetch *f)
 {
-	return f->items.items & (IMAP_FETCH_FLAGS | IMAP_FETCH_MODSEQ) || f->changed_since || buf_len(&f->seen);
+	return f->items.items & (IMAP_FETCH_FLAGS | IMAP_FETCH_MODSEQ) || f->changed_since ||
+	       buf_len(&f->seen);
 }
 
 static bool needs_record(const struct imap_fetch *f)
@@ -342,7 +343,8 @@ static int start_body(struct fetcher *w)
 {
 	struct imap_fetch *f = w->f;
 	const struct imap_fetch_body *body = f->body;
-	bool has_fields = body->section.kind == SECTION_HEADER_FIELDS || body->section.kind == SECTION_HEADER_FIELDS_NOT;
+	bool has_fields = body->section.kind == SECTION_HEADER_FIELDS ||
+			  body->section.kind == SECTION_HEADER_FIELDS_NOT;
 	uint64_t at, len;
 	int err = find_section(w, &body->section, &at, &len);
 
@@ -554,8 +556,8 @@ static void fetch_done(struct imap_session *s, int err)
 
 	if (err < 0 && f->is_begun) {
 		/* A line stands half written: nothing can be said any more that would be understood. */
-		log_error("imap", "<%s> FETCH broken off: %s user=%s mailbox=%u", s->id, error_text(err), s->user,
-			s->view.mailbox);
+		log_error("imap", "<%s> FETCH broken off: %s user=%s mailbox=%u", s->id, error_text(err),
+			s->user, s->view.mailbox);
 		imap_close(s, NULL);
 	} else if (err < 0 || f->is_finished) {
 		f->done(s, err);

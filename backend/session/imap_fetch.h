@@ -1,7 +1,7 @@
 /*
- * Producing FETCH responses for a set of messages (RFC 3501 section 7.4.2): used by FETCH, and by STORE for the flags
- * that it shows. Runs in read jobs of IMAP_BATCH octets each, the next one when the client has taken enough; bodies
- * are streamed, never held.
+ * Producing FETCH responses for a set of messages (RFC 3501 section 7.4.2): used by FETCH, and by STORE for
+ * the flags that it shows. Runs in read jobs of IMAP_BATCH octets each, the next one when the client has
+ * taken enough; bodies are streamed, never held.
  */
 #pragma once
 
@@ -20,16 +20,17 @@ struct imap_fetch {
 	struct imap_fetch_body *body; /* the next body of the message at hand; NULL: between messages */
 	uint64_t offset;              /* of the literal under way */
 	uint64_t left;
-	struct buf seen;   /* uint32_t UIDs that this FETCH has set \Seen on */
-	bool is_begun;     /* the message's line is open */
-	bool has_item;     /* something stands in it */
-	bool is_checked;   /* which messages lack \Seen is known */
-	bool is_marked;    /* and they have it now */
+	struct buf seen; /* uint32_t UIDs that this FETCH has set \Seen on */
+	bool is_begun;   /* the message's line is open */
+	bool has_item;   /* something stands in it */
+	bool is_checked; /* which messages lack \Seen is known */
+	bool is_marked;  /* and they have it now */
 	bool is_finished;
-	bool has_missing;  /* some were expunged by others */
+	bool has_missing; /* some were expunged by others */
 	struct arena scratch;
 };
 
-/* f (zeroed but items, seqs, changed_since, done) lives in the command's arena; imap_fetch_free() before it goes. */
+/* f (zeroed but items, seqs, changed_since, done) lives in the command's arena; imap_fetch_free() before it
+ * goes. */
 void imap_fetch_start(struct imap_session *s, struct imap_fetch *f);
 void imap_fetch_free(struct imap_fetch *f);

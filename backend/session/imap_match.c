@@ -1,7 +1,7 @@
 /*
  * The last "*" and the last "%" behind it are remembered; when something does not fit, "%" takes one more
- * character, and where it may not, "*" does. Earlier wildcards need never be tried again: what stands between two
- * wildcards is best matched as early as it can be.
+ * character, and where it may not, "*" does. Earlier wildcards need never be tried again: what stands between
+ * two wildcards is best matched as early as it can be.
  */
 #include "backend/session/imap_match.h"
 

@@ -1,4 +1,5 @@
-/* Mailbox names against LIST patterns (RFC 3501 section 6.3.8): "*" is anything, "%" anything but "/". Pure. */
+/* Mailbox names against LIST patterns (RFC 3501 section 6.3.8): "*" is anything, "%" anything but "/". Pure.
+ */
 #pragma once
 
 #include "common/base/slice.h"

@@ -1,7 +1,7 @@
 /*
- * What a key needs is loaded when it is first asked for: the record, the header, the tree of the body. Recursion goes
- * down the tree of keys, whose depth the parser bounds. Texts are compared as RFC 5051 wants, on decoded UTF-8;
- * bodies are decoded in pieces, so that memory does not grow with the message.
+ * What a key needs is loaded when it is first asked for: the record, the header, the tree of the body.
+ * Recursion goes down the tree of keys, whose depth the parser bounds. Texts are compared as RFC 5051 wants,
+ * on decoded UTF-8; bodies are decoded in pieces, so that memory does not grow with the message.
  */
 #include "backend/session/imap_search.h"
 
@@ -20,7 +20,7 @@ struct judge {
 	const struct imap_search_message *m;
 	struct arena *scratch;
 	struct store_message message;
-	struct buf header; /* with the trace */
+	struct buf header;      /* with the trace */
 	struct mime_part *root; /* offsets from behind the trace */
 	bool has_message;
 	bool has_header;
@@ -104,7 +104,8 @@ static bool load_header(struct judge *j)
 	if (!load_message(j))
 		return false;
 	len = HEADER_MOST;
-	if (mime_unpack(j->scratch, j->message.texts.parts, j->message.size - j->message.trace.len, &root) == 0)
+	if (mime_unpack(j->scratch, j->message.texts.parts, j->message.size - j->message.trace.len, &root) ==
+		0)
 		len = root->header_len + j->message.trace.len;
 	j->has_header = read_octets(j, 0, (size_t)(len < HEADER_MOST ? len : HEADER_MOST), &j->header);
 	return j->has_header;
@@ -185,7 +186,8 @@ static struct charset_decoder *decoder_of(const struct mime_part *part)
 	struct charset_decoder *decoder = NULL;
 
 	/* US-ASCII is often a lie, and UTF-8 holds it. */
-	if (name.len == 0 || slice_is_str_nocase(name, "us-ascii") || charset_decoder_new(name, &decoder) < 0) {
+	if (name.len == 0 || slice_is_str_nocase(name, "us-ascii") ||
+		charset_decoder_new(name, &decoder) < 0) {
 		if (charset_decoder_new(SLICE_LIT("utf-8"), &decoder) < 0)
 			return NULL;
 	}
@@ -369,7 +371,8 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 	return false;
 }
 
-int imap_search_match(const struct imap_search_message *m, const struct imap_search_key *key, struct arena *scratch)
+int imap_search_match(
+	const struct imap_search_message *m, const struct imap_search_key *key, struct arena *scratch)
 {
 	struct judge j = {.m = m, .scratch = scratch};
 	bool is_match = judge_key(&j, key);

@@ -1,6 +1,6 @@
 /*
- * Judging messages by a tree of search keys, on a reader thread: index entries first, then the header, then bodies
- * decoded to UTF-8 and folded. One searcher a command; a message at a time.
+ * Judging messages by a tree of search keys, on a reader thread: index entries first, then the header, then
+ * bodies decoded to UTF-8 and folded. One searcher a command; a message at a time.
  */
 #pragma once
 

@@ -40,8 +40,8 @@ static const struct {
 	[IMAP_STREAM] = {"append", BIT(IMAP_STREAM) | BIT(IMAP_LITERAL) | BIT(IMAP_CLOSED)},
 	[IMAP_BUSY] = {"busy", BIT(IMAP_READY) | BIT(IMAP_LITERAL) | BIT(IMAP_STREAM) | BIT(IMAP_BUSY) |
 				       BIT(IMAP_SENDING) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
-	[IMAP_SENDING] = {"sending", BIT(IMAP_READY) | BIT(IMAP_BUSY) | BIT(IMAP_SENDING) | BIT(IMAP_IDLING) |
-					     BIT(IMAP_CLOSED)},
+	[IMAP_SENDING] = {"sending",
+		BIT(IMAP_READY) | BIT(IMAP_BUSY) | BIT(IMAP_SENDING) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
 	[IMAP_IDLING] = {"idle", BIT(IMAP_READY) | BIT(IMAP_BUSY) | BIT(IMAP_IDLING) | BIT(IMAP_CLOSED)},
 	[IMAP_CLOSED] = {"closed", 0},
 };
@@ -85,7 +85,8 @@ void imap_log(struct imap_session *s, const char *format, ...)
 	va_start(args, format);
 	buf_vprintf(&text, format, args);
 	va_end(args);
-	log_write(LOG_INFO, "imap", "<%s> %s user=%s client=%s", s->id, buf_str_view(&text), s->user, s->client);
+	log_write(LOG_INFO, "imap", "<%s> %s user=%s client=%s", s->id, buf_str_view(&text), s->user,
+		s->client);
 	buf_deinit(&text);
 }
 
@@ -111,7 +112,10 @@ void imap_close(struct imap_session *s, const char *bye)
 		return;
 	if (bye)
 		conn_printf(s->conn, "* BYE %s\r\n", bye);
-	imap_log(s, "ends: %s in=%llu out=%llu", bye ? bye : s->is_logout ? "logout" : "connection closed",
+	imap_log(s, "ends: %s in=%llu out=%llu",
+		bye            ? bye
+		: s->is_logout ? "logout"
+			       : "connection closed",
 		(unsigned long long)conn_bytes_in(s->conn), (unsigned long long)conn_bytes_out(s->conn));
 	imap_enter(s, IMAP_CLOSED);
 	store_work_unwatch(&s->watch);
@@ -270,7 +274,8 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 		buf_add_slice(&s->reply, s->parse.command.tag);
 	else
 		buf_add_char(&s->reply, '*');
-	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "", text);
+	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "",
+		text);
 	if (s->view.mailbox && !s->is_logout && (s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC)) {
 		s->is_stale = s->must_sync = false;
 		imap_sync_start(s, !(flags & IMAP_CMD_NO_EXPUNGE), after_sync);
@@ -572,7 +577,8 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 	atomic_store(&service->bad_commands, limits->bad_commands);
 }
 
-struct imap_service *imap_service_new(struct store_work *work, unsigned loops, const struct imap_limits *limits)
+struct imap_service *imap_service_new(
+	struct store_work *work, unsigned loops, const struct imap_limits *limits)
 {
 	struct imap_service *service = xcalloc(1, sizeof(*service));
 
@@ -606,8 +612,7 @@ static void end_session(struct imap_session *s, const char *text)
 void imap_service_each(struct imap_service *service, struct loop *loop,
 	bool (*fn)(void *arg, const struct imap_session_info *info), void *arg, const char *bye_text)
 {
-	list_for_each_safe(at, &service->sessions[loop_index(loop)])
-	{
+	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct imap_session *s = container_of(at, struct imap_session, link);
 		struct imap_session_info info = {.session = s->id,
 			.user = s->user,

@@ -1,10 +1,11 @@
 /*
  * IMAP after login (RFC 3501 and what imap_session_capabilities() names): one session per connection, on the
- * connection's loop. The session owns its connection and itself; it ends by LOGOUT, by the client, by a deadline or
- * by imap_service_bye(). All store work goes through backend/store_work: the loop never touches the store.
+ * connection's loop. The session owns its connection and itself; it ends by LOGOUT, by the client, by a
+ * deadline or by imap_service_bye(). All store work goes through backend/store_work: the loop never touches
+ * the store.
  *
- * A service holds what all sessions share, with a list of them for each loop. Functions that take a loop are called
- * on that loop's thread.
+ * A service holds what all sessions share, with a list of them for each loop. Functions that take a loop are
+ * called on that loop's thread.
  */
 #pragma once
 
@@ -23,7 +24,8 @@ struct imap_limits {
 extern const struct imap_limits imap_limits_default;
 
 /* limits are copied. loops: how many loops sessions may live on (numbers 0 to loops - 1). */
-struct imap_service *imap_service_new(struct store_work *work, unsigned loops, const struct imap_limits *limits);
+struct imap_service *imap_service_new(
+	struct store_work *work, unsigned loops, const struct imap_limits *limits);
 /* After the last session has ended. Accepts NULL. */
 void imap_service_free(struct imap_service **service);
 /* New limits for sessions that begin from now on. Any thread. */
@@ -31,8 +33,8 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 
 struct imap_session_start {
 	struct imap_service *service;
-	struct conn *conn;         /* taken; what the client sent after its login is its unread input */
-	struct slice tag;          /* of the login command, which is answered with OK and the capabilities */
+	struct conn *conn; /* taken; what the client sent after its login is its unread input */
+	struct slice tag;  /* of the login command, which is answered with OK and the capabilities */
 	const struct store_account *account;
 	const char *session;       /* id for log lines; copied as the other values are */
 	const struct addr *client; /* the client's own address; may be NULL */

@@ -3,9 +3,11 @@
 
 #include "common/proto/imap_write.h"
 
-typedef int value_fn(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out);
+typedef int value_fn(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out);
 
-static int messages(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int messages(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;
@@ -13,7 +15,8 @@ static int messages(struct imap_session *s, struct store_txn *txn, const struct 
 	return 0;
 }
 
-static int recent(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int recent(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	uint32_t n;
 	int err = store_mailbox_count_recent(txn, imap_access_account(s), m->id, &n);
@@ -23,7 +26,8 @@ static int recent(struct imap_session *s, struct store_txn *txn, const struct st
 	return err;
 }
 
-static int uidnext(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int uidnext(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;
@@ -31,7 +35,8 @@ static int uidnext(struct imap_session *s, struct store_txn *txn, const struct s
 	return 0;
 }
 
-static int uidvalidity(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int uidvalidity(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;
@@ -39,7 +44,8 @@ static int uidvalidity(struct imap_session *s, struct store_txn *txn, const stru
 	return 0;
 }
 
-static int unseen(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int unseen(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;
@@ -47,7 +53,8 @@ static int unseen(struct imap_session *s, struct store_txn *txn, const struct st
 	return 0;
 }
 
-static int modseq(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int modseq(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;
@@ -63,7 +70,8 @@ static int size(struct imap_session *s, struct store_txn *txn, const struct stor
 	return 0;
 }
 
-static int deleted(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+static int deleted(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	(void)s;
 	(void)txn;

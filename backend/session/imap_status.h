@@ -1,4 +1,5 @@
-/* STATUS items (RFC 3501 section 6.3.10, RFC 7162, 8438, 9208), for STATUS and for LIST's RETURN (STATUS ...). */
+/* STATUS items (RFC 3501 section 6.3.10, RFC 7162, 8438, 9208), for STATUS and for LIST's RETURN (STATUS
+ * ...). */
 #pragma once
 
 #include "backend/session/imap_core.h"
@@ -7,5 +8,5 @@
 MUST_CHECK int imap_status_parse(const struct imap_arg *list, unsigned *items_out);
 bool imap_status_has_modseq(unsigned items);
 /* Writes "* STATUS name (...)"; on a reader thread. */
-MUST_CHECK int imap_status_write(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *mailbox,
-	struct slice name, unsigned items);
+MUST_CHECK int imap_status_write(struct imap_session *s, struct store_txn *txn,
+	const struct store_mailbox *mailbox, struct slice name, unsigned items);

@@ -2,9 +2,9 @@
  * Bringing the view up to date. The job reads the account's change log from the view's MODSEQ on, writes the
  * untagged responses and changes the view, all on the reader's thread; the loop then only sends.
  *
- * Order of the responses: EXPUNGE from the highest number down (so that no number shifts under a later one), EXISTS
- * and RECENT, then FETCH of changed flags by their new numbers. Where EXPUNGE may not be sent the UIDs wait in
- * view.expunged, and the store keeps their records for us until then.
+ * Order of the responses: EXPUNGE from the highest number down (so that no number shifts under a later one),
+ * EXISTS and RECENT, then FETCH of changed flags by their new numbers. Where EXPUNGE may not be sent the UIDs
+ * wait in view.expunged, and the store keeps their records for us until then.
  */
 #include "backend/session/imap_core.h"
 
@@ -38,7 +38,8 @@ static int compare_uids(const void *a, const void *b)
 }
 
 /* The log does not reach back: what is there now is compared with what we knew. */
-static int compare_all(struct imap_session *s, struct store_txn *txn, struct store_changes *c, struct arena *arena)
+static int compare_all(
+	struct imap_session *s, struct store_txn *txn, struct store_changes *c, struct arena *arena)
 {
 	struct imap_view *v = &s->view;
 	struct store_mailbox mailbox;
@@ -215,7 +216,8 @@ static void sync_done(struct imap_session *s, int err)
 	done(s, err);
 }
 
-void imap_sync_start(struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err))
+void imap_sync_start(
+	struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err))
 {
 	s->sync = xcalloc(1, sizeof(*s->sync));
 	s->sync->done = done;

@@ -95,7 +95,8 @@ static void uids_to_seqs(const struct imap_view *v, struct seqset *set)
 
 	for (size_t i = 0; i < set->count; i++) {
 		uint32_t from = lower_bound(v, set->ranges[i].from) + 1;
-		uint32_t to = set->ranges[i].to == UINT32_MAX ? v->count : lower_bound(v, set->ranges[i].to + 1);
+		uint32_t to =
+			set->ranges[i].to == UINT32_MAX ? v->count : lower_bound(v, set->ranges[i].to + 1);
 
 		if (from <= to)
 			set->ranges[kept++] = (struct seqset_range){from, to};
@@ -128,8 +129,8 @@ int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, str
 	return err;
 }
 
-int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct arena *arena, uint32_t **uids_out,
-	size_t *count_out)
+int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct arena *arena,
+	uint32_t **uids_out, size_t *count_out)
 {
 	size_t count = (size_t)seqset_size(seqs), n = 0;
 	uint32_t *uids = NULL;
@@ -200,5 +201,6 @@ void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
 	}
 	buf_add_str(out, ")\r\n* OK [PERMANENTFLAGS (");
 	write_names(v, out);
-	buf_add_str(out, v->keyword_count < STORE_KEYWORDS_MAX ? " \\*)] Flags kept\r\n" : ")] Flags kept\r\n");
+	buf_add_str(
+		out, v->keyword_count < STORE_KEYWORDS_MAX ? " \\*)] Flags kept\r\n" : ")] Flags kept\r\n");
 }

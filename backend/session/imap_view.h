@@ -1,7 +1,7 @@
 /*
- * The selected mailbox as the client knows it: its UIDs in order (position + 1 is the sequence number), how far
- * changes have been told, and which expunges still wait for a moment at which they may be told (RFC 3501 sections
- * 5.5 and 7.4.1). Used by the session's job while one runs, else by its loop.
+ * The selected mailbox as the client knows it: its UIDs in order (position + 1 is the sequence number), how
+ * far changes have been told, and which expunges still wait for a moment at which they may be told (RFC 3501
+ * sections 5.5 and 7.4.1). Used by the session's job while one runs, else by its loop.
  */
 #pragma once
 
@@ -19,15 +19,16 @@ struct imap_view {
 	uint32_t *uids;
 	uint32_t count;
 	uint32_t room;
-	uint32_t recent_from;  /* UIDs from here on are \Recent here */
-	uint32_t recent_taken; /* UIDs below are taken from others already */
-	uint64_t modseq;       /* all changes up to here are in the view */
-	struct buf expunged;   /* uint32_t UIDs that are gone, but not yet told; ascending */
+	uint32_t recent_from;    /* UIDs from here on are \Recent here */
+	uint32_t recent_taken;   /* UIDs below are taken from others already */
+	uint64_t modseq;         /* all changes up to here are in the view */
+	struct buf expunged;     /* uint32_t UIDs that are gone, but not yet told; ascending */
 	struct store_view *hold; /* keeps them readable */
 	struct slice *keywords;  /* STORE_KEYWORDS_MAX names, or NULL while there are none */
 	unsigned keyword_count;
-	struct arena names; /* theirs */
-	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again */
+	struct arena names;          /* theirs */
+	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again
+				      */
 	unsigned own_count;
 	bool is_readonly;
 };
@@ -44,13 +45,14 @@ uint32_t imap_view_recent(const struct imap_view *v);
 /* Learns the keywords' names that it does not know yet; true if there were any. */
 bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
 
-/* The set of a command as ordered ranges of sequence numbers, in the arena. ERR_SYNTAX: bad form, or a sequence
- * number that does not exist (UIDs that do not exist are left out). */
+/* The set of a command as ordered ranges of sequence numbers, in the arena. ERR_SYNTAX: bad form, or a
+ * sequence number that does not exist (UIDs that do not exist are left out). */
 MUST_CHECK int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, struct arena *arena,
 	struct seqset *seqs_out);
 /* The same in place, for a set that is parsed already. */
 MUST_CHECK int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid);
-/* The UIDs of a set of sequence numbers, ascending, in the arena; NULL and count 0 when there are none. ERR_TOO_BIG. */
+/* The UIDs of a set of sequence numbers, ascending, in the arena; NULL and count 0 when there are none.
+ * ERR_TOO_BIG. */
 MUST_CHECK int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct arena *arena,
 	uint32_t **uids_out, size_t *count_out);
 
@@ -65,5 +67,6 @@ void imap_view_write_flag_list(const struct imap_view *v, struct buf *out);
 void imap_view_own(struct imap_view *v, uint64_t modseq);
 /* Reads the changes and tells the client of those it may hear now; then calls done. Needs a selected mailbox.
  * ERR_NOT_FOUND: the mailbox is gone. */
-void imap_sync_start(struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err));
+void imap_sync_start(
+	struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err));
 void imap_sync_free(struct imap_session *s);

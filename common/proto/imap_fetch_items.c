@@ -1,6 +1,7 @@
 /*
- * The parser cuts BODY[HEADER.FIELDS (FROM TO)]<0.10> to an atom, a list and a glued atom; they are joined here.
- * The label of the response is written by imap_write, so that no field name can break out of it (security class 4).
+ * The parser cuts BODY[HEADER.FIELDS (FROM TO)]<0.10> to an atom, a list and a glued atom; they are joined
+ * here. The label of the response is written by imap_write, so that no field name can break out of it
+ * (security class 4).
  */
 #include "common/proto/imap_fetch_items.h"
 
@@ -27,7 +28,8 @@ static const struct {
 } macros[] = {
 	{"FAST", IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE},
 	{"ALL", IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_ENVELOPE},
-	{"FULL", IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_ENVELOPE | IMAP_FETCH_BODY},
+	{"FULL", IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_ENVELOPE |
+			 IMAP_FETCH_BODY},
 };
 
 static const struct {
@@ -68,7 +70,8 @@ static int read_partial(struct imap_fetch_body *body, struct slice text)
 	if (text.len < 5 || dot < 0 || text.p[0] != '<' || text.p[text.len - 1] != '>')
 		return ERR_SYNTAX;
 	if (num_parse_u32(slice_sub(text, 1, (size_t)dot - 1), &body->from) < 0 ||
-		num_parse_u32(slice_sub(text, (size_t)dot + 1, text.len - (size_t)dot - 2), &body->length) < 0)
+		num_parse_u32(slice_sub(text, (size_t)dot + 1, text.len - (size_t)dot - 2), &body->length) <
+			0)
 		return ERR_SYNTAX;
 	if (body->length == 0)
 		return ERR_SYNTAX;
@@ -130,7 +133,8 @@ static int read_section(struct reader *r, struct slice text, bool is_peek, const
 	err = section_parse(section, &body->section);
 	if (err < 0)
 		return err;
-	has_names = body->section.kind == SECTION_HEADER_FIELDS || body->section.kind == SECTION_HEADER_FIELDS_NOT;
+	has_names = body->section.kind == SECTION_HEADER_FIELDS ||
+		    body->section.kind == SECTION_HEADER_FIELDS_NOT;
 	if (has_names != (end < 0))
 		return ERR_SYNTAX;
 	if (has_names) {
@@ -198,7 +202,8 @@ static bool read_macro(struct reader *r, const struct imap_arg *arg)
 	return false;
 }
 
-int imap_fetch_items_parse(const struct imap_arg *arg, struct arena *arena, struct imap_fetch_items *items_out)
+int imap_fetch_items_parse(
+	const struct imap_arg *arg, struct arena *arena, struct imap_fetch_items *items_out)
 {
 	struct reader r = {.arena = arena};
 	const struct imap_arg *at = arg;

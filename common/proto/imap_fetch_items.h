@@ -1,6 +1,6 @@
 /*
- * What a FETCH asks for (RFC 3501 section 6.4.5; MODSEQ of RFC 7162): from the parser's argument tree to a struct.
- * Memory from the caller's arena. Pure; any thread.
+ * What a FETCH asks for (RFC 3501 section 6.4.5; MODSEQ of RFC 7162): from the parser's argument tree to a
+ * struct. Memory from the caller's arena. Pure; any thread.
  */
 #pragma once
 
@@ -17,7 +17,7 @@ enum imap_fetch_item {
 	IMAP_FETCH_BODY = 64, /* the structure without extensions */
 	IMAP_FETCH_BODYSTRUCTURE = 128
 };
-#define IMAP_FETCH_OF_INDEX                                                                                            \
+#define IMAP_FETCH_OF_INDEX                                                                                  \
 	(IMAP_FETCH_UID | IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_MODSEQ)
 
 /* One BODY[...], BODY.PEEK[...], RFC822, RFC822.HEADER or RFC822.TEXT. */
@@ -26,7 +26,8 @@ struct imap_fetch_body {
 	struct section section;
 	struct slice *names; /* of HEADER.FIELDS */
 	size_t name_count;
-	struct slice label; /* ready for the response: `BODY[HEADER.FIELDS (FROM)]<0>`, `RFC822.TEXT`; may hold literals */
+	struct slice label; /* ready for the response: `BODY[HEADER.FIELDS (FROM)]<0>`, `RFC822.TEXT`; may
+			       hold literals */
 	bool is_peek;       /* does not set \Seen */
 	bool is_partial;
 	uint32_t from;

@@ -1,6 +1,7 @@
 /*
  * A command is a chain of pieces: line, literal, line, ... Each line is copied once into the arena and cut to
- * tokens there; open lists are remembered between the pieces as a stack of tails, so nesting costs no recursion.
+ * tokens there; open lists are remembered between the pieces as a stack of tails, so nesting costs no
+ *recursion.
  *
  *	LINE --(line ends in {n})--> ANNOUNCED --hold--> HOLD --n bytes--> LINE
  *	                                       --stream--> LINE
@@ -201,8 +202,9 @@ static int read_quoted(struct imap_parse *p, struct cursor *c)
 		if (ch == '"') {
 			c->at++;
 			p->after = AFTER_ARG;
-			return add_arg(p, IMAP_ARG_QUOTED, slice_of(start, (size_t)(to - start))) ? 0
-												   : ERR_SYNTAX;
+			return add_arg(p, IMAP_ARG_QUOTED, slice_of(start, (size_t)(to - start)))
+				       ? 0
+				       : ERR_SYNTAX;
 		}
 		if (ch == '\\') {
 			if (++c->at >= c->len || (c->p[c->at] != '"' && c->p[c->at] != '\\'))

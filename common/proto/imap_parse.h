@@ -1,8 +1,8 @@
 /*
  * IMAP commands as a server reads them (RFC 3501 section 9, RFC 7888): bytes in, a tree of arguments out.
  *
- * The parser never answers, never waits and never holds a message: it announces "a literal of N bytes" and the
- * caller says what becomes of it: held in the tree, streamed past the parser, or refused. All memory, each
+ * The parser never answers, never waits and never holds a message: it announces "a literal of N bytes" and
+ *the caller says what becomes of it: held in the tree, streamed past the parser, or refused. All memory, each
  * list node included, comes from the caller's arena and is counted there; the limits bound every dimension.
  * One parser a session; its tree and all slices in it live until the arena is reset.
  *
@@ -11,8 +11,8 @@
  *
  *	imap_parse_start()
  *	  -> imap_parse_feed() until IMAP_PARSE_COMMAND or IMAP_PARSE_BAD
- *	       IMAP_PARSE_LITERAL: imap_parse_hold() (send "+ OK" first if it is synchronising), imap_parse_stream()
- *	       or imap_parse_refuse(), then feed on
+ *	       IMAP_PARSE_LITERAL: imap_parse_hold() (send "+ OK" first if it is synchronising),
+ *imap_parse_stream() or imap_parse_refuse(), then feed on
  *	  -> handle it, reset the arena, imap_parse_start()
  */
 #pragma once
@@ -42,7 +42,8 @@ struct imap_parse_limits {
 	enum imap_literals nonsync;
 };
 
-/* At most 16 KiB and 8 arguments: nobody has shown who he is. Use an arena limited to IMAP_PARSE_ARENA_BEFORE. */
+/* At most 16 KiB and 8 arguments: nobody has shown who he is. Use an arena limited to
+ * IMAP_PARSE_ARENA_BEFORE. */
 extern const struct imap_parse_limits imap_parse_limits_before_login;
 extern const struct imap_parse_limits imap_parse_limits_after_login;
 #define IMAP_PARSE_ARENA_BEFORE (16u * 1024)
@@ -111,23 +112,23 @@ struct imap_parse {
 void imap_parse_start(struct imap_parse *p, const struct imap_parse_limits *limits, struct arena *arena);
 
 /*
- * Takes the input from its begin; returns how many bytes are consumed (0 included) and says in *event_out what
- * came of it. Give it all the input there is each time, from where the last call consumed to; lines are consumed
- * whole. < 0: ERR_TOO_BIG, and the dialogue has lost its frame (endless line, a non-synchronising literal beyond
- * the limits): say BYE and close. Linear in the input, however it is cut.
+ * Takes the input from its begin; returns how many bytes are consumed (0 included) and says in *event_out
+ * what came of it. Give it all the input there is each time, from where the last call consumed to; lines are
+ * consumed whole. < 0: ERR_TOO_BIG, and the dialogue has lost its frame (endless line, a non-synchronising
+ * literal beyond the limits): say BYE and close. Linear in the input, however it is cut.
  */
 MUST_CHECK ssize_t imap_parse_feed(struct imap_parse *p, struct slice in, enum imap_parse_event *event_out);
 
-/* The answers to IMAP_PARSE_LITERAL. Hold: the bytes become part of the tree; ERR_TOO_BIG: beyond a limit, and
- * the command will end in IMAP_PARSE_BAD (do not send a continuation). */
+/* The answers to IMAP_PARSE_LITERAL. Hold: the bytes become part of the tree; ERR_TOO_BIG: beyond a limit,
+ * and the command will end in IMAP_PARSE_BAD (do not send a continuation). */
 MUST_CHECK int imap_parse_hold(struct imap_parse *p);
 /* Stream: the caller takes literal.size bytes out of the input himself, then feeds what follows. */
 void imap_parse_stream(struct imap_parse *p);
 /* Refuse: the command ends in IMAP_PARSE_BAD with this reason, after what is on its way has been skipped. */
 void imap_parse_refuse(struct imap_parse *p, const char *reason);
 
-/* One line, for the answers to AUTHENTICATE's and IDLE's continuations: > 0 consumed, the line without its end;
- * 0: more; ERR_TOO_BIG beyond limit bytes. */
+/* One line, for the answers to AUTHENTICATE's and IDLE's continuations: > 0 consumed, the line without its
+ * end; 0: more; ERR_TOO_BIG beyond limit bytes. */
 MUST_CHECK ssize_t imap_parse_line(struct slice in, size_t limit, struct slice *line_out);
 
 /* ---- reading arguments: 0, or ERR_SYNTAX if the argument is absent or of another kind ---- */

@@ -146,8 +146,8 @@ ssize_t imap_reply_parse(struct slice in, struct imap_reply *reply_out)
 		r.kind = IMAP_REPLY_TAGGED;
 		r.tag = take_word(&rest);
 		read_status(&r, rest);
-		if (!is_tag(r.tag) ||
-			(r.status != IMAP_REPLY_OK && r.status != IMAP_REPLY_NO && r.status != IMAP_REPLY_BAD))
+		if (!is_tag(r.tag) || (r.status != IMAP_REPLY_OK && r.status != IMAP_REPLY_NO &&
+					      r.status != IMAP_REPLY_BAD))
 			return ERR_SYNTAX;
 	}
 	*reply_out = r;

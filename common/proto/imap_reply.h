@@ -1,7 +1,7 @@
 /*
- * IMAP responses as a client reads them (RFC 3501 section 7): the proxy's leg to a back-end. Bytes in, a struct of
- * views into them out. Whole responses only, literals in them included: give all the input there is; nothing is
- * kept between calls. What a server sends is hostile too: every dimension has a limit.
+ * IMAP responses as a client reads them (RFC 3501 section 7): the proxy's leg to a back-end. Bytes in, a
+ * struct of views into them out. Whole responses only, literals in them included: give all the input there
+ * is; nothing is kept between calls. What a server sends is hostile too: every dimension has a limit.
  */
 #pragma once
 
@@ -31,19 +31,21 @@ enum imap_reply_status {
 struct imap_reply {
 	enum imap_reply_kind kind;
 	enum imap_reply_status status;
-	struct slice tag;       /* TAGGED alone */
-	struct slice name;      /* DATA: the word, such as CAPABILITY; after a number ("3 EXISTS") that word */
-	uint32_t number;        /* DATA: of "3 EXISTS" */
-	struct slice code;      /* the word of a response code [CAPABILITY ...], without brackets; empty: none */
+	struct slice tag;  /* TAGGED alone */
+	struct slice name; /* DATA: the word, such as CAPABILITY; after a number ("3 EXISTS") that word */
+	uint32_t number;   /* DATA: of "3 EXISTS" */
+	struct slice code; /* the word of a response code [CAPABILITY ...], without brackets; empty: none */
 	struct slice code_args; /* what follows the word in the brackets */
 	struct slice text;      /* the rest: human text, data, the base64 of a continuation; no line end */
 	struct slice line;      /* the whole response with its line end, to be passed on as it came */
 };
 
-/* > 0: consumed, *reply_out filled with views into `in`. 0: more. ERR_SYNTAX, ERR_TOO_BIG (beyond IMAP_REPLY_MOST). */
+/* > 0: consumed, *reply_out filled with views into `in`. 0: more. ERR_SYNTAX, ERR_TOO_BIG (beyond
+ * IMAP_REPLY_MOST). */
 MUST_CHECK ssize_t imap_reply_parse(struct slice in, struct imap_reply *reply_out);
 
-/* True if the reply carries capabilities ("* CAPABILITY ..." or the code of an OK); *list_out are the words. */
+/* True if the reply carries capabilities ("* CAPABILITY ..." or the code of an OK); *list_out are the words.
+ */
 bool imap_reply_capabilities(const struct imap_reply *reply, struct slice *list_out);
 /* Takes the next word off the list; false at the end. */
 bool imap_reply_next_word(struct slice *list, struct slice *word_out);

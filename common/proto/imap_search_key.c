@@ -1,5 +1,6 @@
 /*
- * Recursion goes along parentheses, NOT and OR; its depth is counted, and NOT NOT NOT ... is bounded by it too.
+ * Recursion goes along parentheses, NOT and OR; its depth is counted, and NOT NOT NOT ... is bounded by it
+ * too.
  */
 #include "common/proto/imap_search_key.h"
 
@@ -378,8 +379,8 @@ static int read_returns(struct reader *r)
 	static const struct {
 		const char *word;
 		enum imap_search_return bit;
-	} bits[] = {{"MIN", IMAP_SEARCH_RETURN_MIN}, {"MAX", IMAP_SEARCH_RETURN_MAX}, {"ALL", IMAP_SEARCH_RETURN_ALL},
-		{"COUNT", IMAP_SEARCH_RETURN_COUNT}};
+	} bits[] = {{"MIN", IMAP_SEARCH_RETURN_MIN}, {"MAX", IMAP_SEARCH_RETURN_MAX},
+		{"ALL", IMAP_SEARCH_RETURN_ALL}, {"COUNT", IMAP_SEARCH_RETURN_COUNT}};
 	const struct imap_arg *list;
 
 	if (!imap_parse_is_word(r->at, "RETURN"))

@@ -1,7 +1,7 @@
 /*
- * What a SEARCH asks for (RFC 3501 section 6.4.4, RFC 4731, RFC 7162): from the parser's argument tree to a tree of
- * keys, strings in UTF-8. Children of AND and OR stand in the order of what they cost. Memory from the caller's
- * arena. Pure; any thread.
+ * What a SEARCH asks for (RFC 3501 section 6.4.4, RFC 4731, RFC 7162): from the parser's argument tree to a
+ * tree of keys, strings in UTF-8. Children of AND and OR stand in the order of what they cost. Memory from
+ * the caller's arena. Pure; any thread.
  */
 #pragma once
 
@@ -10,20 +10,20 @@
 
 enum imap_search_type {
 	IMAP_SEARCH_ALL,
-	IMAP_SEARCH_AND, /* children */
-	IMAP_SEARCH_OR,  /* two children */
-	IMAP_SEARCH_NOT, /* one child */
-	IMAP_SEARCH_SEQ, /* set, unresolved */
-	IMAP_SEARCH_UID, /* set, unresolved */
-	IMAP_SEARCH_FLAG,    /* flag is set */
+	IMAP_SEARCH_AND,  /* children */
+	IMAP_SEARCH_OR,   /* two children */
+	IMAP_SEARCH_NOT,  /* one child */
+	IMAP_SEARCH_SEQ,  /* set, unresolved */
+	IMAP_SEARCH_UID,  /* set, unresolved */
+	IMAP_SEARCH_FLAG, /* flag is set */
 	IMAP_SEARCH_RECENT,
 	IMAP_SEARCH_KEYWORD, /* text */
-	IMAP_SEARCH_BEFORE, /* day: internal date */
+	IMAP_SEARCH_BEFORE,  /* day: internal date */
 	IMAP_SEARCH_ON,
 	IMAP_SEARCH_SINCE,
 	IMAP_SEARCH_LARGER, /* number */
 	IMAP_SEARCH_SMALLER,
-	IMAP_SEARCH_MODSEQ, /* number */
+	IMAP_SEARCH_MODSEQ,     /* number */
 	IMAP_SEARCH_SENTBEFORE, /* day: Date field */
 	IMAP_SEARCH_SENTON,
 	IMAP_SEARCH_SENTSINCE,
@@ -74,5 +74,7 @@ struct imap_search {
 	bool has_modseq;  /* MODSEQ is among the keys: the response tells the highest */
 };
 
-/* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET; ERR_TOO_BIG: nested too deeply, arena full. */
-MUST_CHECK int imap_search_key_parse(const struct imap_arg *args, struct arena *arena, struct imap_search *search_out);
+/* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET; ERR_TOO_BIG: nested too deeply, arena
+ * full. */
+MUST_CHECK int imap_search_key_parse(
+	const struct imap_arg *args, struct arena *arena, struct imap_search *search_out);

@@ -1,6 +1,6 @@
 /*
- * Invariant: CR and LF leave this file only as the end of a literal's announcement or within a literal's counted
- * octets. NUL never leaves it.
+ * Invariant: CR and LF leave this file only as the end of a literal's announcement or within a literal's
+ * counted octets. NUL never leaves it.
  */
 #include "common/proto/imap_write.h"
 

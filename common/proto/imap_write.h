@@ -1,8 +1,8 @@
 /*
- * The one encoder of IMAP: whatever goes into a response or into a command towards a back-end is written by these.
- * No value can end a line or a string: what a quoted string cannot carry becomes a literal, what text cannot
- * carry is replaced. Appends to the caller's buf (its sticky `failed` says that its limit was reached).
- * Pure; any thread.
+ * The one encoder of IMAP: whatever goes into a response or into a command towards a back-end is written by
+ * these. No value can end a line or a string: what a quoted string cannot carry becomes a literal, what text
+ * cannot carry is replaced. Appends to the caller's buf (its sticky `failed` says that its limit was
+ * reached). Pure; any thread.
  */
 #pragma once
 
@@ -43,8 +43,9 @@ bool imap_write_is_flag(struct slice s);
 
 /* ---- client side, for commands to a back-end ---- */
 
-/* A string of a command: quoted, or {n+} if the server takes LITERAL+. ERR_SYNTAX: it has NUL, or it has CR, LF
- * and the server does not take LITERAL+; nothing is added then. */
+/* A string of a command: quoted, or {n+} if the server takes LITERAL+. ERR_SYNTAX: it has NUL, or it has CR,
+ * LF and the server does not take LITERAL+; nothing is added then. */
 MUST_CHECK int imap_write_command_string(struct buf *out, struct slice s, bool has_literal_plus);
-/* ("name" "value" ...) of ID (RFC 2971); a value with controls or beyond 1,024 octets is ERR_SYNTAX; NULL: NIL. */
+/* ("name" "value" ...) of ID (RFC 2971); a value with controls or beyond 1,024 octets is ERR_SYNTAX; NULL:
+ * NIL. */
 MUST_CHECK int imap_write_id_pair(struct buf *out, struct slice name, struct slice value);

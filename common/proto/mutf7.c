@@ -1,7 +1,7 @@
 /*
- * Printable US-ASCII stands for itself, "&-" is "&", and "&...-" holds UTF-16 in base64 with "," for "/" and no
- * padding. One coding a name: a shift may hold no printable ASCII, may not follow a shift directly, and its last
- * bits are zero.
+ * Printable US-ASCII stands for itself, "&-" is "&", and "&...-" holds UTF-16 in base64 with "," for "/" and
+ * no padding. One coding a name: a shift may hold no printable ASCII, may not follow a shift directly, and
+ * its last bits are zero.
  */
 #include "common/proto/mutf7.h"
 

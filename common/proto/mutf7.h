@@ -1,6 +1,6 @@
 /*
- * Modified UTF-7, the coding of mailbox names (RFC 3501 section 5.1.3), to and from UTF-8. Strict: each name has
- * exactly one coding, so that two spellings never mean one mailbox. Pure; any thread.
+ * Modified UTF-7, the coding of mailbox names (RFC 3501 section 5.1.3), to and from UTF-8. Strict: each name
+ * has exactly one coding, so that two spellings never mean one mailbox. Pure; any thread.
  */
 #pragma once
 
@@ -9,7 +9,8 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-/* ERR_SYNTAX adds nothing: 8-bit octets, base64 of what needs none, superfluous bits, lone surrogates, controls. */
+/* ERR_SYNTAX adds nothing: 8-bit octets, base64 of what needs none, superfluous bits, lone surrogates,
+ * controls. */
 MUST_CHECK int mutf7_decode(struct buf *out, struct slice mutf7);
 /* ERR_SYNTAX adds nothing: the input is no UTF-8, or has controls. */
 MUST_CHECK int mutf7_encode(struct buf *out, struct slice utf8);

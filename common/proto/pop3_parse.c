@@ -39,7 +39,8 @@ static void read_words(struct pop3_command *c)
 	}
 }
 
-ssize_t pop3_parse_command(struct slice in, size_t limit, struct pop3_command *command_out, size_t *consumed_out)
+ssize_t pop3_parse_command(
+	struct slice in, size_t limit, struct pop3_command *command_out, size_t *consumed_out)
 {
 	struct pop3_command c = {0};
 	struct slice line, word;

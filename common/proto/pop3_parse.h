@@ -1,6 +1,7 @@
 /*
- * POP3 (RFC 1939, 2449, 5034): command lines as a server reads them, reply lines as the proxy reads them, and the
- * dot-stuffing of multi-line answers. Views into the input; nothing is kept between calls. Pure; any thread.
+ * POP3 (RFC 1939, 2449, 5034): command lines as a server reads them, reply lines as the proxy reads them, and
+ * the dot-stuffing of multi-line answers. Views into the input; nothing is kept between calls. Pure; any
+ * thread.
  */
 #pragma once
 
@@ -10,7 +11,7 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-#define POP3_LINE_MOST 512           /* a command line with its end (RFC 2449 section 4 asks for 255) */
+#define POP3_LINE_MOST 512              /* a command line with its end (RFC 2449 section 4 asks for 255) */
 #define POP3_AUTH_LINE_MOST (12 * 1024) /* a line of a SASL dialogue (RFC 5034 section 4) */
 #define POP3_ARGS_MOST 8
 
@@ -22,7 +23,8 @@ struct pop3_command {
 };
 
 /* One line: > 0 consumed; 0: more; ERR_TOO_BIG beyond limit; ERR_SYNTAX: NUL or another control is in it, and
- * *consumed_out, if not NULL, says how long the line is, so that -ERR can be answered and the dialogue go on. */
+ * *consumed_out, if not NULL, says how long the line is, so that -ERR can be answered and the dialogue go on.
+ */
 MUST_CHECK ssize_t pop3_parse_command(
 	struct slice in, size_t limit, struct pop3_command *command_out, size_t *consumed_out);
 /* One line of a SASL dialogue, without its end. As above. */
@@ -46,8 +48,8 @@ MUST_CHECK ssize_t pop3_parse_reply(struct slice in, size_t limit, struct pop3_r
 /* True for the line that ends a multi-line answer. */
 bool pop3_parse_is_end(struct slice line);
 
-/* Writes a message as a multi-line answer: lines that begin with a dot get another one, a bare LF becomes CRLF
- * (a client that takes LF for a line end would see another frame), and the end is CRLF.CRLF. */
+/* Writes a message as a multi-line answer: lines that begin with a dot get another one, a bare LF becomes
+ * CRLF (a client that takes LF for a line end would see another frame), and the end is CRLF.CRLF. */
 struct pop3_parse_stuff {
 	bool is_after_cr;
 	bool is_line_begin;

@@ -1,6 +1,6 @@
 /*
- * How every grammar is fed: whole, byte by byte, at every split, at the end of a page that nothing may be read
- * beyond, and with the n-th allocation of its arena failing. For unit tests; include after cmocka.h.
+ * How every grammar is fed: whole, byte by byte, at every split, at the end of a page that nothing may be
+ * read beyond, and with the n-th allocation of its arena failing. For unit tests; include after cmocka.h.
  */
 #pragma once
 
@@ -41,9 +41,10 @@ static inline void feed_page_free(struct feed_page *p)
 }
 
 /*
- * Gives `in` to the grammar cut at `cut` (all input so far from what is not consumed, as a session's input buffer
- * would): first the octets up to cut, then all; step 1 feeds octet by octet. The function gets what there is,
- * says how much it consumed (>= 0) or fails (< 0), and is called again as long as it consumes something.
+ * Gives `in` to the grammar cut at `cut` (all input so far from what is not consumed, as a session's input
+ * buffer would): first the octets up to cut, then all; step 1 feeds octet by octet. The function gets what
+ * there is, says how much it consumed (>= 0) or fails (< 0), and is called again as long as it consumes
+ * something.
  */
 typedef ssize_t feed_fn(void *arg, struct slice in);
 

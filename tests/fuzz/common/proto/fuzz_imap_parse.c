@@ -1,7 +1,8 @@
 /*
- * IMAP commands: the first octet chooses limits and what becomes of literals, the second how the input is cut.
- * Beyond not crashing: consumed <= given, the arena's cap holds, cut feeding gives what whole feeding gives, no
- * slice of the tree points outside the arena's copies (the sanitizer sees it when the tree is walked).
+ * IMAP commands: the first octet chooses limits and what becomes of literals, the second how the input is
+ * cut. Beyond not crashing: consumed <= given, the arena's cap holds, cut feeding gives what whole feeding
+ * gives, no slice of the tree points outside the arena's copies (the sanitizer sees it when the tree is
+ * walked).
  */
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* Whatever the encoder is given, its text is one value for the parser; mailbox names come back as they were. */
+/* Whatever the encoder is given, its text is one value for the parser; mailbox names come back as they were.
+ */
 #include "common/base/attr.h"
 #include "common/proto/imap_parse.h"
 #include "common/proto/imap_write.h"

@@ -1,6 +1,7 @@
 /*
- * A back-end of one process for tests of the IMAP session: a store in a folder of its own, its threads, one loop,
- * and clients on socketpairs that talk to real sessions, blocking and line by line. Include after cmocka.h.
+ * A back-end of one process for tests of the IMAP session: a store in a folder of its own, its threads, one
+ * loop, and clients on socketpairs that talk to real sessions, blocking and line by line. Include after
+ * cmocka.h.
  */
 #pragma once
 
@@ -119,7 +120,8 @@ static inline void rig_begin(void *arg)
 	struct rig_login *login = arg;
 	struct conn *conn;
 
-	require(conn_open_fd(loop_group_at(login->rig->loops, 0), login->fd, NULL, rig_silent, NULL, &conn) == 0);
+	require(conn_open_fd(loop_group_at(login->rig->loops, 0), login->fd, NULL, rig_silent, NULL, &conn) ==
+		0);
 	imap_session_start(&(struct imap_session_start){.service = login->rig->service,
 		.conn = conn,
 		.tag = SLICE_LIT("login"),
@@ -227,7 +229,8 @@ static inline void rig_expect(struct rig_client *c, const char *command, const c
 		at = found + strlen(*wants);
 	}
 }
-#define RIG_EXPECT(client, command, ...) rig_expect((client), (command), (const char *const[]){__VA_ARGS__, NULL})
+#define RIG_EXPECT(client, command, ...)                                                                     \
+	rig_expect((client), (command), (const char *const[]){__VA_ARGS__, NULL})
 
 static inline void rig_refuse(struct rig_client *c, const char *command, const char *not_wanted)
 {
@@ -238,7 +241,8 @@ static inline void rig_refuse(struct rig_client *c, const char *command, const c
 }
 
 /* APPENDs a text with LITERAL+; args stand between mailbox and literal ("" or "(\\Seen) "). */
-static inline const char *rig_append(struct rig_client *c, const char *mailbox, const char *args, const char *text)
+static inline const char *rig_append(
+	struct rig_client *c, const char *mailbox, const char *args, const char *text)
 {
 	struct buf command = {0};
 	const char *got;

@@ -12,11 +12,12 @@ static const char mail_one[] = "From: Alice <alice@example.com>\r\nTo: bob@examp
 			       "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= one\r\n"
 			       "Date: Fri, 20 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@example.com>\r\n\r\n"
 			       "Hello body one\r\n";
-static const char mail_two[] = "From: Carol <carol@example.com>\r\nSubject: two\r\n"
-			       "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
-			       "--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
-			       "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
-			       "Stra=DFe first part\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>second</p>\r\n--b--\r\n";
+static const char mail_two[] =
+	"From: Carol <carol@example.com>\r\nSubject: two\r\n"
+	"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+	"--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
+	"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+	"Stra=DFe first part\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>second</p>\r\n--b--\r\n";
 
 static int start(void **state)
 {
@@ -42,8 +43,9 @@ static void test_messages_are_appended_selected_and_fetched(void **state)
 
 	rig_connect(&c, *state, "alice@example.com");
 	RIG_EXPECT(&c, "CAPABILITY", "* CAPABILITY IMAP4rev1 ", " CONDSTORE", "OK");
-	assert_non_null(strstr(rig_append(&c, "INBOX", "(\\Seen $x) \" 1-Feb-2020 10:00:00 +0200\" ", mail_one),
-		"OK [APPENDUID "));
+	assert_non_null(
+		strstr(rig_append(&c, "INBOX", "(\\Seen $x) \" 1-Feb-2020 10:00:00 +0200\" ", mail_one),
+			"OK [APPENDUID "));
 	assert_non_null(strstr(rig_append(&c, "INBOX", "", mail_two), "OK [APPENDUID "));
 	RIG_EXPECT(&c, "SELECT inbox", "* FLAGS (", "* 2 EXISTS", "* 2 RECENT", "[UNSEEN 2]", "[UIDVALIDITY ",
 		"[UIDNEXT 3]", "[HIGHESTMODSEQ ", "OK [READ-WRITE]");
@@ -51,8 +53,8 @@ static void test_messages_are_appended_selected_and_fetched(void **state)
 		"FLAGS (\\Seen \\Recent $x) INTERNALDATE \" 1-Feb-2020 08:00:00 +0000\")", "OK");
 	RIG_EXPECT(&c, "FETCH 1 ENVELOPE", "* 1 FETCH (ENVELOPE (\"Fri, 20 Nov 2026 12:00:00 +0000\" ",
 		"\"<1@example.com>\"))", "OK");
-	RIG_EXPECT(&c, "FETCH 2 (BODYSTRUCTURE)", "BODYSTRUCTURE ((\"text\" \"plain\" (\"charset\" \"iso-8859-1\")",
-		"\"mixed\"", "OK");
+	RIG_EXPECT(&c, "FETCH 2 (BODYSTRUCTURE)",
+		"BODYSTRUCTURE ((\"text\" \"plain\" (\"charset\" \"iso-8859-1\")", "\"mixed\"", "OK");
 	RIG_EXPECT(&c, "FETCH 2 BODY", "* 2 FETCH (BODY ((", "OK");
 	RIG_EXPECT(&c, "FETCH 1 BODY.PEEK[]", "BODY[] {", mail_one, ")\r\n", "OK");
 	RIG_EXPECT(&c, "FETCH 1 BODY.PEEK[TEXT]<2.5>", "BODY[TEXT]<2> {5}\r\nllo b)\r\n", "OK");
@@ -61,16 +63,16 @@ static void test_messages_are_appended_selected_and_fetched(void **state)
 		"BODY[HEADER.FIELDS (to MESSAGE-ID)] {52}\r\nTo: bob@example.com\r\n"
 		"Message-ID: <1@example.com>\r\n\r\n)",
 		"OK");
-	RIG_EXPECT(&c, "FETCH 2 (BODY.PEEK[1] BODY.PEEK[2.MIME] BODY.PEEK[3])", "BODY[1] {19}\r\nStra=DFe first part BODY[2.MIME] {27}",
-		"OK");
+	RIG_EXPECT(&c, "FETCH 2 (BODY.PEEK[1] BODY.PEEK[2.MIME] BODY.PEEK[3])",
+		"BODY[1] {19}\r\nStra=DFe first part BODY[2.MIME] {27}", "OK");
 	rig_disconnect(&c);
 }
-
 
 static void fill(struct rig_client *c, const char *mailbox, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
-		assert_non_null(strstr(rig_append(c, mailbox, "", i % 2 ? mail_two : mail_one), "OK [APPENDUID "));
+		assert_non_null(
+			strstr(rig_append(c, mailbox, "", i % 2 ? mail_two : mail_one), "OK [APPENDUID "));
 }
 
 static void test_flags_are_stored_and_shown(void **state)
@@ -80,13 +82,13 @@ static void test_flags_are_stored_and_shown(void **state)
 	rig_connect(&c, *state, "alice@example.com");
 	fill(&c, "INBOX", 4);
 	RIG_EXPECT(&c, "SELECT INBOX", "* 4 EXISTS", "OK");
-	RIG_EXPECT(&c, "STORE 1:2 +FLAGS (\\Flagged $work)", "* FLAGS (", "$work)", "* 1 FETCH (FLAGS (\\Flagged \\Recent $work))",
-		"* 2 FETCH (FLAGS (\\Flagged", "OK");
+	RIG_EXPECT(&c, "STORE 1:2 +FLAGS (\\Flagged $work)", "* FLAGS (", "$work)",
+		"* 1 FETCH (FLAGS (\\Flagged \\Recent $work))", "* 2 FETCH (FLAGS (\\Flagged", "OK");
 	RIG_EXPECT(&c, "STORE 2 -FLAGS $WORK", "* 2 FETCH (FLAGS (\\Flagged \\Recent))", "OK");
 	RIG_EXPECT(&c, "UID STORE 3 FLAGS \\Seen", "* 3 FETCH (UID 3 FLAGS (\\Seen \\Recent))", "OK");
 	rig_refuse(&c, "STORE 1:4 +FLAGS.SILENT (\\Answered)", "FETCH");
-	RIG_EXPECT(&c, "FETCH 1,3:4 FLAGS", "* 1 FETCH (FLAGS (\\Answered \\Flagged \\Recent $work))", "* 3 FETCH (FLAGS (\\Answered ",
-		"* 4 FETCH", "OK");
+	RIG_EXPECT(&c, "FETCH 1,3:4 FLAGS", "* 1 FETCH (FLAGS (\\Answered \\Flagged \\Recent $work))",
+		"* 3 FETCH (FLAGS (\\Answered ", "* 4 FETCH", "OK");
 	RIG_EXPECT(&c, "STORE 1 FLAGS ()", "* 1 FETCH (FLAGS (\\Recent))", "OK");
 	RIG_EXPECT(&c, "STORE 1 +FLAGS (\\Bogus)", "BAD");
 	RIG_EXPECT(&c, "STORE 1 +FLAGS ((x))", "BAD");
@@ -114,13 +116,15 @@ static void test_expunge_and_sequence_numbers(void **state)
 	RIG_EXPECT(&c, "STORE 2,4:5 +FLAGS.SILENT (\\Deleted)", "OK");
 	RIG_EXPECT(&c, "UID EXPUNGE 4", "* 4 EXPUNGE", "OK");
 	RIG_EXPECT(&c, "EXPUNGE", "* 4 EXPUNGE\r\n* 2 EXPUNGE\r\n", "OK");
-	RIG_EXPECT(&c, "UID FETCH 1:* UID", "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 3)\r\n* 3 FETCH (UID 6)\r\n", "OK");
+	RIG_EXPECT(&c, "UID FETCH 1:* UID", "* 1 FETCH (UID 1)\r\n* 2 FETCH (UID 3)\r\n* 3 FETCH (UID 6)\r\n",
+		"OK");
 	RIG_EXPECT(&c, "UID FETCH 100:* UID", "* 3 FETCH (UID 6)", "OK");
 	RIG_EXPECT(&c, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
 	rig_refuse(&c, "CLOSE", "EXPUNGE");
 	RIG_EXPECT(&c, "FETCH 1 UID", "BAD");
 	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT UNSEEN RECENT SIZE DELETED DELETED-STORAGE)",
-		"* STATUS INBOX (MESSAGES 2 RECENT 0 UIDNEXT 7 UNSEEN 2 SIZE ", "DELETED 0 DELETED-STORAGE 0)", "OK");
+		"* STATUS INBOX (MESSAGES 2 RECENT 0 UIDNEXT 7 UNSEEN 2 SIZE ",
+		"DELETED 0 DELETED-STORAGE 0)", "OK");
 	RIG_EXPECT(&c, "SELECT INBOX", "* 2 EXISTS", "OK");
 	RIG_EXPECT(&c, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
 	RIG_EXPECT(&c, "UNSELECT", "OK");
@@ -150,8 +154,8 @@ static void test_two_sessions_see_each_other(void **state)
 	RIG_EXPECT(&b, "FETCH 2 BODY.PEEK[TEXT]", "* 2 FETCH (BODY[TEXT] {", "--b--", "OK");
 	RIG_EXPECT(&b, "FETCH 2 FLAGS", "OK [EXPUNGEISSUED]");
 	RIG_EXPECT(&b, "NOOP", "* 2 EXPUNGE", "OK");
-	RIG_EXPECT(&b, "UID FETCH 1:* FLAGS", "* 1 FETCH (UID 1", "* 2 FETCH (UID 3 FLAGS (\\Flagged", "* 5 FETCH (UID 6",
-		"OK");
+	RIG_EXPECT(&b, "UID FETCH 1:* FLAGS", "* 1 FETCH (UID 1", "* 2 FETCH (UID 3 FLAGS (\\Flagged",
+		"* 5 FETCH (UID 6", "OK");
 	RIG_EXPECT(&a, "NOOP", "OK");
 	RIG_EXPECT(&a, "UID FETCH 3 FLAGS", "* 2 FETCH (UID 3 FLAGS (\\Flagged", "OK");
 	rig_disconnect(&a);
@@ -202,7 +206,8 @@ static void test_messages_are_copied_and_moved(void **state)
 	RIG_EXPECT(&c, "UID COPY 99 Archive", "OK ");
 	RIG_EXPECT(&c, "COPY 1 nowhere", "NO [TRYCREATE]");
 	RIG_EXPECT(&c, "UID COPY 99 nowhere", "NO [TRYCREATE]");
-	RIG_EXPECT(&c, "MOVE 1:2 Trash", "* OK [COPYUID ", " 1:2 1:2] ", "* 2 EXPUNGE\r\n* 1 EXPUNGE\r\n", "OK");
+	RIG_EXPECT(
+		&c, "MOVE 1:2 Trash", "* OK [COPYUID ", " 1:2 1:2] ", "* 2 EXPUNGE\r\n* 1 EXPUNGE\r\n", "OK");
 	RIG_EXPECT(&c, "UID MOVE 4 Trash", "* OK [COPYUID ", " 4 3] ", "* 2 EXPUNGE", "OK");
 	RIG_EXPECT(&c, "COPY 1 INBOX", "* 2 EXISTS", "OK [COPYUID ", " 3 5] ");
 	RIG_EXPECT(&c, "SELECT Trash", "* 3 EXISTS", "OK");
@@ -218,8 +223,8 @@ static void test_mailboxes_are_listed_in_every_way(void **state)
 
 	rig_connect(&c, *state, "alice@example.com");
 	RIG_EXPECT(&c, "LIST \"\" \"\"", "* LIST (\\Noselect) \"/\" \"\"\r\n", "OK");
-	RIG_EXPECT(&c, "LIST \"\" *", "* LIST (\\HasNoChildren) \"/\" INBOX", "\\Archive) \"/\" Archive", "\\Drafts) \"/\" Drafts",
-		"\\Junk", "\\Sent", "\\Trash", "OK");
+	RIG_EXPECT(&c, "LIST \"\" *", "* LIST (\\HasNoChildren) \"/\" INBOX", "\\Archive) \"/\" Archive",
+		"\\Drafts) \"/\" Drafts", "\\Junk", "\\Sent", "\\Trash", "OK");
 	RIG_EXPECT(&c, "CREATE work/2026/&AOQ-", "OK");
 	RIG_EXPECT(&c, "CREATE work/2026/&AOQ-", "NO [ALREADYEXISTS]");
 	RIG_EXPECT(&c, "CREATE inbox", "NO");
@@ -240,9 +245,11 @@ static void test_mailboxes_are_listed_in_every_way(void **state)
 	rig_refuse(&c, "LSUB \"\" *", "Junk");
 	RIG_EXPECT(&c, "LSUB \"\" %", "* LSUB () \"/\" INBOX", "* LSUB (\\Noselect) \"/\" work\r\n", "OK");
 	rig_refuse(&c, "LIST (SUBSCRIBED) \"\" %", "work");
-	RIG_EXPECT(&c, "LIST (SUBSCRIBED RECURSIVEMATCH) \"\" %", "\"/\" work (\"CHILDINFO\" (\"SUBSCRIBED\"))", "OK");
+	RIG_EXPECT(&c, "LIST (SUBSCRIBED RECURSIVEMATCH) \"\" %",
+		"\"/\" work (\"CHILDINFO\" (\"SUBSCRIBED\"))", "OK");
 	RIG_EXPECT(&c, "LIST (RECURSIVEMATCH) \"\" %", "BAD");
-	RIG_EXPECT(&c, "LIST \"\" * RETURN (SUBSCRIBED CHILDREN)", "\\HasChildren \\Subscribed) \"/\" INBOX", "OK");
+	RIG_EXPECT(&c, "LIST \"\" * RETURN (SUBSCRIBED CHILDREN)", "\\HasChildren \\Subscribed) \"/\" INBOX",
+		"OK");
 	RIG_EXPECT(&c, "CREATE Later (USE (\\Flagged))", "OK");
 	RIG_EXPECT(&c, "CREATE Later2 (USE (\\All))", "NO [USEATTR]");
 	RIG_EXPECT(&c, "LIST (SPECIAL-USE) \"\" Later", "\\Flagged) \"/\" Later", "OK");
@@ -285,14 +292,19 @@ static void test_searches_find_what_they_should(void **state)
 		{"OR SEEN FLAGGED", "* SEARCH 1 2\r\n"},
 		{"FROM alice", "* SEARCH 1 3\r\n"},
 		{"FROM ALICE SEEN", "* SEARCH 1\r\n"},
-		{"SUBJECT \"gru\"", "* SEARCH 1 3\r\n"}, /* RFC 5051: decomposed, the umlaut is a u and dots */
+		{"SUBJECT \"gru\"",
+			"* SEARCH 1 3\r\n"}, /* RFC 5051: decomposed, the umlaut is a u and dots */
 		{"SUBJECT \"grue\"", "* SEARCH\r\n"},
-		{"CHARSET UTF-8 SUBJECT {9+}\r\ngr\xc3\xbc\xc3\x9f""e o", "* SEARCH 1 3\r\n"},
+		{"CHARSET UTF-8 SUBJECT {9+}\r\ngr\xc3\xbc\xc3\x9f"
+		 "e o",
+			"* SEARCH 1 3\r\n"},
 		{"CHARSET ISO-8859-1 SUBJECT {3+}\r\nR\xfc\xdf", "* SEARCH 1 3\r\n"},
 		{"HEADER Message-ID \"\"", "* SEARCH 1 3\r\n"},
 		{"HEADER message-id 1@EXAMPLE", "* SEARCH 1 3\r\n"},
 		{"BODY \"first part\"", "* SEARCH 2\r\n"},
-		{"CHARSET UTF-8 BODY {7+}\r\nstra\xc3\x9f""e", "* SEARCH 2\r\n"},
+		{"CHARSET UTF-8 BODY {7+}\r\nstra\xc3\x9f"
+		 "e",
+			"* SEARCH 2\r\n"},
 		{"BODY strasse", "* SEARCH 2\r\n"},
 		{"BODY alice", "* SEARCH\r\n"},
 		{"TEXT alice", "* SEARCH 1 3\r\n"},
@@ -352,7 +364,8 @@ static void test_condstore_works_whole(void **state)
 	snprintf(command, sizeof(command), "FETCH 1:* (FLAGS) (CHANGEDSINCE %llu)", modseq);
 	RIG_EXPECT(&a, command, "* 2 FETCH (MODSEQ (", ") FLAGS (", "OK");
 	rig_refuse(&a, command, "* 1 FETCH");
-	snprintf(command, sizeof(command), "STORE 1:3 (UNCHANGEDSINCE %llu) +FLAGS.SILENT (\\Flagged)", modseq);
+	snprintf(command, sizeof(command), "STORE 1:3 (UNCHANGEDSINCE %llu) +FLAGS.SILENT (\\Flagged)",
+		modseq);
 	RIG_EXPECT(&a, command, "* 1 FETCH (MODSEQ (", "OK [MODIFIED 2]");
 	snprintf(command, sizeof(command), "SEARCH MODSEQ %llu", modseq + 1);
 	RIG_EXPECT(&a, command, "* SEARCH 1 2 3 (MODSEQ ", "OK");
@@ -436,14 +449,17 @@ static void test_commands_out_of_place_are_refused(void **state)
 /* Security class 15: whatever alice asks, her answers are the same whether bob has mail or not. */
 static void test_class_15_nobody_reaches_another_account(void **state)
 {
-	static const char *const commands[] = {"LIST \"\" *", "LIST \"\" \"*bob*\"", "LSUB \"\" *", "SELECT bobs",
-		"EXAMINE bobs", "STATUS bobs (MESSAGES UIDNEXT)", "SELECT \"bob@example.com/INBOX\"", "SELECT \"/bob\"",
-		"SELECT \"../bob/INBOX\"", "SELECT \"~bob\"", "SELECT \"#user/bob\"", "LIST \"#user/\" *", "DELETE bobs",
-		"RENAME bobs mine", "SUBSCRIBE bobs", "UNSUBSCRIBE bobs", "APPEND bobs {3+}\r\nabc", "GETQUOTAROOT bobs",
-		"GETQUOTA bob@example.com", "SELECT INBOX", "FETCH 1:* (UID FLAGS ENVELOPE BODY[])", "UID FETCH 1:* BODY[]",
-		"SEARCH ALL", "SEARCH TEXT carol", "COPY 1:* bobs", "MOVE 1:* bobs", "STORE 1:* +FLAGS (\\Deleted)",
-		"UID EXPUNGE 1:*", "STATUS INBOX (MESSAGES UIDNEXT SIZE HIGHESTMODSEQ)", "GETQUOTAROOT INBOX", "NAMESPACE",
-		"LIST (SUBSCRIBED) \"\" * RETURN (STATUS (MESSAGES))", "ENABLE CONDSTORE", "NOOP", "CLOSE"};
+	static const char *const commands[] = {"LIST \"\" *", "LIST \"\" \"*bob*\"", "LSUB \"\" *",
+		"SELECT bobs", "EXAMINE bobs", "STATUS bobs (MESSAGES UIDNEXT)",
+		"SELECT \"bob@example.com/INBOX\"", "SELECT \"/bob\"", "SELECT \"../bob/INBOX\"",
+		"SELECT \"~bob\"", "SELECT \"#user/bob\"", "LIST \"#user/\" *", "DELETE bobs",
+		"RENAME bobs mine", "SUBSCRIBE bobs", "UNSUBSCRIBE bobs", "APPEND bobs {3+}\r\nabc",
+		"GETQUOTAROOT bobs", "GETQUOTA bob@example.com", "SELECT INBOX",
+		"FETCH 1:* (UID FLAGS ENVELOPE BODY[])", "UID FETCH 1:* BODY[]", "SEARCH ALL",
+		"SEARCH TEXT carol", "COPY 1:* bobs", "MOVE 1:* bobs", "STORE 1:* +FLAGS (\\Deleted)",
+		"UID EXPUNGE 1:*", "STATUS INBOX (MESSAGES UIDNEXT SIZE HIGHESTMODSEQ)", "GETQUOTAROOT INBOX",
+		"NAMESPACE", "LIST (SUBSCRIBED) \"\" * RETURN (STATUS (MESSAGES))", "ENABLE CONDSTORE",
+		"NOOP", "CLOSE"};
 	struct buf before = {0}, after = {0};
 	struct rig_client bob, alice;
 	const char *uidvalidity;
@@ -537,7 +553,8 @@ static void test_many_sessions_keep_their_numbers(void **state)
 			fill(who, "INBOX", 1);
 			break;
 		case 1:
-			snprintf(command, sizeof(command), "UID STORE %u +FLAGS (\\Deleted)", 1 + (seed >> 16) % 30);
+			snprintf(command, sizeof(command), "UID STORE %u +FLAGS (\\Deleted)",
+				1 + (seed >> 16) % 30);
 			(void)rig_command(who, command);
 			break;
 		case 2:

@@ -1,4 +1,5 @@
-/* IMAP commands: trees from tables, every split, limits of every dimension, broken commands and their frames. */
+/* IMAP commands: trees from tables, every split, limits of every dimension, broken commands and their frames.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -107,11 +108,12 @@ static ssize_t session_feed(void *arg, struct slice in)
 	return n ? n : session_feed(s, in);
 }
 
-static void session_init(struct session *s, const struct imap_parse_limits *limits, enum literal_answer answer)
+static void session_init(
+	struct session *s, const struct imap_parse_limits *limits, enum literal_answer answer)
 {
 	*s = (struct session){.limits = limits, .answer = answer};
-	arena_init(&s->arena, limits == &imap_parse_limits_before_login ? IMAP_PARSE_ARENA_BEFORE
-									 : IMAP_PARSE_ARENA_AFTER);
+	arena_init(&s->arena,
+		limits == &imap_parse_limits_before_login ? IMAP_PARSE_ARENA_BEFORE : IMAP_PARSE_ARENA_AFTER);
 	imap_parse_start(&s->parse, limits, &s->arena);
 }
 
@@ -212,8 +214,8 @@ static bool run_row(void *arg)
 	same = strcmp(buf_str_view(&s.log), rows[i].want) == 0;
 	/* A row that does not go through says BAD or loses the frame; it never invents a tree. */
 	if (!same)
-		assert_true(strstr(buf_str_view(&s.log), "Command too large") || strstr(buf_str_view(&s.log), "x ") ||
-			strstr(buf_str_view(&s.log), "LOST"));
+		assert_true(strstr(buf_str_view(&s.log), "Command too large") ||
+			    strstr(buf_str_view(&s.log), "x ") || strstr(buf_str_view(&s.log), "LOST"));
 	session_deinit(&s);
 	return same;
 }
@@ -278,9 +280,16 @@ static void test_class_9_memory_before_login_is_capped(void **state)
 
 static void test_class_10_literals_are_capped_in_number_and_in_sum(void **state)
 {
-	static const struct imap_parse_limits limits = {
-		.line = 100, .command = 1000, .literal = 10, .literal_total = 25, .literals = 50, .args = 50,
-		.nodes = 50, .depth = 2, .skip = 1000, .nonsync = IMAP_LITERALS_PLUS};
+	static const struct imap_parse_limits limits = {.line = 100,
+		.command = 1000,
+		.literal = 10,
+		.literal_total = 25,
+		.literals = 50,
+		.args = 50,
+		.nodes = 50,
+		.depth = 2,
+		.skip = 1000,
+		.nonsync = IMAP_LITERALS_PLUS};
 	struct buf in = {0};
 	struct session s;
 
@@ -304,8 +313,8 @@ static void test_class_10_literals_are_capped_in_number_and_in_sum(void **state)
 
 static void test_class_5_literal_sizes_do_not_wrap(void **state)
 {
-	static const char *const sizes[] = {"18446744073709551615", "18446744073709551616", "9223372036854775808",
-		"99999999999999999999999999999999", "4294967296", "4294967297"};
+	static const char *const sizes[] = {"18446744073709551615", "18446744073709551616",
+		"9223372036854775808", "99999999999999999999999999999999", "4294967296", "4294967297"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
@@ -358,7 +367,8 @@ static void test_mailbox_arguments_are_utf8_and_inbox_is_inbox(void **state)
 {
 	static const struct {
 		const char *in, *want;
-	} names[] = {{"inBox", "INBOX"}, {"inbox/x", "inbox/x"}, {"&AOQ-", "\xc3\xa4"}, {"a&b", NULL}, {"", ""}};
+	} names[] = {
+		{"inBox", "INBOX"}, {"inbox/x", "inbox/x"}, {"&AOQ-", "\xc3\xa4"}, {"a&b", NULL}, {"", ""}};
 	struct arena arena;
 	struct slice got;
 

@@ -16,7 +16,8 @@ static const struct {
 	int err;
 	const char *want; /* kind status tag/name number code code_args text */
 } rows[] = {
-	{"* OK [CAPABILITY IMAP4rev1 SASL-IR] ready\r\n", 0, "0 1 '' '' 0 'CAPABILITY' 'IMAP4rev1 SASL-IR' 'ready'"},
+	{"* OK [CAPABILITY IMAP4rev1 SASL-IR] ready\r\n", 0,
+		"0 1 '' '' 0 'CAPABILITY' 'IMAP4rev1 SASL-IR' 'ready'"},
 	{"* OK ready\n", 0, "0 1 '' '' 0 '' '' 'ready'"},
 	{"* PREAUTH hi\r\n", 0, "0 4 '' '' 0 '' '' 'hi'"},
 	{"* BYE\r\n", 0, "0 5 '' '' 0 '' '' ''"},

@@ -74,8 +74,8 @@ static void check_reads_back(struct slice command, struct slice want)
 
 static void test_class_4_no_value_gets_out_of_its_string(void **state)
 {
-	static const char *const values[] = {"x", "a\r\nb LOGOUT\r\n", "\"", "\\", "\\\"\r\n", "{3}", "{3}\r\n", "\n",
-		"a\rb", "\x01\x7f\xff", "(", ")", "[", "NIL x", "\xc3\xa4\"\\", "%*", ""};
+	static const char *const values[] = {"x", "a\r\nb LOGOUT\r\n", "\"", "\\", "\\\"\r\n", "{3}",
+		"{3}\r\n", "\n", "a\rb", "\x01\x7f\xff", "(", ")", "[", "NIL x", "\xc3\xa4\"\\", "%*", ""};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(values); i++) {

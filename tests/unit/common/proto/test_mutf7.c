@@ -17,23 +17,24 @@ static const struct {
 	{"INBOX", "INBOX"},
 	{"a&-b", "a&b"},
 	{"&-", "&"},
-	{"~peter/mail/&U,BTFw-/&ZeVnLIqe-", "~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"},
+	{"~peter/mail/&U,BTFw-/&ZeVnLIqe-",
+		"~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e"},
 	{"Entw&APw-rfe", "Entw\xc3\xbcrfe"},
 	{"&2D3eAA-", "\xf0\x9f\x98\x80"},
 	{"&AOQ-&-", "\xc3\xa4&"},
 	{"&Jjo-!", "\xe2\x98\xba!"},
 	{"&", NULL},
-	{"&AOQ", NULL},           /* no end */
-	{"&AOQA-", NULL},         /* superfluous bits */
-	{"&AOR-", NULL},          /* bits that are not zero */
-	{"&AGE-", NULL},          /* "a" needs no shift */
-	{"&AAA-", NULL},          /* NUL */
-	{"&AAo-", NULL},          /* LF */
-	{"&AOQ-&APY-", NULL},     /* two shifts in a row: &AOQA9g- is the one coding */
-	{"&2D0-", NULL},          /* first surrogate alone */
-	{"&3gA-", NULL},          /* second surrogate alone */
-	{"&2D3YPQ-", NULL},       /* two first surrogates */
-	{"&U/BTFw-", NULL},       /* "/" is no digit here */
+	{"&AOQ", NULL},       /* no end */
+	{"&AOQA-", NULL},     /* superfluous bits */
+	{"&AOR-", NULL},      /* bits that are not zero */
+	{"&AGE-", NULL},      /* "a" needs no shift */
+	{"&AAA-", NULL},      /* NUL */
+	{"&AAo-", NULL},      /* LF */
+	{"&AOQ-&APY-", NULL}, /* two shifts in a row: &AOQA9g- is the one coding */
+	{"&2D0-", NULL},      /* first surrogate alone */
+	{"&3gA-", NULL},      /* second surrogate alone */
+	{"&2D3YPQ-", NULL},   /* two first surrogates */
+	{"&U/BTFw-", NULL},   /* "/" is no digit here */
 	{"\xc3\xa4", NULL},
 	{"a\x01", NULL},
 	{"a\x7f", NULL},

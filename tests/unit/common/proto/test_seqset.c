@@ -72,8 +72,8 @@ static void test_a_set_knows_its_numbers(void **state)
 	seqset_resolve(&set, 30);
 	assert_int_equal(seqset_size(&set), 16);
 	for (uint32_t n = 0; n < 40; n++)
-		assert_int_equal(seqset_has(&set, n),
-			(n >= 1 && n <= 3) || n == 7 || (n >= 10 && n <= 20) || n == 30);
+		assert_int_equal(
+			seqset_has(&set, n), (n >= 1 && n <= 3) || n == 7 || (n >= 10 && n <= 20) || n == 30);
 	arena_fail_after(1);
 	assert_int_equal(seqset_parse(SLICE_LIT("1"), &arena, &set), ERR_TOO_BIG);
 	arena_fail_after(0);
