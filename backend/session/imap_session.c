@@ -92,8 +92,11 @@ void imap_log(struct imap_session *s, const char *format, ...)
 
 /* ---- the end ---- */
 
+/* The last that a session does; who counts none may stop the store. */
 static void session_free(struct imap_session *s)
 {
+	struct imap_service *service = s->service;
+
 	imap_view_deinit(&s->view);
 	imap_sync_free(s);
 	arena_deinit(&s->arena);
@@ -104,6 +107,7 @@ static void session_free(struct imap_session *s)
 	free(s->client);
 	free(s->id);
 	loop_free_later(s->loop, s);
+	atomic_fetch_sub(&service->count, 1);
 }
 
 void imap_close(struct imap_session *s, const char *bye)
@@ -121,7 +125,6 @@ void imap_close(struct imap_session *s, const char *bye)
 	store_work_unwatch(&s->watch);
 	conn_close(&s->conn);
 	list_remove(&s->link);
-	atomic_fetch_sub(&s->service->count, 1);
 	if (s->jobs) {
 		/* The job may still be at work on our memory: job_drop() goes on. */
 		store_work_cancel(&s->job);
