@@ -17,7 +17,8 @@
 #include "common/base/mem.h"
 #include "common/net/conn_private.h"
 
-#define PIPE_SIZE (1024 * 1024)
+#define PIPE_SIZE (512 * 1024)
+#define CHUNK_FIRST (64 * 1024) /* doubled while `to` takes all at once, so that a slow client holds little */
 #define PIPES_MOST 32           /* spare ones a loop keeps */
 #define BYTES_A_TURN (1024 * 1024) /* then others have their turn */
 #define BULK_LEAST (16 * 1024)  /* a splice of less than this ends bulk */
@@ -32,6 +33,7 @@ struct flow {
 	struct relay_pipe *pipe; /* only while in_pipe > 0 */
 	uint64_t bytes;
 	uint32_t in_pipe;
+	uint32_t chunk; /* how much is spliced at once */
 	bool is_bulk;
 	bool has_ended; /* `from` sent its last */
 	bool is_passed; /* and `to` knows it, or can be told nothing any more */
@@ -63,7 +65,11 @@ static struct relay_pipe *pipe_borrow(struct loop *loop)
 	}
 	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
 		return NULL;
-	fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE); /* refused beyond the user's share: then 64 KiB */
+	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) < 0) { /* the user's share is used up: it would be a tiny one */
+		close(fds[0]);
+		close(fds[1]);
+		return NULL;
+	}
 	p = xmalloc(sizeof(*p));
 	p->out = fds[0];
 	p->in = fds[1];
@@ -157,7 +163,7 @@ static bool splice_in(struct relay *r, struct flow *f)
 		return true;
 	}
 	do
-		n = splice(f->from->fd, NULL, f->pipe->in, NULL, PIPE_SIZE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		n = splice(f->from->fd, NULL, f->pipe->in, NULL, f->chunk, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		f->in_pipe = (uint32_t)n;
@@ -189,6 +195,7 @@ static bool splice_out(struct relay *r, struct flow *f)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
 			conn_want_out(f->to);
+			f->chunk = CHUNK_FIRST;
 			return false;
 		}
 		if (n <= 0) {
@@ -197,8 +204,10 @@ static bool splice_out(struct relay *r, struct flow *f)
 		}
 		f->in_pipe -= (uint32_t)n;
 	}
-	if (f->pipe)
+	if (f->pipe) {
 		pipe_return(r->loop, f->pipe);
+		f->chunk = f->chunk < PIPE_SIZE ? f->chunk * 2 : f->chunk;
+	}
 	f->pipe = NULL;
 	return true;
 }
@@ -231,6 +240,11 @@ static bool are_alive(const struct flow *f)
 	return f->from->phase == CONN_OPEN && f->to->phase == CONN_OPEN;
 }
 
+static struct flow *other_flow(struct relay *r, const struct flow *f)
+{
+	return f == &r->flows[0] ? &r->flows[1] : &r->flows[0];
+}
+
 /* `to` takes nothing any more: what is on the way to it is lost. */
 static void give_up(struct relay *r, struct flow *f)
 {
@@ -254,8 +268,10 @@ static void pump(struct relay *r, struct flow *f)
 		if (f->has_ended) {
 			note_end(r, f->from);
 			f->is_passed = true;
-			f->to->wants_shutdown = true;
-			conn_finish_output(f->to);
+			if (!other_flow(r, f)->is_passed) { /* else both are closed next */
+				f->to->wants_shutdown = true;
+				conn_finish_output(f->to);
+			}
 			return;
 		}
 		if (!f->from->readable)
@@ -315,6 +331,7 @@ static void flow_init(struct flow *f, struct conn *from, struct conn *to)
 	f->to = to;
 	f->has_ended = from->has_eof;
 	f->bytes = buf_len(&from->in);
+	f->chunk = CHUNK_FIRST;
 	if (to->phase == CONN_OPEN)
 		conn_write_take(to, &from->in);
 }
