@@ -89,9 +89,11 @@ static void map_refused(struct usermap *map, struct poll *p)
 	map->error = xstrdup(buf_str_view(&p->words));
 	metric_add(map->metrics.failures, 1);
 	metric_set(map->metrics.refused, 1);
-	log_error(AREA, "map refused, %s map=%s: %s",
+	/* The first fault is enough for a line of the log; `map status` shows them all. */
+	log_error(AREA, "map refused, %s map=%s: %.*s%s",
 		map->data ? "the last good one stays in force" : "none is in force: not now for its users",
-		map->name, map->error);
+		map->name, (int)strcspn(map->error, "\n"), map->error,
+		strchr(map->error, '\n') ? " (and more)" : "");
 }
 
 /* Answers those who asked for a reload. They may ask for another one. */

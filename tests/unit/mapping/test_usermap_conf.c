@@ -1,0 +1,88 @@
+/* The keys of maps, read through a program's table. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "mapping/usermap.h"
+
+static const struct conf_section sections[] = {{"", 0, NULL, ""}, USERMAP_CONF_SECTIONS, {0}};
+static const struct conf_key *const keys[] = {usermap_conf_keys, NULL};
+static const struct conf_table table = {"test", "/etc/test.conf", sections, keys, NULL};
+
+static struct conf *load(const char *text, struct buf *why)
+{
+	struct conf *conf = NULL;
+
+	if (conf_load_text(&table, "/etc/mailtier/test.conf", slice_str(text), why, &conf))
+		return NULL;
+	return conf;
+}
+
+static void test_maps_are_read(void **state)
+{
+	static const char *const backends[] = {"b1", NULL};
+	static const char *const single[] = {"two", NULL};
+	struct usermap_config c;
+	struct buf why = {0};
+	struct conf *conf =
+		load("credential-cache = 5m\n"
+		     "map one { file = users domains = {\"a.example\", \"b.example\"} max-shrink = 50 }\n"
+		     "map two { type = file file = /srv/two }\n",
+			&why);
+
+	(void)state;
+	if (!conf)
+		fail_msg("%s", buf_str_view(&why));
+	usermap_config_read(conf, backends, single, &c);
+	assert_int_equal(c.count, 2);
+	assert_int_equal(c.credential_lifetime_ms, 300000);
+	assert_int_equal(c.credential_entries, 100000);
+	assert_string_equal(c.maps[0].name, "one");
+	assert_string_equal(c.maps[0].file, "/etc/mailtier/users");
+	assert_string_equal(c.maps[0].domains[1], "b.example");
+	assert_int_equal(c.maps[0].max_shrink, 50);
+	assert_false(c.maps[0].ports);
+	assert_string_equal(c.maps[1].file, "/srv/two");
+	assert_true(!c.maps[1].domains || !c.maps[1].domains[0]);
+	assert_int_equal(c.maps[1].max_shrink, 20);
+	assert_true(c.maps[1].ports);
+	free((void *)c.maps);
+	conf_free(&conf);
+	buf_deinit(&why);
+}
+
+static void test_bad_maps_are_refused(void **state)
+{
+	static const struct {
+		const char *text, *want;
+	} rows[] = {
+		{"map one { }\n", "file"},
+		{"map one { file = x type = ldap }\n", "type"},
+		{"map one { file = x max-shrink = 101 }\n", "max-shrink"},
+		{"credential-cache = 2d\n", "credential-cache"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct buf why = {0};
+
+		assert_null(load(rows[i].text, &why));
+		assert_non_null(strstr(buf_str_view(&why), rows[i].want));
+		buf_deinit(&why);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_maps_are_read),
+		cmocka_unit_test(test_bad_maps_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
