@@ -93,7 +93,7 @@ class Kill(unittest.TestCase):
             self.assertEqual((row["messages"], row["bytes"]), (count, octets), user)
 
     def home(self, cluster, user):
-        return cluster.ctl_json("p1", "map", "explain", user)["answer"]["backend"]
+        return cluster.ctl_json("p1", "map", "explain", user)["backend"]
 
     def read_all(self, cluster):
         found, sizes = {}, {}
