@@ -75,7 +75,7 @@ Port {port}
 User user{user:04}@{DOMAIN}
 Pass pass{user:04}
 SSLType IMAPS
-CertificateFile {self.cluster.ca}
+CertificateFile {os.path.join(os.path.dirname(self.cluster.ca), 'proxy.pem')}
 
 IMAPStore far
 Account m
