@@ -35,4 +35,5 @@ struct backend {
 	bool is_draining;
 	bool is_closed; /* listeners closed, sessions asked to end */
 	bool is_cut;    /* sessions ended without asking */
+	bool is_leaving;
 };

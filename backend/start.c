@@ -132,6 +132,30 @@ static void on_hup(void *arg)
 
 /* ---- drain ---- */
 
+static void stop_loop(void *arg)
+{
+	struct backend *b = arg;
+
+	loop_stop(b->loop);
+}
+
+/* Closes what lives on loops while they still turn, and lets them turn a little. */
+static void leave(struct backend *b)
+{
+	if (b->is_leaving)
+		return;
+	b->is_leaving = true;
+	if (!b->is_closed)
+		listeners_close();
+	if (b->status)
+		status_close(&b->status);
+	if (b->control)
+		control_close(&b->control);
+	timer_stop(&b->drain);
+	timer_init(&b->drain, stop_loop, b);
+	timer_set(&b->drain, b->loop, DRAIN_POLL_MS);
+}
+
 static void drain_step(void *arg)
 {
 	struct backend *b = arg;
@@ -151,7 +175,7 @@ static void drain_step(void *arg)
 	if (sessions_count(b) > 0 && !(b->is_cut && now >= b->drain_until_ms))
 		timer_set(&b->drain, b->loop, DRAIN_POLL_MS);
 	else
-		loop_stop(b->loop);
+		leave(b);
 }
 
 static void on_term(void *arg)
@@ -159,7 +183,7 @@ static void on_term(void *arg)
 	struct backend *b = arg;
 
 	if (b->is_draining) { /* asked twice: at once */
-		loop_stop(b->loop);
+		leave(b);
 		return;
 	}
 	b->is_draining = true;
@@ -289,12 +313,6 @@ void start_all(struct backend *b, struct conf *conf_take)
 static void end_all(struct backend *b)
 {
 	metrics_off_collect(collect, b);
-	if (!b->is_closed)
-		listeners_close();
-	if (b->status)
-		status_close(&b->status);
-	if (b->control)
-		control_close(&b->control);
 	work_pool_free(&b->operator_pool);
 	work_pool_free(&b->hash_pool);
 	store_work_stop(&b->work);

@@ -132,6 +132,8 @@ void pop3_end(struct pop3_session *s, const char *why)
 	metric_add(s->service->retrieved_bytes, (int64_t)s->retrieved_bytes);
 	if (s->state != POP3_UPDATING)
 		store_work_cancel(&s->job);
+	if (!s->job) /* before the client sees the end: it may come again at once */
+		pop3_lock_release(&s->lock);
 	pop3_enter(s, POP3_ENDED);
 	list_remove(&s->link);
 	conn_close(&s->conn);

@@ -314,7 +314,8 @@ static void print_result(const json_t *result)
 	}
 }
 
-static NORETURN void finish(const json_t *answer, json_t *rows, bool as_json)
+/* Shows the last answer; gives the exit status. */
+static int finish(const json_t *answer, json_t *rows, bool as_json)
 {
 	bool ok = json_is_true(json_object_get(answer, "ok"));
 	int status = (int)json_integer_value(json_object_get(answer, "status"));
@@ -331,6 +332,7 @@ static NORETURN void finish(const json_t *answer, json_t *rows, bool as_json)
 			json_object_set(all, "rows", rows);
 		json_dumpf(all, stdout, JSON_INDENT(1));
 		putchar('\n');
+		json_decref(all);
 	} else {
 		print_rows(rows);
 		if (ok)
@@ -340,7 +342,7 @@ static NORETURN void finish(const json_t *answer, json_t *rows, bool as_json)
 	}
 	if (fflush(stdout))
 		die(EXIT_BROKEN, "cannot write: %s", strerror(errno));
-	exit(ok ? EXIT_YES : status ? status : EXIT_BROKEN);
+	return ok ? EXIT_YES : status ? status : EXIT_BROKEN;
 }
 
 static void send_request(FILE *stream, const json_t *request)
@@ -349,16 +351,17 @@ static void send_request(FILE *stream, const json_t *request)
 		die(EXIT_NOT_NOW, "the program went away: %s", strerror(errno));
 }
 
-/* Sends the request and reads answers until the last one. */
-static NORETURN void ask(FILE *stream, json_t *request, bool as_json)
+/* Sends the request and reads answers until the last one; gives the exit status. */
+static int ask(FILE *stream, json_t *request, bool as_json)
 {
 	json_t *rows = json_array();
 	char *line = NULL;
 	size_t room = 0;
 	ssize_t n;
+	int status = -1;
 
 	send_request(stream, request);
-	while ((n = getline(&line, &room, stream)) > 0) {
+	while (status < 0 && (n = getline(&line, &room, stream)) > 0) {
 		json_t *answer = json_loadb(line, (size_t)n, 0, NULL), *part;
 
 		if (!json_is_object(answer))
@@ -375,11 +378,15 @@ static NORETURN void ask(FILE *stream, json_t *request, bool as_json)
 							       : read_password(what ? what : "Password"));
 			send_request(stream, request);
 		} else {
-			finish(answer, rows, as_json);
+			status = finish(answer, rows, as_json);
 		}
 		json_decref(answer);
 	}
-	die(EXIT_NOT_NOW, "the program went away before its answer");
+	if (status < 0)
+		die(EXIT_NOT_NOW, "the program went away before its answer");
+	json_decref(rows);
+	free(line);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -387,7 +394,9 @@ int main(int argc, char **argv)
 	const char *socket_name = NULL;
 	bool as_json = false, only_words = false;
 	json_t *words = json_array(), *request;
+	FILE *stream;
 	char cwd[4096];
+	int status;
 
 	for (int i = 1; i < argc; i++) {
 		if (!only_words && strcmp(argv[i], "--json") == 0) {
@@ -413,5 +422,9 @@ int main(int argc, char **argv)
 	request = json_pack("{s:o}", "argv", words);
 	if (getcwd(cwd, sizeof(cwd)))
 		json_object_set_new(request, "cwd", json_string(cwd));
-	ask(open_socket(find_socket(socket_name)), request, as_json);
+	stream = open_socket(find_socket(socket_name));
+	status = ask(stream, request, as_json);
+	json_decref(request);
+	fclose(stream);
+	return status;
 }
