@@ -286,13 +286,15 @@ static void end_chunk(struct smtp_front *f)
 	}
 }
 
+#define DISCARD_MOST (UINT64_C(16) << 20) /* beyond the limit of a message */
+
 /* A refused body is read to its end, but not for ever. */
 static void discard(struct smtp_front *f, size_t n)
 {
 	uint64_t most = f->service->limits.message_size;
 
 	f->discarded += n;
-	if (most && f->discarded > most) {
+	if (most && f->discarded > most + DISCARD_MOST) {
 		SMTP_SAY(f, 421, "4.3.4", "Message is much too big");
 		smtp_front_end(f, "refused body does not end");
 	}
