@@ -47,7 +47,7 @@ static inline void rig_start(struct rig *r, struct imap_limits limits)
 	struct buf why = {0};
 
 	log_set_level(LOG_ERROR);
-	snprintf(r->dir, sizeof(r->dir), "/tmp/mailtier-imap-%d-XXXXXX", (int)getpid());
+	snprintf(r->dir, sizeof(r->dir), "%s/mailtier-imap-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	assert_non_null(mkdtemp(r->dir));
 	options.dir = r->dir;
 	if (store_open(&options, &r->store, &why) < 0)

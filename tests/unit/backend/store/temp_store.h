@@ -65,7 +65,9 @@ static inline uint32_t temp_find(struct temp_store *t, uint32_t account, const c
 
 static inline void temp_start(struct temp_store *t)
 {
-	snprintf(t->dir, sizeof(t->dir), "/tmp/mailtier-store-XXXXXX");
+	const char *base = getenv("TMPDIR");
+
+	snprintf(t->dir, sizeof(t->dir), "%s/mailtier-store-XXXXXX", base ? base : "/tmp");
 	assert_non_null(mkdtemp(t->dir));
 	temp_open(t, 256 << 20);
 	t->account = temp_account(t, "alice@example.com");
