@@ -46,7 +46,7 @@ static void add_found(
 static const uint32_t *numbers(const struct search_data *d, size_t *count_out)
 {
 	*count_out = buf_len(&d->found) / sizeof(uint32_t);
-	return (const uint32_t *)(const void *)(d->found.data + d->found.start);
+	return imap_numbers(&d->found);
 }
 
 static void write_search(struct search_data *d, struct buf *out)

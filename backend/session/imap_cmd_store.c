@@ -139,7 +139,7 @@ static int store_run(struct imap_session *s, struct store_txn *txn)
 static void answer_store(struct imap_session *s)
 {
 	struct store_data *d = s->data;
-	const uint32_t *failed = (const uint32_t *)(const void *)(d->failed.data + d->failed.start);
+	const uint32_t *failed = imap_numbers(&d->failed);
 	size_t count = buf_len(&d->failed) / sizeof(*failed);
 	struct imap_write_set set;
 	struct buf code = {0};
@@ -432,7 +432,7 @@ static int copy_run(struct imap_session *s, struct store_txn *txn)
 /* old:new sets; new UIDs grow as old ones do, so that both sides have one order. */
 static void write_copyuid(const struct copy_data *d, struct buf *out)
 {
-	const uint32_t *pairs = (const uint32_t *)(const void *)(d->pairs.data + d->pairs.start);
+	const uint32_t *pairs = imap_numbers(&d->pairs);
 	size_t count = buf_len(&d->pairs) / (2 * sizeof(*pairs));
 	struct imap_write_set set;
 
@@ -503,7 +503,7 @@ static void undo_done(struct imap_session *s, int err)
 static bool begin_undo(struct imap_session *s, int err)
 {
 	struct copy_data *d = s->data;
-	const uint32_t *pairs = (const uint32_t *)(const void *)(d->pairs.data + d->pairs.start);
+	const uint32_t *pairs = imap_numbers(&d->pairs);
 	size_t count = buf_len(&d->pairs) / (2 * sizeof(*pairs));
 
 	if (d->is_move || count == 0)

@@ -163,7 +163,7 @@ static void write_numbers(struct fetcher *w, uint32_t seq, uint32_t uid, unsigne
 
 static bool was_just_seen(const struct imap_fetch *f, uint32_t uid)
 {
-	const uint32_t *uids = (const uint32_t *)(const void *)(f->seen.data + f->seen.start);
+	const uint32_t *uids = imap_numbers(&f->seen);
 	size_t low = 0, high = buf_len(&f->seen) / sizeof(uint32_t);
 
 	if (high == 0)
@@ -489,7 +489,7 @@ static int seen_run(struct imap_session *s, struct store_txn *txn)
 		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
 	struct imap_fetch *f = s->data;
 	size_t from = f->offset, count = buf_len(&f->seen) / sizeof(uint32_t) - from;
-	const uint32_t *uids = (const uint32_t *)(const void *)(f->seen.data + f->seen.start);
+	const uint32_t *uids = imap_numbers(&f->seen);
 
 	return store_message_flag(txn, imap_access_account(s), s->view.mailbox, uids + from,
 		count < STORE_STEP_MAX ? count : STORE_STEP_MAX, &change, NULL, &f->left);

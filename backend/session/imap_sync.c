@@ -91,7 +91,7 @@ static void collect_expunged(struct imap_view *v, const struct store_changes *c)
 	count = buf_len(&v->expunged) / sizeof(uint32_t);
 	if (count < 2)
 		return;
-	uids = (uint32_t *)(void *)(v->expunged.data + v->expunged.start);
+	uids = imap_numbers(&v->expunged);
 	qsort(uids, count, sizeof(*uids), compare_uids);
 	for (size_t i = 0; i < count; i++) {
 		if (kept == 0 || uids[kept - 1] != uids[i])
@@ -103,7 +103,7 @@ static void collect_expunged(struct imap_view *v, const struct store_changes *c)
 static void tell_expunged(struct imap_view *v, struct buf *out)
 {
 	size_t count = buf_len(&v->expunged) / sizeof(uint32_t);
-	uint32_t *gone = (uint32_t *)(void *)(v->expunged.data + v->expunged.start);
+	uint32_t *gone = imap_numbers(&v->expunged);
 	uint32_t kept;
 	size_t next = 0;
 

@@ -33,6 +33,12 @@ struct imap_view {
 	bool is_readonly;
 };
 
+/* Content of a buf of uint32_t; NULL while it is empty. */
+static inline uint32_t *imap_numbers(const struct buf *b)
+{
+	return b->data ? (uint32_t *)(void *)(b->data + b->start) : NULL;
+}
+
 void imap_view_init(struct imap_view *v);
 /* Forgets the mailbox and its memory. */
 void imap_view_deinit(struct imap_view *v);
