@@ -61,7 +61,7 @@ void store_end_read(struct store_txn **txn);
 int store_txn_error(const struct store_txn *txn);
 /*
  * Runs fn so that its writes vanish if it fails, without harm to the rest of the transaction (a child
- * transaction: costs a 2 MB list and a copy of the list of free pages). Returns fn's result.
+ * transaction). Returns fn's result.
  */
 MUST_CHECK int store_txn_try(struct store_txn *txn, int (*fn)(struct store_txn *txn, void *arg), void *arg);
 /* Number of writes so far: unchanged means that nothing has to be undone. */
@@ -139,5 +139,8 @@ struct store_stat {
 	uint32_t version;
 };
 
+/* Read transactions open now, and how many commits the oldest of them is behind: it holds the pages of all of
+ * these. */
+void store_readers(struct store *store, uint64_t *readers_out, uint64_t *oldest_out);
 /* Sums of all slots; short read transactions. */
 MUST_CHECK int store_stat(struct store *store, struct store_stat *stat_out);

@@ -2,6 +2,8 @@
 #include "backend/store/db.h"
 #include "backend/store/record.h"
 
+#define BLOBS_PER_SNAPSHOT 20000
+
 /* Pages that LMDB may use again: the free list is a database of its own (number 0) with lists of page
  * numbers. */
 static int count_free(struct store_txn *txn, uint64_t page, uint64_t *bytes_out)
@@ -52,17 +54,28 @@ static int sum_accounts(struct store_txn *txn, struct store_stat *s)
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-static int sum_blobs(struct store_txn *txn, struct store_stat *s)
+/* From *from on, at most BLOBS_PER_SNAPSHOT; *from is the next one, 0 at the end. */
+static int sum_blobs(struct store_txn *txn, uint64_t *from, struct store_stat *s)
 {
+	struct db_key key = db_key_u64(*from);
 	struct db_cursor c;
 	int err = db_cursor_open(txn, DB_BLOBS, &c);
 
 	if (err)
 		return err;
-	err = db_cursor_seek(&c, slice_of("", 1));
-	for (; !err; err = db_cursor_next(&c)) {
+	*from = 0;
+	err = db_cursor_seek(&c, db_key_view(&key));
+	for (size_t n = 0; !err; err = db_cursor_next(&c)) {
 		struct blob_record r;
 
+		if (c.key.len != 8) {
+			err = ERR_CORRUPT;
+			break;
+		}
+		if (n++ == BLOBS_PER_SNAPSHOT) {
+			*from = bytes_get_u64be(c.key.p);
+			break;
+		}
 		err = record_unpack_blob(c.value, &r);
 		if (err)
 			break;
@@ -74,7 +87,24 @@ static int sum_blobs(struct store_txn *txn, struct store_stat *s)
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-static void sum_readers(struct db_slot *slot, struct store_stat *s)
+static int sum_all_blobs(struct store *store, unsigned slot, struct store_stat *s)
+{
+	uint64_t from = 0;
+	int err;
+
+	do {
+		struct store_txn *txn;
+
+		err = store_begin_read(store, slot, &txn);
+		if (err)
+			return err;
+		err = sum_blobs(txn, &from, s);
+		store_end_read(&txn);
+	} while (!err && from);
+	return err;
+}
+
+static void sum_readers(struct db_slot *slot, uint64_t *readers, uint64_t *oldest)
 {
 	MDB_envinfo info;
 
@@ -84,9 +114,9 @@ static void sum_readers(struct db_slot *slot, struct store_stat *s)
 		struct store_txn *t = container_of(at, struct store_txn, link);
 		uint64_t began = t->txn_id ? t->txn_id : info.me_last_txnid;
 
-		s->readers++;
-		if (info.me_last_txnid > began && info.me_last_txnid - began > s->oldest_reader)
-			s->oldest_reader = info.me_last_txnid - began;
+		++*readers;
+		if (info.me_last_txnid > began && info.me_last_txnid - began > *oldest)
+			*oldest = info.me_last_txnid - began;
 	}
 	pthread_mutex_unlock(&slot->lock);
 }
@@ -100,7 +130,7 @@ static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 	uint64_t n;
 	int err;
 
-	sum_readers(slot, s);
+	sum_readers(slot, &s->readers, &s->oldest_reader);
 	err = store_begin_read(store, number, &txn);
 	if (err)
 		return err;
@@ -111,8 +141,6 @@ static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 	err = count_free(txn, stat.ms_psize, &s->free_bytes);
 	if (!err)
 		err = sum_accounts(txn, s);
-	if (!err)
-		err = sum_blobs(txn, s);
 	if (!err)
 		err = db_count(txn, DB_ORPHANS, &n);
 	if (!err) {
@@ -126,7 +154,14 @@ static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 	if (!err)
 		s->intents += n;
 	store_end_read(&txn);
-	return err;
+	return err ? err : sum_all_blobs(store, number, s);
+}
+
+void store_readers(struct store *store, uint64_t *readers_out, uint64_t *oldest_out)
+{
+	*readers_out = *oldest_out = 0;
+	for (unsigned i = 0; i < store->slot_count; i++)
+		sum_readers(&store->slots[i], readers_out, oldest_out);
 }
 
 int store_stat(struct store *store, struct store_stat *stat_out)

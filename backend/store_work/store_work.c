@@ -201,8 +201,31 @@ static void make_metrics(struct store_work *w)
 	w->m_commits = metrics_counter("mailtier_store_commits", NULL, "Write transactions on disk.");
 	w->m_jobs = metrics_counter("mailtier_store_jobs", NULL, "Write jobs finished.");
 	w->m_failed = metrics_counter("mailtier_store_jobs_failed", NULL, "Write jobs that failed.");
-	w->m_waiting = metrics_gauge("mailtier_store_jobs_waiting", NULL, "Write jobs waiting in one slot.");
+	w->m_waiting =
+		metrics_gauge("mailtier_store_jobs_waiting", NULL, "Write jobs that wait for a writer.");
+	w->m_readers = metrics_gauge("mailtier_store_readers", NULL, "Read transactions open now.");
+	w->m_oldest = metrics_gauge("mailtier_store_oldest_reader_commits", NULL,
+		"Commits since the oldest read transaction began: it holds their pages.");
+	w->m_views =
+		metrics_gauge("mailtier_store_views", NULL, "Views of mailboxes that hold the reaper back.");
+	w->m_watches = metrics_gauge("mailtier_store_watches", NULL, "Sessions that wait for changes.");
 	w->m_commit_time = metrics_histogram("mailtier_store_commit_seconds", NULL, "Time of a commit.");
+}
+
+/* Right before the metrics are shown. */
+static void collect(void *arg)
+{
+	struct store_work *w = arg;
+	struct store_work_stat s;
+	uint64_t readers, oldest;
+
+	store_work_stat(w, &s);
+	store_readers(w->store, &readers, &oldest);
+	metric_set(w->m_waiting, (int64_t)s.waiting);
+	metric_set(w->m_readers, (int64_t)readers);
+	metric_set(w->m_oldest, (int64_t)oldest);
+	metric_set(w->m_views, (int64_t)s.views);
+	metric_set(w->m_watches, (int64_t)s.watches);
 }
 
 static int start_threads(struct store_work *w)
@@ -248,6 +271,7 @@ int store_work_start(
 		store_work_stop(&w);
 		return err;
 	}
+	metrics_on_collect(collect, w);
 	*work_out = w;
 	return 0;
 }
@@ -258,6 +282,7 @@ void store_work_stop(struct store_work **work)
 
 	if (!w)
 		return;
+	metrics_off_collect(collect, w);
 	pthread_mutex_lock(&w->lock);
 	w->is_stopping = true;
 	while (w->open_jobs > 0)

@@ -6,7 +6,7 @@
  *	careful  a job failed after it had written: the batch begins again, each job in a child transaction
  *	alone    the batch did not fit on the disk: each job in a transaction of its own
  *
- * A child costs a 2 MB list and a copy of the list of free pages, so only batches with a bad job pay for it.
+ * So a good batch needs no nested transactions; docs/decisions/group-commit.md says why.
  */
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
-#define REAP_STEP 500
+#define REAP_STEP 300
 #define REAP_DELAY_MS 300
 #define REAP_RETRY_MS 5000
 #define EXPIRE_EVERY_MS 600000
@@ -277,7 +277,6 @@ void *writer_main(void *arg)
 
 		if (chain)
 			serve(w, chain);
-		metric_set(w->work->m_waiting, (int64_t)queue_count(&w->queue));
 		if (!closed)
 			reap(w);
 	}

@@ -272,24 +272,62 @@ static void measure_writes(struct bench *b, unsigned messages)
 	free(uids);
 }
 
-static int nothing(struct store_txn *txn, void *arg)
+/* One small write, as it is in the transaction itself and as it is in a child. */
+static int one_write(struct store_txn *txn, void *arg)
 {
-	(void)txn;
-	(void)arg;
-	return 0;
+	uint8_t mark[STORE_MARK_LEN] = {0};
+	uint32_t *n = arg;
+
+	++*n;
+	memcpy(mark, n, sizeof(*n));
+	return store_mark_add(txn, mark, 1000);
 }
 
-static void measure_children(struct bench *b)
+static void measure_children(struct bench *b, const char *when)
 {
 	struct store_txn *txn;
-	uint64_t begin;
+	uint64_t begin, plain;
+	uint32_t n = 0;
 
 	must(store_begin_write(b->store, 0, &txn), "begin");
 	begin = clock_mono_us();
-	for (int i = 0; i < 200; i++)
-		must(store_txn_try(txn, nothing, NULL), "child");
-	printf("child_transaction %.1f us\n", (double)(clock_mono_us() - begin) / 200);
+	for (int i = 0; i < 1000; i++)
+		must(one_write(txn, &n), "write");
+	plain = clock_mono_us() - begin;
+	begin = clock_mono_us();
+	for (int i = 0; i < 1000; i++)
+		must(store_txn_try(txn, one_write, &n), "child");
+	printf("write_plain%s %.2f us\n", when, (double)plain / 1000);
+	printf("write_in_child%s %.2f us\n", when, (double)(clock_mono_us() - begin) / 1000);
 	store_abort(&txn);
+}
+
+/* Expunges the mailbox and lets the reaper finish: many free pages. */
+static void delete_all(struct bench *b, unsigned messages)
+{
+	uint64_t begin = clock_mono_us(), longest = 0, modseq;
+	uint32_t *uids = xreallocarray(NULL, messages, sizeof(*uids));
+	struct store_txn *txn;
+	bool done = false;
+
+	for (unsigned i = 0; i < messages; i++)
+		uids[i] = i + 1;
+	must(store_begin_write(b->store, 0, &txn), "begin");
+	must(store_message_expunge(txn, b->accounts[0], b->inbox, uids, messages, true, NULL, &modseq),
+		"expunge");
+	must(store_commit(&txn), "commit");
+	while (!done) {
+		uint64_t step = clock_mono_us();
+
+		must(store_begin_write(b->store, 0, &txn), "begin");
+		must(store_reap(txn, NULL, 500, &done), "reap");
+		step = clock_mono_us() - step;
+		longest = step > longest ? step : longest;
+		must(store_commit(&txn), "commit");
+	}
+	free(uids);
+	printf("delete_all %.2f s\n", (double)(clock_mono_us() - begin) / 1e6);
+	printf("reap_step_longest %.2f ms\n", (double)longest / 1000);
 }
 
 int main(int argc, char **argv)
@@ -321,7 +359,7 @@ int main(int argc, char **argv)
 	printf("fetch_flags %.2f ms\n", (double)best_of(&b, do_flags) / 1000);
 	printf("fetch_envelope %.2f ms\n", (double)best_of(&b, do_envelopes) / 1000);
 	printf("fetch_10000_bodies %.2f ms\n", (double)best_of(&b, do_bodies) / 1000);
-	measure_children(&b);
+	measure_children(&b, "");
 	measure_writes(&b, messages);
 	must(store_stat(b.store, &s), "stat");
 	printf("bytes_per_message %.0f bytes\n", (double)(s.used_bytes - s.free_bytes) / (double)s.blobs);
@@ -329,6 +367,8 @@ int main(int argc, char **argv)
 	must(store_check(b.store, &co, &c), "check");
 	printf("check %.2f s errors=%llu\n", (double)(clock_mono_us() - begin) / 1e6,
 		(unsigned long long)c.errors);
+	delete_all(&b, messages);
+	measure_children(&b, "_after_deletions");
 	store_close(&b.store);
 	return sink == 42;
 }
