@@ -376,45 +376,48 @@ static ssize_t take_sasl(struct front *f)
 	return n;
 }
 
+static ssize_t take_command(struct imap_front *i)
+{
+	struct front *f = &i->front;
+	enum imap_parse_event event;
+	ssize_t n;
+
+	/* Each announced literal is answered at once, and the parser asked again: a refused one may end the command. */
+	do {
+		n = imap_parse_feed(&i->parse, conn_input(f->conn), &event);
+		if (n < 0)
+			return n;
+		if (n > 0)
+			dialogue_consume_secret(f, (size_t)n);
+		if (event == IMAP_PARSE_LITERAL)
+			run_literal(f, &i->parse);
+	} while (event == IMAP_PARSE_LITERAL);
+	if (event == IMAP_PARSE_MORE)
+		return n;
+	i->is_reading = false;
+	if (event == IMAP_PARSE_COMMAND)
+		run_command(f, &i->parse.command);
+	else
+		run_bad(f, &i->parse);
+	forget_command(i);
+	return 1;
+}
+
 static ssize_t take(struct front *f)
 {
 	struct imap_front *i = imap_of(f);
-	struct slice in = conn_input(f->conn);
-	enum imap_parse_event event;
-	ssize_t n;
 
 	if (f->state == FRONT_SASL)
 		return take_sasl(f);
 	if (!i->is_reading) {
-		if (dialogue_is_http(in)) {
+		if (dialogue_is_http(conn_input(f->conn))) {
 			dialogue_drop(f, "HTTP on a mail port");
 			return 1;
 		}
 		imap_parse_start(&i->parse, &limits, &f->arena);
 		i->is_reading = true;
 	}
-	n = imap_parse_feed(&i->parse, in, &event);
-	if (n < 0)
-		return n;
-	if (n > 0)
-		dialogue_consume_secret(f, (size_t)n);
-	switch (event) {
-	case IMAP_PARSE_MORE:
-		return n;
-	case IMAP_PARSE_LITERAL:
-		run_literal(f, &i->parse);
-		return 1;
-	case IMAP_PARSE_COMMAND:
-		i->is_reading = false;
-		run_command(f, &i->parse.command);
-		break;
-	case IMAP_PARSE_BAD:
-		i->is_reading = false;
-		run_bad(f, &i->parse);
-		break;
-	}
-	forget_command(i);
-	return 1;
+	return take_command(i);
 }
 
 static const struct dialogue_protocol protocol = {

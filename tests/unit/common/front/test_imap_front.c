@@ -74,6 +74,7 @@ static const struct talk_case cases[] = {
 	{"http after a command too", "a NOOP\r\nPOST http://x/ HTTP/1.1\r\n\r\n", "a OK NOOP completed.\r\n", NULL, false, false},
 	{"a literal of a command that takes none", "a CAPABILITY {10}\r\nb NOOP\r\n",
 		"a BAD No literal is taken here.\r\nb OK NOOP completed.\r\n", NULL, false, false},
+	{"a literal too large, and nothing after it", "a LOGIN {99999}\r\n", "a BAD Literal too large.\r\n", NULL, false, false},
 	{"a literal too large", "a LOGIN {99999}\r\nb NOOP\r\n", "a BAD Literal too large.\r\nb OK NOOP completed.\r\n", NULL, false,
 		false},
 };
