@@ -34,6 +34,12 @@ static void write_quota(struct buf *out, const struct store_account_record *reco
 	buf_add_str(out, ")\r\n");
 }
 
+/* Without a limit there is no root. */
+static bool has_limit(const struct store_account_record *record)
+{
+	return record->bytes_limit || record->count_limit;
+}
+
 static int quota_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct quota_data *d = s->data;
@@ -50,15 +56,21 @@ static int quota_run(struct imap_session *s, struct store_txn *txn)
 	if (d->has_name) {
 		buf_add_str(&s->out, "* QUOTAROOT ");
 		imap_write_mailbox(&s->out, mailbox.name);
-		buf_add_str(&s->out, " \"\"\r\n");
+		buf_add_str(&s->out, has_limit(&record) ? " \"\"\r\n" : "\r\n");
 	}
+	if (!has_limit(&record))
+		return d->has_name ? 0 : ERR_NOT_FOUND;
 	write_quota(&s->out, &record);
 	return 0;
 }
 
 static void quota_done(struct imap_session *s, int err)
 {
-	if (err < 0)
+	const struct quota_data *d = s->data;
+
+	if (err == ERR_NOT_FOUND && !d->has_name)
+		imap_answer(s, "NO", "NONEXISTENT", "There is no quota");
+	else if (err < 0)
 		imap_fail(s, err);
 	else
 		imap_ok(s);

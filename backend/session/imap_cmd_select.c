@@ -40,6 +40,12 @@ static void leave_done(void *arg, int err)
 	(void)err; /* at worst they are recent once more */
 }
 
+/* Messages came while it was selected, and they are still \Recent for others. */
+static bool has_untaken(const struct imap_view *v)
+{
+	return v->mailbox && !v->is_readonly && imap_view_last_uid(v) >= v->recent_taken;
+}
+
 void imap_select_leave(struct imap_session *s)
 {
 	struct imap_view *v = &s->view;
@@ -48,7 +54,7 @@ void imap_select_leave(struct imap_session *s)
 
 	if (!v->mailbox)
 		return;
-	if (!v->is_readonly && imap_view_last_uid(v) >= v->recent_taken) {
+	if (has_untaken(v)) {
 		leave = xcalloc(1, sizeof(*leave));
 		*leave = (struct leave){imap_access_account(s), v->mailbox};
 		call.arg = leave;
@@ -164,6 +170,27 @@ static void select_done(struct imap_session *s, int err)
 		select_finish(s);
 }
 
+/* The mailbox selected before is left even if this one cannot be (RFC 3501 section 6.3.1). */
+static void leave_and_select(struct imap_session *s)
+{
+	imap_select_leave(s);
+	imap_read(s, select_run, select_done);
+}
+
+static int take_run(struct imap_session *s, struct store_txn *txn)
+{
+	uint32_t from;
+
+	return store_mailbox_take_recent(txn, imap_access_account(s), s->view.mailbox, &from);
+}
+
+static void take_done(struct imap_session *s, int err)
+{
+	if (err == 0)
+		s->view.recent_taken = imap_view_last_uid(&s->view) + 1;
+	leave_and_select(s);
+}
+
 /* SP "(" "CONDSTORE" ")": 1 with it, 0 without, or ERR_SYNTAX. */
 static int read_params(const struct imap_arg *arg)
 {
@@ -189,17 +216,16 @@ static void select_mailbox(struct imap_session *s, const struct imap_command *co
 	d = imap_data(s, sizeof(*d));
 	if (!d)
 		return;
-	/* The mailbox selected before is left even if this fails (RFC 3501 section 6.3.1). */
-	imap_select_leave(s);
-	if (err < 0) {
-		imap_fail(s, ERR_NOT_FOUND);
-		return;
-	}
 	s->is_condstore |= condstore > 0;
-	*d = (struct select_data){.name = name, .is_readonly = is_readonly, .was_selected = was_selected};
+	*d = (struct select_data){.is_readonly = is_readonly, .was_selected = was_selected};
+	d->name = err < 0 ? SLICE_LIT("") : name; /* what is no name names nothing */
 	imap_view_init(&d->view);
 	s->cleanup = free_select;
-	imap_read(s, select_run, select_done);
+	/* Before the next look at the mailbox, which may be the same. */
+	if (has_untaken(&s->view))
+		imap_write_job(s, take_run, take_done);
+	else
+		leave_and_select(s);
 }
 
 void imap_cmd_select(struct imap_session *s, const struct imap_command *command)

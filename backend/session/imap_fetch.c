@@ -179,28 +179,34 @@ static bool was_just_seen(const struct imap_fetch *f, uint32_t uid)
 	return low < buf_len(&f->seen) / sizeof(uint32_t) && uids[low] == uid;
 }
 
+/* A record whose texts were too large to be kept has none: what is said then has the right form at least. */
+#define NO_ENVELOPE "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
+#define NO_STRUCTURE "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 0 0)"
+
+static void write_text(struct fetcher *w, const char *name, struct slice text, const char *otherwise)
+{
+	begin_item(w);
+	buf_add_str(&w->s->out, name);
+	if (text.len)
+		buf_add_slice(&w->s->out, text);
+	else
+		buf_add_str(&w->s->out, otherwise);
+}
+
 static void write_texts(struct fetcher *w, unsigned items)
 {
 	struct buf *out = &w->s->out;
 	const struct store_texts *texts = &w->message.texts;
 
-	if (items & IMAP_FETCH_ENVELOPE) {
-		begin_item(w);
-		buf_add_str(out, "ENVELOPE ");
-		buf_add_slice(out, texts->envelope);
-	}
-	if (items & IMAP_FETCH_BODYSTRUCTURE) {
-		begin_item(w);
-		buf_add_str(out, "BODYSTRUCTURE ");
-		buf_add_slice(out, texts->bodystructure);
-	}
+	if (items & IMAP_FETCH_ENVELOPE)
+		write_text(w, "ENVELOPE ", texts->envelope, NO_ENVELOPE);
+	if (items & IMAP_FETCH_BODYSTRUCTURE)
+		write_text(w, "BODYSTRUCTURE ", texts->bodystructure, NO_STRUCTURE);
 	if (items & IMAP_FETCH_BODY) {
-		size_t before = buf_len(out);
-
 		begin_item(w);
 		buf_add_str(out, "BODY ");
 		if (bodystructure_shorten(texts->bodystructure, out) < 0)
-			buf_cut(out, before);
+			buf_add_str(out, NO_STRUCTURE);
 	}
 }
 

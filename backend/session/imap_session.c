@@ -270,6 +270,7 @@ static void after_sync(struct imap_session *s, int err)
 
 void imap_answer(struct imap_session *s, const char *status, const char *code, const char *text)
 {
+	/* What could not be read might have been a FETCH: no EXPUNGE then, and nothing else that can wait. */
 	unsigned flags = s->cmd ? s->cmd->flags : 0;
 
 	buf_clear(&s->reply);
@@ -279,7 +280,8 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 		buf_add_char(&s->reply, '*');
 	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "",
 		text);
-	if (s->view.mailbox && !s->is_logout && (s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC)) {
+	if (s->cmd && s->view.mailbox && !s->is_logout &&
+		(s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC)) {
 		s->is_stale = s->must_sync = false;
 		imap_sync_start(s, !(flags & IMAP_CMD_NO_EXPUNGE), after_sync);
 	} else {

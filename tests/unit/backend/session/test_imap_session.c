@@ -405,7 +405,13 @@ static void test_append_is_refused_in_order(void **state)
 	RIG_EXPECT(&c, "SELECT INBOX", "* 1 EXISTS", "OK");
 	fill(&c, "INBOX", 2);
 	RIG_EXPECT(&c, "NOOP", "OK");
-	RIG_EXPECT(&c, "FETCH 3 UID", "* 3 FETCH (UID 3)", "OK");
+	RIG_EXPECT(&c, "FETCH 3 (UID FLAGS)", "* 3 FETCH (UID 3 FLAGS (\\Recent))", "OK");
+	/* Seen coming by this session, they are not recent for the next one, itself included. */
+	RIG_EXPECT(&c, "SELECT INBOX", "* 3 EXISTS", "* 0 RECENT", "OK");
+	rig_disconnect(&c);
+	rig_connect(&c, *state, "alice@example.com");
+	RIG_EXPECT(&c, "GETQUOTAROOT INBOX", "* QUOTAROOT INBOX\r\n", "OK");
+	RIG_EXPECT(&c, "GETQUOTA \"\"", "NO");
 	rig_disconnect(&c);
 }
 
