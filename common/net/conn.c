@@ -25,6 +25,7 @@
 
 #define LINGER_MS 5000
 #define READ_A_TURN LOOP_SCRATCH_SIZE
+#define DROPPED_MOST (1024 * 1024) /* unread input that is thrown away before closing */
 #define IN_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
 struct conn_linger {
@@ -799,11 +800,14 @@ static void linger(struct conn *c)
 	c->phase = CONN_LINGERING;
 }
 
-/* close(2) on a socket with unread input sends RST, which would destroy our last words on their way. */
+/*
+ * close(2) on a TCP socket with unread input sends RST, which would destroy our last words on their way. MSG_TRUNC throws
+ * the input away without a buffer: the loop's scratch may hold what another connection's owner is just looking at.
+ */
 static void drop_unread(struct conn *c)
 {
 	if (c->fd >= 0 && c->sock_in && !c->sock_hup && c->bytes_out)
-		(void)!recv(c->fd, c->loop->scratch, LOOP_SCRATCH_SIZE, MSG_DONTWAIT);
+		(void)!recv(c->fd, NULL, DROPPED_MOST, MSG_DONTWAIT | MSG_TRUNC);
 }
 
 void conn_close(struct conn **conn)

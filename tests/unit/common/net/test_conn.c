@@ -334,6 +334,78 @@ static void test_dial_and_accept(void **state)
 	}
 }
 
+/* A client that goes on talking while it is thrown out still reads why. */
+static void test_last_words_survive_unread_input(void **state)
+{
+	static char chatter[30000];
+	struct acceptor acceptor = {0};
+	struct listener *listener = listen_on("127.0.0.1", NULL, 0, &acceptor);
+	struct addr addr = *listener_addr(listener);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char text[64];
+
+	(void)state;
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr.ss, addr.len), 0);
+	RUN_UNTIL(loop, acceptor.count == 1);
+	conn_pause(acceptor.peers[0].conn);
+	assert_int_equal(write(fd, chatter, sizeof(chatter)), sizeof(chatter));
+	run_short(loop);
+	conn_write_str(acceptor.peers[0].conn, "421 bye\r\n");
+	conn_close(&acceptor.peers[0].conn);
+	run_short(loop);
+	assert_int_equal(recv(fd, text, 4, MSG_WAITALL), 4);
+	assert_int_equal(recv(fd, text, 9, MSG_WAITALL), 9);
+	assert_memory_equal(text, "421 bye\r\n", 9);
+	assert_int_equal(recv(fd, text, 1, 0), 0); /* an end in order, no reset */
+	close(fd);
+	listener_close(&listener);
+	run_short(loop);
+}
+
+struct two {
+	struct peer peer;
+	struct conn *other;
+};
+
+static void on_close_the_other(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct two *two = owner;
+
+	if (event != CONN_DATA)
+		return;
+	conn_close(&two->other);
+	buf_add_slice(&two->peer.got, conn_input(conn)); /* still what came in */
+	conn_consume(conn, conn_input(conn).len);
+}
+
+static void test_closing_another_leaves_the_input_alone(void **state)
+{
+	struct acceptor acceptor = {0};
+	struct listener *listener = listen_on("127.0.0.1", NULL, 0, &acceptor);
+	struct peer talker = {0}, noisy = {0};
+	struct two two = {0};
+
+	(void)state;
+	dial_to(&noisy, "127.0.0.1", addr_port(listener_addr(listener)), 1000, NULL);
+	RUN_UNTIL(loop, acceptor.count == 1);
+	two.other = acceptor.peers[0].conn;
+	acceptor.peers[0].conn = NULL;
+	conn_pause(two.other);
+	conn_write_str(noisy.conn, "XXXXXXXXXXXX");
+	dial_to(&talker, "127.0.0.1", addr_port(listener_addr(listener)), 1000, NULL);
+	RUN_UNTIL(loop, acceptor.count == 2);
+	conn_set_owner(acceptor.peers[1].conn, on_close_the_other, &two);
+	conn_write_str(talker.conn, "mine");
+	RUN_UNTIL(loop, buf_len(&two.peer.got) == 4);
+	assert_memory_equal(two.peer.got.data, "mine", 4);
+	buf_deinit(&two.peer.got);
+	peer_deinit(&talker);
+	peer_deinit(&noisy);
+	acceptor_deinit(&acceptor);
+	listener_close(&listener);
+	run_short(loop);
+}
+
 static void test_dial_over_a_unix_socket(void **state)
 {
 	struct acceptor acceptor = {0};
@@ -784,6 +856,8 @@ int main(void)
 		T(test_an_owner_may_close_in_any_event),
 		T(test_a_buffer_moves_into_the_output),
 		T(test_dial_and_accept),
+		T(test_last_words_survive_unread_input),
+		T(test_closing_another_leaves_the_input_alone),
 		T(test_dial_over_a_unix_socket),
 		T(test_refused_connections_fail),
 		T(test_dial_times_out),
