@@ -201,12 +201,12 @@ static void collect(void *arg)
 	struct store_work_stat stat;
 
 	store_work_stat(b->work, &stat);
-	metric_set(metrics_gauge("mailtier_store_commits", NULL, "Transactions on disk since the start"),
+	metric_set(metrics_counter("mailtier_store_commits", NULL, "Transactions on disk since the start"),
 		(int64_t)stat.commits);
-	metric_set(metrics_gauge("mailtier_store_jobs", NULL, "Write jobs done since the start"),
+	metric_set(metrics_counter("mailtier_store_jobs", NULL, "Write jobs done since the start"),
 		(int64_t)stat.jobs);
 	metric_set(
-		metrics_gauge("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
+		metrics_counter("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
 		(int64_t)stat.jobs_failed);
 	metric_set(metrics_gauge("mailtier_store_waiting", NULL, "Write jobs in the queues"),
 		(int64_t)stat.waiting);
