@@ -128,8 +128,9 @@ struct store_view;
 
 /*
  * A session announced the messages of this mailbox as of `modseq`: what is expunged later stays readable
- * until the view moves on. Register in the read job that takes the UIDs, with the mailbox's modseq of that
- * transaction. Any thread.
+ * until the view moves on. The read job that takes the UIDs registers it with the mailbox's modseq of that
+ * transaction. The reaper lets about 300 ms pass after an expunge, so that such a job is not overtaken; to be
+ * certain, register with modseq 0 before the job begins, and move the view in it. Any thread.
  */
 struct store_view *store_work_view(struct store_work *work, unsigned slot, uint32_t mailbox, uint64_t modseq);
 /* The session has told its client of everything up to modseq. */

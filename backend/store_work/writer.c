@@ -92,8 +92,11 @@ static int finish(struct writer *w, struct store_txn **txn)
 		w->work->commits++;
 		metric_add(w->work->m_commits, 1);
 		histogram_observe_us(w->work->m_commit_time, clock_mono_us() - began);
-		if (waste)
+		if (waste && !w->waste) {
+			/* A reader may be about to register its view of what was just expunged. */
+			w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
 			w->waste = true;
+		}
 		watches_tell(w->work->watches, w->slot, notes.list, notes.count);
 	}
 	free(notes.list);
@@ -255,6 +258,7 @@ static void reap(struct writer *w)
 		return;
 	}
 	if (!done) {
+		w->reap_at_ms = now; /* its own leftovers need no delay */
 		w->waste = true;
 		return;
 	}
