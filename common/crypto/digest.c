@@ -1,6 +1,6 @@
 /*
- * EVP underneath. An EVP_MD is fetched once a kind and kept for the life of the program: OpenSSL 3 looks implicitly
- * fetched ones up anew at each use, which costs more than hashing a short text.
+ * EVP underneath. An EVP_MD is fetched once a kind and kept for the life of the program: OpenSSL 3 looks
+ * implicitly fetched ones up anew at each use, which costs more than hashing a short text.
  */
 #include "common/crypto/digest.h"
 
@@ -106,12 +106,13 @@ void digest_hmac(enum digest_kind kind, struct slice key, struct slice bytes, ui
 	require(done);
 }
 
-void digest_pbkdf2(enum digest_kind kind, struct slice password, struct slice salt, unsigned iterations, uint8_t *out,
-	size_t out_len)
+void digest_pbkdf2(enum digest_kind kind, struct slice password, struct slice salt, unsigned iterations,
+	uint8_t *out, size_t out_len)
 {
 	int ok;
 
-	require(password.len <= INT_MAX && salt.len <= INT_MAX && iterations <= INT_MAX && out_len <= INT_MAX);
+	require(password.len <= INT_MAX && salt.len <= INT_MAX && iterations <= INT_MAX &&
+		out_len <= INT_MAX);
 	ok = PKCS5_PBKDF2_HMAC(password.p ? password.p : "", (int)password.len,
 		(const unsigned char *)(salt.p ? salt.p : ""), (int)salt.len, (int)iterations, md_of(kind),
 		(int)out_len, out);

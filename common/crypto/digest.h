@@ -1,6 +1,6 @@
 /*
- * Digests, HMAC (RFC 2104) and PBKDF2 (RFC 8018) on OpenSSL's EVP. Any thread; a streaming digest belongs to one at a time.
- * Nothing here can fail but for lack of memory, which ends the program.
+ * Digests, HMAC (RFC 2104) and PBKDF2 (RFC 8018) on OpenSSL's EVP. Any thread; a streaming digest belongs to
+ * one at a time. Nothing here can fail but for lack of memory, which ends the program.
  */
 #pragma once
 
@@ -35,5 +35,5 @@ void digest_finish(struct digest *d, uint8_t *out);
 /* HMAC of one piece; out takes digest_len() bytes. */
 void digest_hmac(enum digest_kind kind, struct slice key, struct slice bytes, uint8_t *out);
 /* PBKDF2-HMAC; slow by design: on a worker thread. iterations >= 1. */
-void digest_pbkdf2(enum digest_kind kind, struct slice password, struct slice salt, unsigned iterations, uint8_t *out,
-	size_t out_len);
+void digest_pbkdf2(enum digest_kind kind, struct slice password, struct slice salt, unsigned iterations,
+	uint8_t *out, size_t out_len);

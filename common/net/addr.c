@@ -115,7 +115,8 @@ const char *addr_host(const struct addr *addr, char text[ADDR_TEXT_MAX])
 		inet_ntop(ip.len == 4 ? AF_INET : AF_INET6, ip.p, text, ADDR_TEXT_MAX);
 	else if (addr->len && addr->ss.ss_family == AF_UNIX)
 		snprintf(text, ADDR_TEXT_MAX, "%.*s", (int)sizeof(un(addr)->sun_path),
-			addr->len > sizeof(sa_family_t) && un(addr)->sun_path[0] ? un(addr)->sun_path : "unix");
+			addr->len > sizeof(sa_family_t) && un(addr)->sun_path[0] ? un(addr)->sun_path
+										 : "unix");
 	else
 		snprintf(text, ADDR_TEXT_MAX, "none");
 	return text;
@@ -202,7 +203,8 @@ int addr_net_parse(struct slice text, struct addr_net *net_out)
 		*net_out = net;
 		return 0;
 	}
-	if (slash == 0 || addr_parse(slice_sub(text, 0, slash < 0 ? text.len : (size_t)slash), 0, &net.base) != 0)
+	if (slash == 0 ||
+		addr_parse(slice_sub(text, 0, slash < 0 ? text.len : (size_t)slash), 0, &net.base) != 0)
 		return ERR_SYNTAX;
 	ip = ip_bytes(&net.base);
 	net.bits = (unsigned)ip.len * 8;

@@ -1,5 +1,6 @@
 /*
- * Socket addresses: text to struct and back, comparison, networks. Values, no owner. IPv4, IPv6 and unix paths.
+ * Socket addresses: text to struct and back, comparison, networks. Values, no owner. IPv4, IPv6 and unix
+ * paths.
  */
 #pragma once
 

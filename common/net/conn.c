@@ -1,13 +1,14 @@
 /*
- * Connections. The socket stands edge-triggered in the loop's epoll set, for input alone until a send was short for the
- * first time; sock_in and sock_out remember what the edges said, so that nothing is tried twice in vain. A read shorter
- * than asked for has emptied the socket.
+ * Connections. The socket stands edge-triggered in the loop's epoll set, for input alone until a send was
+ *short for the first time; sock_in and sock_out remember what the edges said, so that nothing is tried twice
+ *in vain. A read shorter than asked for has emptied the socket.
  *
  *	socket -> loop's scratch -> owner's callback -> what he left over: in
  *	owner's writes -> out -> socket, at the end of the callback or turn
  *
- * Invariants: `view` and `in` are never both filled; events come from work() alone, never from within a call of the
- * owner; after an event the connection may be closed (phase) or be the relay's (is_raw), and work() ends.
+ * Invariants: `view` and `in` are never both filled; events come from work() alone, never from within a call
+ *of the owner; after an event the connection may be closed (phase) or be the relay's (is_raw), and work()
+ *ends.
  */
 #include "common/net/conn.h"
 
@@ -159,8 +160,8 @@ static void remember_peer(struct conn *c, const struct sockaddr_storage *ss)
 	}
 }
 
-int conn_open_accepted(struct loop *loop, int fd, struct tls *tls, const struct sockaddr_storage *peer, conn_fn *fn,
-	void *owner, struct conn **conn_out)
+int conn_open_accepted(struct loop *loop, int fd, struct tls *tls, const struct sockaddr_storage *peer,
+	conn_fn *fn, void *owner, struct conn **conn_out)
 {
 	struct conn *c = conn_new(loop, fn, owner);
 	int rc = conn_attach(c, fd, 0);
@@ -269,13 +270,13 @@ void conn_schedule_again(struct conn *c)
 
 void conn_abort_all(struct loop *loop)
 {
-	list_for_each_safe(at, &loop->conns) {
+	list_for_each_safe (at, &loop->conns) {
 		struct conn *c = container_of(at, struct conn, link);
 
 		if (c->is_raw)
 			relay_stop(c->owner);
 	}
-	list_for_each_safe(at, &loop->conns) {
+	list_for_each_safe (at, &loop->conns) {
 		struct conn *c = container_of(at, struct conn, link);
 
 		if (!c->is_raw)
@@ -801,8 +802,9 @@ static void linger(struct conn *c)
 }
 
 /*
- * close(2) on a TCP socket with unread input sends RST, which would destroy our last words on their way. MSG_TRUNC throws
- * the input away without a buffer: the loop's scratch may hold what another connection's owner is just looking at.
+ * close(2) on a TCP socket with unread input sends RST, which would destroy our last words on their way.
+ * MSG_TRUNC throws the input away without a buffer: the loop's scratch may hold what another connection's
+ * owner is just looking at.
  */
 static void drop_unread(struct conn *c)
 {

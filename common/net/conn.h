@@ -1,14 +1,16 @@
 /*
- * A connection: a non-blocking byte stream over TCP or a unix socket, plain or with TLS inside, with an input buffer that
- * the owner consumes and an output buffer with marks. It belongs to one loop. Buffers exist only while bytes are in them.
+ * A connection: a non-blocking byte stream over TCP or a unix socket, plain or with TLS inside, with an input
+ * buffer that the owner consumes and an output buffer with marks. It belongs to one loop. Buffers exist only
+ * while bytes are in them.
  *
  * Words: the *owner* is the session that set the callback. The callback gets one event at a time, and may do
- * anything to the connection, conn_close() too; after calling out, the connection's code assumes that it is gone (memory is
- * freed at the end of the loop's turn).
+ * anything to the connection, conn_close() too; after calling out, the connection's code assumes that it is
+ * gone (memory is freed at the end of the loop's turn).
  *
  * Back-pressure: input stops being read while `input limit` bytes wait unconsumed, or while paused. Output is
- * accepted always (conn_write never fails, a broken connection swallows it and reports CONN_FAILED); who produces asks
- * conn_is_congested() (more than the high mark waits) and goes on at CONN_DRAINED (below the low mark).
+ * accepted always (conn_write never fails, a broken connection swallows it and reports CONN_FAILED); who
+ * produces asks conn_is_congested() (more than the high mark waits) and goes on at CONN_DRAINED (below the
+ * low mark).
  *
  * Writes are gathered and sent at the end of the callback or turn; conn_flush() sends at once.
  */
@@ -23,10 +25,12 @@
 struct conn;
 
 enum conn_event {
-	CONN_OPENED,  /* dial: connected, and TLS done where asked. Accepted connection: TLS handshake done (implicit TLS) */
+	CONN_OPENED,  /* dial: connected, and TLS done where asked. Accepted connection: TLS handshake done
+			 (implicit TLS) */
 	CONN_SECURED, /* the handshake begun by conn_start_tls_*() is done */
 	CONN_DATA,    /* conn_input() has grown; comes again only when more arrives: consume or remember */
-	CONN_DRAINED, /* output has fallen to the low mark after having been above the high mark, or conn_want_drained() */
+	CONN_DRAINED, /* output has fallen to the low mark after having been above the high mark, or
+			 conn_want_drained() */
 	CONN_EOF,     /* the peer will send no more; input that is left stays readable */
 	CONN_FAILED   /* conn_error() says why; nothing more will come. Also: handshake failed, dial failed */
 };
@@ -37,7 +41,8 @@ typedef void conn_fn(void *owner, struct conn *conn, enum conn_event event);
 #define CONN_HIGH_MARK (64 * 1024)
 #define CONN_LOW_MARK (16 * 1024)
 
-/* Replaces owner and callback (at hand-overs). Input that waits is announced by no new event: look at conn_input(). */
+/* Replaces owner and callback (at hand-overs). Input that waits is announced by no new event: look at
+ * conn_input(). */
 void conn_set_owner(struct conn *conn, conn_fn *fn, void *owner);
 void conn_set_input_limit(struct conn *conn, size_t bytes);
 void conn_set_marks(struct conn *conn, size_t high, size_t low);
@@ -45,7 +50,8 @@ void conn_set_marks(struct conn *conn, size_t high, size_t low);
 /* Unconsumed input: a view, valid until the next call on the connection or the callback's end. */
 struct slice conn_input(struct conn *conn);
 void conn_consume(struct conn *conn, size_t n);
-/* No CONN_DATA, and nothing is read, until resumed. Resuming with input at hand brings CONN_DATA in the same turn's end. */
+/* No CONN_DATA, and nothing is read, until resumed. Resuming with input at hand brings CONN_DATA in the same
+ * turn's end. */
 void conn_pause(struct conn *conn);
 void conn_resume(struct conn *conn);
 
@@ -63,8 +69,9 @@ bool conn_is_congested(const struct conn *conn);
 void conn_want_drained(struct conn *conn);
 void conn_flush(struct conn *conn);
 
-/* STARTTLS as server: input that is already buffered is an attack: ERR_DENIED, and the caller closes (RFC 3207 §6 and
- * CVE-2011-0411). Output written before goes out in clear first. Then CONN_SECURED or CONN_FAILED. */
+/* STARTTLS as server: input that is already buffered is an attack: ERR_DENIED, and the caller closes (RFC
+ * 3207 §6 and CVE-2011-0411). Output written before goes out in clear first. Then CONN_SECURED or
+ * CONN_FAILED. */
 MUST_CHECK int conn_start_tls_server(struct conn *conn, struct tls *tls);
 /* STARTTLS as client; server_name for SNI and verification. */
 MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const char *server_name);
@@ -76,6 +83,7 @@ bool conn_has_peer_certificate(const struct conn *conn);
 /* Common name, "" if none. View of the connection. */
 const char *conn_peer_certificate_name(struct conn *conn);
 
+/* Views, overwritten when eight more have been asked for on this loop. len 0: not connected (any more). */
 const struct addr *conn_peer(const struct conn *conn);
 const struct addr *conn_local(const struct conn *conn);
 struct loop *conn_loop(const struct conn *conn);
@@ -87,10 +95,13 @@ uint64_t conn_bytes_out(const struct conn *conn);
 
 /* Sends what waits, then FIN (TLS: close_notify); the input side goes on. */
 void conn_shutdown(struct conn *conn);
-/* No more events; sends what waits (at most `linger` 5 s in the background), then closes. *conn is NULL then. */
+/* No more events; sends what waits (at most `linger` 5 s in the background), then closes. *conn is NULL then.
+ */
 void conn_close(struct conn **conn);
 /* Closes at once, unsent output is lost. */
 void conn_abort(struct conn **conn);
 
-/* Wraps a connected socket (accepted or one end of socketpair); takes the descriptor. tls: implicit TLS as server. */
-MUST_CHECK int conn_open_fd(struct loop *loop, int fd, struct tls *tls, conn_fn *fn, void *owner, struct conn **conn_out);
+/* Wraps a connected socket (accepted or one end of socketpair); takes the descriptor. tls: implicit TLS as
+ * server. */
+MUST_CHECK int conn_open_fd(
+	struct loop *loop, int fd, struct tls *tls, conn_fn *fn, void *owner, struct conn **conn_out);

@@ -86,14 +86,16 @@ struct conn {
 struct conn *conn_new(struct loop *loop, conn_fn *fn, void *owner);
 /* Gives it its connected socket. */
 MUST_CHECK int conn_attach(struct conn *c, int fd, uint32_t extra_events);
-/* As conn_open_fd, for a socket that is non-blocking, close-on-exec and without Nagle already; peer may be NULL. */
-MUST_CHECK int conn_open_accepted(struct loop *loop, int fd, struct tls *tls, const struct sockaddr_storage *peer,
-	conn_fn *fn, void *owner, struct conn **conn_out);
+/* As conn_open_fd, for a socket that is non-blocking, close-on-exec and without Nagle already; peer may be
+ * NULL. */
+MUST_CHECK int conn_open_accepted(struct loop *loop, int fd, struct tls *tls,
+	const struct sockaddr_storage *peer, conn_fn *fn, void *owner, struct conn **conn_out);
 /* Dial is done: TLS or CONN_OPENED. */
 void conn_connected(struct conn *c, struct tls *tls, const char *server_name);
 /* Marks it broken; CONN_FAILED comes at the turn's end. detail is a fixed text. */
 void conn_fail(struct conn *c, int error, const char *detail);
-/* Writing to the plain socket failed: the end for an owner with events; a raw one may read on (is_out_broken). */
+/* Writing to the plain socket failed: the end for an owner with events; a raw one may read on
+ * (is_out_broken). */
 void conn_fail_output(struct conn *c, int error);
 void conn_schedule(struct conn *c);
 /* Goes on in the next turn. */
@@ -104,7 +106,8 @@ void conn_set_raw(struct conn *c, conn_raw_fn *raw, void *owner);
 /* Input in the loop's scratch moves to a buffer of the connection's own. */
 void conn_keep_input(struct conn *c);
 
-/* n > 0: bytes; 0: end; ERR_MORE: not now (readable or sock_out is false then); other ERR_*: broken, conn_fail() was called. */
+/* n > 0: bytes; 0: end; ERR_MORE: not now (readable or sock_out is false then); other ERR_*: broken,
+ * conn_fail() was called. */
 ssize_t conn_stream_read(struct conn *c, char *p, size_t size);
 ssize_t conn_stream_write(struct conn *c, const char *p, size_t len);
 /* Plain socket only: the same, and the bookkeeping of readiness. */

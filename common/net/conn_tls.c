@@ -1,7 +1,7 @@
 /*
- * TLS of a connection. OpenSSL works on the socket by a BIO of ours, which knows from the loop's edges when the socket has
- * nothing, and so saves the calls that would say EAGAIN. The error queue is emptied before each call and read after it,
- * in failed() alone.
+ * TLS of a connection. OpenSSL works on the socket by a BIO of ours, which knows from the loop's edges when
+ * the socket has nothing, and so saves the calls that would say EAGAIN. The error queue is emptied before
+ * each call and read after it, in failed() alone.
  */
 #include <errno.h>
 #include <openssl/bio.h>
@@ -83,9 +83,10 @@ static void init(void)
 	require(method);
 	require(BIO_meth_set_read_ex(method, bio_read) && BIO_meth_set_write_ex(method, bio_write) &&
 		BIO_meth_set_ctrl(method, bio_ctrl) && BIO_meth_set_create(method, bio_create));
-	handshakes_done = metrics_counter("mailtier_net_tls_handshakes", "result=\"ok\"", "TLS handshakes by result.");
-	handshakes_failed =
-		metrics_counter("mailtier_net_tls_handshakes", "result=\"failed\"", "TLS handshakes by result.");
+	handshakes_done =
+		metrics_counter("mailtier_net_tls_handshakes", "result=\"ok\"", "TLS handshakes by result.");
+	handshakes_failed = metrics_counter(
+		"mailtier_net_tls_handshakes", "result=\"failed\"", "TLS handshakes by result.");
 }
 
 /* ---- start ---- */
@@ -273,8 +274,8 @@ const char *conn_peer_certificate_name(struct conn *c)
 	if (!certificate)
 		return "";
 	if (!c->certificate_name) {
-		int len = X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, text,
-			sizeof(text));
+		int len = X509_NAME_get_text_by_NID(
+			X509_get_subject_name(certificate), NID_commonName, text, sizeof(text));
 
 		/* A NUL inside would cut the name to another one. */
 		c->certificate_name = xstrdup(len > 0 && strlen(text) == (size_t)len ? text : "");

@@ -1,6 +1,7 @@
 /*
- * Dialling: resolve, then one address after the other, each with its share of the time that is left, then TLS. The struct
- * hangs on its connection until that is open; closing the connection cancels whatever is under way.
+ * Dialling: resolve, then one address after the other, each with its share of the time that is left, then
+ * TLS. The struct hangs on its connection until that is open; closing the connection cancels whatever is
+ * under way.
  */
 #include "common/net/dial.h"
 
@@ -166,7 +167,8 @@ static void on_time(void *arg)
 		try_next(d);
 		return;
 	}
-	conn_fail(c, ERR_TIMEOUT, c->phase == CONN_DIALING ? "connecting took too long" : "the TLS handshake took too long");
+	conn_fail(c, ERR_TIMEOUT,
+		c->phase == CONN_DIALING ? "connecting took too long" : "the TLS handshake took too long");
 }
 
 static void on_resolved(void *arg, int error, const struct addr *addrs, unsigned count)
@@ -198,7 +200,8 @@ static struct dial *dial_new(struct conn *c, const struct dial_options *options,
 	return d;
 }
 
-int dial(struct loop *loop, const struct dial_options *options, conn_fn *fn, void *owner, struct conn **conn_out)
+int dial(struct loop *loop, const struct dial_options *options, conn_fn *fn, void *owner,
+	struct conn **conn_out)
 {
 	struct addr addr = {0}, source = {0};
 	bool is_literal = addr_parse(slice_str(options->host), options->port, &addr) == 0;
@@ -216,7 +219,8 @@ int dial(struct loop *loop, const struct dial_options *options, conn_fn *fn, voi
 		d->count = 1;
 		try_next(d); /* tells nothing before the turn's end */
 	} else {
-		rc = resolve_addrs(loop, options->host, options->port, options->timeout_ms, on_resolved, d, &d->request);
+		rc = resolve_addrs(
+			loop, options->host, options->port, options->timeout_ms, on_resolved, d, &d->request);
 		if (rc) {
 			conn_destroy(c);
 			return rc;

@@ -1,13 +1,14 @@
 /*
- * Outgoing connections: resolves a name (common/net/resolve.h) where needed, tries the addresses in order, does the TLS
- * handshake where asked; CONN_OPENED or CONN_FAILED comes within the deadline. Own loop's thread.
+ * Outgoing connections: resolves a name (common/net/resolve.h) where needed, tries the addresses in order,
+ * does the TLS handshake where asked; CONN_OPENED or CONN_FAILED comes within the deadline. Own loop's
+ * thread.
  */
 #pragma once
 
 #include "common/net/conn.h"
 
 struct dial_options {
-	const char *host;        /* name, address literal, or /unix/path; copied */
+	const char *host; /* name, address literal, or /unix/path; copied */
 	uint16_t port;
 	uint64_t timeout_ms;     /* for resolving, connecting and the handshake together */
 	struct tls *tls;         /* implicit TLS; NULL: plain. Referenced while needed */

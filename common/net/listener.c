@@ -1,9 +1,10 @@
 /*
- * Listening sockets. A `part` lives on one loop and owns one socket; the listener is counted by its parts and by the
- * connections that it has open. TCP_NODELAY is set on the listening socket, whence Linux hands it down to each accepted one.
+ * Listening sockets. A `part` lives on one loop and owns one socket; the listener is counted by its parts and
+ * by the connections that it has open. TCP_NODELAY is set on the listening socket, whence Linux hands it down
+ * to each accepted one.
  *
- * How many are accepted in one go doubles while the queue does not run empty: a single connection costs one accept4(2),
- * a storm is taken in bursts.
+ * How many are accepted in one go doubles while the queue does not run empty: a single connection costs one
+ * accept4(2), a storm is taken in bursts.
  */
 #include "common/net/listener.h"
 
@@ -191,7 +192,8 @@ static void remove_stale_socket(const struct addr *addr)
 	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
 		return;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 && errno == ECONNREFUSED)
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 &&
+		errno == ECONNREFUSED)
 		unlink(path);
 	if (fd >= 0)
 		close(fd);
@@ -212,7 +214,8 @@ static void set_tcp_options(int fd, const struct addr *addr)
 static int bind_unix(int fd, const struct addr *addr, int mode, struct buf *why)
 {
 	remove_stale_socket(addr);
-	/* The mode of the descriptor is that of the file made by bind(2): there is no moment of wider access. */
+	/* The mode of the descriptor is that of the file made by bind(2): there is no moment of wider access.
+	 */
 	if (fchmod(fd, (mode_t)mode) != 0)
 		return fail(why, addr, "cannot set the mode");
 	if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
@@ -222,7 +225,8 @@ static int bind_unix(int fd, const struct addr *addr, int mode, struct buf *why)
 	return 0;
 }
 
-static int open_socket(const struct listener_options *options, const struct addr *addr, struct buf *why, int *fd_out)
+static int open_socket(
+	const struct listener_options *options, const struct addr *addr, struct buf *why, int *fd_out)
 {
 	int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int rc = 0;
@@ -246,7 +250,8 @@ static int open_socket(const struct listener_options *options, const struct addr
 	return 0;
 }
 
-static struct listener *listener_new(const struct listener_options *options, unsigned parts, listener_fn *fn, void *arg)
+static struct listener *listener_new(
+	const struct listener_options *options, unsigned parts, listener_fn *fn, void *arg)
 {
 	struct listener *l = xcalloc(1, sizeof(*l) + parts * sizeof(l->parts[0]));
 	struct buf labels = {0};
@@ -260,16 +265,19 @@ static struct listener *listener_new(const struct listener_options *options, uns
 	buf_add_str(&labels, "listener=\"");
 	metrics_escape_label(&labels, slice_str(l->name));
 	buf_add_str(&labels, "\"");
-	l->accepted = metrics_counter("mailtier_net_connections_accepted", buf_str_view(&labels), "Connections accepted.");
+	l->accepted = metrics_counter(
+		"mailtier_net_connections_accepted", buf_str_view(&labels), "Connections accepted.");
 	l->refused = metrics_counter("mailtier_net_connections_refused", buf_str_view(&labels),
 		"Connections closed at once, for the limit or for lack of descriptors.");
-	l->open_gauge = metrics_gauge("mailtier_net_connections_open", buf_str_view(&labels), "Connections open now.");
+	l->open_gauge = metrics_gauge(
+		"mailtier_net_connections_open", buf_str_view(&labels), "Connections open now.");
 	buf_deinit(&labels);
 	return l;
 }
 
 /* Sockets first, all of them; the loops get them when nothing can fail any more. */
-static int add_part(struct listener *l, const struct listener_options *options, struct loop *loop, struct buf *why)
+static int add_part(
+	struct listener *l, const struct listener_options *options, struct loop *loop, struct buf *why)
 {
 	struct part *part = &l->parts[l->parts_count];
 	int rc = 0;
@@ -316,8 +324,8 @@ static void start_part(void *arg)
 		log_error("net", "a listening socket could not be watched listener=%s", part->listener->name);
 }
 
-static int open_on_loops(struct loop **loops, unsigned count, const struct listener_options *options, listener_fn *fn,
-	void *arg, struct buf *why, struct listener **listener_out)
+static int open_on_loops(struct loop **loops, unsigned count, const struct listener_options *options,
+	listener_fn *fn, void *arg, struct buf *why, struct listener **listener_out)
 {
 	struct listener *l = listener_new(options, count, fn, arg);
 	int rc = 0;
@@ -337,8 +345,8 @@ static int open_on_loops(struct loop **loops, unsigned count, const struct liste
 	return 0;
 }
 
-int listener_open(struct loop_group *group, const struct listener_options *options, listener_fn *fn, void *arg,
-	struct buf *why, struct listener **listener_out)
+int listener_open(struct loop_group *group, const struct listener_options *options, listener_fn *fn,
+	void *arg, struct buf *why, struct listener **listener_out)
 {
 	unsigned count = loop_group_count(group);
 	struct loop **loops = xcalloc(count, sizeof(struct loop *));

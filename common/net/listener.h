@@ -1,7 +1,7 @@
 /*
- * Listening sockets: one per loop on the same address (SO_REUSEPORT), so the kernel spreads connections. Accepted
- * connections come on the loop that accepted them. With descriptors exhausted (EMFILE) accepting pauses for a moment
- * and logs once.
+ * Listening sockets: one per loop on the same address (SO_REUSEPORT), so the kernel spreads connections.
+ * Accepted connections come on the loop that accepted them. With descriptors exhausted (EMFILE) accepting
+ * pauses for a moment and logs once.
  */
 #pragma once
 
@@ -9,23 +9,25 @@
 
 struct listener;
 
-/* A new connection; TLS (if implicit) has not been done yet: CONN_OPENED follows. Set the owner with conn_set_owner(). */
+/* A new connection; TLS (if implicit) has not been done yet: CONN_OPENED follows. Set the owner with
+ * conn_set_owner(). */
 typedef void listener_fn(void *arg, struct conn *conn_take);
 
 struct listener_options {
-	struct addr addr;           /* port 0: any; listener_addr() tells */
-	struct tls *tls;            /* implicit TLS; NULL: plain */
-	unsigned backlog;           /* 0: 1024 */
-	unsigned connections_most;  /* simultaneous, over all loops; 0: no limit. Beyond it new ones are closed at once, counted */
-	const char *name;           /* for logs and metrics */
-	int unix_mode;              /* permission bits of a unix socket */
+	struct addr addr;          /* port 0: any; listener_addr() tells */
+	struct tls *tls;           /* implicit TLS; NULL: plain */
+	unsigned backlog;          /* 0: 1024 */
+	unsigned connections_most; /* simultaneous, over all loops; 0: no limit. Beyond it new ones are closed
+				      at once, counted */
+	const char *name;          /* for logs and metrics */
+	int unix_mode;             /* permission bits of a unix socket */
 };
 /* Opens on all loops of the group. why: reason for the operator. Main thread. */
-MUST_CHECK int listener_open(struct loop_group *group, const struct listener_options *options, listener_fn *fn,
-	void *arg, struct buf *why, struct listener **listener_out);
+MUST_CHECK int listener_open(struct loop_group *group, const struct listener_options *options,
+	listener_fn *fn, void *arg, struct buf *why, struct listener **listener_out);
 /* The same on one loop only. */
-MUST_CHECK int listener_open_on(struct loop *loop, const struct listener_options *options, listener_fn *fn, void *arg,
-	struct buf *why, struct listener **listener_out);
+MUST_CHECK int listener_open_on(struct loop *loop, const struct listener_options *options, listener_fn *fn,
+	void *arg, struct buf *why, struct listener **listener_out);
 const struct addr *listener_addr(const struct listener *listener);
 /* New connections from now on use this context (reload). Any thread. */
 void listener_set_tls(struct listener *listener, struct tls *tls);

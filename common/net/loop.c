@@ -1,6 +1,6 @@
 /*
- * The loop on libuv. Invariant: callbacks of owners run only between loop_enter() and the end of loop_end_turn(), and memory given
- * to loop_free_later() lives until then.
+ * The loop on libuv. Invariant: callbacks of owners run only between loop_enter() and the end of
+ * loop_end_turn(), and memory given to loop_free_later() lives until then.
  */
 #include "common/net/loop.h"
 
@@ -268,8 +268,8 @@ static int loop_new_as(unsigned index, const char *label, struct loop **loop_out
 	snprintf(labels, sizeof(labels), "loop=\"%s\"", label);
 	loop->longest_turn = metrics_gauge("mailtier_net_loop_turn_longest_microseconds", labels,
 		"Longest turn of the event loop since the start.");
-	loop->long_turns = metrics_counter("mailtier_net_loop_long_turns", labels,
-		"Turns of the event loop that took 20 ms or more.");
+	loop->long_turns = metrics_counter(
+		"mailtier_net_loop_long_turns", labels, "Turns of the event loop that took 20 ms or more.");
 	*loop_out = loop;
 	return 0;
 }
@@ -304,9 +304,9 @@ void loop_free(struct loop **loop_take)
 	conn_abort_all(loop);
 	relay_free_pipes(loop);
 	close_uv(loop);
-	list_for_each_safe(at, &loop->watches)
+	list_for_each_safe (at, &loop->watches)
 		free(container_of(at, struct loop_watch, link));
-	list_for_each_safe(at, &loop->signals)
+	list_for_each_safe (at, &loop->signals)
 		free(container_of(at, struct loop_signal, link));
 	free_posted(loop);
 	for (size_t i = 0; i < loop->frees.count; i++)
@@ -520,10 +520,12 @@ static void watch_on_io(struct loop_io *io, uint32_t events)
 
 static uint32_t watch_events(int wanted)
 {
-	return (wanted & LOOP_READABLE ? (uint32_t)EPOLLIN : 0) | (wanted & LOOP_WRITABLE ? (uint32_t)EPOLLOUT : 0);
+	return (wanted & LOOP_READABLE ? (uint32_t)EPOLLIN : 0) |
+	       (wanted & LOOP_WRITABLE ? (uint32_t)EPOLLOUT : 0);
 }
 
-int loop_watch_start(struct loop *loop, int fd, int wanted, loop_watch_fn *fn, void *arg, struct loop_watch **watch_out)
+int loop_watch_start(
+	struct loop *loop, int fd, int wanted, loop_watch_fn *fn, void *arg, struct loop_watch **watch_out)
 {
 	struct loop_watch *watch = xcalloc(1, sizeof(*watch));
 	int rc;

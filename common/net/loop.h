@@ -15,7 +15,8 @@ typedef void loop_fn(void *arg);
 
 /* A loop without a thread: the caller runs it by loop_run(). ERR_IO when the system gives no descriptors. */
 MUST_CHECK int loop_new(struct loop **loop_out);
-/* Frees a loop that does not run; closes what is left on it. */
+/* Frees a loop that does not run. Relays that are left end with ERR_CANCELLED, connections are closed without
+ * an event; owners that should clean up are told by the program before. */
 void loop_free(struct loop **loop);
 /* Runs until loop_stop(). */
 void loop_run(struct loop *loop);
@@ -44,7 +45,8 @@ struct loop *loop_group_at(const struct loop_group *group, unsigned i);
 /* Stops and joins all threads and frees the loops. Not from one of them. */
 void loop_group_stop(struct loop_group **group);
 
-/* Signals: on_signal(arg) on this loop for each arrival of signal number. One watcher a number and process. */
+/* Signals: on_signal(arg) on this loop for each arrival of signal number. One watcher a number and process.
+ */
 MUST_CHECK int loop_on_signal(struct loop *loop, int number, loop_fn *fn, void *arg);
 
 /* Watches a descriptor that a foreign library owns; fn gets the readiness. */
@@ -54,8 +56,8 @@ enum loop_ready {
 };
 typedef void loop_watch_fn(void *arg, int ready);
 struct loop_watch;
-MUST_CHECK int loop_watch_start(struct loop *loop, int fd, int wanted, loop_watch_fn *fn, void *arg,
-	struct loop_watch **watch_out);
+MUST_CHECK int loop_watch_start(
+	struct loop *loop, int fd, int wanted, loop_watch_fn *fn, void *arg, struct loop_watch **watch_out);
 void loop_watch_change(struct loop_watch *watch, int wanted);
 /* Before the library closes the descriptor. */
 void loop_watch_stop(struct loop_watch **watch);

@@ -1,10 +1,11 @@
 /*
- * What the files of this room know about a loop. libuv drives it: timers, wake-ups from other threads, signals. All
- * descriptors stand in one epoll set of the loop's own, whose descriptor is the one thing that libuv polls: a connection
- * is entered once, edge-triggered, and never changed, where uv_poll_t costs up to five epoll_ctl(2) a connection.
+ * What the files of this room know about a loop. libuv drives it: timers, wake-ups from other threads,
+ * signals. All descriptors stand in one epoll set of the loop's own, whose descriptor is the one thing that
+ * libuv polls: a connection is entered once, edge-triggered, and never changed, where uv_poll_t costs up to
+ * five epoll_ctl(2) a connection.
  *
- * A turn: libuv polls, callbacks run (loop_enter() first), then loop_end_turn(): connections with work left, deferred
- * functions, deferred frees.
+ * A turn: libuv polls, callbacks run (loop_enter() first), then loop_end_turn(): connections with work left,
+ * deferred functions, deferred frees.
  */
 #pragma once
 
@@ -49,10 +50,11 @@ struct loop_posted {
 #define WHEEL_LEVELS 3
 struct timer_wheel {
 	struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
-	uint64_t used[WHEEL_SLOTS / 64]; /* of level 0: bit set where something was put since the last visit */
-	struct list expired;             /* taken out of its slot, to be called */
-	uint64_t next;                   /* first tick that has not been handled */
-	uint64_t armed;                  /* tick for which the loop's timer is set; UINT64_MAX: not */
+	uint64_t
+		used[WHEEL_SLOTS / 64]; /* of level 0: bit set where something was put since the last visit */
+	struct list expired;            /* taken out of its slot, to be called */
+	uint64_t next;                  /* first tick that has not been handled */
+	uint64_t armed;                 /* tick for which the loop's timer is set; UINT64_MAX: not */
 	size_t count;
 };
 
@@ -76,9 +78,9 @@ struct loop {
 	struct metric *longest_turn, *long_turns;
 
 	struct timer_wheel wheel;
-	struct list conns;      /* all connections of this loop */
-	struct list todo;       /* connections with work at the turn's end */
-	struct list again;      /* connections that go on in the next turn, for fairness */
+	struct list conns; /* all connections of this loop */
+	struct list todo;  /* connections with work at the turn's end */
+	struct list again; /* connections that go on in the next turn, for fairness */
 	struct list watches, signals;
 	struct loop_calls deferred, frees;
 

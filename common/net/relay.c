@@ -3,9 +3,10 @@
  *
  *	socket of `to`  <-  to->out  <-  pipe  <-  socket of `from`
  *
- * and a later place is filled only when the earlier ones are empty. Small amounts are copied through the loop's scratch:
- * two system calls. When a read fills the scratch, and both sides are plain, the flow turns to splice(2) by a pipe that it
- * borrows from the loop while bytes are in it, and back when the amounts get small.
+ * and a later place is filled only when the earlier ones are empty. Small amounts are copied through the
+ *loop's scratch: two system calls. When a read fills the scratch, and both sides are plain, the flow turns to
+ *splice(2) by a pipe that it borrows from the loop while bytes are in it, and back when the amounts get
+ *small.
  */
 #include "common/net/relay.h"
 
@@ -18,10 +19,11 @@
 #include "common/net/conn_private.h"
 
 #define PIPE_SIZE (512 * 1024)
-#define CHUNK_FIRST (64 * 1024) /* doubled while `to` takes all at once, so that a slow client holds little */
+#define CHUNK_FIRST (64 * 1024) /* doubled while `to` takes all at once, so that a slow client holds little  \
+				 */
 #define PIPES_MOST 32           /* spare ones a loop keeps */
 #define BYTES_A_TURN (1024 * 1024) /* then others have their turn */
-#define BULK_LEAST (16 * 1024)  /* a splice of less than this ends bulk */
+#define BULK_LEAST (16 * 1024)     /* a splice of less than this ends bulk */
 
 struct relay_pipe {
 	struct relay_pipe *next;
@@ -65,7 +67,8 @@ static struct relay_pipe *pipe_borrow(struct loop *loop)
 	}
 	if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
 		return NULL;
-	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) < 0) { /* the user's share is used up: it would be a tiny one */
+	if (fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE) <
+		0) { /* the user's share is used up: it would be a tiny one */
 		close(fds[0]);
 		close(fds[1]);
 		return NULL;
@@ -129,7 +132,9 @@ static void rescue_pipe(struct relay *r, struct flow *f)
 
 static void finish(struct relay *r, int error)
 {
-	struct relay_end end = {.error = error, .by_client = r->by_client, .to_server = r->flows[0].bytes,
+	struct relay_end end = {.error = error,
+		.by_client = r->by_client,
+		.to_server = r->flows[0].bytes,
 		.to_client = r->flows[1].bytes};
 	struct conn *a = r->flows[0].from, *b = r->flows[1].from;
 
@@ -190,7 +195,8 @@ static bool splice_out(struct relay *r, struct flow *f)
 
 		if (!f->to->sock_out)
 			return false;
-		n = splice(f->pipe->out, NULL, f->to->fd, NULL, f->in_pipe, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		n = splice(
+			f->pipe->out, NULL, f->to->fd, NULL, f->in_pipe, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
@@ -294,7 +300,8 @@ static void on_ready(void *owner, struct conn *conn)
 	if (r->is_over)
 		return;
 	r->active_ms = loop_now_ms(r->loop);
-	/* First what the server has to say: it may be its last word before a reset that the other way would find. */
+	/* First what the server has to say: it may be its last word before a reset that the other way would
+	 * find. */
 	for (int i = 1; i >= 0; i--)
 		if (!r->flows[i].is_passed)
 			pump(r, &r->flows[i]);

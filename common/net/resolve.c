@@ -1,8 +1,10 @@
 /*
- * libunbound with one context a loop, made at the first question: its own thread resolves, its descriptor is watched by
- * the loop. A and AAAA are asked at once; IPv6 stands first (RFC 6724), since an address without a route fails in no time.
+ * libunbound with one context a loop, made at the first question: its own thread resolves, its descriptor is
+ * watched by the loop. A and AAAA are asked at once; IPv6 stands first (RFC 6724), since an address without a
+ * route fails in no time.
  *
- * A name has addresses when either answer has some; it has none (ERR_NOT_FOUND) only when both answers say so for certain.
+ * A name has addresses when either answer has some; it has none (ERR_NOT_FOUND) only when both answers say so
+ * for certain.
  */
 #include "common/net/resolve.h"
 
@@ -194,7 +196,7 @@ void resolve_loop_free(struct loop *loop)
 	if (!rl)
 		return;
 	loop->resolve = NULL;
-	list_for_each_safe(at, &rl->requests)
+	list_for_each_safe (at, &rl->requests)
 		request_free(container_of(at, struct resolve_request, link));
 	loop_watch_stop(&rl->watch);
 	ub_ctx_delete(rl->ctx);
@@ -229,7 +231,8 @@ static void finish(struct resolve_request *r)
 	for (unsigned i = 0; i < second; i++)
 		addrs[count++] = r->v4.addrs[i];
 	if (count == 0)
-		error = r->v6.error == ERR_NOT_FOUND && r->v4.error == ERR_NOT_FOUND ? ERR_NOT_FOUND : ERR_NOT_NOW;
+		error = r->v6.error == ERR_NOT_FOUND && r->v4.error == ERR_NOT_FOUND ? ERR_NOT_FOUND
+										     : ERR_NOT_NOW;
 	request_free(r);
 	r->fn(r->arg, error, addrs, count);
 }
@@ -305,7 +308,8 @@ static void answer_literal(void *arg)
 		finish(r);
 }
 
-/* Letters, digits, hyphen and underscore in labels of 1 to 63: nothing else is sent to a server (RFC 1123 section 2.1). */
+/* Letters, digits, hyphen and underscore in labels of 1 to 63: nothing else is sent to a server (RFC 1123
+ * section 2.1). */
 static bool is_name(struct slice name)
 {
 	size_t label = 0;
@@ -323,7 +327,8 @@ static bool is_name(struct slice name)
 			label = 0;
 			continue;
 		}
-		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_') || ++label > LABEL_MOST)
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_') ||
+			++label > LABEL_MOST)
 			return false;
 	}
 	return label > 0;
@@ -343,8 +348,8 @@ static struct resolve_request *request_new(struct loop *loop, uint16_t port, res
 	return r;
 }
 
-int resolve_addrs(struct loop *loop, const char *host, uint16_t port, uint64_t timeout_ms, resolve_fn *fn, void *arg,
-	struct resolve_request **request_out)
+int resolve_addrs(struct loop *loop, const char *host, uint16_t port, uint64_t timeout_ms, resolve_fn *fn,
+	void *arg, struct resolve_request **request_out)
 {
 	struct resolve_request *r;
 	struct resolve_loop *rl;

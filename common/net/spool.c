@@ -1,6 +1,6 @@
 /*
- * Bytes up to the mark in one buffer; beyond it all of it is in an unlinked file, and the buffer holds what has not been
- * written yet.
+ * Bytes up to the mark in one buffer; beyond it all of it is in an unlinked file, and the buffer holds what
+ * has not been written yet.
  */
 #include "common/net/spool.h"
 

@@ -1,6 +1,7 @@
 /*
- * Contexts of OpenSSL. TLS 1.2 at least, forward secrecy only, AES-128-GCM first since it is the cheapest a byte; buffers of idle
- * connections are released (13.6 KiB a connection instead of 34), one session ticket instead of two.
+ * Contexts of OpenSSL. TLS 1.2 at least, forward secrecy only, AES-128-GCM first since it is the cheapest a
+ * byte; buffers of idle connections are released (13.6 KiB a connection instead of 34), one session ticket
+ * instead of two.
  */
 #include "common/net/tls.h"
 
@@ -96,8 +97,8 @@ static struct tls *tls_new(const SSL_METHOD *method, bool is_client)
 	SSL_CTX_set_min_proto_version(tls->ctx, TLS1_2_VERSION);
 	SSL_CTX_set_mode(tls->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 					   SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_set_options(tls->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-					      SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_options(tls->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+					      SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_read_ahead(tls->ctx, 1);
 	SSL_CTX_set_default_passwd_cb(tls->ctx, no_passphrase);
@@ -107,9 +108,10 @@ static struct tls *tls_new(const SSL_METHOD *method, bool is_client)
 	return tls;
 }
 
-/* RFC 7301: a client that names protocols of which none is ours is refused, since it means another service (ALPACA). */
-static int choose_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_len, const unsigned char *offered,
-	unsigned offered_len, void *arg)
+/* RFC 7301: a client that names protocols of which none is ours is refused, since it means another service
+ * (ALPACA). */
+static int choose_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_len,
+	const unsigned char *offered, unsigned offered_len, void *arg)
 {
 	const struct tls *tls = arg;
 	unsigned char *at;

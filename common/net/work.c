@@ -74,11 +74,13 @@ static void name_metrics(struct work_pool *pool)
 	char labels[40];
 
 	snprintf(labels, sizeof(labels), "pool=\"%s\"", pool->name);
-	pool->waiting_gauge = metrics_gauge("mailtier_net_work_waiting", labels, "Jobs that wait for a worker thread.");
-	pool->running_gauge = metrics_gauge("mailtier_net_work_running", labels, "Jobs that a worker thread runs.");
+	pool->waiting_gauge =
+		metrics_gauge("mailtier_net_work_waiting", labels, "Jobs that wait for a worker thread.");
+	pool->running_gauge =
+		metrics_gauge("mailtier_net_work_running", labels, "Jobs that a worker thread runs.");
 	pool->done_counter = metrics_counter("mailtier_net_work_done", labels, "Jobs that were run.");
-	pool->refused_counter = metrics_counter("mailtier_net_work_refused", labels,
-		"Jobs that were refused because the queue was full.");
+	pool->refused_counter = metrics_counter(
+		"mailtier_net_work_refused", labels, "Jobs that were refused because the queue was full.");
 }
 
 int work_pool_new(const char *name, unsigned threads, unsigned queue_most, struct work_pool **pool_out)

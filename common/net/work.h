@@ -1,6 +1,7 @@
 /*
- * Worker threads for what would block a loop: password hashes, parsing of large messages, directory connections.
- * A job is memory of the caller: `run` works on it in a worker, then `done` gets it back on the loop that submitted it.
+ * Worker threads for what would block a loop: password hashes, parsing of large messages, directory
+ * connections. A job is memory of the caller: `run` works on it in a worker, then `done` gets it back on the
+ * loop that submitted it.
  */
 #pragma once
 
@@ -9,20 +10,21 @@
 struct work_pool;
 
 /* threads >= 1; at most queue_most jobs wait. name labels the metrics. */
-MUST_CHECK int work_pool_new(const char *name, unsigned threads, unsigned queue_most, struct work_pool **pool_out);
+MUST_CHECK int work_pool_new(
+	const char *name, unsigned threads, unsigned queue_most, struct work_pool **pool_out);
 /* Finishes what runs; what waits is answered ERR_CANCELLED. */
 void work_pool_free(struct work_pool **pool);
 
 struct work {
-	loop_fn *run;                          /* in a worker thread; arg is the job */
-	void (*done)(void *job, int error);    /* on the loop; error 0, or ERR_CANCELLED when it never ran */
+	loop_fn *run;                       /* in a worker thread; arg is the job */
+	void (*done)(void *job, int error); /* on the loop; error 0, or ERR_CANCELLED when it never ran */
 	void *job;
 	/* private */
 	struct loop *loop;
 	struct work *next;
 	int error;
 };
-/* Queues w (embedded in the job). ERR_NOT_NOW when the queue is full: nothing was taken, done is not called. A session that
- * closes marks its job as orphaned, and done frees it. */
+/* Queues w (embedded in the job). ERR_NOT_NOW when the queue is full: nothing was taken, done is not called.
+ * A session that closes marks its job as orphaned, and done frees it. */
 MUST_CHECK int work_submit(struct work_pool *pool, struct loop *loop, struct work *w);
 unsigned work_pool_waiting(const struct work_pool *pool);

@@ -1,11 +1,12 @@
 /*
- * What the relay costs by itself, without a mail protocol in front of it. The relay runs in a process of its own (a child),
- * which accepts, dials and joins; the parent plays the clients and the server, with blocking sockets.
+ * What the relay costs by itself, without a mail protocol in front of it. The relay runs in a process of its
+ *own (a child), which accepts, dials and joins; the parent plays the clients and the server, with blocking
+ *sockets.
  *
  *	bench_relay idle plain|tls N      memory (PSS) per idle relayed pair, after N of them
- *	bench_relay bulk plain|tls MB     CPU seconds per GB (2^30) from the server to one client, and the rate
- *	bench_relay small plain|tls N     CPU per connection that is accepted, dialled, relayed for 4 round trips, and closed;
- *	                                  with TLS a full handshake each
+ *	bench_relay bulk plain|tls MB     CPU seconds per GB (2^30) from the server to one client, and the
+ *rate bench_relay small plain|tls N     CPU per connection that is accepted, dialled, relayed for 4 round
+ *trips, and closed; with TLS a full handshake each
  *
  * TLS is between client and relay; the way to the server is plain. CPU is that of the child alone.
  */
@@ -68,8 +69,8 @@ static void on_session(void *owner, struct conn *conn, enum conn_event event)
 static void on_accept(void *arg, struct conn *conn)
 {
 	char host[ADDR_TEXT_MAX];
-	struct dial_options options = {.host = addr_host(&server_addr, host), .port = addr_port(&server_addr),
-		.timeout_ms = 10000};
+	struct dial_options options = {
+		.host = addr_host(&server_addr, host), .port = addr_port(&server_addr), .timeout_ms = 10000};
 	struct session *s = xcalloc(1, sizeof(*s));
 
 	s->client = conn;
@@ -81,7 +82,8 @@ static void on_accept(void *arg, struct conn *conn)
 
 static void run_child(bool is_tls, int report)
 {
-	struct listener_options options = {.name = "bench", .tls = is_tls ? tls_test_server(NULL) : NULL, .backlog = 4096};
+	struct listener_options options = {
+		.name = "bench", .tls = is_tls ? tls_test_server(NULL) : NULL, .backlog = 4096};
 	struct listener *listener;
 	struct buf why = {0};
 	struct loop *loop;
@@ -114,7 +116,8 @@ static void start(bool is_tls)
 	if (addr_parse(SLICE_LIT("127.0.0.1"), 0, &server_addr) != 0)
 		fail_now("address");
 	server_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(server_fd, (struct sockaddr *)&server_addr.ss, server_addr.len) != 0 || listen(server_fd, 4096) != 0)
+	if (bind(server_fd, (struct sockaddr *)&server_addr.ss, server_addr.len) != 0 ||
+		listen(server_fd, 4096) != 0)
 		fail_now("listen");
 	getsockname(server_fd, (struct sockaddr *)&server_addr.ss, &server_addr.len);
 	if (pipe(fds) != 0)
@@ -309,8 +312,8 @@ static void measure_small(bool is_tls, unsigned count)
 	}
 	wall = now() - wall;
 	cpu = cpu_of_child() - cpu;
-	printf("small %s: %.4f ms CPU a connection, %.0f a second\n", is_tls ? "tls" : "plain", cpu * 1000 / count,
-		count / wall);
+	printf("small %s: %.4f ms CPU a connection, %.0f a second\n", is_tls ? "tls" : "plain",
+		cpu * 1000 / count, count / wall);
 }
 
 int main(int argc, char **argv)

@@ -1,4 +1,5 @@
-/* Digests, HMAC and PBKDF2 against the published vectors (FIPS 180-4, RFC 4231, RFC 2202, RFC 6070, RFC 7914 §11). */
+/* Digests, HMAC and PBKDF2 against the published vectors (FIPS 180-4, RFC 4231, RFC 2202, RFC 6070, RFC 7914
+ * §11). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,8 +88,9 @@ static void test_pbkdf2_matches_the_vectors(void **state)
 	digest_pbkdf2(DIGEST_SHA1, slice_str("password"), slice_str("salt"), 4096, got, 20);
 	assert_hex(got, 20, "4b007901b765489abead49d926f721d065a429c1");
 	digest_pbkdf2(DIGEST_SHA256, slice_str("passwd"), slice_str("salt"), 1, got, 64);
-	assert_hex(got, 64, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
-			    "49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783");
+	assert_hex(got, 64,
+		"55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+		"49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783");
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /*
- * For the tests of this room: running a loop until a condition holds, a peer that records its events, sockets, certificates.
+ * For the tests of this room: running a loop until a condition holds, a peer that records its events,
+ * sockets, certificates.
  */
 #pragma once
 
@@ -39,11 +40,11 @@ static inline void run_short(struct loop *loop)
 }
 
 /* Fails the test when the condition does not hold within about 5 s. */
-#define RUN_UNTIL(loop, condition)                                                                 \
-	do {                                                                                       \
-		for (int round_ = 0; !(condition) && round_ < 320; round_++)                       \
-			run_short(loop);                                                           \
-		assert_true(condition);                                                            \
+#define RUN_UNTIL(loop, condition)                                                                           \
+	do {                                                                                                 \
+		for (int round_ = 0; !(condition) && round_ < 320; round_++)                                 \
+			run_short(loop);                                                                     \
+		assert_true(condition);                                                                      \
 	} while (0)
 
 /* An owner that records what happens, and keeps or consumes the input. */
@@ -126,7 +127,8 @@ static inline void cert_extend(X509 *cert, X509 *issuer, int nid, const char *va
 }
 
 /* <name>.pem and <name>.key; signed by ca, or by itself where ca is NULL. */
-static inline X509 *cert_make(const char *name, const char *alt_names, X509 *ca, EVP_PKEY *ca_key, EVP_PKEY **key_out)
+static inline X509 *cert_make(
+	const char *name, const char *alt_names, X509 *ca, EVP_PKEY *ca_key, EVP_PKEY **key_out)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *cert = X509_new();
@@ -136,10 +138,12 @@ static inline X509 *cert_make(const char *name, const char *alt_names, X509 *ca,
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), ++serial);
 	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(cert), 86400);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+	X509_NAME_add_entry_by_txt(
+		X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
 	X509_set_issuer_name(cert, X509_get_subject_name(ca ? ca : cert));
 	X509_set_pubkey(cert, key);
-	cert_extend(cert, ca ? ca : cert, NID_basic_constraints, ca ? "critical,CA:FALSE" : "critical,CA:TRUE");
+	cert_extend(
+		cert, ca ? ca : cert, NID_basic_constraints, ca ? "critical,CA:FALSE" : "critical,CA:TRUE");
 	if (alt_names)
 		cert_extend(cert, ca ? ca : cert, NID_subject_alt_name, alt_names);
 	X509_sign(cert, ca ? ca_key : key, EVP_sha256());
@@ -176,8 +180,8 @@ static inline int certs_make(void **state)
 
 static inline int certs_remove(void **state)
 {
-	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key",
-		"stranger.pem", "stranger.key"};
+	static const char *const names[] = {"ca.pem", "ca.key", "server.pem", "server.key", "client.pem",
+		"client.key", "stranger.pem", "stranger.key"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -187,8 +191,10 @@ static inline int certs_remove(void **state)
 
 static inline struct tls *tls_test_server(const char *const *alpn)
 {
-	struct tls_server_options options = {.certificate = cert_path("server.pem"), .key = cert_path("server.key"),
-		.alpn = alpn, .session_context = "test"};
+	struct tls_server_options options = {.certificate = cert_path("server.pem"),
+		.key = cert_path("server.key"),
+		.alpn = alpn,
+		.session_context = "test"};
 	struct buf why = {0};
 	struct tls *tls;
 

@@ -294,7 +294,10 @@ static struct listener *listen_on(const char *host, struct tls *tls, unsigned mo
 
 static void dial_to(struct peer *peer, const char *host, uint16_t port, uint64_t timeout_ms, struct tls *tls)
 {
-	struct dial_options options = {.host = host, .port = port, .timeout_ms = timeout_ms, .tls = tls,
+	struct dial_options options = {.host = host,
+		.port = port,
+		.timeout_ms = timeout_ms,
+		.tls = tls,
 		.server_name = tls ? "mail.example.test" : NULL};
 
 	assert_int_equal(dial(loop, &options, peer_on_event, peer, &peer->conn), 0);
@@ -323,7 +326,8 @@ static void test_dial_and_accept(void **state)
 			addr_text(conn_peer(acceptor.peers[0].conn), other));
 		assert_string_equal(addr_text(conn_peer(client.conn), text),
 			addr_text(conn_local(acceptor.peers[0].conn), other));
-		assert_int_equal(getsockopt(acceptor.peers[0].conn->fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
+		assert_int_equal(
+			getsockopt(acceptor.peers[0].conn->fd, IPPROTO_TCP, TCP_NODELAY, &value, &len), 0);
 		assert_int_equal(value, 1);
 		assert_int_equal(listener_connections(listener), 1);
 		peer_deinit(&client);
@@ -483,7 +487,8 @@ static void test_dial_can_be_cancelled_in_every_state(void **state)
 
 	(void)state;
 	for (unsigned turns = 0; turns < 4; turns++) {
-		dial_to(&client, "127.0.0.1", addr_port(listener_addr(listener)), 1000, turns % 2 ? tls : NULL);
+		dial_to(&client, "127.0.0.1", addr_port(listener_addr(listener)), 1000,
+			turns % 2 ? tls : NULL);
 		for (unsigned i = 0; i < turns; i++) {
 			loop_post(loop, stop_loop, loop);
 			loop_run(loop);
@@ -595,9 +600,11 @@ static void test_tls_both_ways_at_once(void **state)
 		block[i] = (char)(i * 7);
 	dial_to(&client, "127.0.0.1", addr_port(listener_addr(listener)), 2000, client_tls);
 	conn_write(client.conn, slice_of(block, sizeof(block)));
-	RUN_UNTIL(loop, client.events[CONN_OPENED] && acceptor.count && acceptor.peers[0].events[CONN_OPENED]);
+	RUN_UNTIL(
+		loop, client.events[CONN_OPENED] && acceptor.count && acceptor.peers[0].events[CONN_OPENED]);
 	conn_write(acceptor.peers[0].conn, slice_of(block, sizeof(block)));
-	RUN_UNTIL(loop, buf_len(&client.got) == 4 + sizeof(block) && buf_len(&acceptor.peers[0].got) == sizeof(block));
+	RUN_UNTIL(loop, buf_len(&client.got) == 4 + sizeof(block) &&
+				buf_len(&acceptor.peers[0].got) == sizeof(block));
 	assert_memory_equal(buf_view(&client.got).p + 4, block, sizeof(block));
 	assert_memory_equal(buf_view(&acceptor.peers[0].got).p, block, sizeof(block));
 	assert_string_equal(conn_tls_text(client.conn), "TLSv1.3 TLS_AES_128_GCM_SHA256");
@@ -636,7 +643,8 @@ static void test_a_wrong_certificate_is_refused(void **state)
 		struct acceptor acceptor = {0};
 		struct listener *listener;
 		struct peer client = {0};
-		struct dial_options dialling = {.host = "127.0.0.1", .timeout_ms = 2000, .server_name = rows[i].name};
+		struct dial_options dialling = {
+			.host = "127.0.0.1", .timeout_ms = 2000, .server_name = rows[i].name};
 		struct tls *server, *client_tls = tls_test_client(rows[i].verify);
 		struct buf why = {0};
 		char pem[32], key[32];
@@ -670,14 +678,20 @@ static void test_clients_show_certificates(void **state)
 		bool required;
 		bool want;
 	} rows[] = {
-		{"client", true, true}, {"client", false, true}, {NULL, true, false}, {NULL, false, true},
-		{"stranger", true, false}, {"stranger", false, false},
+		{"client", true, true},
+		{"client", false, true},
+		{NULL, true, false},
+		{NULL, false, true},
+		{"stranger", true, false},
+		{"stranger", false, false},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct tls_server_options so = {.certificate = cert_path("server.pem"), .key = cert_path("server.key"),
-			.client_ca = cert_path("ca.pem"), .client_required = rows[i].required};
+		struct tls_server_options so = {.certificate = cert_path("server.pem"),
+			.key = cert_path("server.key"),
+			.client_ca = cert_path("ca.pem"),
+			.client_required = rows[i].required};
 		struct tls_client_options co = {.ca = cert_path("ca.pem"), .verify = true};
 		struct acceptor acceptor = {0};
 		struct peer client = {0}, *seen = &acceptor.peers[0];
@@ -700,7 +714,8 @@ static void test_clients_show_certificates(void **state)
 		assert_int_equal(seen->events[CONN_OPENED], rows[i].want);
 		assert_int_equal(conn_has_peer_certificate(seen->conn), rows[i].want && rows[i].certificate);
 		assert_string_equal(conn_peer_certificate_name(seen->conn),
-			rows[i].want && rows[i].certificate ? "client" : conn_peer_certificate_name(seen->conn));
+			rows[i].want && rows[i].certificate ? "client"
+							    : conn_peer_certificate_name(seen->conn));
 		tls_unref(&server);
 		tls_unref(&client_tls);
 		listener_close(&listener);
@@ -736,7 +751,8 @@ static void test_starttls_goes_on_encrypted(void **state)
 	peer_deinit(&b);
 }
 
-/* What came behind STARTTLS in clear must never be taken for encrypted (RFC 3207 section 6, CVE-2011-0411). */
+/* What came behind STARTTLS in clear must never be taken for encrypted (RFC 3207 section 6, CVE-2011-0411).
+ */
 static void on_starttls_line(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct peer *peer = owner;
@@ -800,7 +816,8 @@ static void security_02_alpaca(void **state)
 		peer_open_pair(loop, &a, &b);
 		assert_int_equal(conn_start_tls_server(b.conn, server), 0);
 		assert_int_equal(conn_start_tls_client(a.conn, client_tls, "mail.example.test"), 0);
-		SSL_set_alpn_protos(a.conn->ssl, (const unsigned char *)rows[i].offer, (unsigned)strlen(rows[i].offer));
+		SSL_set_alpn_protos(
+			a.conn->ssl, (const unsigned char *)rows[i].offer, (unsigned)strlen(rows[i].offer));
 		RUN_UNTIL(loop, a.events[CONN_SECURED] + a.events[CONN_FAILED] &&
 					b.events[CONN_SECURED] + b.events[CONN_FAILED]);
 		assert_int_equal(b.events[CONN_SECURED], rows[i].want);
@@ -813,7 +830,8 @@ static void security_02_alpaca(void **state)
 
 static void test_bad_tls_files_are_explained(void **state)
 {
-	struct tls_server_options options = {.certificate = cert_path("server.pem"), .key = cert_path("server.key")};
+	struct tls_server_options options = {
+		.certificate = cert_path("server.pem"), .key = cert_path("server.key")};
 	struct buf why = {0};
 	struct tls *tls = NULL;
 
@@ -829,7 +847,8 @@ static void test_bad_tls_files_are_explained(void **state)
 	buf_clear(&why);
 	options.certificate = cert_path("client.pem"); /* of another key */
 	assert_int_equal(tls_server_new(&options, &why, &tls), ERR_CONFIG);
-	options = (struct tls_server_options){.certificate = cert_path("server.pem"), .key = cert_path("server.key"),
+	options = (struct tls_server_options){.certificate = cert_path("server.pem"),
+		.key = cert_path("server.key"),
 		.client_required = true};
 	assert_int_equal(tls_server_new(&options, &why, &tls), ERR_CONFIG);
 	assert_null(tls);

@@ -1,4 +1,5 @@
-/* Loops, posts between threads, groups, watches, signals, workers, listeners on several loops. Run under tsan too. */
+/* Loops, posts between threads, groups, watches, signals, workers, listeners on several loops. Run under tsan
+ * too. */
 #include "tests/unit/common/net/net_test.h"
 
 #include <fcntl.h>
@@ -318,7 +319,8 @@ static void test_workers_answer_on_the_loop(void **state)
 	(void)state;
 	assert_int_equal(work_pool_new("test", 3, JOBS, &pool), 0);
 	for (int i = 0; i < JOBS; i++) {
-		jobs[i] = (struct job){.work = {.run = job_run, .done = job_done, .job = &jobs[i]}, .input = i};
+		jobs[i] =
+			(struct job){.work = {.run = job_run, .done = job_done, .job = &jobs[i]}, .input = i};
 		assert_int_equal(work_submit(pool, loop, &jobs[i].work), 0);
 	}
 	for (int round = 0; round < 300 && done < JOBS; round++) {
@@ -353,7 +355,8 @@ static void test_a_full_queue_refuses_and_a_freed_pool_cancels(void **state)
 	(void)state;
 	assert_int_equal(work_pool_new("full", 1, 2, &pool), 0);
 	for (int i = 0; i < 4; i++) {
-		jobs[i] = (struct job){.work = {.run = job_run, .done = job_done, .job = &jobs[i]}, .gate = &gate,
+		jobs[i] = (struct job){.work = {.run = job_run, .done = job_done, .job = &jobs[i]},
+			.gate = &gate,
 			.input = 1};
 		if (i == 3) {
 			assert_int_equal(work_submit(pool, loop, &jobs[i].work), ERR_NOT_NOW);

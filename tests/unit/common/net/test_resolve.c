@@ -16,8 +16,14 @@ static const struct {
 	unsigned a; /* that many records */
 	unsigned aaaa;
 } zone[] = {
-	{"both", 0, 1, 1}, {"four", 0, 1, 0}, {"six", 0, 0, 1}, {"none", 0, 0, 0}, {"missing", 3, 0, 0},
-	{"broken", 2, 0, 0}, {"silent", -1, 0, 0}, {"many", 0, 60, 60},
+	{"both", 0, 1, 1},
+	{"four", 0, 1, 0},
+	{"six", 0, 0, 1},
+	{"none", 0, 0, 0},
+	{"missing", 3, 0, 0},
+	{"broken", 2, 0, 0},
+	{"silent", -1, 0, 0},
+	{"many", 0, 60, 60},
 };
 
 static struct loop *loop;
@@ -54,7 +60,8 @@ static void on_query(void *arg, int ready)
 	unsigned char query[512];
 	struct sockaddr_storage from;
 	socklen_t from_len = sizeof(from);
-	ssize_t n = recvfrom(server_fd, query, sizeof(query), MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
+	ssize_t n =
+		recvfrom(server_fd, query, sizeof(query), MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
 	struct buf answer = {0};
 	size_t end = 12, row = 0;
 	unsigned type, count;
@@ -63,9 +70,9 @@ static void on_query(void *arg, int ready)
 	(void)ready;
 	if (n < 17)
 		return;
-	while (row < ARRAY_LEN(zone) && (query[12] != strlen(zone[row].label) ||
-						strncasecmp((const char *)query + 13, zone[row].label,
-							query[12]) != 0))
+	while (row < ARRAY_LEN(zone) &&
+		(query[12] != strlen(zone[row].label) ||
+			strncasecmp((const char *)query + 13, zone[row].label, query[12]) != 0))
 		row++;
 	if (row == ARRAY_LEN(zone) || zone[row].rcode < 0)
 		return;
@@ -161,7 +168,8 @@ static void test_answers(void **state)
 		char text[ADDR_TEXT_MAX];
 		uint64_t timeout = strncmp(rows[i].host, "silent", 6) == 0 ? 200 : 4000;
 
-		assert_int_equal(resolve_addrs(loop, rows[i].host, 25, timeout, on_answer, &answer, &request), 0);
+		assert_int_equal(
+			resolve_addrs(loop, rows[i].host, 25, timeout, on_answer, &answer, &request), 0);
 		assert_int_equal(answer.calls, 0);
 		RUN_UNTIL(loop, answer.calls);
 		if (answer.error != rows[i].want)
@@ -174,14 +182,15 @@ static void test_answers(void **state)
 
 static void test_bad_names_are_not_sent(void **state)
 {
-	static const char *const names[] = {"", ".", "a..b", "a b", "a\r\nb", "ex\xc3\xa4mple.test", "a/b", "x.y;z",
-		"a123456789012345678901234567890123456789012345678901234567890123.test"};
+	static const char *const names[] = {"", ".", "a..b", "a b", "a\r\nb", "ex\xc3\xa4mple.test", "a/b",
+		"x.y;z", "a123456789012345678901234567890123456789012345678901234567890123.test"};
 	struct resolve_request *request;
 	char longest[300];
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		assert_int_equal(resolve_addrs(loop, names[i], 25, 100, on_answer, NULL, &request), ERR_SYNTAX);
+		assert_int_equal(
+			resolve_addrs(loop, names[i], 25, 100, on_answer, NULL, &request), ERR_SYNTAX);
 	for (size_t i = 0; i < sizeof(longest) - 1; i++)
 		longest[i] = i % 10 == 9 ? '.' : 'a';
 	longest[sizeof(longest) - 1] = '\0';
@@ -198,7 +207,8 @@ static void test_cancelled_requests_are_silent(void **state)
 		for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
 			struct resolve_request *request;
 
-			assert_int_equal(resolve_addrs(loop, hosts[i], 25, 100, on_answer, &answer, &request), 0);
+			assert_int_equal(
+				resolve_addrs(loop, hosts[i], 25, 100, on_answer, &answer, &request), 0);
 			for (unsigned turn = 0; turn < turns && i != 2 && !answer.calls; turn++) {
 				loop_post(loop, stop_loop, loop);
 				loop_run(loop);

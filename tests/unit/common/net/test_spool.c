@@ -39,7 +39,8 @@ static void test_what_goes_in_comes_out(void **state)
 
 			memset(got, 0, sizeof(got));
 			at = 0;
-			while ((n = spool_read(spool, at, got + at, step < TOTAL - at ? step : TOTAL - at)) > 0)
+			while ((n = spool_read(spool, at, got + at, step < TOTAL - at ? step : TOTAL - at)) >
+				0)
 				at += (size_t)n;
 			assert_int_equal(n, 0);
 			assert_int_equal(at, TOTAL);

@@ -50,8 +50,9 @@ static void alarm_set(struct alarm *alarm, uint64_t after_ms)
 
 static void test_distances(void **state)
 {
-	static const uint64_t distances[] = {0, 1, 15, 16, 17, 100, 4079, 4080, 4095, 4096, 4097, 5000, 8192, 60000,
-		1044480, 1048575, 1048576, 1048577, 2100000, 86400000, 268435455, 268435456, 300000000};
+	static const uint64_t distances[] = {0, 1, 15, 16, 17, 100, 4079, 4080, 4095, 4096, 4097, 5000, 8192,
+		60000, 1044480, 1048575, 1048576, 1048577, 2100000, 86400000, 268435455, 268435456,
+		300000000};
 	static struct alarm alarms[ARRAY_LEN(distances)][7];
 	uint64_t step = 1;
 
@@ -73,11 +74,13 @@ static void test_distances(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(distances); i++)
 		for (size_t k = 0; k < 7; k++) {
 			const struct alarm *a = &alarms[i][k];
-			uint64_t slack = 8200 + TICK_MS + distances[i] / 100 + (distances[i] > 2400000 ? 500000 : 0); /* our steps */
+			uint64_t slack = 8200 + TICK_MS + distances[i] / 100 +
+					 (distances[i] > 2400000 ? 500000 : 0); /* our steps */
 
 			if (!a->fired_ms || a->fired_ms < a->due_ms || a->fired_ms > a->due_ms + slack)
-				fail_msg("distance %lu at place %lu: due %lu, fired %lu", (unsigned long)distances[i],
-					(unsigned long)k, (unsigned long)a->due_ms, (unsigned long)a->fired_ms);
+				fail_msg("distance %lu at place %lu: due %lu, fired %lu",
+					(unsigned long)distances[i], (unsigned long)k,
+					(unsigned long)a->due_ms, (unsigned long)a->fired_ms);
 		}
 }
 
