@@ -15,7 +15,7 @@
 #include "common/net/spool.h"
 #include "common/proto/date.h"
 
-#define SPOOL_MEMORY (256u * 1024)
+#define SPOOL_MEMORY (128u * 1024)
 
 struct append_data {
 	struct slice name;

@@ -19,6 +19,8 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
+/* What a command may need beyond its own text: UIDs of all messages, for instance. */
+#define COMMAND_ARENA (64u << 20)
 #define INPUT_LIMIT (80u * 1024) /* a whole line of imap_parse_limits_after_login */
 
 const struct imap_limits imap_limits_default = {
@@ -244,6 +246,7 @@ static void end_command(struct imap_session *s)
 	s->refuse_status = NULL;
 	s->view.own_count = 0;
 	arena_reset(&s->arena);
+	s->arena.limit = IMAP_PARSE_ARENA_AFTER;
 	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
 	imap_enter(s, IMAP_READY);
 }
@@ -348,6 +351,7 @@ static void dispatch(struct imap_session *s)
 	const struct imap_command *command = &s->parse.command;
 
 	s->cmd = imap_cmd_find(command->name);
+	s->arena.limit = COMMAND_ARENA;
 	if (!s->cmd) {
 		s->bad++;
 		imap_bad(s, "Unknown command");
