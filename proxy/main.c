@@ -22,6 +22,7 @@
 #include "proxy/listeners.h"
 #include "proxy/probe.h"
 #include "proxy/sessions.h"
+#include "proxy/smtp_service.h"
 #include "proxy/verbs.h"
 #include "proxy/worker.h"
 
@@ -166,9 +167,29 @@ static void stop_loop(void *arg)
 	loop_stop(p->loop);
 }
 
+static void close_mail(void *arg)
+{
+	(void)arg;
+	smtp_service_close_sessions(false);
+}
+
+static void end_mail(void *arg)
+{
+	(void)arg;
+	smtp_service_close_sessions(true);
+}
+
+/* On each worker's loop. */
+static void tell_workers(loop_fn *fn)
+{
+	for (unsigned i = 0; i < workers_count(); i++)
+		loop_post(workers_at(i)->loop, fn, NULL);
+}
+
 /* Closes what lives on the main loop while that still turns, and lets it turn a little. */
 static void end(struct program *p)
 {
+	tell_workers(end_mail);
 	probe_end();
 	if (p->status)
 		status_close(&p->status);
@@ -188,9 +209,11 @@ static void drain_step(void *arg)
 		p->is_closed = true;
 		p->drain_until_ms = now + conf_get_duration(p->verbs.config->conf, "", NULL, "drain-limit");
 		listeners_close();
-		log_info("proxy", "listeners are closed sessions=%lld", (long long)sessions_open());
+		log_info("proxy", "listeners are closed sessions=%lld", (long long)(sessions_open() + smtp_service_sessions()));
 	}
-	if (sessions_open() > 0 && now < p->drain_until_ms)
+	/* Again and again: a client that was accepted late is told too. */
+	tell_workers(close_mail);
+	if (sessions_open() + smtp_service_sessions() > 0 && now < p->drain_until_ms)
 		timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
 	else
 		end(p);

@@ -3,9 +3,9 @@
  *
  *	all 2yz -> 250      all 5yz -> the first of them      any 4yz, a mixture, or a lost leg -> 451
  *
- * Legs are given back in order only when the client has been sent its answer, and only after 250 or 5yz. After 451 they are cut
- * before the client hears of it: what has been stored keeps its mark, and the client's repeat will not store it again.
- * Fault point: smtp-after-leg, when one leg has answered and others have not.
+ * Legs are given back in order only when the client has been sent its answer, and only after 250 or 5yz.
+ *After 451 they are cut before the client hears of it: what has been stored keeps its mark, and the client's
+ *repeat will not store it again. Fault point: smtp-after-leg, when one leg has answered and others have not.
  */
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -14,11 +14,12 @@
 
 #include <stdlib.h>
 
-#define for_each_share(s, c)                                                                                           \
-	list_for_each_safe(at_, &(c)->shares) for (struct smtp_share *s = container_of(at_, struct smtp_share, link); s; \
-		s = NULL)
+#define for_each_share(s, c)                                                                                 \
+	list_for_each_safe (at_, &(c)->shares)                                                               \
+		for (struct smtp_share *s = container_of(at_, struct smtp_share, link); s; s = NULL)
 
-static const struct smtp_answer later = {451, {"4.3.0", 5}, {"Not delivered to all yet, try again later", 41}};
+static const struct smtp_answer later = {
+	451, {"4.3.0", 5}, {"Not delivered to all yet, try again later", 41}};
 
 static void cut_legs(struct smtp_client *c)
 {
@@ -48,7 +49,8 @@ static void refuse_data(struct smtp_client *c)
 {
 	struct slice line = buf_view(&c->first_no);
 	bool is_no = c->has_no && !c->has_later && !c->has_yes;
-	struct smtp_answer no = {c->no_code, slice_sub(line, 0, c->no_enhanced), slice_from(line, c->no_enhanced)};
+	struct smtp_answer no = {
+		c->no_code, slice_sub(line, 0, c->no_enhanced), slice_from(line, c->no_enhanced)};
 
 	cut_legs(c);
 	c->is_data = false;
@@ -176,7 +178,8 @@ static void answer_later(struct smtp_client *c)
 static void combine(struct smtp_client *c)
 {
 	struct slice line = buf_view(&c->first_no);
-	struct smtp_answer no = {c->no_code, slice_sub(line, 0, c->no_enhanced), slice_from(line, c->no_enhanced)};
+	struct smtp_answer no = {
+		c->no_code, slice_sub(line, 0, c->no_enhanced), slice_from(line, c->no_enhanced)};
 	char text[FRONT_SESSION_MOST + 32];
 	struct smtp_answer yes = {250, SLICE_LIT("2.0.0"), SLICE_LIT("")};
 
@@ -195,7 +198,7 @@ static size_t accepted_numbers(struct smtp_share *s, unsigned *numbers)
 {
 	size_t count = 0;
 
-	list_for_each(at, &s->client->recipients) {
+	list_for_each (at, &s->client->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
 		if (r->share == s && r->state == SMTP_RECIPIENT_ACCEPTED)

@@ -1,6 +1,7 @@
 /*
- * The inside of smtp_service, for its files alone: one struct smtp_client per session, its transaction with recipients and shares. A share is
- * one back-end's part of the transaction, with its leg. Everything runs on the loop of the client's connection.
+ * The inside of smtp_service, for its files alone: one struct smtp_client per session, its transaction with
+ * recipients and shares. A share is one back-end's part of the transaction, with its leg. Everything runs on
+ * the loop of the client's connection.
  */
 #pragma once
 
@@ -11,9 +12,9 @@
 #include "proxy/worker.h"
 
 enum smtp_recipient_state {
-	SMTP_RECIPIENT_MAPPING,  /* the map is asked */
-	SMTP_RECIPIENT_WAITING,  /* the leg is not ready */
-	SMTP_RECIPIENT_ASKED,    /* its back-end is asked */
+	SMTP_RECIPIENT_MAPPING, /* the map is asked */
+	SMTP_RECIPIENT_WAITING, /* the leg is not ready */
+	SMTP_RECIPIENT_ASKED,   /* its back-end is asked */
 	SMTP_RECIPIENT_ACCEPTED,
 	SMTP_RECIPIENT_REFUSED
 };
@@ -36,7 +37,7 @@ struct smtp_share {
 	uint16_t port;
 	struct smtp_leg *leg; /* NULL: lost or given back */
 	unsigned accepted;
-	unsigned answers_due;  /* to the end of data */
+	unsigned answers_due; /* to the end of data */
 	bool is_mail_refused, was_retried, is_data_asked, has_failed;
 	struct smtp_answer mail_refusal;
 	char refusal_text[512];

@@ -1,9 +1,11 @@
 /*
- * Commands stand in a queue: the bytes in `todo`, one entry each in `expected`; what has been sent waits at the head for its reply. A server
- * without PIPELINING gets one at a time; DATA stops all until its reply. Replies to commands of an earlier owner (serial) are swallowed.
+ * Commands stand in a queue: the bytes in `todo`, one entry each in `expected`; what has been sent waits at
+ * the head for its reply. A server without PIPELINING gets one at a time; DATA stops all until its reply.
+ * Replies to commands of an earlier owner (serial) are swallowed.
  *
- * Towards servers with CHUNKING and XMARK (ours) the body goes in chunks, so that no round trip for 354 is needed and a
- * small message leaves in one write; towards others by DATA with dots, where a bare CR becomes CRLF.
+ * Towards servers with CHUNKING and XMARK (ours) the body goes in chunks, so that no round trip for 354 is
+ * needed and a small message leaves in one write; towards others by DATA with dots, where a bare CR becomes
+ * CRLF.
  */
 #include "proxy/smtp_leg.h"
 
@@ -189,12 +191,13 @@ static void expect(struct smtp_leg *l, enum expect kind, unsigned number, size_t
 		l->room = l->room ? l->room * 2 : 8;
 		l->expected = xreallocarray(l->expected, l->room, sizeof(*l->expected));
 	}
-	l->expected[l->count++] =
-		(struct expected){.kind = kind, .number = number, .serial = l->serial, .len = buf_len(&l->todo) - from};
+	l->expected[l->count++] = (struct expected){
+		.kind = kind, .number = number, .serial = l->serial, .len = buf_len(&l->todo) - from};
 }
 
-static const enum smtp_leg_event events[] = {
-	[EXPECT_MAIL] = SMTP_LEG_MAIL, [EXPECT_RCPT] = SMTP_LEG_RCPT, [EXPECT_DATA] = SMTP_LEG_DATA,
+static const enum smtp_leg_event events[] = {[EXPECT_MAIL] = SMTP_LEG_MAIL,
+	[EXPECT_RCPT] = SMTP_LEG_RCPT,
+	[EXPECT_DATA] = SMTP_LEG_DATA,
 	[EXPECT_END] = SMTP_LEG_END};
 
 static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
@@ -211,7 +214,8 @@ static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
 		return;
 	}
 	advance(l);
-	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_CHUNK || e.kind == EXPECT_RSET)
+	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_CHUNK ||
+		e.kind == EXPECT_RSET)
 		return;
 	l->fn(l->owner, l, events[e.kind], e.number, reply);
 }
@@ -364,7 +368,7 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 {
 	struct smtp_leg *found = NULL;
 
-	list_for_each(at, own_pool()) {
+	list_for_each (at, own_pool()) {
 		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
 
 		if (l->backend != backend || l->port != port)
@@ -428,7 +432,8 @@ void smtp_leg_release(struct smtp_leg **leg)
 	l->owner = NULL;
 	l->fn = NULL;
 	l->serial++;
-	list_for_each(at, own_pool()) others += container_of(at, struct smtp_leg, link)->backend == l->backend;
+	list_for_each (at, own_pool())
+		others += container_of(at, struct smtp_leg, link)->backend == l->backend;
 	if (l->phase != LEG_WORKS || l->backend->state == NULL || others >= SMTP_LEG_POOL_MOST) {
 		quit(l);
 		return;
@@ -441,7 +446,8 @@ void smtp_leg_release(struct smtp_leg **leg)
 
 void smtp_leg_end_pool(void)
 {
-	list_for_each_safe(at, own_pool()) quit(container_of(at, struct smtp_leg, link));
+	list_for_each_safe (at, own_pool())
+		quit(container_of(at, struct smtp_leg, link));
 }
 
 /* ---- commands ---- */

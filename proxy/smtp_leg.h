@@ -1,10 +1,12 @@
 /*
- * A mail leg: one connection to a back-end's LMTP (or SMTP) service, from dialling to many transactions one after the other. Commands
- * are pipelined where the server allows it; each reply goes to the owner by an event with the number that the owner gave.
+ * A mail leg: one connection to a back-end's LMTP (or SMTP) service, from dialling to many transactions one
+ * after the other. Commands are pipelined where the server allows it; each reply goes to the owner by an
+ * event with the number that the owner gave.
  *
- * A leg belongs to its loop. It has an owner (a transaction), or rests in the loop's pool: at most SMTP_LEG_POOL_MOST per back-end,
- * SMTP_LEG_IDLE_MS long. A transaction ends in order (smtp_leg_release: the next MAIL, RSET or QUIT tells the back-end that its
- * marks may go), or is cut (smtp_leg_cut: the marks stay).
+ * A leg belongs to its loop. It has an owner (a transaction), or rests in the loop's pool: at most
+ * SMTP_LEG_POOL_MOST per back-end, SMTP_LEG_IDLE_MS long. A transaction ends in order (smtp_leg_release: the
+ * next MAIL, RSET or QUIT tells the back-end that its marks may go), or is cut (smtp_leg_cut: the marks
+ * stay).
  */
 #pragma once
 
@@ -14,13 +16,14 @@
 #include "proxy/backends.h"
 
 #define SMTP_LEG_POOL_MOST 64
-#define SMTP_LEG_IDLE_MS 20000  /* then QUIT */
-#define SMTP_LEG_RSET_MS 200    /* after this long in the pool a transaction that has ended is told to be over */
-#define SMTP_LEG_END_MS 240000  /* for the answers to the end of data */
+#define SMTP_LEG_IDLE_MS 20000 /* then QUIT */
+#define SMTP_LEG_RSET_MS 200 /* after this long in the pool a transaction that has ended is told to be over  \
+			      */
+#define SMTP_LEG_END_MS 240000 /* for the answers to the end of data */
 
 enum smtp_leg_event {
-	SMTP_LEG_READY,   /* commands may be given */
-	SMTP_LEG_MAIL,    /* replies */
+	SMTP_LEG_READY, /* commands may be given */
+	SMTP_LEG_MAIL,  /* replies */
 	SMTP_LEG_RCPT,
 	SMTP_LEG_DATA,
 	SMTP_LEG_END,     /* LMTP: one for each accepted recipient, by its number. SMTP: one, number 0 */
@@ -44,8 +47,9 @@ struct smtp_leg_mail {
 };
 
 /*
- * A leg to this back-end for the owner: from the pool (the one that last served this session, if it is there), else by dialling.
- * Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within. fresh: not from the pool. NULL: no connection can be made.
+ * A leg to this back-end for the owner: from the pool (the one that last served this session, if it is
+ * there), else by dialling. Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within.
+ * fresh: not from the pool. NULL: no connection can be made.
  */
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
 	const char *session, bool fresh, smtp_leg_fn *fn, void *owner);

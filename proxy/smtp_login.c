@@ -1,6 +1,7 @@
 /*
- * AUTH of the submission service: the service's maps check the credential. Users without a mailbox (`send-only`) may send. With
- * authenticate = backend the credential is tried as an IMAP login at the user's back-end, and that session closed again.
+ * AUTH of the submission service: the service's maps check the credential. Users without a mailbox
+ * (`send-only`) may send. With authenticate = backend the credential is tried as an IMAP login at the user's
+ * back-end, and that session closed again.
  */
 #include <stdlib.h>
 
@@ -115,7 +116,8 @@ static void on_mapped(void *arg, const struct usermap_answer *found)
 	mapped(c, found);
 }
 
-static bool is_own_identity(const struct front_credentials *k, struct arena *a, struct slice domain, struct slice name)
+static bool is_own_identity(
+	const struct front_credentials *k, struct arena *a, struct slice domain, struct slice name)
 {
 	struct slice authzid;
 
@@ -129,7 +131,8 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 	const struct config_service_of *service = &c->config->services[c->service];
 	struct slice domain = slice_str(c->config->default_domain), name;
 	struct usermap_question question = {.service = slice_str(config_service_name(c->service)),
-		.check = service->authenticate == CONFIG_BY_MAP, .password = credentials->password};
+		.check = service->authenticate == CONFIG_BY_MAP,
+		.password = credentials->password};
 	struct usermap_answer found;
 	struct arena arena;
 

@@ -1,6 +1,7 @@
 /*
- * From RCPT to its answer: normal form, map, route, leg. A recipient that waits for its leg is asked of it when it is ready; a leg from the pool
- * that turns out to be dead before it said anything is replaced once by a new one.
+ * From RCPT to its answer: normal form, map, route, leg. A recipient that waits for its leg is asked of it
+ * when it is ready; a leg from the pool that turns out to be dead before it said anything is replaced once by
+ * a new one.
  */
 #include <stdlib.h>
 
@@ -56,7 +57,8 @@ static void start_mail(struct smtp_share *s)
 static void ask_leg(struct smtp_recipient *r)
 {
 	if (r->client->mail.is_utf8 && !smtp_leg_words(r->share->leg)->smtputf8) {
-		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
+		smtp_recipient_answer(
+			r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
 		return;
 	}
 	r->state = SMTP_RECIPIENT_ASKED;
@@ -66,7 +68,7 @@ static void ask_leg(struct smtp_recipient *r)
 static void leg_ready(struct smtp_share *s)
 {
 	start_mail(s);
-	list_for_each_safe(at, &s->client->recipients) {
+	list_for_each_safe (at, &s->client->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
 		if (r->share == s && r->state == SMTP_RECIPIENT_WAITING)
@@ -90,7 +92,7 @@ static struct smtp_share *find_share(struct smtp_client *c, struct backend *back
 {
 	struct smtp_share *s;
 
-	list_for_each(at, &c->shares) {
+	list_for_each (at, &c->shares) {
 		s = container_of(at, struct smtp_share, link);
 		if (s->backend == backend && s->port == port && !s->has_failed)
 			return s;
@@ -114,19 +116,22 @@ void smtp_share_free(struct smtp_share *s)
 	loop_free_later(smtp_front_loop(s->client->front), s);
 }
 
-/* All recipients of the share that wait for an answer get this one. The last of them may bring the client's next command. */
+/* All recipients of the share that wait for an answer get this one. The last of them may bring the client's
+ * next command. */
 static void answer_waiting(struct smtp_share *s, const struct smtp_answer *answer)
 {
 	struct smtp_client *c = s->client;
 	unsigned count = 0, at_index = 0;
 	unsigned *waiting;
 
-	list_for_each(at, &c->recipients) count++;
+	list_for_each (at, &c->recipients)
+		count++;
 	waiting = xcalloc(count + 1, sizeof(*waiting));
-	list_for_each(at, &c->recipients) {
+	list_for_each (at, &c->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
-		if (r->share == s && (r->state == SMTP_RECIPIENT_WAITING || r->state == SMTP_RECIPIENT_ASKED)) {
+		if (r->share == s &&
+			(r->state == SMTP_RECIPIENT_WAITING || r->state == SMTP_RECIPIENT_ASKED)) {
 			r->state = SMTP_RECIPIENT_REFUSED;
 			waiting[at_index++] = r->index;
 		}
@@ -142,7 +147,7 @@ static bool retry(struct smtp_share *s)
 	if (s->was_retried || s->accepted || s->client->is_data)
 		return false;
 	s->was_retried = true;
-	list_for_each(at, &s->client->recipients) {
+	list_for_each (at, &s->client->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
 		if (r->share == s && r->state == SMTP_RECIPIENT_ASKED)
@@ -178,7 +183,8 @@ static void mail_answered(struct smtp_share *s, const struct smtp_reply *reply)
 	if (reply->code / 100 == 2)
 		return;
 	s->is_mail_refused = true;
-	snprintf(s->refusal_text, sizeof(s->refusal_text), "%.*s%.*s", SLICE_ARG(reply->enhanced), SLICE_ARG(reply->text));
+	snprintf(s->refusal_text, sizeof(s->refusal_text), "%.*s%.*s", SLICE_ARG(reply->enhanced),
+		SLICE_ARG(reply->text));
 	s->mail_refusal = answer_of(reply);
 	if (s->mail_refusal.text.p == reply->text.p) {
 		s->mail_refusal.enhanced = slice_of(s->refusal_text, reply->enhanced.len);
@@ -190,7 +196,7 @@ static void rcpt_answered(struct smtp_share *s, unsigned number, const struct sm
 {
 	struct smtp_answer answer = s->is_mail_refused ? s->mail_refusal : answer_of(reply);
 
-	list_for_each(at, &s->client->recipients) {
+	list_for_each (at, &s->client->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
 		if (r->index == number && r->state == SMTP_RECIPIENT_ASKED) {
@@ -254,9 +260,10 @@ static bool is_own_domain(const struct smtp_client *c, struct slice domain)
 static void refuse_unknown(struct smtp_recipient *r)
 {
 	static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
-	static const struct smtp_answer relaying = {550, {"5.7.1", 5}, {"No such user here, and no relaying", 34}};
-	static const struct smtp_answer outside = {
-		550, {"5.7.1", 5}, {"This cluster does not send mail to the outside; no such recipient within", 72}};
+	static const struct smtp_answer relaying = {
+		550, {"5.7.1", 5}, {"No such user here, and no relaying", 34}};
+	static const struct smtp_answer outside = {550, {"5.7.1", 5},
+		{"This cluster does not send mail to the outside; no such recipient within", 72}};
 
 	if (is_own_domain(r->client, domain_of(r->name)))
 		smtp_recipient_answer(r, &unknown);
@@ -323,8 +330,8 @@ static void route(struct smtp_recipient *r, const struct usermap_answer *answer)
 	if (err == 0 && !config_may_reach(&config->services[r->client->service], backend, &why))
 		err = ERR_NOT_NOW;
 	if (err) {
-		log_error("proxy", "%s: %s recipient=%s map=%s line=%u", smtp_front_session(r->client->front), why, r->name,
-			answer->map, answer->line);
+		log_error("proxy", "%s: %s recipient=%s map=%s line=%u", smtp_front_session(r->client->front),
+			why, r->name, answer->map, answer->line);
 		smtp_recipient_answer(r, &not_now);
 	} else {
 		address_account(r, answer->account);
@@ -364,8 +371,8 @@ static void ask_map(struct smtp_recipient *r)
 		.service = slice_str(config_service_name(c->service)), .name = slice_str(r->name)};
 	struct usermap_answer answer;
 
-	if (usermap_lookup(c->config->services[c->service].chain, &question, smtp_front_loop(c->front), on_mapped, r, &answer,
-		    &r->request) == 1)
+	if (usermap_lookup(c->config->services[c->service].chain, &question, smtp_front_loop(c->front),
+		    on_mapped, r, &answer, &r->request) == 1)
 		mapped(r, &answer);
 }
 

@@ -1,4 +1,5 @@
-/* Sessions and their transactions; recipients are in smtp_recipient.c, bodies in smtp_body.c, logins in smtp_login.c. */
+/* Sessions and their transactions; recipients are in smtp_recipient.c, bodies in smtp_body.c, logins in
+ * smtp_login.c. */
 #include "proxy/smtp_service.h"
 
 #include <stdlib.h>
@@ -10,28 +11,34 @@
 #define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
 
 const struct conf_key smtp_service_keys[] = {
-	{"smtp", "message-size", CONF_SIZE, CONF_RELOAD, "64M", 1024, UINT64_C(2) << 30, NULL, "Largest message", NULL},
-	{"smtp", "recipients", CONF_INT, CONF_RELOAD, "1000", 100, 100000, NULL, "Recipients of one message", NULL},
+	{"smtp", "message-size", CONF_SIZE, CONF_RELOAD, "64M", 1024, UINT64_C(2) << 30, NULL,
+		"Largest message", NULL},
+	{"smtp", "recipients", CONF_INT, CONF_RELOAD, "1000", 100, 100000, NULL, "Recipients of one message",
+		NULL},
 	{"smtp", "errors", CONF_INT, CONF_RELOAD, "20", 1, 10000, NULL,
 		"Refused commands after which a client is disconnected", NULL},
 	{"smtp", "hops", CONF_INT, CONF_RELOAD, "50", 1, 1000, NULL,
 		"Received fields of a message; with more it goes in circles", NULL},
 	{"smtp", "bare-newline", CONF_ENUM, CONF_RELOAD, "normalise", 0, 0, "normalise reject",
-		"A bare LF in a body becomes CRLF and a bare CR stays (or becomes CRLF towards foreign back-ends), or both are refused",
+		"A bare LF in a body becomes CRLF and a bare CR stays (or becomes CRLF towards foreign "
+		"back-ends), or both are refused",
 		NULL},
 	{"smtp", "banner-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 60000, NULL,
-		"Service smtp: how long the greeting waits; clients that talk before it are disconnected", NULL},
-	{"smtp", "command-timeout", CONF_DURATION, CONF_RELOAD, "5m", 1000, 3600000, NULL, "For a client's next command",
+		"Service smtp: how long the greeting waits; clients that talk before it are disconnected",
 		NULL},
-	{"smtp", "data-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL, "Silence within a body", NULL},
+	{"smtp", "command-timeout", CONF_DURATION, CONF_RELOAD, "5m", 1000, 3600000, NULL,
+		"For a client's next command", NULL},
+	{"smtp", "data-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL,
+		"Silence within a body", NULL},
 	{"smtp", "domains", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
-		"Domains of this cluster: only decides whether an unknown recipient is told `no such user` or `no relaying`",
+		"Domains of this cluster: only decides whether an unknown recipient is told `no such user` "
+		"or `no relaying`",
 		NULL},
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
 static _Thread_local struct list clients;
-static _Thread_local unsigned client_count;
+static _Atomic int64_t client_count;
 
 static struct list *own_clients(void)
 {
@@ -51,14 +58,16 @@ static void begin(struct smtp_front *front)
 	list_init(&c->shares);
 	arena_init(&c->arena, TRANSACTION_MOST);
 	list_add_last(own_clients(), &c->link);
-	client_count++;
+	atomic_fetch_add(&client_count, 1);
 	smtp_front_set_tier(front, c);
 }
 
 static void clear_transaction(struct smtp_client *c)
 {
-	list_for_each_safe(at, &c->recipients) smtp_recipient_free(container_of(at, struct smtp_recipient, link));
-	list_for_each_safe(at, &c->shares) smtp_share_free(container_of(at, struct smtp_share, link));
+	list_for_each_safe (at, &c->recipients)
+		smtp_recipient_free(container_of(at, struct smtp_recipient, link));
+	list_for_each_safe (at, &c->shares)
+		smtp_share_free(container_of(at, struct smtp_share, link));
 	arena_reset(&c->arena);
 	buf_deinit(&c->received);
 	buf_deinit(&c->first_no);
@@ -76,7 +85,7 @@ static void end(struct smtp_front *front)
 	free(c->login_name);
 	arena_deinit(&c->arena);
 	list_remove(&c->link);
-	client_count--;
+	atomic_fetch_sub(&client_count, 1);
 	config_unref(&c->config);
 	loop_free_later(smtp_front_loop(front), c);
 }
@@ -169,7 +178,8 @@ static void free_service(struct smtp_service *s)
 	free(s);
 }
 
-struct smtp_service *smtp_service_new(struct config *config, enum config_service id, struct tls *tls, bool allows_clear)
+struct smtp_service *smtp_service_new(
+	struct config *config, enum config_service id, struct tls *tls, bool allows_clear)
 {
 	const struct conf *conf = config->conf;
 	struct smtp_service *s = xcalloc(1, sizeof(*s));
@@ -183,7 +193,8 @@ struct smtp_service *smtp_service_new(struct config *config, enum config_service
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;
 	s->requires_login = id == CONFIG_SUBMISSION;
-	s->bare = conf_get_enum(conf, "smtp", NULL, "bare-newline") == 1 ? SMTP_BARE_REJECT : SMTP_BARE_NORMALISE;
+	s->bare = conf_get_enum(conf, "smtp", NULL, "bare-newline") == 1 ? SMTP_BARE_REJECT
+									 : SMTP_BARE_NORMALISE;
 	for (const char *const *m = config->services[id].mechanisms; m && *m; m++) {
 		has_plain |= strcmp(*m, "PLAIN") == 0;
 		has_login |= strcmp(*m, "LOGIN") == 0;
@@ -205,12 +216,13 @@ struct smtp_service *smtp_service_new(struct config *config, enum config_service
 
 void smtp_service_close_sessions(bool is_now)
 {
-	list_for_each_safe(at, own_clients()) smtp_front_close(container_of(at, struct smtp_client, link)->front, is_now);
-	if (is_now || !client_count)
+	list_for_each_safe (at, own_clients())
+		smtp_front_close(container_of(at, struct smtp_client, link)->front, is_now);
+	if (is_now || list_is_empty(own_clients()))
 		smtp_leg_end_pool();
 }
 
-unsigned smtp_service_sessions(void)
+int64_t smtp_service_sessions(void)
 {
-	return client_count;
+	return atomic_load(&client_count);
 }

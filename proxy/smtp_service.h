@@ -1,6 +1,7 @@
 /*
- * Mail in on the proxy: what common/front/smtp_front.h leaves to the tier. Each recipient is asked of the service's maps and at once of
- * his back-end over a leg (smtp_leg.h); the body goes to all legs as it comes; their answers make one. Nothing is stored here.
+ * Mail in on the proxy: what common/front/smtp_front.h leaves to the tier. Each recipient is asked of the
+ * service's maps and at once of his back-end over a leg (smtp_leg.h); the body goes to all legs as it comes;
+ * their answers make one. Nothing is stored here.
  */
 #pragma once
 
@@ -9,16 +10,18 @@
 
 /* Rows for the proxy's table of keys: section "smtp". */
 extern const struct conf_key smtp_service_keys[];
-#define SMTP_SERVICE_SECTION                                                                                           \
-	{                                                                                                              \
-		"smtp", CONF_RELOAD, NULL, "Mail in: limits of the services smtp and submission"                       \
+#define SMTP_SERVICE_SECTION                                                                                 \
+	{                                                                                                    \
+		"smtp", CONF_RELOAD, NULL, "Mail in: limits of the services smtp and submission"             \
 	}
 
-/* For one listener, of service smtp or submission. tls: for STARTTLS, NULL none. Views of config's conf; unref'ed with the listener, while
- * sessions keep it. */
-struct smtp_service *smtp_service_new(struct config *config, enum config_service id, struct tls *tls, bool allows_clear);
+/* For one listener, of service smtp or submission. tls: for STARTTLS, NULL none. Views of config's conf;
+ * unref'ed with the listener, while sessions keep it. */
+struct smtp_service *smtp_service_new(
+	struct config *config, enum config_service id, struct tls *tls, bool allows_clear);
 
-/* On the worker's loop: 421 to those without a transaction, to the others when it is over (is_now: at once). */
+/* On the worker's loop: 421 to those without a transaction, to the others when it is over (is_now: at once).
+ */
 void smtp_service_close_sessions(bool is_now);
-/* Sessions of this loop. */
-unsigned smtp_service_sessions(void);
+/* Sessions of all loops. Any thread. */
+int64_t smtp_service_sessions(void);

@@ -1,5 +1,6 @@
 /*
- * A delivery is held by its session and by each slot's job; the last of them frees it. What jobs borrow (the spool) lives as long.
+ * A delivery is held by its session and by each slot's job; the last of them frees it. What jobs borrow (the
+ *spool) lives as long.
  *
  *	mark = SHA-256( u32 length, sender, u32 length, recipient's address, SHA-256 of the client's bytes )
  *
@@ -70,9 +71,12 @@ struct delivery_service *delivery_service_new(struct store_work *work)
 	s->work = work;
 	s->marks = mark_table_new();
 	s->messages = metrics_counter("mailtier_delivery_messages", NULL, "Messages that came for delivery");
-	s->stored = metrics_counter("mailtier_delivery_recipients", "result=\"stored\"", "Recipients by result");
-	s->repeated = metrics_counter("mailtier_delivery_recipients", "result=\"repeated\"", "Recipients by result");
-	s->failed = metrics_counter("mailtier_delivery_recipients", "result=\"failed\"", "Recipients by result");
+	s->stored =
+		metrics_counter("mailtier_delivery_recipients", "result=\"stored\"", "Recipients by result");
+	s->repeated = metrics_counter(
+		"mailtier_delivery_recipients", "result=\"repeated\"", "Recipients by result");
+	s->failed =
+		metrics_counter("mailtier_delivery_recipients", "result=\"failed\"", "Recipients by result");
 	return s;
 }
 
@@ -85,8 +89,8 @@ void delivery_service_free(struct delivery_service **service)
 	*service = NULL;
 }
 
-struct delivery *delivery_begin(struct delivery_service *service, struct loop *loop, struct slice sender, uint64_t size,
-	const struct smtp_mark *mark)
+struct delivery *delivery_begin(struct delivery_service *service, struct loop *loop, struct slice sender,
+	uint64_t size, const struct smtp_mark *mark)
 {
 	struct delivery *d = xcalloc(1, sizeof(*d));
 
@@ -161,7 +165,8 @@ static int add_normalised(struct delivery *d, struct slice address, unsigned *re
 	if (err)
 		return err;
 	r = new_recipient(d);
-	*r = (struct recipient){.slot = account.slot, .account = account.id, .reserved = d->size, .is_reserved = true};
+	*r = (struct recipient){
+		.slot = account.slot, .account = account.id, .reserved = d->size, .is_reserved = true};
 	r->address = slice_copy_str(address);
 	*recipient_out = d->count++;
 	FAULT("lmtp-after-rcpt");
@@ -230,7 +235,8 @@ int delivery_add_body(struct delivery *d, struct slice bytes)
 
 static void add_counted(struct digest *digest, struct slice s)
 {
-	uint8_t len[4] = {(uint8_t)(s.len >> 24), (uint8_t)(s.len >> 16), (uint8_t)(s.len >> 8), (uint8_t)s.len};
+	uint8_t len[4] = {
+		(uint8_t)(s.len >> 24), (uint8_t)(s.len >> 16), (uint8_t)(s.len >> 8), (uint8_t)s.len};
 
 	digest_add(digest, slice_of(len, sizeof(len)));
 	digest_add(digest, s);
@@ -287,7 +293,8 @@ static void share_done(void *arg, int err, const struct store_work_added *result
 
 		metric_add(error ? s->failed : repeated ? s->repeated : s->stored, 1);
 		if (repeated)
-			log_info("delivery", "a repeat met its mark recipient=%s", d->recipients[share->recipients[i]].address);
+			log_info("delivery", "a repeat met its mark recipient=%s",
+				d->recipients[share->recipients[i]].address);
 		if (error)
 			log_warn("delivery", "not stored: %s recipient=%s", error_text(error),
 				d->recipients[share->recipients[i]].address);
@@ -308,8 +315,13 @@ static void store_share(struct delivery *d, unsigned slot)
 {
 	struct share *share = xcalloc(1, sizeof(*share));
 	struct store_work_target *targets = xcalloc(d->count, sizeof(*targets));
-	struct store_work_add add = {.slot = slot, .spool = d->spool, .targets = targets, .done = share_done,
-		.drop = share_drop, .arg = share, .loop = d->loop};
+	struct store_work_add add = {.slot = slot,
+		.spool = d->spool,
+		.targets = targets,
+		.done = share_done,
+		.drop = share_drop,
+		.arg = share,
+		.loop = d->loop};
 
 	share->delivery = d;
 	share->slot = slot;
@@ -319,8 +331,10 @@ static void store_share(struct delivery *d, unsigned slot)
 
 		if (r->slot != slot)
 			continue;
-		targets[share->count] = (struct store_work_target){.account = r->account, .date = clock_wall_s(),
-			.mark = r->is_marked ? r->mark : NULL, .ignore_quota = true};
+		targets[share->count] = (struct store_work_target){.account = r->account,
+			.date = clock_wall_s(),
+			.mark = r->is_marked ? r->mark : NULL,
+			.ignore_quota = true};
 		share->recipients[share->count++] = i;
 	}
 	add.target_count = share->count;

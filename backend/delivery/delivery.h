@@ -1,10 +1,12 @@
 /*
- * Local delivery of one message: recipients are found and their quota reserved as they come, the body goes into a spool, then
- * each slot gets one job for all its recipients; every recipient has a result of its own, given after its commit.
+ * Local delivery of one message: recipients are found and their quota reserved as they come, the body goes
+ * into a spool, then each slot gets one job for all its recipients; every recipient has a result of its own,
+ * given after its commit.
  *
- * Repeat marks: a delivery that a proxy marked is looked up by SHA-256(sender, recipient, client's bytes) in the same
- * transaction that stores it; a repeat that meets its mark counts as delivered and is not stored. The marks go when the
- * leg ends in order (delivery_end with is_retired) and stay otherwise, until the store expires them.
+ * Repeat marks: a delivery that a proxy marked is looked up by SHA-256(sender, recipient, client's bytes) in
+ * the same transaction that stores it; a repeat that meets its mark counts as delivered and is not stored.
+ * The marks go when the leg ends in order (delivery_end with is_retired) and stay otherwise, until the store
+ * expires them.
  *
  * A delivery belongs to a session and its loop. Ended while jobs run, they finish by themselves.
  */
@@ -23,24 +25,30 @@ void delivery_service_free(struct delivery_service **service);
 
 struct delivery;
 
-/* sender: as on the wire, "" for the null path; mark as MAIL gave it, believed by the caller; size: announced, 0 unknown. */
-struct delivery *delivery_begin(struct delivery_service *service, struct loop *loop, struct slice sender, uint64_t size,
-	const struct smtp_mark *mark);
+/* sender: as on the wire, "" for the null path; mark as MAIL gave it, believed by the caller; size:
+ * announced, 0 unknown. */
+struct delivery *delivery_begin(struct delivery_service *service, struct loop *loop, struct slice sender,
+	uint64_t size, const struct smtp_mark *mark);
 
 /*
- * Finds an account by address, alias, or without detail, and reserves its quota. 0 and its number; ERR_NOT_FOUND;
- * ERR_DENIED: takes no mail; ERR_TOO_BIG: over quota; ERR_SYNTAX. A recipient named twice gets the number it has.
+ * Finds an account by address, alias, or without detail, and reserves its quota. 0 and its number;
+ * ERR_NOT_FOUND; ERR_DENIED: takes no mail; ERR_TOO_BIG: over quota; ERR_SYNTAX. A recipient named twice gets
+ * the number it has.
  */
-MUST_CHECK int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);
-/* The message's first lines, ours: Return-Path and the given Received field. Before the first piece of the body. */
+MUST_CHECK int delivery_add_recipient(
+	struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);
+/* The message's first lines, ours: Return-Path and the given Received field. Before the first piece of the
+ * body. */
 void delivery_add_trace(struct delivery *d, struct slice received);
 /* Pieces of the body. ERR_FULL, ERR_IO: sticky, told by delivery_finish() again. */
 MUST_CHECK int delivery_add_body(struct delivery *d, struct slice bytes);
 
-/* error 0: it is stored, and on disk (or was a repeat). ERR_FULL, ERR_NOT_NOW …: not now. ERR_NOT_FOUND: the account went. */
+/* error 0: it is stored, and on disk (or was a repeat). ERR_FULL, ERR_NOT_NOW …: not now. ERR_NOT_FOUND: the
+ * account went. */
 typedef void delivery_fn(void *arg, unsigned recipient, int error);
 /* Stores for all recipients; fn comes once for each on the loop, never from within. */
 void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg);
 
-/* The transaction is over: reservations go. is_retired: marks go too. fn will not be called any more. Accepts NULL. */
+/* The transaction is over: reservations go. is_retired: marks go too. fn will not be called any more. Accepts
+ * NULL. */
 void delivery_end(struct delivery **d, bool is_retired);

@@ -1,6 +1,6 @@
 /*
- * An entry lives while at least one open leg holds its mark. `cut` counts legs that ended without order meanwhile: as many
- * repeats may come, and each takes the place of one.
+ * An entry lives while at least one open leg holds its mark. `cut` counts legs that ended without order
+ * meanwhile: as many repeats may come, and each takes the place of one.
  */
 #include "backend/delivery/mark_table.h"
 

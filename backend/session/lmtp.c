@@ -1,6 +1,6 @@
 /*
- * One struct session per connection, the front's `tier`. A transaction is a struct delivery; numbers of RCPT commands are mapped to numbers of
- * its recipients, since one recipient may be named twice.
+ * One struct session per connection, the front's `tier`. A transaction is a struct delivery; numbers of RCPT
+ * commands are mapped to numbers of its recipients, since one recipient may be named twice.
  */
 #include "backend/session/lmtp.h"
 
@@ -64,7 +64,8 @@ static void end(struct smtp_front *front)
 
 static bool is_trusted(struct smtp_front *front)
 {
-	const struct lmtp_settings *settings = &((struct lmtp_service *)smtp_front_service(front)->tier)->settings;
+	const struct lmtp_settings *settings =
+		&((struct lmtp_service *)smtp_front_service(front)->tier)->settings;
 
 	return settings->is_trusted(settings->arg, smtp_front_conn(front));
 }
@@ -138,7 +139,8 @@ static void data_chunk(struct smtp_front *front, struct slice bytes)
 	struct session *s = smtp_front_tier(front);
 
 	if (delivery_add_body(s->delivery, bytes))
-		log_debug("lmtp", "%s: the spool is broken; the answer comes at the end", smtp_front_session(front));
+		log_debug("lmtp", "%s: the spool is broken; the answer comes at the end",
+			smtp_front_session(front));
 }
 
 static const struct smtp_answer *end_answer(int error)
@@ -158,7 +160,8 @@ static void stored(void *arg, unsigned recipient, int error)
 	/* The last answer may bring the next transaction, or the end. */
 	const struct delivery *d = s->delivery;
 
-	for (unsigned i = 0, count = s->count; i < count && smtp_front_tier(front) == s && s->delivery == d; i++) {
+	for (unsigned i = 0, count = s->count; i < count && smtp_front_tier(front) == s && s->delivery == d;
+		i++) {
 		if (s->names[i].recipient == recipient)
 			smtp_front_answer_end(front, s->names[i].index, end_answer(error));
 	}
@@ -249,5 +252,6 @@ void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned f
 void lmtp_close_all(struct loop *loop, bool is_now)
 {
 	require(loop == loop_current());
-	list_for_each_safe(at, own_sessions()) smtp_front_close(container_of(at, struct session, link)->front, is_now);
+	list_for_each_safe (at, own_sessions())
+		smtp_front_close(container_of(at, struct session, link)->front, is_now);
 }

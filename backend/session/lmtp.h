@@ -1,8 +1,10 @@
 /*
- * LMTP in (RFC 2033): what common/front/smtp_front.h leaves to the back-end. Answers trusted proxies only; recipients are
- * accounts of this back-end, the body goes through backend/delivery, each recipient gets his own answer after his commit.
+ * LMTP in (RFC 2033): what common/front/smtp_front.h leaves to the back-end. Answers trusted proxies only;
+ * recipients are accounts of this back-end, the body goes through backend/delivery, each recipient gets his
+ * own answer after his commit.
  *
- * A service is constant while sessions use it, and counted: a reload makes a new one over the same delivery_service.
+ * A service is constant while sessions use it, and counted: a reload makes a new one over the same
+ * delivery_service.
  */
 #pragma once
 
@@ -10,10 +12,10 @@
 #include "common/front/smtp_front.h"
 
 struct lmtp_settings {
-	const char *host;       /* ours, in greetings and Received; must outlive the service */
-	struct tls *tls;        /* STARTTLS; NULL: not offered. Referenced */
-	uint64_t message_size;  /* octets; 0: none */
-	bool is_over_quota_permanent; /* 552 instead of 452 */
+	const char *host;                 /* ours, in greetings and Received; must outlive the service */
+	struct tls *tls;                  /* STARTTLS; NULL: not offered. Referenced */
+	uint64_t message_size;            /* octets; 0: none */
+	bool is_over_quota_permanent;     /* 552 instead of 452 */
 	uint64_t command_ms, transfer_ms; /* 0: the defaults */
 	bool (*is_trusted)(void *arg, struct conn *conn);
 	void *arg;
@@ -21,11 +23,13 @@ struct lmtp_settings {
 };
 
 struct lmtp_service;
-struct lmtp_service *lmtp_service_new(struct delivery_service *delivery, const struct lmtp_settings *settings);
+struct lmtp_service *lmtp_service_new(
+	struct delivery_service *delivery, const struct lmtp_settings *settings);
 /* Its sessions keep it until they end. Accepts NULL. */
 void lmtp_service_unref(struct lmtp_service **service);
 
 /* Takes an accepted connection; flags of enum front_flag. On the connection's loop. */
 void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned flags);
-/* Ends the sessions of this loop: with 421 where no transaction is open, the others when it is over (is_now: at once). */
+/* Ends the sessions of this loop: with 421 where no transaction is open, the others when it is over (is_now:
+ * at once). */
 void lmtp_close_all(struct loop *loop, bool is_now);

@@ -1,6 +1,7 @@
 /*
- * The life of a session: states with their deadlines, the pump, the end. Invariants: a front that has ended has no
- * connection and gets no event; its memory goes at the end of the turn, so that whoever is on the stack may still look at its state.
+ * The life of a session: states with their deadlines, the pump, the end. Invariants: a front that has ended
+ * has no connection and gets no event; its memory goes at the end of the turn, so that whoever is on the
+ * stack may still look at its state.
  */
 #include "common/front/smtp_front.h"
 
@@ -52,7 +53,8 @@ static const struct {
 
 void smtp_front_enter(struct smtp_front *f, enum smtp_state state)
 {
-	uint64_t ms = *(const uint64_t *)(const void *)((const char *)&f->service->limits + states[state].deadline);
+	uint64_t ms =
+		*(const uint64_t *)(const void *)((const char *)&f->service->limits + states[state].deadline);
 
 	require(f->state != SMTP_ENDED);
 	f->state = state;
@@ -111,8 +113,8 @@ void smtp_front_end(struct smtp_front *f, const char *why)
 	if (f->state == SMTP_ENDED)
 		return;
 	if (why)
-		log_info(f->service->name, "%s: closed: %s client=%s state=%s", f->session, why, addr_host(&f->client, text),
-			states[f->state].name);
+		log_info(f->service->name, "%s: closed: %s client=%s state=%s", f->session, why,
+			addr_host(&f->client, text), states[f->state].name);
 	smtp_front_forget_login(f);
 	smtp_front_cut_body(f);
 	smtp_front_enter(f, SMTP_ENDED);
@@ -299,8 +301,8 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 			smtp_front_pump(f);
 		break;
 	case CONN_DRAINED:
-		if (f->state == SMTP_COMMAND && f->is_over && f->service->ops->sent && !conn_output_len(f->conn) &&
-			f->is_sent_owed) {
+		if (f->state == SMTP_COMMAND && f->is_over && f->service->ops->sent &&
+			!conn_output_len(f->conn) && f->is_sent_owed) {
 			f->is_sent_owed = false;
 			f->service->ops->sent(f);
 		}
@@ -384,8 +386,10 @@ static struct smtp_counters *counters_new(const char *name)
 	buf_printf(&labels, "service=\"%s\"", name);
 	c->connections = counter("mailtier_smtp_connections", name, NULL, "Connections that were accepted");
 	c->open = metrics_gauge("mailtier_smtp_open", buf_str_view(&labels), "Connections that are open");
-	c->tls_failed = counter("mailtier_smtp_tls_failures", name, NULL, "TLS handshakes with clients that failed");
-	c->early = counter("mailtier_smtp_early_talkers", name, NULL, "Clients that talked before the greeting");
+	c->tls_failed =
+		counter("mailtier_smtp_tls_failures", name, NULL, "TLS handshakes with clients that failed");
+	c->early =
+		counter("mailtier_smtp_early_talkers", name, NULL, "Clients that talked before the greeting");
 	c->messages = counter(message, name, "yes", message_help);
 	c->messages_later = counter(message, name, "later", message_help);
 	c->messages_refused = counter(message, name, "no", message_help);
@@ -400,7 +404,8 @@ static struct smtp_counters *counters_new(const char *name)
 
 void smtp_service_init(struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier)
 {
-	*service = (struct smtp_service){.ops = ops, .tier = tier, .name = name, .host = "", .bare = SMTP_BARE_NORMALISE};
+	*service = (struct smtp_service){
+		.ops = ops, .tier = tier, .name = name, .host = "", .bare = SMTP_BARE_NORMALISE};
 	service->limits = smtp_limits_default;
 	service->counters = counters_new(name);
 	atomic_store(&service->refs, 1);
@@ -487,8 +492,10 @@ bool smtp_front_is_trusted(const struct smtp_front *front)
 static const char *own_protocol(const struct smtp_front *f)
 {
 	static const char *const names[2][2][2][2] = {
-		{{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}}, {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}},
-		{{{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}}, {{"UTF8LMTP", "UTF8LMTPA"}, {"UTF8LMTPS", "UTF8LMTPSA"}}},
+		{{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
+			{{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}}},
+		{{{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}},
+			{{"UTF8LMTP", "UTF8LMTPA"}, {"UTF8LMTPS", "UTF8LMTPSA"}}},
 	};
 
 	if (!f->is_extended)
@@ -511,8 +518,8 @@ void smtp_front_received(const struct smtp_front *f, int64_t unix_s, struct buf 
 
 	buf_printf(out, "Received: from %s (", helo && *helo ? helo : "unknown");
 	buf_printf(out, strchr(host, ':') ? "[IPv6:%s]" : "[%s]", host);
-	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f), is_lmtp ? own_protocol(f) : smtp_front_protocol(f),
-		f->session, f->transactions);
+	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f),
+		is_lmtp ? own_protocol(f) : smtp_front_protocol(f), f->session, f->transactions);
 	date_write_rfc5322(unix_s, 0, out);
 	buf_add_str(out, "\r\n");
 }

@@ -1,24 +1,24 @@
 /*
- * The whole receiving side of SMTP and LMTP (RFC 5321, 2033, 1870, 2920, 3030, 3207, 4954, 6152, 6531), the same on both tiers:
- * greeting, EHLO, STARTTLS, AUTH, XCLIENT, transactions, limits, deadlines. What a sender, a recipient and a body mean is the
- * tier's to say: the proxy asks maps and opens legs to back-ends, the back-end delivers. The tier supplies a struct
- * smtp_service with its `ops`.
+ * The whole receiving side of SMTP and LMTP (RFC 5321, 2033, 1870, 2920, 3030, 3207, 4954, 6152, 6531), the
+ *same on both tiers: greeting, EHLO, STARTTLS, AUTH, XCLIENT, transactions, limits, deadlines. What a sender,
+ *a recipient and a body mean is the tier's to say: the proxy asks maps and opens legs to back-ends, the
+ *back-end delivers. The tier supplies a struct smtp_service with its `ops`.
  *
- * A front owns its connection and itself; it lives on the connection's loop, and everything here is called there. It ends by its
- * client, a deadline, or smtp_front_close(). After ops->end() no pointer to it is good.
+ * A front owns its connection and itself; it lives on the connection's loop, and everything here is called
+ *there. It ends by its client, a deadline, or smtp_front_close(). After ops->end() no pointer to it is good.
  *
  *	listener -> smtp_front_start(service, conn, flags)          ops->begin
  *	    MAIL    ops->mail(...)         -> smtp_front_answer_mail()       at once or later
- *	    RCPT    ops->rcpt(..., i)      -> smtp_front_answer_rcpt(i)      in any order; the client sees them in its own
- *	    DATA    ops->data_begin()      -> smtp_front_answer_data()       354, or a refusal for all
+ *	    RCPT    ops->rcpt(..., i)      -> smtp_front_answer_rcpt(i)      in any order; the client sees
+ *them in its own DATA    ops->data_begin()      -> smtp_front_answer_data()       354, or a refusal for all
  *	    body    ops->data_chunk() ...     smtp_front_hold_data(true/false): back-pressure
- *	    end     ops->data_end()        -> smtp_front_answer_end(i): SMTP once with i = 0, LMTP once for each accepted recipient
- *	            ops->data_cut()           instead of data_end: the body was refused by us, nothing of it may be delivered
- *	            ops->sent()               the answers have left for the client (written to the socket)
- *	    then    ops->reset(how)           exactly once for each accepted MAIL: the transaction is over
+ *	    end     ops->data_end()        -> smtp_front_answer_end(i): SMTP once with i = 0, LMTP once for
+ *each accepted recipient ops->data_cut()           instead of data_end: the body was refused by us, nothing
+ *of it may be delivered ops->sent()               the answers have left for the client (written to the
+ *socket) then    ops->reset(how)           exactly once for each accepted MAIL: the transaction is over
  *
- * Answers may be given from within the call or later. A recipient whose answer is 2yz is accepted. The front answers by itself
- * what is out of order, too long, too many.
+ * Answers may be given from within the call or later. A recipient whose answer is 2yz is accepted. The front
+ *answers by itself what is out of order, too long, too many.
  */
 #pragma once
 
@@ -36,7 +36,7 @@ struct smtp_answer {
 	struct slice enhanced; /* may be empty */
 	struct slice text;
 };
-#define SMTP_ANSWER(code, enhanced, text)                                                                              \
+#define SMTP_ANSWER(code, enhanced, text)                                                                    \
 	(&(struct smtp_answer){(code), SLICE_LIT(enhanced), SLICE_LIT(text)})
 
 enum smtp_reset {
@@ -49,7 +49,8 @@ struct smtp_ops {
 	void (*begin)(struct smtp_front *front);
 	/* The session ends, after reset(SMTP_RESET_CUT) where a transaction was open: forget it. */
 	void (*end)(struct smtp_front *front);
-	/* Is the peer of this connection one of our proxies (XCLIENT, XMARK)? NULL: nobody is. LMTP is answered to these only. */
+	/* Is the peer of this connection one of our proxies (XCLIENT, XMARK)? NULL: nobody is. LMTP is
+	 * answered to these only. */
 	bool (*is_trusted)(struct smtp_front *front);
 	/* AUTH: answer by smtp_front_answer_login(). NULL: AUTH is not offered. */
 	void (*login)(struct smtp_front *front, const struct front_credentials *credentials);
@@ -64,7 +65,8 @@ struct smtp_ops {
 	/* Decoded: lines end with CRLF, dots are undone. Valid during the call. */
 	void (*data_chunk)(struct smtp_front *front, struct slice bytes);
 	void (*data_end)(struct smtp_front *front);
-	/* The body breaks a rule (NUL, bare newline, line, size, hops) or its client is gone: the front has answered or will not. */
+	/* The body breaks a rule (NUL, bare newline, line, size, hops) or its client is gone: the front has
+	 * answered or will not. */
 	void (*data_cut)(struct smtp_front *front);
 	/* NULL: nobody asks. */
 	void (*sent)(struct smtp_front *front);
@@ -77,29 +79,30 @@ struct smtp_limits {
 	unsigned errors;        /* 4yz/5yz answers to commands before the connection is closed (421) */
 	unsigned idle_commands; /* NOOP, RSET, VRFY, HELP ... without a transaction between them */
 	unsigned failed_logins;
-	unsigned hops;          /* Received fields: beyond it 554 5.4.6 */
+	unsigned hops;            /* Received fields: beyond it 554 5.4.6 */
 	uint64_t failed_delay_ms; /* before a failed login is answered; doubles with each */
-	uint64_t banner_ms;     /* who talks before this is over is refused; 0: greeted at once */
+	uint64_t banner_ms;       /* who talks before this is over is refused; 0: greeted at once */
 	uint64_t tls_ms;
-	uint64_t command_ms;    /* silence between commands */
-	uint64_t data_ms;       /* silence within a body */
-	uint64_t answer_ms;     /* the tier's answer */
-	uint64_t end_ms;        /* the tier's answer to the end of data */
+	uint64_t command_ms; /* silence between commands */
+	uint64_t data_ms;    /* silence within a body */
+	uint64_t answer_ms;  /* the tier's answer */
+	uint64_t end_ms;     /* the tier's answer to the end of data */
 };
 extern const struct smtp_limits smtp_limits_default;
 
 struct smtp_service {
 	const struct smtp_ops *ops;
-	void *tier;          /* the tier's own */
-	const char *name;    /* "smtp", "submission", "lmtp": in log lines and metrics */
-	const char *host;    /* our name in greetings and Received; "": "localhost" */
+	void *tier;       /* the tier's own */
+	const char *name; /* "smtp", "submission", "lmtp": in log lines and metrics */
+	const char *host; /* our name in greetings and Received; "": "localhost" */
 	bool is_lmtp;
 	bool requires_login; /* MAIL only after AUTH */
 	bool allows_clear;   /* AUTH without TLS */
 	bool requires_tls;   /* MAIL only over TLS (530) */
-	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them; NULL or empty: no AUTH */
+	const char *const
+		*mechanisms; /* NULL-ended, as common/auth/sasl.h spells them; NULL or empty: no AUTH */
 	enum smtp_bare bare;
-	struct tls *tls;     /* STARTTLS; NULL: not offered. Owned by the service */
+	struct tls *tls; /* STARTTLS; NULL: not offered. Owned by the service */
 	struct smtp_limits limits;
 	struct smtp_counters *counters; /* made and freed with the service */
 	_Atomic unsigned refs;
@@ -107,13 +110,15 @@ struct smtp_service {
 };
 struct smtp_counters;
 /* Sets the count to one and the defaults. name labels logs and metrics; it and ops must live on. */
-void smtp_service_init(struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier);
+void smtp_service_init(
+	struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier);
 struct smtp_service *smtp_service_ref(struct smtp_service *service);
 void smtp_service_unref(struct smtp_service **service);
 
 /* Takes the connection and begins the dialogue; flags of enum front_flag. References the service. */
 void smtp_front_start(struct smtp_service *service, struct conn *conn_take, unsigned flags);
-/* 421 and the end, at the next moment that allows it (between transactions), or at once with now: drain, kick. */
+/* 421 and the end, at the next moment that allows it (between transactions), or at once with now: drain,
+ * kick. */
 void smtp_front_close(struct smtp_front *front, bool now);
 
 struct smtp_service *smtp_front_service(const struct smtp_front *front);
@@ -129,22 +134,25 @@ const struct addr *smtp_front_client(const struct smtp_front *front);
 const char *smtp_front_helo(const struct smtp_front *front);
 /* Who has logged in; "" nobody. What smtp_front_answer_login() gave as user. */
 const char *smtp_front_user(const struct smtp_front *front);
-/* "SMTP", "ESMTP", "ESMTPSA", "LMTP", "UTF8SMTP" ... (RFC 3848, RFC 6531): the way the client came, told by a proxy or our own. */
+/* "SMTP", "ESMTP", "ESMTPSA", "LMTP", "UTF8SMTP" ... (RFC 3848, RFC 6531): the way the client came, told by a
+ * proxy or our own. */
 const char *smtp_front_protocol(const struct smtp_front *front);
 bool smtp_front_is_trusted(const struct smtp_front *front);
-/* Appends one Received field (RFC 5321 section 4.4) for the present transaction: from, by, with, id; no `for`. unix_s: now. */
+/* Appends one Received field (RFC 5321 section 4.4) for the present transaction: from, by, with, id; no
+ * `for`. unix_s: now. */
 void smtp_front_received(const struct smtp_front *front, int64_t unix_s, struct buf *out);
 
 /* ---- the tier's answers ---- */
 
 /* FRONT_OK: user (copied) has logged in. detail goes to the log alone. */
-void smtp_front_answer_login(struct smtp_front *front, enum front_result result, struct slice user, const char *detail);
+void smtp_front_answer_login(
+	struct smtp_front *front, enum front_result result, struct slice user, const char *detail);
 void smtp_front_answer_mail(struct smtp_front *front, const struct smtp_answer *answer);
 void smtp_front_answer_rcpt(struct smtp_front *front, unsigned index, const struct smtp_answer *answer);
 /* code 354: the body may come. Otherwise the reply; the transaction goes on without a body. */
 void smtp_front_answer_data(struct smtp_front *front, const struct smtp_answer *answer);
 /* While true no data_chunk comes (what is on its way may still), and the client is not read. */
 void smtp_front_hold_data(struct smtp_front *front, bool hold);
-/* SMTP: index 0 and one answer. LMTP: index as given to rcpt(), one for each accepted recipient. May be given before data_end() too
- * (a leg broke amid the body): the client gets it at the end. */
+/* SMTP: index 0 and one answer. LMTP: index as given to rcpt(), one for each accepted recipient. May be given
+ * before data_end() too (a leg broke amid the body): the client gets it at the end. */
 void smtp_front_answer_end(struct smtp_front *front, unsigned index, const struct smtp_answer *answer);

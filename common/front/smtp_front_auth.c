@@ -1,6 +1,6 @@
 /*
- * AUTH (RFC 4954): the SASL dialogue, the tier's decision, delays and limits of failures. Credentials live in the SASL session, which is
- * wiped when the login was answered.
+ * AUTH (RFC 4954): the SASL dialogue, the tier's decision, delays and limits of failures. Credentials live in
+ * the SASL session, which is wiped when the login was answered.
  */
 #include <stdlib.h>
 
@@ -12,7 +12,8 @@ bool smtp_front_offers_login(const struct smtp_front *f)
 {
 	const struct smtp_service *s = f->service;
 
-	return s->ops->login && s->mechanisms && *s->mechanisms && !f->user && (s->allows_clear || conn_is_tls(f->conn));
+	return s->ops->login && s->mechanisms && *s->mechanisms && !f->user &&
+	       (s->allows_clear || conn_is_tls(f->conn));
 }
 
 void smtp_front_forget_login(struct smtp_front *f)
@@ -46,7 +47,8 @@ static void ask_tier(struct smtp_front *f)
 	struct sasl_result *r = sasl_session_result(f->sasl);
 	const char *mechanism = f->credentials.mechanism;
 
-	f->credentials = (struct front_credentials){r->authzid, r->authcid, secret_view(&r->password), mechanism};
+	f->credentials =
+		(struct front_credentials){r->authzid, r->authcid, secret_view(&r->password), mechanism};
 	if (auth_name_check_login(r->authcid, secret_view(&r->password))) {
 		smtp_front_forget_login(f);
 		fail_later(f);
@@ -83,12 +85,14 @@ void smtp_front_auth(struct smtp_front *f, struct slice rest)
 {
 	ptrdiff_t blank = slice_find(rest, ' ');
 	struct slice mechanism = blank < 0 ? rest : slice_sub(rest, 0, (size_t)blank);
-	struct slice initial = blank < 0 ? (struct slice){NULL, 0} : slice_trim(slice_from(rest, (size_t)blank));
+	struct slice initial =
+		blank < 0 ? (struct slice){NULL, 0} : slice_trim(slice_from(rest, (size_t)blank));
 	struct buf challenge = {0};
 	int err;
 
 	if (!f->is_extended || f->user || f->is_mail) {
-		SMTP_WRONG(f, 503, "5.5.1", f->user ? "You have logged in already" : "Not now: EHLO, then AUTH, then MAIL");
+		SMTP_WRONG(f, 503, "5.5.1",
+			f->user ? "You have logged in already" : "Not now: EHLO, then AUTH, then MAIL");
 		return;
 	}
 	if (!smtp_front_offers_login(f)) {
@@ -128,15 +132,17 @@ ssize_t smtp_front_take_sasl(struct smtp_front *f)
 	return n;
 }
 
-void smtp_front_answer_login(struct smtp_front *f, enum front_result result, struct slice user, const char *detail)
+void smtp_front_answer_login(
+	struct smtp_front *f, enum front_result result, struct slice user, const char *detail)
 {
 	char text[ADDR_TEXT_MAX];
 
 	if (f->state != SMTP_LOGIN)
 		return;
-	log_info(f->service->name, "%s: login %s user=%.*s mechanism=%s client=%s%s%s", f->session, front_result_name(result),
-		SLICE_ARG(user.len ? user : f->credentials.authcid), f->credentials.mechanism, addr_host(&f->client, text),
-		detail ? " detail=" : "", detail ? detail : "");
+	log_info(f->service->name, "%s: login %s user=%.*s mechanism=%s client=%s%s%s", f->session,
+		front_result_name(result), SLICE_ARG(user.len ? user : f->credentials.authcid),
+		f->credentials.mechanism, addr_host(&f->client, text), detail ? " detail=" : "",
+		detail ? detail : "");
 	smtp_front_enter(f, SMTP_COMMAND);
 	smtp_front_set_text(&f->user, result == FRONT_OK ? user : SLICE_LIT(""));
 	smtp_front_forget_login(f);

@@ -1,6 +1,7 @@
 /*
- * Commands before and between transactions. A command is a row: verb, where it is legal, its function. What changes the
- * transaction waits in the input until all answers to RCPT are there (smtp_front_take_command() gives 0).
+ * Commands before and between transactions. A command is a row: verb, where it is legal, its function. What
+ * changes the transaction waits in the input until all answers to RCPT are there (smtp_front_take_command()
+ * gives 0).
  */
 #include <stdlib.h>
 
@@ -62,7 +63,8 @@ static void do_helo(struct smtp_front *f, struct slice rest)
 	if (!take_greeting(f, rest))
 		return;
 	f->is_extended = false;
-	smtp_front_say(f, &(struct smtp_answer){250, SLICE_LIT(""), slice_str(*f->service->host ? f->service->host : "localhost")});
+	smtp_front_say(f, &(struct smtp_answer){250, SLICE_LIT(""),
+				  slice_str(*f->service->host ? f->service->host : "localhost")});
 }
 
 static void do_ehlo(struct smtp_front *f, struct slice rest)
@@ -157,7 +159,8 @@ static bool is_session_id(struct slice s)
 static bool is_protocol(struct slice s)
 {
 	for (size_t i = 0; i < s.len; i++) {
-		if (!((s.p[i] >= 'A' && s.p[i] <= 'Z') || (s.p[i] >= 'a' && s.p[i] <= 'z') || (s.p[i] >= '0' && s.p[i] <= '9')))
+		if (!((s.p[i] >= 'A' && s.p[i] <= 'Z') || (s.p[i] >= 'a' && s.p[i] <= 'z') ||
+			    (s.p[i] >= '0' && s.p[i] <= '9')))
 			return false;
 	}
 	return s.len <= 16;
@@ -170,8 +173,9 @@ static int believe(struct smtp_front *f, const struct smtp_xclient *x)
 
 	if (x->addr.len && addr_parse(x->addr, x->port, &client))
 		return ERR_SYNTAX;
-	if ((x->helo.len && !smtp_parse_is_greeting(x->helo)) || (x->session.len && !is_session_id(x->session)) ||
-		!is_protocol(x->proto) || x->login.len > FRONT_NAME_MOST)
+	if ((x->helo.len && !smtp_parse_is_greeting(x->helo)) ||
+		(x->session.len && !is_session_id(x->session)) || !is_protocol(x->proto) ||
+		x->login.len > FRONT_NAME_MOST)
 		return ERR_SYNTAX;
 	f->client = client;
 	if (x->session.len) {
@@ -203,8 +207,8 @@ static void do_xclient(struct smtp_front *f, struct slice rest)
 		return;
 	}
 	/* The greeting again, as Postfix has it; the peer may say EHLO anew and need not. */
-	smtp_front_say(f,
-		&(struct smtp_answer){220, SLICE_LIT(""), slice_str(*f->service->host ? f->service->host : "localhost")});
+	smtp_front_say(f, &(struct smtp_answer){220, SLICE_LIT(""),
+				  slice_str(*f->service->host ? f->service->host : "localhost")});
 }
 
 /* ---- the table ---- */
@@ -269,7 +273,8 @@ static void run(struct smtp_front *f, const struct smtp_command *c)
 		return;
 	}
 	/* Proxies of ours end each transaction by RSET: they are not counted. */
-	if ((flags & COUNTED) && !f->service->is_lmtp && ++f->idle_commands > f->service->limits.idle_commands) {
+	if ((flags & COUNTED) && !f->service->is_lmtp &&
+		++f->idle_commands > f->service->limits.idle_commands) {
 		SMTP_SAY(f, 421, "4.7.0", "Too many commands without mail");
 		smtp_front_end(f, "too many idle commands");
 		return;
@@ -290,7 +295,8 @@ ssize_t smtp_front_take_command(struct smtp_front *f)
 	size_t consumed = 0;
 	ssize_t n = smtp_parse_command(in, line_limit(in), &c, &consumed);
 
-	if (f->state == SMTP_RCPT_WAIT && (n != 0 && (n < 0 || c.verb != SMTP_RCPT || f->pending >= SMTP_PENDING_MOST)))
+	if (f->state == SMTP_RCPT_WAIT &&
+		(n != 0 && (n < 0 || c.verb != SMTP_RCPT || f->pending >= SMTP_PENDING_MOST)))
 		return 0;
 	if (n == ERR_SYNTAX) {
 		conn_consume(f->conn, consumed);
@@ -303,7 +309,8 @@ ssize_t smtp_front_take_command(struct smtp_front *f)
 		smtp_front_end(f, "client speaks HTTP");
 		return n;
 	}
-	/* The function may write and consume: give it a line of its own, and wipe what may hold a password. */
+	/* The function may write and consume: give it a line of its own, and wipe what may hold a password.
+	 */
 	buf_add_slice(&line, c.rest);
 	conn_consume(f->conn, (size_t)n);
 	c.rest = buf_view(&line);

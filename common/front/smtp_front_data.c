@@ -1,6 +1,7 @@
 /*
- * Bodies by DATA and BDAT, and the answers to their end. A body that breaks a rule is refused at its end; from the
- * breach on the tier knows (data_cut) and its octets go nowhere. What is decoded goes to the tier at once; nothing is kept here.
+ * Bodies by DATA and BDAT, and the answers to their end. A body that breaks a rule is refused at its end;
+ * from the breach on the tier knows (data_cut) and its octets go nowhere. What is decoded goes to the tier at
+ * once; nothing is kept here.
  */
 #include <stdlib.h>
 
@@ -8,7 +9,13 @@
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
-#define ANSWER(code, enhanced, text) {(code), {(enhanced), sizeof(enhanced) - 1}, {(text), sizeof(text) - 1}}
+#define ANSWER(code, enhanced, text)                                                                         \
+	{                                                                                                    \
+		(code), {(enhanced), sizeof(enhanced) - 1},                                                  \
+		{                                                                                            \
+			(text), sizeof(text) - 1                                                             \
+		}                                                                                            \
+	}
 
 static const struct smtp_answer fault_answers[] = {
 	[SMTP_DATA_NUL] = ANSWER(550, "5.6.0", "NUL octets are not taken"),
@@ -84,7 +91,8 @@ void smtp_front_bdat(struct smtp_front *f, struct slice rest)
 	}
 	if (!f->is_extended || !f->is_mail || f->is_over || !f->accepted || f->refusal.end) {
 		if (!f->refusal.end)
-			smtp_reply_write(&f->refusal, 503, SLICE_LIT("5.5.1"), SLICE_LIT("MAIL and RCPT first"));
+			smtp_reply_write(
+				&f->refusal, 503, SLICE_LIT("5.5.1"), SLICE_LIT("MAIL and RCPT first"));
 		f->is_discarding = true;
 		smtp_front_enter(f, SMTP_BODY);
 		return;
@@ -146,8 +154,9 @@ static void log_message(struct smtp_front *f, struct slice line)
 	char text[ADDR_TEXT_MAX];
 
 	if (log_is_on(LOG_INFO))
-		log_write(LOG_INFO, f->service->name, "%s: message from=<%s> recipients=%u size=%llu client=%s answer=%.*s",
-			f->session, f->sender ? f->sender : "", f->accepted, (unsigned long long)f->size,
+		log_write(LOG_INFO, f->service->name,
+			"%s: message from=<%s> recipients=%u size=%llu client=%s answer=%.*s", f->session,
+			f->sender ? f->sender : "", f->accepted, (unsigned long long)f->size,
 			addr_host(&f->client, text), SLICE_ARG(slice_trim(line)));
 }
 

@@ -1,6 +1,6 @@
 /*
- * MAIL and RCPT. Replies to RCPT stand in a ring in the order of the commands; an answer of the tier fills its slot, and what is complete
- * at the head leaves.
+ * MAIL and RCPT. Replies to RCPT stand in a ring in the order of the commands; an answer of the tier fills
+ * its slot, and what is complete at the head leaves.
  */
 #include <stdlib.h>
 

@@ -1,10 +1,12 @@
 /*
- * The inside of smtp_front, shared by its files and nobody else: smtp_front.c (life, state, deadlines), smtp_front_command.c
- * (commands), smtp_front_transaction.c (MAIL, RCPT and their answers), smtp_front_data.c (bodies), smtp_front_auth.c.
+ * The inside of smtp_front, shared by its files and nobody else: smtp_front.c (life, state, deadlines),
+ * smtp_front_command.c (commands), smtp_front_transaction.c (MAIL, RCPT and their answers), smtp_front_data.c
+ * (bodies), smtp_front_auth.c.
  *
- * Input is taken by one loop, smtp_front_pump(), as long as the state allows it; an answer of the tier changes the state and
- * pumps again. Replies leave in the order of the commands: while answers to RCPT are awaited only further RCPT commands are taken, and
- * each gets a slot of a ring from whose head replies are written.
+ * Input is taken by one loop, smtp_front_pump(), as long as the state allows it; an answer of the tier
+ * changes the state and pumps again. Replies leave in the order of the commands: while answers to RCPT are
+ * awaited only further RCPT commands are taken, and each gets a slot of a ring from whose head replies are
+ * written.
  */
 #pragma once
 
@@ -15,25 +17,25 @@
 #include "common/net/timer.h"
 
 #define SMTP_ARENA_MOST (16 * 1024)
-#define SMTP_PENDING_MOST 64                /* RCPT commands in progress; then the client waits */
-#define SMTP_INPUT_MOST (16 * 1024)         /* holds SMTP_AUTH_LINE_MOST */
+#define SMTP_PENDING_MOST 64        /* RCPT commands in progress; then the client waits */
+#define SMTP_INPUT_MOST (16 * 1024) /* holds SMTP_AUTH_LINE_MOST */
 #define SMTP_BODY_INPUT_MOST (64 * 1024)
-#define SMTP_OUTPUT_MOST (16 * 1024)        /* replies that a client does not take: nothing is read meanwhile */
+#define SMTP_OUTPUT_MOST (16 * 1024) /* replies that a client does not take: nothing is read meanwhile */
 #define SMTP_RECEIVED_MOST 1024
 
 enum smtp_state {
-	SMTP_HANDSHAKE,   /* implicit TLS is being negotiated */
-	SMTP_BANNER,      /* connected, the greeting waits: who talks now is refused */
-	SMTP_COMMAND,     /* a command is awaited */
-	SMTP_SASL,        /* a line of the AUTH dialogue is awaited */
-	SMTP_SECURING,    /* STARTTLS was answered */
-	SMTP_LOGIN,       /* the tier decides on a login */
-	SMTP_DELAY,       /* a failed login is about to be answered */
-	SMTP_MAIL_WAIT,   /* the tier's answer to MAIL */
-	SMTP_RCPT_WAIT,   /* as COMMAND, but only RCPT is taken: answers are awaited */
-	SMTP_DATA_WAIT,   /* the tier's answer to the beginning of a body */
-	SMTP_BODY,        /* octets of a body */
-	SMTP_END_WAIT,    /* the tier's answers to the end of it */
+	SMTP_HANDSHAKE, /* implicit TLS is being negotiated */
+	SMTP_BANNER,    /* connected, the greeting waits: who talks now is refused */
+	SMTP_COMMAND,   /* a command is awaited */
+	SMTP_SASL,      /* a line of the AUTH dialogue is awaited */
+	SMTP_SECURING,  /* STARTTLS was answered */
+	SMTP_LOGIN,     /* the tier decides on a login */
+	SMTP_DELAY,     /* a failed login is about to be answered */
+	SMTP_MAIL_WAIT, /* the tier's answer to MAIL */
+	SMTP_RCPT_WAIT, /* as COMMAND, but only RCPT is taken: answers are awaited */
+	SMTP_DATA_WAIT, /* the tier's answer to the beginning of a body */
+	SMTP_BODY,      /* octets of a body */
+	SMTP_END_WAIT,  /* the tier's answers to the end of it */
 	SMTP_ENDED
 };
 
@@ -65,9 +67,9 @@ struct smtp_front {
 	/* the client */
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client;
-	char *helo, *user;                             /* heap, NULL: none */
+	char *helo, *user;                           /* heap, NULL: none */
 	char *told_helo, *told_protocol, *told_user; /* by a trusted proxy */
-	bool is_extended; /* EHLO or LHLO */
+	bool is_extended;                            /* EHLO or LHLO */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
 	unsigned errors, idle_commands, failed_logins;
@@ -77,13 +79,13 @@ struct smtp_front {
 
 	/* the transaction */
 	unsigned transactions;
-	bool is_mail;      /* MAIL was given to the tier and not refused: reset() is owed */
-	bool is_over;      /* its end was answered: only a new MAIL makes sense */
+	bool is_mail; /* MAIL was given to the tier and not refused: reset() is owed */
+	bool is_over; /* its end was answered: only a new MAIL makes sense */
 	bool is_utf8;
-	unsigned index;    /* RCPT commands that went to the tier */
+	unsigned index; /* RCPT commands that went to the tier */
 	unsigned accepted;
 	unsigned pending;
-	char *sender;      /* heap: for the log */
+	char *sender;           /* heap: for the log */
 	struct smtp_slot *ring; /* SMTP_PENDING_MOST, heap, made when first needed */
 	unsigned ring_head, ring_count;
 	struct smtp_slot *ends; /* accepted recipients in order; answers to the end of data (SMTP: one) */
@@ -92,16 +94,16 @@ struct smtp_front {
 	/* the body */
 	struct smtp_decoder decoder;
 	struct smtp_hops hops;
-	struct buf body;       /* decoded, empty between calls */
-	uint64_t size;         /* decoded octets so far */
-	uint64_t chunk_left;   /* BDAT: of this chunk */
+	struct buf body;     /* decoded, empty between calls */
+	uint64_t size;       /* decoded octets so far */
+	uint64_t chunk_left; /* BDAT: of this chunk */
 	bool is_bdat, is_chunk_last;
-	bool is_discarding;    /* the body was refused: its octets go nowhere */
+	bool is_discarding; /* the body was refused: its octets go nowhere */
 	bool is_body_open;  /* the tier knows of a body and of no end: data_end() or data_cut() is owed */
 	bool is_held;
-	uint64_t discarded; /* octets of a refused body */
+	uint64_t discarded;                    /* octets of a refused body */
 	const struct smtp_answer *body_answer; /* why it was refused, constant; NULL: the tier will answer */
-	struct buf refusal;    /* the tier's refusal of a BDAT, told after its octets */
+	struct buf refusal;                    /* the tier's refusal of a BDAT, told after its octets */
 };
 
 /* The one place that changes the state; sets its deadline. */
@@ -118,7 +120,8 @@ void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer);
 void smtp_front_set_text(char **text, struct slice value);
 bool smtp_front_offers_login(const struct smtp_front *f);
 
-/* smtp_front_command.c: one command line of the input. As smtp_front_take functions: > 0 taken, 0 more needed, < 0 frame lost. */
+/* smtp_front_command.c: one command line of the input. As smtp_front_take functions: > 0 taken, 0 more
+ * needed, < 0 frame lost. */
 ssize_t smtp_front_take_command(struct smtp_front *f);
 
 /* smtp_front_auth.c */

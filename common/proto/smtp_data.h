@@ -1,13 +1,15 @@
 /*
- * Message bodies on the wire: DATA with its dots (RFC 5321 section 4.5.2), BDAT without (RFC 3030), as streams cut anywhere.
- * Pure; the state is the caller's; output goes to the caller's buffer.
+ * Message bodies on the wire: DATA with its dots (RFC 5321 section 4.5.2), BDAT without (RFC 3030), as
+ * streams cut anywhere. Pure; the state is the caller's; output goes to the caller's buffer.
  *
- * Reading, the end of data is CRLF "." CRLF and nothing else. A bare LF becomes CRLF and never ends anything; a bare
- * CR stays a data octet; or both are refused (SMTP_BARE_REJECT). NUL is refused, and so are lines beyond
- * SMTP_DATA_LINE_MOST. A refused body is still read to its end, without output, so that the dialogue stays in step.
+ * Reading, the end of data is CRLF "." CRLF and nothing else. A bare LF becomes CRLF and never ends anything;
+ * a bare CR stays a data octet; or both are refused (SMTP_BARE_REJECT). NUL is refused, and so are lines
+ * beyond SMTP_DATA_LINE_MOST. A refused body is still read to its end, without output, so that the dialogue
+ * stays in step.
  *
- * Dots: at the start of a line behind CRLF one dot is dropped. Behind a bare LF a dot is dropped only if a second one
- * follows: a client that takes LF for a line end has doubled it, one that does not has sent a single dot as data.
+ * Dots: at the start of a line behind CRLF one dot is dropped. Behind a bare LF a dot is dropped only if a
+ * second one follows: a client that takes LF for a line end has doubled it, one that does not has sent a
+ * single dot as data.
  */
 #pragma once
 
@@ -41,14 +43,15 @@ struct smtp_decoder {
 };
 
 void smtp_data_decode_init(struct smtp_decoder *d, enum smtp_bare bare, bool has_dots);
-/* Takes octets up to the end of data, at most all, and appends what they mean to out. Returns how many it consumed (all of
- * them unless d->is_ended). */
+/* Takes octets up to the end of data, at most all, and appends what they mean to out. Returns how many it
+ * consumed (all of them unless d->is_ended). */
 size_t smtp_data_decode(struct smtp_decoder *d, struct slice in, struct buf *out);
 /* BDAT: after the last chunk; ends the last line if need be. */
 void smtp_data_decode_end(struct smtp_decoder *d, struct buf *out);
 
 struct smtp_encoder {
-	bool splits_cr; /* towards others: a bare CR becomes CRLF, before the dots; never a bare CR or LF on the wire */
+	bool splits_cr; /* towards others: a bare CR becomes CRLF, before the dots; never a bare CR or LF on
+			   the wire */
 	bool is_line_begin;
 	bool is_after_cr;
 };
@@ -59,7 +62,8 @@ void smtp_data_encode(struct smtp_encoder *e, struct slice piece, struct buf *ou
 /* Ends the last line if need be, then the final dot. */
 void smtp_data_encode_end(struct smtp_encoder *e, struct buf *out);
 
-/* Counts Received fields of a message that passes by, up to the end of its header (loops: RFC 5321 section 6.3). */
+/* Counts Received fields of a message that passes by, up to the end of its header (loops: RFC 5321
+ * section 6.3). */
 struct smtp_hops {
 	unsigned count;
 	bool is_past_header;

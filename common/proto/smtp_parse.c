@@ -1,7 +1,7 @@
 /*
  * Commands are looked up in a table, parameters of MAIL in another. Invariants: nothing that is handed out
- * holds a control character, and texts beyond ASCII are well-formed UTF-8, so that no later writer of a command, header or log line can be
- * led astray by a name.
+ * holds a control character, and texts beyond ASCII are well-formed UTF-8, so that no later writer of a
+ * command, header or log line can be led astray by a name.
  */
 #include "common/proto/smtp_parse.h"
 
@@ -11,10 +11,22 @@ static const struct {
 	const char *word;
 	enum smtp_verb verb;
 } verbs[] = {
-	{"MAIL", SMTP_MAIL}, {"RCPT", SMTP_RCPT}, {"DATA", SMTP_DATA}, {"BDAT", SMTP_BDAT}, {"RSET", SMTP_RSET},
-	{"QUIT", SMTP_QUIT}, {"EHLO", SMTP_EHLO}, {"LHLO", SMTP_LHLO}, {"HELO", SMTP_HELO}, {"NOOP", SMTP_NOOP},
-	{"AUTH", SMTP_AUTH}, {"STARTTLS", SMTP_STARTTLS}, {"XCLIENT", SMTP_XCLIENT}, {"VRFY", SMTP_VRFY},
-	{"EXPN", SMTP_EXPN}, {"HELP", SMTP_HELP},
+	{"MAIL", SMTP_MAIL},
+	{"RCPT", SMTP_RCPT},
+	{"DATA", SMTP_DATA},
+	{"BDAT", SMTP_BDAT},
+	{"RSET", SMTP_RSET},
+	{"QUIT", SMTP_QUIT},
+	{"EHLO", SMTP_EHLO},
+	{"LHLO", SMTP_LHLO},
+	{"HELO", SMTP_HELO},
+	{"NOOP", SMTP_NOOP},
+	{"AUTH", SMTP_AUTH},
+	{"STARTTLS", SMTP_STARTTLS},
+	{"XCLIENT", SMTP_XCLIENT},
+	{"VRFY", SMTP_VRFY},
+	{"EXPN", SMTP_EXPN},
+	{"HELP", SMTP_HELP},
 };
 
 static bool is_atext(unsigned char c)
@@ -96,7 +108,8 @@ ssize_t smtp_parse_line(struct slice in, size_t limit, struct slice *line_out)
 	return take_line(in, limit, line_out, &len);
 }
 
-ssize_t smtp_parse_command(struct slice in, size_t limit, struct smtp_command *command_out, size_t *consumed_out)
+ssize_t smtp_parse_command(
+	struct slice in, size_t limit, struct smtp_command *command_out, size_t *consumed_out)
 {
 	struct smtp_command c = {.verb = SMTP_UNKNOWN};
 	struct slice line;
@@ -167,8 +180,8 @@ static ssize_t read_domain(struct slice s, bool *is_literal)
 		for (n = 1; n < s.len && s.p[n] != ']'; n++) {
 			unsigned char c = (unsigned char)s.p[n];
 
-			if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
-				    c == ':' || c == '-'))
+			if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+				    c == '.' || c == ':' || c == '-'))
 				return ERR_SYNTAX;
 		}
 		return n < s.len && n > 1 ? (ssize_t)n + 1 : ERR_SYNTAX;
@@ -474,7 +487,8 @@ static const struct {
 	{"XMARK", SMTP_PARAMETER_XMARK, set_mark},
 };
 
-static int read_parameter(struct arena *a, struct slice word, unsigned legal, unsigned *seen, struct smtp_mail *mail)
+static int read_parameter(
+	struct arena *a, struct slice word, unsigned legal, unsigned *seen, struct smtp_mail *mail)
 {
 	ptrdiff_t equals = slice_find(word, '=');
 	struct slice name = equals < 0 ? word : slice_sub(word, 0, (size_t)equals);
@@ -583,15 +597,22 @@ static int set_xclient(struct smtp_xclient *x, struct slice name, struct slice v
 		struct slice *text;
 		uint16_t *port;
 	} rows[] = {
-		{"ADDR", &x->addr, NULL}, {"PORT", NULL, &x->port}, {"HELO", &x->helo, NULL}, {"LOGIN", &x->login, NULL},
-		{"PROTO", &x->proto, NULL}, {"NAME", &x->name, NULL}, {"SESSION", &x->session, NULL},
-		{"DESTADDR", &x->destaddr, NULL}, {"DESTPORT", NULL, &x->destport},
+		{"ADDR", &x->addr, NULL},
+		{"PORT", NULL, &x->port},
+		{"HELO", &x->helo, NULL},
+		{"LOGIN", &x->login, NULL},
+		{"PROTO", &x->proto, NULL},
+		{"NAME", &x->name, NULL},
+		{"SESSION", &x->session, NULL},
+		{"DESTADDR", &x->destaddr, NULL},
+		{"DESTPORT", NULL, &x->destport},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		if (!slice_is_str_nocase(name, rows[i].name))
 			continue;
-		if (slice_is_str_nocase(value, "[UNAVAILABLE]") || slice_is_str_nocase(value, "[TEMPUNAVAIL]"))
+		if (slice_is_str_nocase(value, "[UNAVAILABLE]") ||
+			slice_is_str_nocase(value, "[TEMPUNAVAIL]"))
 			return 0;
 		if (rows[i].text) {
 			*rows[i].text = value;

@@ -1,10 +1,10 @@
 /*
- * SMTP and LMTP commands as a server reads them (RFC 5321, 2033, 1870, 6152, 6531, 3030, 4954; XCLIENT as Postfix defines it)
- * and the pieces of commands as a client writes them. Views into the input or copies in the caller's arena;
- * nothing is kept between calls. Pure; any thread.
+ * SMTP and LMTP commands as a server reads them (RFC 5321, 2033, 1870, 6152, 6531, 3030, 4954; XCLIENT as
+ * Postfix defines it) and the pieces of commands as a client writes them. Views into the input or copies in
+ * the caller's arena; nothing is kept between calls. Pure; any thread.
  *
- * A command line ends with CRLF. A line that ends with a bare LF, or holds a bare CR, NUL or another control, is
- * whole and wrong: two programs in a row must never see different lines (SMTP smuggling).
+ * A command line ends with CRLF. A line that ends with a bare LF, or holds a bare CR, NUL or another control,
+ * is whole and wrong: two programs in a row must never see different lines (SMTP smuggling).
  */
 #pragma once
 
@@ -15,11 +15,11 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
-#define SMTP_LINE_MOST 2048              /* a command line with its end: 512 and what the extensions add */
-#define SMTP_AUTH_LINE_MOST (12 * 1024)  /* AUTH and the lines of its dialogue (RFC 4954 section 4.5.3.1) */
-#define SMTP_LOCAL_MOST 255              /* octets of a local part: RFC 5321 says 64, rewritten senders are longer */
+#define SMTP_LINE_MOST 2048             /* a command line with its end: 512 and what the extensions add */
+#define SMTP_AUTH_LINE_MOST (12 * 1024) /* AUTH and the lines of its dialogue (RFC 4954 section 4.5.3.1) */
+#define SMTP_LOCAL_MOST 255 /* octets of a local part: RFC 5321 says 64, rewritten senders are longer */
 #define SMTP_DOMAIN_MOST 255
-#define SMTP_PATH_MOST 800               /* quoted, with both brackets */
+#define SMTP_PATH_MOST 800 /* quoted, with both brackets */
 #define SMTP_DIGEST_LEN 32
 
 enum smtp_verb {
@@ -49,9 +49,11 @@ struct smtp_command {
 	struct slice rest; /* what follows, without blanks around it */
 };
 
-/* One line: > 0 consumed; 0: more; ERR_TOO_BIG: no end within limit. ERR_SYNTAX: a control or ill-formed line end is in it;
- * *consumed_out (may be NULL) then says how long the line is, so that 500 can be answered and the dialogue go on. */
-MUST_CHECK ssize_t smtp_parse_command(struct slice in, size_t limit, struct smtp_command *command_out, size_t *consumed_out);
+/* One line: > 0 consumed; 0: more; ERR_TOO_BIG: no end within limit. ERR_SYNTAX: a control or ill-formed line
+ * end is in it; *consumed_out (may be NULL) then says how long the line is, so that 500 can be answered and
+ * the dialogue go on. */
+MUST_CHECK ssize_t smtp_parse_command(
+	struct slice in, size_t limit, struct smtp_command *command_out, size_t *consumed_out);
 /* One line of an AUTH dialogue, without its end. As above. */
 MUST_CHECK ssize_t smtp_parse_line(struct slice in, size_t limit, struct slice *line_out);
 
@@ -59,14 +61,15 @@ MUST_CHECK ssize_t smtp_parse_line(struct slice in, size_t limit, struct slice *
 struct smtp_path {
 	struct slice local;   /* unquoted; empty: the null path */
 	struct slice domain;  /* as written, or "[literal]"; empty: null path, or a bare postmaster */
-	struct slice address; /* local@domain as it goes on the wire: quoted where need be, without a source route */
+	struct slice address; /* local@domain as it goes on the wire: quoted where need be, without a source
+				 route */
 	bool is_null;         /* <> */
 	bool is_utf8;         /* has octets beyond ASCII: legal only with SMTPUTF8 */
 	bool is_literal;      /* the domain is an address literal */
 };
 
-/* "<" path ">" from the start of text; > 0: its length. A source route is dropped (RFC 5321 appendix C). ERR_SYNTAX;
- * ERR_TOO_BIG: beyond a limit above, or the arena is full. Ill-formed UTF-8 is ERR_SYNTAX. */
+/* "<" path ">" from the start of text; > 0: its length. A source route is dropped (RFC 5321 appendix C).
+ * ERR_SYNTAX; ERR_TOO_BIG: beyond a limit above, or the arena is full. Ill-formed UTF-8 is ERR_SYNTAX. */
 MUST_CHECK ssize_t smtp_parse_path(struct arena *a, struct slice text, struct smtp_path *path_out);
 
 enum smtp_body {
@@ -101,18 +104,22 @@ struct smtp_mail {
 	struct smtp_mark mark;
 };
 
-/* The rest of MAIL ("FROM:<...> SIZE=1"). 0; ERR_SYNTAX; ERR_TOO_BIG (path or arena); ERR_UNSUPPORTED: a parameter (or its
- * value) that is not among `legal` (555). A parameter twice is ERR_SYNTAX. */
-MUST_CHECK int smtp_parse_mail(struct arena *a, struct slice rest, unsigned legal, struct smtp_mail *mail_out);
-/* The rest of RCPT ("TO:<...>"); "<>" is ERR_SYNTAX, "<postmaster>" has no domain. Any parameter is ERR_UNSUPPORTED. */
+/* The rest of MAIL ("FROM:<...> SIZE=1"). 0; ERR_SYNTAX; ERR_TOO_BIG (path or arena); ERR_UNSUPPORTED: a
+ * parameter (or its value) that is not among `legal` (555). A parameter twice is ERR_SYNTAX. */
+MUST_CHECK int smtp_parse_mail(
+	struct arena *a, struct slice rest, unsigned legal, struct smtp_mail *mail_out);
+/* The rest of RCPT ("TO:<...>"); "<>" is ERR_SYNTAX, "<postmaster>" has no domain. Any parameter is
+ * ERR_UNSUPPORTED. */
 MUST_CHECK int smtp_parse_rcpt(struct arena *a, struct slice rest, struct smtp_path *path_out);
 /* The rest of BDAT ("1000 LAST"). */
 MUST_CHECK int smtp_parse_bdat(struct slice rest, uint64_t *size_out, bool *is_last_out);
-/* The argument of HELO, EHLO, LHLO: a name or an address literal, or at least text without blanks that can do no harm in a
- * header (many clients send odd names): printable ASCII or UTF-8, at most SMTP_DOMAIN_MOST octets, no <>()\"; and no blank. */
+/* The argument of HELO, EHLO, LHLO: a name or an address literal, or at least text without blanks that can do
+ * no harm in a header (many clients send odd names): printable ASCII or UTF-8, at most SMTP_DOMAIN_MOST
+ * octets, no <>()\"; and no blank. */
 bool smtp_parse_is_greeting(struct slice rest);
 
-/* What XCLIENT says. Absent or [UNAVAILABLE]: empty. Texts are decoded copies in the arena, without controls, UTF-8. */
+/* What XCLIENT says. Absent or [UNAVAILABLE]: empty. Texts are decoded copies in the arena, without controls,
+ * UTF-8. */
 struct smtp_xclient {
 	struct slice addr; /* "192.0.2.1", or "2001:db8::1" (IPV6: prefix taken away) */
 	uint16_t port;     /* 0: not said */
@@ -132,7 +139,8 @@ MUST_CHECK int smtp_parse_xclient(struct arena *a, struct slice rest, struct smt
 /* xtext (RFC 3461 section 4). Decoding: ERR_SYNTAX; the copy is the arena's. */
 MUST_CHECK int smtp_parse_xtext(struct arena *a, struct slice text, struct slice *value_out);
 void smtp_parse_write_xtext(struct buf *out, struct slice value);
-/* Writes local@domain as it goes on the wire; local is quoted where it is no dot-string. Nothing for an empty local part. */
+/* Writes local@domain as it goes on the wire; local is quoted where it is no dot-string. Nothing for an empty
+ * local part. */
 void smtp_parse_write_address(struct buf *out, struct slice local, struct slice domain);
 /* Digest as hexadecimal text of XMARK. */
 void smtp_parse_write_mark(struct buf *out, const struct smtp_mark *mark);

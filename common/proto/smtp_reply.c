@@ -1,5 +1,6 @@
 /*
- * A reply is read only when its last line is there: the caller's buffer holds it until then, so no state is kept.
+ * A reply is read only when its last line is there: the caller's buffer holds it until then, so no state is
+ * kept.
  */
 #include "common/proto/smtp_reply.h"
 
@@ -111,7 +112,8 @@ static void read_xclient(struct slice rest, struct smtp_words *w)
 		const char *name;
 		enum smtp_reply_xclient bit;
 	} rows[] = {{"ADDR", SMTP_XCLIENT_ADDR}, {"PORT", SMTP_XCLIENT_PORT}, {"HELO", SMTP_XCLIENT_HELO},
-		{"LOGIN", SMTP_XCLIENT_LOGIN}, {"PROTO", SMTP_XCLIENT_PROTO}, {"SESSION", SMTP_XCLIENT_SESSION}};
+		{"LOGIN", SMTP_XCLIENT_LOGIN}, {"PROTO", SMTP_XCLIENT_PROTO},
+		{"SESSION", SMTP_XCLIENT_SESSION}};
 	struct slice word;
 
 	while (next_word(&rest, &word)) {
@@ -128,9 +130,9 @@ static void read_words(struct slice line, struct smtp_words *w)
 	struct {
 		const char *name;
 		bool *flag;
-	} flags[] = {{"PIPELINING", &w->pipelining}, {"8BITMIME", &w->eightbitmime}, {"SMTPUTF8", &w->smtputf8},
-		{"ENHANCEDSTATUSCODES", &w->enhanced}, {"CHUNKING", &w->chunking}, {"STARTTLS", &w->starttls},
-		{"XMARK", &w->xmark}, {"SIZE", &w->size}};
+	} flags[] = {{"PIPELINING", &w->pipelining}, {"8BITMIME", &w->eightbitmime},
+		{"SMTPUTF8", &w->smtputf8}, {"ENHANCEDSTATUSCODES", &w->enhanced}, {"CHUNKING", &w->chunking},
+		{"STARTTLS", &w->starttls}, {"XMARK", &w->xmark}, {"SIZE", &w->size}};
 
 	if (!next_word(&line, &name))
 		return;
@@ -168,7 +170,8 @@ void smtp_reply_words(struct slice lines, struct smtp_words *words_out)
 static void write_line(struct buf *out, unsigned code, char mark, struct slice enhanced, struct slice text)
 {
 	size_t len = text.len < SMTP_REPLY_TEXT_MOST ? text.len : SMTP_REPLY_TEXT_MOST;
-	char head[5] = {(char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10), (char)('0' + code % 10), mark, 0};
+	char head[5] = {(char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10), (char)('0' + code % 10),
+		mark, 0};
 	char *p;
 
 	if (len < text.len) {

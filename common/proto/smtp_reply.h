@@ -1,6 +1,7 @@
 /*
- * SMTP replies (RFC 5321 section 4.2, RFC 2034): as a client reads them, multi-line too; what EHLO announces; and as a server
- * writes them. Views into the input. Pure; any thread. A peer's text is never trusted: the writer takes controls out.
+ * SMTP replies (RFC 5321 section 4.2, RFC 2034): as a client reads them, multi-line too; what EHLO announces;
+ * and as a server writes them. Views into the input. Pure; any thread. A peer's text is never trusted: the
+ * writer takes controls out.
  */
 #pragma once
 
@@ -20,8 +21,8 @@ struct smtp_reply {
 	struct slice lines;    /* all lines with their ends */
 };
 
-/* > 0 consumed; 0: more; ERR_SYNTAX (also lines with different codes); ERR_TOO_BIG beyond SMTP_REPLY_MOST. Lines may end with a
- * bare LF. */
+/* > 0 consumed; 0: more; ERR_SYNTAX (also lines with different codes); ERR_TOO_BIG beyond SMTP_REPLY_MOST.
+ * Lines may end with a bare LF. */
 MUST_CHECK ssize_t smtp_reply_parse(struct slice in, struct smtp_reply *reply_out);
 
 /* Ways a peer may offer to log in. */

@@ -1,6 +1,6 @@
 /*
- * Bodies: whole feeding equals split feeding; nothing bare is ever written towards others; and what we encode, a
- * decoder reads back as it was. The first octet chooses mode and split.
+ * Bodies: whole feeding equals split feeding; nothing bare is ever written towards others; and what we
+ * encode, a decoder reads back as it was. The first octet chooses mode and split.
  */
 #include <stdlib.h>
 

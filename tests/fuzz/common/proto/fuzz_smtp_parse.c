@@ -1,4 +1,5 @@
-/* Every command grammar on the same octets; whatever is accepted holds no control and is well-formed UTF-8. */
+/* Every command grammar on the same octets; whatever is accepted holds no control and is well-formed UTF-8.
+ */
 #include "common/proto/smtp_parse.h"
 
 static void check_text(struct slice s)

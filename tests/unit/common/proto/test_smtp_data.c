@@ -55,9 +55,11 @@ static void check(const struct row *r, struct slice in, size_t cut, size_t step)
 
 		at += smtp_data_decode(&d, slice_sub(in, at, n), &out);
 	}
-	if (at != want || d.is_ended != r->ended || d.fault != r->fault || !slice_is_str(buf_view(&out), r->out))
-		fail_msg("%s cut %zu step %zu: consumed %zu want %zu, ended %d, fault %d, got '%.*s' want '%s'", r->in, cut,
-			step, at, want, d.is_ended, d.fault, SLICE_ARG(buf_view(&out)), r->out);
+	if (at != want || d.is_ended != r->ended || d.fault != r->fault ||
+		!slice_is_str(buf_view(&out), r->out))
+		fail_msg("%s cut %zu step %zu: consumed %zu want %zu, ended %d, fault %d, got '%.*s' want "
+			 "'%s'",
+			r->in, cut, step, at, want, d.is_ended, d.fault, SLICE_ARG(buf_view(&out)), r->out);
 	buf_deinit(&out);
 }
 
@@ -171,7 +173,8 @@ static void test_encode_at_every_split(void **state)
 				smtp_data_encode(&e, slice_sub(in, 0, cut), &out);
 				smtp_data_encode(&e, slice_from(in, cut), &out);
 				smtp_data_encode_end(&e, &out);
-				assert_string_equal(buf_str_view(&out), splits ? cases[i].others : cases[i].ours);
+				assert_string_equal(
+					buf_str_view(&out), splits ? cases[i].others : cases[i].ours);
 				buf_deinit(&out);
 			}
 		}
@@ -180,8 +183,9 @@ static void test_encode_at_every_split(void **state)
 
 static void test_hops(void **state)
 {
-	struct slice in = SLICE_LIT("Received: a\r\n\tReceived: b\r\nX-Received: c\r\nrecEIVED: d\r\nReceive: e\r\n"
-				    "Received : f\r\n\r\nReceived: g\r\n");
+	struct slice in =
+		SLICE_LIT("Received: a\r\n\tReceived: b\r\nX-Received: c\r\nrecEIVED: d\r\nReceive: e\r\n"
+			  "Received : f\r\n\r\nReceived: g\r\n");
 
 	(void)state;
 	for (size_t cut = 0; cut <= in.len; cut++) {
@@ -197,9 +201,12 @@ static void test_hops(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_decode_at_every_split), cmocka_unit_test(test_nul_is_refused),
-		cmocka_unit_test(test_line_length), cmocka_unit_test(test_bdat),
-		cmocka_unit_test(test_encode_at_every_split), cmocka_unit_test(test_hops),
+		cmocka_unit_test(test_decode_at_every_split),
+		cmocka_unit_test(test_nul_is_refused),
+		cmocka_unit_test(test_line_length),
+		cmocka_unit_test(test_bdat),
+		cmocka_unit_test(test_encode_at_every_split),
+		cmocka_unit_test(test_hops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

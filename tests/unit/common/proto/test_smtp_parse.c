@@ -59,10 +59,17 @@ static void test_path(void **state)
 		{"<\"ab\"@c>", 8, "ab", "c", "ab@c", false, false, false},
 		{"<@x.y,@z:a@b>", 13, "a", "b", "a@b", false, false, false},
 		{"<a@[192.0.2.1]>", 15, "a", "[192.0.2.1]", "a@[192.0.2.1]", false, false, true},
-		{"<a@[IPv6:2001:db8::1]> SIZE", 22, "a", "[IPv6:2001:db8::1]", "a@[IPv6:2001:db8::1]", false, false, true},
+		{"<a@[IPv6:2001:db8::1]> SIZE", 22, "a", "[IPv6:2001:db8::1]", "a@[IPv6:2001:db8::1]", false,
+			false, true},
 		{"<Postmaster>", 12, "Postmaster", "", "Postmaster", false, false, false},
-		{"<j\xc3\xbcrg@b\xc3\xbc" "cher.example>", 23, "j\xc3\xbcrg", "b\xc3\xbc" "cher.example",
-			"j\xc3\xbcrg@b\xc3\xbc" "cher.example", false, true, false},
+		{"<j\xc3\xbcrg@b\xc3\xbc"
+		 "cher.example>",
+			23, "j\xc3\xbcrg",
+			"b\xc3\xbc"
+			"cher.example",
+			"j\xc3\xbcrg@b\xc3\xbc"
+			"cher.example",
+			false, true, false},
 		{"<a..b@c>", 8, "a..b", "c", "\"a..b\"@c", false, false, false},
 		{"<a+b=c@d>", 9, "a+b=c", "d", "a+b=c@d", false, false, false},
 		/* refused */
@@ -132,8 +139,8 @@ static void test_path_limits(void **state)
 
 static void test_mail(void **state)
 {
-	const unsigned all = SMTP_PARAMETER_SIZE | SMTP_PARAMETER_BODY | SMTP_PARAMETER_SMTPUTF8 | SMTP_PARAMETER_AUTH |
-			     SMTP_PARAMETER_XMARK;
+	const unsigned all = SMTP_PARAMETER_SIZE | SMTP_PARAMETER_BODY | SMTP_PARAMETER_SMTPUTF8 |
+			     SMTP_PARAMETER_AUTH | SMTP_PARAMETER_XMARK;
 	static const struct {
 		const char *in;
 		unsigned illegal;
@@ -167,10 +174,11 @@ static void test_mail(void **state)
 		if (got != rows[i].want)
 			fail_msg("%s: got %d want %d", rows[i].in, got, rows[i].want);
 	}
-	assert_int_equal(smtp_parse_mail(&a, slice_str("FROM:<a@b> SIZE=42 BODY=7BIT AUTH=x+40y SMTPUTF8 "
-						       "XMARK=7:000102030405060708090a0b0c0d0e0f101112131415161718191a1b"
-						       "1c1d1efF"),
-				     all, &m),
+	assert_int_equal(smtp_parse_mail(&a,
+				 slice_str("FROM:<a@b> SIZE=42 BODY=7BIT AUTH=x+40y SMTPUTF8 "
+					   "XMARK=7:000102030405060708090a0b0c0d0e0f101112131415161718191a1b"
+					   "1c1d1efF"),
+				 all, &m),
 		0);
 	assert_int_equal(m.size, 42);
 	assert_int_equal(m.body, SMTP_BODY_7BIT);
@@ -238,10 +246,12 @@ static void test_xclient(void **state)
 
 	(void)state;
 	arena_init(&a, 8192);
-	assert_int_equal(smtp_parse_xclient(&a, slice_str("ADDR=IPV6:::1 PORT=25 HELO=a+2Bb LOGIN=[UNAVAILABLE] SESSION=abc"), &x),
+	assert_int_equal(
+		smtp_parse_xclient(&a,
+			slice_str("ADDR=IPV6:::1 PORT=25 HELO=a+2Bb LOGIN=[UNAVAILABLE] SESSION=abc"), &x),
 		0);
-	assert_true(slice_is_str(x.addr, "::1") && x.port == 25 && slice_is_str(x.helo, "a+b") && !x.login.len &&
-		    slice_is_str(x.session, "abc"));
+	assert_true(slice_is_str(x.addr, "::1") && x.port == 25 && slice_is_str(x.helo, "a+b") &&
+		    !x.login.len && slice_is_str(x.session, "abc"));
 	assert_int_equal(smtp_parse_xclient(&a, slice_str("ADDR"), &x), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_xclient(&a, slice_str(""), &x), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_xclient(&a, slice_str("PORT=70000"), &x), ERR_SYNTAX);
@@ -275,9 +285,13 @@ static void test_xtext_round_trip(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_command), cmocka_unit_test(test_path), cmocka_unit_test(test_path_limits),
-		cmocka_unit_test(test_mail), cmocka_unit_test(test_failing_arena),
-		cmocka_unit_test(test_rcpt_bdat_greeting), cmocka_unit_test(test_xclient),
+		cmocka_unit_test(test_command),
+		cmocka_unit_test(test_path),
+		cmocka_unit_test(test_path_limits),
+		cmocka_unit_test(test_mail),
+		cmocka_unit_test(test_failing_arena),
+		cmocka_unit_test(test_rcpt_bdat_greeting),
+		cmocka_unit_test(test_xclient),
 		cmocka_unit_test(test_xtext_round_trip),
 	};
 

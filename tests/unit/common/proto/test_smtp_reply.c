@@ -42,7 +42,8 @@ static void test_parse(void **state)
 			assert_true(slice_is_str(r.text, rows[i].text));
 			assert_int_equal(r.lines.len, n);
 			for (ssize_t cut = 0; cut < n; cut++)
-				assert_int_equal(smtp_reply_parse(slice_sub(page.text, 0, (size_t)cut), &r), 0);
+				assert_int_equal(
+					smtp_reply_parse(slice_sub(page.text, 0, (size_t)cut), &r), 0);
 		}
 		feed_page_free(&page);
 	}
@@ -65,8 +66,10 @@ static void test_words(void **state)
 	struct smtp_words w;
 
 	(void)state;
-	smtp_reply_words(SLICE_LIT("250-STARTTLS.example\r\n250-PIPELINING\r\n250-size 1000\r\n250-AUTH=PLAIN LOGIN X\r\n"
-				   "250-XCLIENT ADDR HELO SESSION\r\n250-8bitmime\r\n250-XMARK\r\n250 SMTPUTF8\r\n"),
+	smtp_reply_words(
+		SLICE_LIT("250-STARTTLS.example\r\n250-PIPELINING\r\n250-size 1000\r\n250-AUTH=PLAIN LOGIN "
+			  "X\r\n"
+			  "250-XCLIENT ADDR HELO SESSION\r\n250-8bitmime\r\n250-XMARK\r\n250 SMTPUTF8\r\n"),
 		&w);
 	assert_true(w.pipelining && w.size && w.size_most == 1000 && w.eightbitmime && w.xmark && w.smtputf8);
 	assert_false(w.starttls || w.chunking || w.enhanced);
@@ -100,7 +103,9 @@ static void test_write(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse), cmocka_unit_test(test_limit), cmocka_unit_test(test_words),
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_write),
 	};
 
