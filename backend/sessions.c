@@ -192,5 +192,5 @@ void sessions_bye(struct backend *b, bool is_now)
 
 unsigned sessions_count(const struct backend *b)
 {
-	return imap_service_count(b->imap) + pop3_service_count(b->pop3);
+	return imap_service_count(b->imap) + pop3_service_count(b->pop3) + lmtp_count();
 }

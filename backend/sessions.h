@@ -10,5 +10,5 @@ void sessions_register(struct backend *b);
 /* Asks all sessions to end after what they are doing; is_now: no transaction of LMTP is waited for. Main
  * thread. */
 void sessions_bye(struct backend *b, bool is_now);
-/* IMAP and POP3 sessions. Any thread. */
+/* Of IMAP and POP3 after login, and of LMTP. Any thread. */
 unsigned sessions_count(const struct backend *b);

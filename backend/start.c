@@ -214,7 +214,8 @@ static void collect(void *arg)
 		(int64_t)stat.views);
 	metric_set(metrics_gauge("mailtier_store_accounts", NULL, "Accounts"),
 		(int64_t)store_count_accounts(b->store));
-	metric_set(metrics_gauge("mailtier_backend_sessions", NULL, "IMAP and POP3 sessions after login"),
+	metric_set(metrics_gauge("mailtier_backend_sessions", NULL,
+			   "Sessions of IMAP and POP3 after login, and of LMTP"),
 		sessions_count(b));
 }
 

@@ -4,6 +4,7 @@
  */
 #include "backend/session/lmtp.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "common/base/clock.h"
@@ -33,6 +34,7 @@ struct session {
 
 /* The sessions of this thread's loop, for lmtp_close_all(). */
 static _Thread_local struct list sessions;
+static _Atomic unsigned session_count;
 
 static struct list *own_sessions(void)
 {
@@ -48,6 +50,7 @@ static void begin(struct smtp_front *front)
 	s->front = front;
 	s->service = smtp_front_service(front)->tier;
 	list_add_last(own_sessions(), &s->link);
+	atomic_fetch_add(&session_count, 1);
 	smtp_front_set_tier(front, s);
 }
 
@@ -56,6 +59,7 @@ static void end(struct smtp_front *front)
 	struct session *s = smtp_front_tier(front);
 
 	list_remove(&s->link);
+	atomic_fetch_sub(&session_count, 1);
 	delivery_end(&s->delivery, false);
 	free(s->names);
 	free(s);
@@ -254,4 +258,9 @@ void lmtp_close_all(struct loop *loop, bool is_now)
 	require(loop == loop_current());
 	list_for_each_safe (at, own_sessions())
 		smtp_front_close(container_of(at, struct session, link)->front, is_now);
+}
+
+unsigned lmtp_count(void)
+{
+	return atomic_load(&session_count);
 }

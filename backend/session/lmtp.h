@@ -33,3 +33,5 @@ void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned f
 /* Ends the sessions of this loop: with 421 where no transaction is open, the others when it is over (is_now:
  * at once). */
 void lmtp_close_all(struct loop *loop, bool is_now);
+/* Sessions on all loops. Any thread. */
+unsigned lmtp_count(void);

@@ -229,6 +229,29 @@ class Drain(BackendCase):
         self.assertEqual(subprocess.run([program, "--store", data + ".none", "check"], capture_output=True).returncode, 1)
 
 
+class DrainDelivery(BackendCase):
+    CONF = "drain-limit = 10s\n"
+
+    def test_a_delivery_under_way_is_finished(self):
+        c = self.connect("lmtps")
+        c.line()
+        c.send("LHLO x")
+        while not c.line().startswith("250 "):
+            pass
+        self.assertTrue(c.ask("MAIL FROM:<a@b.test>").startswith("250"))
+        self.assertTrue(c.ask(f"RCPT TO:<{self.user(1)}>").startswith("250"))
+        self.assertTrue(c.ask("DATA").startswith("354"))
+        c.send("Subject: x")
+        self.cluster.kill("b1", signal.SIGTERM)
+        mt.wait_for(lambda: "listeners are closed" in self.cluster.log("b1"), 10, "the drain")
+        time.sleep(0.3)
+        self.assertTrue(c.ask("\r\nbody\r\n.").startswith("250"))
+        mt.wait_for(lambda: not self.cluster.is_alive("b1"), 10, "the end of the program")
+        program = os.path.join(mt.bin_dir(self.cluster.variant), "mailtier-backend")
+        done = subprocess.run([program, "--store", self.cluster.at("b1", "data"), "check"], capture_output=True, text=True)
+        self.assertIn("messages 1 ", done.stdout)
+
+
 class Locked(BackendCase):
     def test_a_store_in_use_is_not_now(self):
         program = os.path.join(mt.bin_dir(self.cluster.variant), "mailtier-backend")

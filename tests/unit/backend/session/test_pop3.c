@@ -1,0 +1,264 @@
+/*
+ * The POP3 session over a real store and a socket pair: locks, a session from its login to its last word,
+ * commands cut anywhere.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "backend/session/pop3_core.h"
+#include "backend/store/store_account.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+static const char message_one[] = "Subject: one\r\n\r\n.dot\r\nend\r\n";
+static const char message_two[] = "Subject: two\r\n\r\nno end";
+
+struct world {
+	char dir[64];
+	struct store *store;
+	struct store_work *work;
+	struct loop_group *group;
+	struct pop3_service *service;
+	struct store_account account;
+};
+
+static void store_message(struct world *w, const char *text)
+{
+	const struct store_source source = {.memory = slice_str(text)};
+	struct store_press *press = store_press_new();
+	struct store_draft *draft;
+	struct store_txn *txn;
+	struct store_mailbox inbox;
+	struct store_append append = {.account = w->account.id};
+	struct store_appended appended;
+	bool is_done = false;
+
+	assert_int_equal(store_draft_new(&source, &draft), 0);
+	assert_int_equal(store_draft_fill(draft, press, &is_done), 0);
+	assert_true(is_done);
+	assert_int_equal(store_begin_write(w->store, w->account.slot, &txn), 0);
+	assert_int_equal(store_mailbox_find(txn, w->account.id, SLICE_LIT("INBOX"), &inbox), 0);
+	append.mailbox = inbox.id;
+	append.texts = store_draft_texts(draft);
+	assert_int_equal(store_draft_finish(txn, draft, &append.blob), 0);
+	assert_int_equal(store_message_append(txn, &append, &appended), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	store_draft_committed(draft);
+	store_draft_free(&draft);
+	store_press_free(&press);
+}
+
+static void make_account(struct world *w)
+{
+	const struct store_account_new new = {.address = SLICE_LIT("a@example.test")};
+	struct store_txn *txn;
+	uint32_t id;
+
+	assert_int_equal(store_begin_write(w->store, 0, &txn), 0);
+	assert_int_equal(store_account_create(txn, &new, &id), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	assert_int_equal(store_find_account(w->store, SLICE_LIT("a@example.test"), &w->account), 0);
+}
+
+static int setup(void **state)
+{
+	static const struct pop3_limits limits = {
+		.idle_ms = 600000, .transfer_ms = 10000, .bad_commands = 5, .is_exclusive = true};
+	struct world *w = xcalloc(1, sizeof(*w));
+	struct store_options options = {.slots = 1, .map_size = 64 << 20};
+	const struct store_work_options work = {.reader_threads = 1, .prepare_threads = 1};
+
+	log_set_level(LOG_ERROR);
+	snprintf(w->dir, sizeof(w->dir), "/tmp/test-pop3-XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	options.dir = w->dir;
+	assert_int_equal(store_open(&options, &w->store, NULL), 0);
+	make_account(w);
+	store_message(w, message_one);
+	store_message(w, message_two);
+	assert_int_equal(store_work_start(w->store, &work, &w->work), 0);
+	assert_int_equal(loop_group_start(1, &w->group), 0);
+	w->service = pop3_service_new(w->work, 1, &limits);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+	char command[100];
+
+	for (int i = 0; i < 1000 && pop3_service_count(w->service); i++)
+		usleep(5000);
+	assert_int_equal(pop3_service_count(w->service), 0);
+	store_work_stop(&w->work);
+	loop_group_stop(&w->group);
+	pop3_service_free(&w->service);
+	store_close(&w->store);
+	snprintf(command, sizeof(command), "rm -rf %s", w->dir);
+	assert_int_equal(system(command), 0);
+	free(w);
+	return 0;
+}
+
+struct begin {
+	struct world *world;
+	int fd;
+	struct pop3_lock *lock;
+};
+
+static void ignore(void *owner, struct conn *conn, enum conn_event event)
+{
+	(void)owner;
+	(void)conn;
+	(void)event;
+}
+
+/* On the loop. */
+static void begin_session(void *arg)
+{
+	struct begin *b = arg;
+	struct conn *conn;
+
+	require(conn_open_fd(loop_group_at(b->world->group, 0), b->fd, NULL, ignore, NULL, &conn) == 0);
+	pop3_session_start(&(struct pop3_session_start){.service = b->world->service,
+		.conn = conn,
+		.lock = b->lock,
+		.account = &b->world->account,
+		.session = "test"});
+	free(b);
+}
+
+static int start(struct world *w)
+{
+	struct begin *b = xcalloc(1, sizeof(*b));
+	int fds[2];
+
+	assert_int_equal(pop3_lock_take(w->service, &w->account, &b->lock), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	b->world = w;
+	b->fd = fds[1];
+	loop_post(loop_group_at(w->group, 0), begin_session, b);
+	return fds[0];
+}
+
+/* All that the session says until it closes. */
+static void read_all(int fd, struct buf *out)
+{
+	char block[4096];
+	ssize_t n;
+
+	while ((n = read(fd, block, sizeof(block))) > 0)
+		buf_add(out, block, (size_t)n);
+	close(fd);
+}
+
+static const char dialogue[] =
+	"STAT\r\nLIST\r\nRETR 1\r\nTOP 1 1\r\nRETR 2\r\nLIST 2\r\nDELE 1\r\nSTAT\r\nRSET\r\nBAD\r\n"
+	"RETR 3\r\nNO\x01OP\r\nNOOP\r\nQUIT\r\n";
+static const char answers[] = "+OK 2 messages (49 octets)\r\n"
+			      "+OK 2 49\r\n"
+			      "+OK 2 messages\r\n1 27\r\n2 22\r\n.\r\n"
+			      "+OK 27 octets\r\nSubject: one\r\n\r\n..dot\r\nend\r\n.\r\n"
+			      "+OK\r\nSubject: one\r\n\r\n..dot\r\n.\r\n"
+			      "+OK 22 octets\r\nSubject: two\r\n\r\nno end\r\n.\r\n"
+			      "+OK 2 22\r\n"
+			      "+OK\r\n"
+			      "+OK 1 22\r\n"
+			      "+OK\r\n"
+			      "-ERR No such command here.\r\n"
+			      "-ERR There is no such message.\r\n"
+			      "-ERR No such command here.\r\n"
+			      "+OK\r\n"
+			      "+OK Bye.\r\n";
+
+static void test_a_dialogue_is_the_same_however_it_is_cut(void **state)
+{
+	struct world *w = *state;
+	const size_t len = sizeof(dialogue) - 1;
+
+	for (size_t cut = 0; cut < len; cut += 5) {
+		struct buf got = {0};
+		int fd = start(w);
+
+		assert_int_equal(write(fd, dialogue, cut), cut);
+		usleep(1000);
+		assert_int_equal(write(fd, dialogue + cut, len - cut), len - cut);
+		read_all(fd, &got);
+		assert_string_equal(buf_str_view(&got), answers);
+		buf_deinit(&got);
+	}
+}
+
+static void test_the_maildrop_is_locked_until_the_end(void **state)
+{
+	struct world *w = *state;
+	struct pop3_lock *lock;
+	struct buf got = {0};
+	int fd = start(w);
+
+	assert_int_equal(pop3_lock_take(w->service, &w->account, &lock), ERR_DENIED);
+	assert_int_equal(write(fd, "QUIT\r\n", 6), 6);
+	read_all(fd, &got);
+	assert_int_equal(pop3_lock_take(w->service, &w->account, &lock), 0);
+	pop3_lock_release(&lock);
+	assert_null(lock);
+	pop3_lock_release(&lock);
+	buf_deinit(&got);
+}
+
+static void test_a_client_that_goes_deletes_nothing(void **state)
+{
+	struct world *w = *state;
+	struct buf got = {0};
+	int fd = start(w);
+
+	assert_int_equal(write(fd, "DELE 1\r\nDELE 2\r\n", 16), 16);
+	shutdown(fd, SHUT_WR);
+	read_all(fd, &got);
+	assert_string_equal(buf_str_view(&got), "+OK 2 messages (49 octets)\r\n+OK\r\n+OK\r\n");
+	buf_clear(&got);
+	fd = start(w);
+	assert_int_equal(write(fd, "STAT\r\nQUIT\r\n", 12), 12);
+	read_all(fd, &got);
+	assert_non_null(strstr(buf_str_view(&got), "+OK 2 49\r\n"));
+	buf_deinit(&got);
+}
+
+static void test_deletions_are_stored_at_quit(void **state)
+{
+	struct world *w = *state;
+	struct buf got = {0};
+	int fd = start(w);
+
+	assert_int_equal(write(fd, "DELE 1\r\nQUIT\r\n", 14), 14);
+	read_all(fd, &got);
+	assert_string_equal(buf_str_view(&got), "+OK 2 messages (49 octets)\r\n+OK\r\n+OK Bye.\r\n");
+	buf_clear(&got);
+	fd = start(w);
+	assert_int_equal(write(fd, "STAT\r\nQUIT\r\n", 12), 12);
+	read_all(fd, &got);
+	assert_non_null(strstr(buf_str_view(&got), "+OK 1 22\r\n"));
+	buf_deinit(&got);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_a_dialogue_is_the_same_however_it_is_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_maildrop_is_locked_until_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_client_that_goes_deletes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_deletions_are_stored_at_quit, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
