@@ -132,6 +132,8 @@ class Session(ImapCase):
         self.assertEqual(m.logout()[0], "BYE")
 
     def test_a_slow_reader_holds_no_memory(self):
+        if mt.VARIANT not in ("release", "faults"):
+            self.skipTest("sanitizers keep what is freed")
         raw = self.raw(4)
         body = b"Subject: big\r\n\r\n" + b"0123456789abcdef" * 64 * 1024 * 12
         self.assertIn(b"TAG OK", raw.ask(b"APPEND INBOX {%d+}\r\n%s" % (len(body), body)))
