@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backend/start.h"
+#include "common/base/mem.h"
 #include "backend/store_verbs.h"
 
 int main(int argc, char **argv)
@@ -11,6 +12,7 @@ int main(int argc, char **argv)
 				   "exit 0, or 1 with findings\n";
 	struct backend backend = {0};
 
+	mem_init();
 	if (argc > 2 && strcmp(argv[1], "--store") == 0)
 		return store_verbs_offline(argv[2], argc - 3, argv + 3);
 	start_all(&backend, conf_command_line(&config_table, argc, argv, more));

@@ -14,6 +14,7 @@
 #include "common/auth/password_command.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/control/control.h"
 #include "common/control/status.h"
 #include "common/net/resolve.h"
@@ -304,6 +305,7 @@ int main(int argc, char **argv)
 	struct conf *conf;
 	int status;
 
+	mem_init();
 	if (password_command(argc, argv, &status))
 		return status;
 	conf = conf_command_line(&config_table, argc, argv, PASSWORD_COMMAND_HELP);

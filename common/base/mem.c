@@ -1,11 +1,24 @@
 /* malloc that ends the program instead of failing: see mem.h for what may use it. */
 #include "common/base/mem.h"
 
+#include <malloc.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/attr.h"
+
+/*
+ * glibc raises its threshold for mmap to the largest block freed so far: after one password hash (19 MiB) every
+ * thread's arena would keep as much for ever. A threshold that is set stays. LMDB's lists (2 MiB) stay below it.
+ */
+#define MMAP_FROM (4 * 1024 * 1024)
+
+void mem_init(void)
+{
+	mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
+	mallopt(M_TRIM_THRESHOLD, MMAP_FROM);
+}
 
 void *xmalloc(size_t size)
 {
