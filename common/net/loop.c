@@ -184,23 +184,28 @@ static void on_wake(uv_async_t *handle)
 		uv_stop(&loop->uv);
 }
 
-static void on_poll(uv_poll_t *handle, int status, int uv_events)
+void loop_poll(struct loop *loop)
 {
-	struct loop *loop = handle->data;
 	struct epoll_event events[EVENTS_A_TURN];
-	int n;
+	int n = epoll_wait(loop->epoll_fd, events, EVENTS_A_TURN, 0);
 
-	(void)uv_events;
-	if (status < 0)
-		return;
-	loop_enter(loop);
-	n = epoll_wait(loop->epoll_fd, events, EVENTS_A_TURN, 0);
 	for (int i = 0; i < n; i++) {
 		struct loop_io *io = events[i].data.ptr;
 
 		if (io->fn)
 			io->fn(io, events[i].events);
 	}
+}
+
+static void on_poll(uv_poll_t *handle, int status, int uv_events)
+{
+	struct loop *loop = handle->data;
+
+	(void)uv_events;
+	if (status < 0)
+		return;
+	loop_enter(loop);
+	loop_poll(loop);
 }
 
 static int start_handles(struct loop *loop)

@@ -95,6 +95,8 @@ struct loop {
 
 /* First thing in every callback of libuv: takes the time. */
 void loop_enter(struct loop *loop);
+/* Handles the readiness that has been told by now. */
+void loop_poll(struct loop *loop);
 /* Enters fd into the epoll set; events as epoll_ctl(2). */
 MUST_CHECK int loop_io_start(struct loop *loop, int fd, uint32_t events, struct loop_io *io);
 void loop_io_change(struct loop *loop, int fd, uint32_t events, struct loop_io *io);

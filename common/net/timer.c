@@ -64,6 +64,8 @@ static void on_tick(uv_timer_t *handle)
 
 	loop->wheel.armed = UINT64_MAX;
 	loop_enter(loop);
+	/* libuv runs timers before it looks at descriptors: after a long turn, what has arrived in time comes first. */
+	loop_poll(loop);
 	loop->now_ms = clock_mono_ms(); /* libuv's timers come late in a turn that poll began */
 	timer_wheel_run(loop);
 }
