@@ -34,6 +34,7 @@ struct fetcher {
 	struct store_message message;
 	uint32_t at_entry;   /* UID in `entry`, 0: none */
 	uint32_t at_message; /* UID in `message` */
+	int err;             /* a scan or walk could not begin */
 	bool has_scan;
 	bool has_walk;
 };
@@ -68,7 +69,8 @@ static bool find_entry(struct fetcher *w, uint32_t uid)
 		w->has_scan = false;
 	}
 	if (!w->has_scan) {
-		if (store_scan_begin(&w->scan, w->txn, w->s->view.mailbox, uid) < 0)
+		w->err = store_scan_begin(&w->scan, w->txn, w->s->view.mailbox, uid);
+		if (w->err < 0)
 			return false;
 		w->has_scan = true;
 		w->at_entry = 0;
@@ -86,7 +88,8 @@ static bool find_entry(struct fetcher *w, uint32_t uid)
 static bool find_message(struct fetcher *w, uint32_t uid)
 {
 	if (!w->has_walk) {
-		if (store_walk_begin(&w->walk, w->txn, w->s->view.mailbox, uid) < 0)
+		w->err = store_walk_begin(&w->walk, w->txn, w->s->view.mailbox, uid);
+		if (w->err < 0)
 			return false;
 		w->has_walk = true;
 	} else if (w->at_message < uid && uid - w->at_message > 1) {
@@ -464,6 +467,8 @@ static int fetch_messages(struct fetcher *w)
 		if (is_full(w) || (++count % 64 == 0 && clock_mono_us() > until))
 			return 0;
 		err = fetch_message(w, seq);
+		if (err == 0)
+			err = w->err;
 	}
 	if (err == 0)
 		w->f->is_finished = true;
@@ -486,7 +491,7 @@ static int find_unseen(struct fetcher *w)
 		}
 	}
 	f->is_checked = true;
-	return w->has_scan ? w->scan.error : 0;
+	return w->has_scan ? w->scan.error : w->err;
 }
 
 static int seen_run(struct imap_session *s, struct store_txn *txn)

@@ -24,6 +24,7 @@
 #include "common/net/loop.h"
 
 #define RIG_WAIT_MS 5000
+#define RIG_LOOPS 2
 
 struct rig {
 	char dir[64];
@@ -31,6 +32,7 @@ struct rig {
 	struct store_work *work;
 	struct loop_group *loops;
 	struct imap_service *service;
+	unsigned clients; /* they take turns on the loops */
 };
 
 struct rig_client {
@@ -47,15 +49,16 @@ static inline void rig_start(struct rig *r, struct imap_limits limits)
 	struct buf why = {0};
 
 	log_set_level(LOG_ERROR);
-	snprintf(r->dir, sizeof(r->dir), "%s/mailtier-imap-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(r->dir, sizeof(r->dir), "%s/mailtier-imap-XXXXXX",
+		getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	assert_non_null(mkdtemp(r->dir));
 	options.dir = r->dir;
 	if (store_open(&options, &r->store, &why) < 0)
 		fail_msg("store: %s", buf_str_view(&why));
 	buf_deinit(&why);
 	assert_int_equal(store_work_start(r->store, &(struct store_work_options){0}, &r->work), 0);
-	assert_int_equal(loop_group_start(1, &r->loops), 0);
-	r->service = imap_service_new(r->work, 1, &limits);
+	assert_int_equal(loop_group_start(RIG_LOOPS, &r->loops), 0);
+	r->service = imap_service_new(r->work, RIG_LOOPS, &limits);
 }
 
 /* Depth is that of the store: dir/slot/file. */
@@ -105,6 +108,7 @@ static inline void rig_add_account(struct rig *r, const char *address, uint64_t 
 struct rig_login {
 	struct rig *rig;
 	struct store_account account;
+	unsigned loop;
 	int fd;
 };
 
@@ -120,8 +124,8 @@ static inline void rig_begin(void *arg)
 	struct rig_login *login = arg;
 	struct conn *conn;
 
-	require(conn_open_fd(loop_group_at(login->rig->loops, 0), login->fd, NULL, rig_silent, NULL, &conn) ==
-		0);
+	require(conn_open_fd(loop_group_at(login->rig->loops, login->loop), login->fd, NULL, rig_silent, NULL,
+			&conn) == 0);
 	imap_session_start(&(struct imap_session_start){.service = login->rig->service,
 		.conn = conn,
 		.tag = SLICE_LIT("login"),
@@ -190,7 +194,8 @@ static inline void rig_connect(struct rig_client *c, struct rig *r, const char *
 	login->rig = r;
 	login->fd = fds[1];
 	assert_int_equal(store_find_account(r->store, slice_str(address), &login->account), 0);
-	loop_post(loop_group_at(r->loops, 0), rig_begin, login);
+	login->loop = r->clients++ % RIG_LOOPS;
+	loop_post(loop_group_at(r->loops, login->loop), rig_begin, login);
 	(void)rig_until(c, "login OK");
 }
 
