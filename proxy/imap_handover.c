@@ -145,6 +145,7 @@ static void take_starttls(struct leg *leg, const struct imap_reply *r, size_t n)
 		return;
 	}
 	conn_consume(leg->conn, n);
+	leg->taking = 0;
 	leg_start_tls(leg);
 }
 
@@ -221,8 +222,7 @@ static void answer_challenge(struct leg *leg)
 	conn_written(leg->conn);
 }
 
-/* True: the leg has ended, n bytes are consumed. */
-static bool take_login(struct leg *leg, const struct imap_reply *r, size_t n)
+static void take_login(struct leg *leg, const struct imap_reply *r)
 {
 	struct slice list;
 
@@ -230,49 +230,45 @@ static bool take_login(struct leg *leg, const struct imap_reply *r, size_t n)
 		announce(leg, list);
 	if (r->kind == IMAP_REPLY_CONTINUE) {
 		answer_challenge(leg);
-		return false;
+		return;
 	}
 	if (r->status == IMAP_REPLY_BYE) {
 		leg_fail(leg, LEG_UNAVAILABLE, "%s", "it said BYE");
-		return false;
+		return;
 	}
 	if (r->kind != IMAP_REPLY_TAGGED || !slice_is_str(r->tag, "A"))
-		return false;
+		return;
 	if (r->status == IMAP_REPLY_OK) {
-		conn_consume(leg->conn, n);
 		leg_ok(leg);
-		return true;
+		return;
 	}
 	leg_set_detail(leg, slice_sub(r->text, 0, 120));
 	if (r->status == IMAP_REPLY_BAD)
 		backend_learn(leg->backend, BACKEND_IMAP, 0);
 	leg_fail(leg, refusal_of(leg, r), "%.*s", (int)(r->text.len < 120 ? r->text.len : 120), r->text.p ? r->text.p : "");
-	return false;
 }
 
 static ssize_t take(struct leg *leg)
 {
 	struct imap_reply r;
 	ssize_t n = imap_reply_parse(conn_input(leg->conn), &r);
-	enum leg_state before = leg->state;
 
 	if (n <= 0)
 		return n;
-	switch (before) {
+	/* Who takes the connection from within consumes the reply: leg_take_conn(). */
+	leg->taking = (size_t)n;
+	switch (leg->state) {
 	case LEG_GREETING:
 		take_greeting(leg, &r);
 		break;
 	case LEG_STARTTLS:
 		take_starttls(leg, &r, (size_t)n);
-		if (leg->state != LEG_STARTTLS)
-			return n;
 		break;
 	case LEG_CAPABILITY:
 		take_capability(leg, &r);
 		break;
 	case LEG_LOGIN:
-		if (take_login(leg, &r, (size_t)n))
-			return n;
+		take_login(leg, &r);
 		break;
 	case LEG_DIALING:
 	case LEG_SECURING:
@@ -280,8 +276,9 @@ static ssize_t take(struct leg *leg)
 	case LEG_ENDED:
 		break;
 	}
-	if (leg->conn)
-		conn_consume(leg->conn, (size_t)n);
+	if (leg->conn && leg->taking)
+		conn_consume(leg->conn, leg->taking);
+	leg->taking = 0;
 	return n;
 }
 

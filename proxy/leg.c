@@ -46,7 +46,7 @@ static const struct {
 	[LEG_SECURING] = {"securing", TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
 	[LEG_CAPABILITY] = {"capability", TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
 	[LEG_READY] = {"ready", TO(LEG_ENDED)},
-	[LEG_LOGIN] = {"login", TO(LEG_ENDED)},
+	[LEG_LOGIN] = {"login", TO(LEG_DIALING) | TO(LEG_ENDED)},
 	[LEG_ENDED] = {"ended", 0},
 };
 
@@ -116,6 +116,8 @@ static void pump(struct leg *leg)
 	}
 }
 
+static void dial_again(struct leg *leg);
+
 static void on_event(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct leg *leg = owner;
@@ -131,15 +133,21 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 		leg->protocol->secured(leg);
 		break;
 	case CONN_DATA:
+		leg->is_spare = false;
 		pump(leg);
 		break;
 	case CONN_DRAINED:
 		break;
 	case CONN_EOF:
-		fail_plain(leg, LEG_CLOSED);
+		if (leg->is_spare)
+			dial_again(leg);
+		else
+			fail_plain(leg, LEG_CLOSED);
 		break;
 	case CONN_FAILED:
-		if (conn_error(leg->conn) == ERR_TLS)
+		if (leg->is_spare)
+			dial_again(leg);
+		else if (conn_error(leg->conn) == ERR_TLS)
 			leg_fail(leg, LEG_TLS, "%s", conn_error_detail(leg->conn));
 		else if (leg->state == LEG_DIALING)
 			leg_fail(leg, conn_error(leg->conn) == ERR_TIMEOUT ? LEG_TIMEOUT : LEG_CONNECT, "%s",
@@ -168,8 +176,8 @@ static void fail_to_dial(void *arg)
 	leg_fail(arg, LEG_CONNECT, "%s", "no descriptor, or no such address");
 }
 
-void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, uint16_t port,
-	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg)
+static void begin(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
+	const struct leg_login *login, leg_fn *fn, void *arg)
 {
 	leg->protocol = protocol;
 	leg->backend = backend_ref(backend);
@@ -180,18 +188,56 @@ void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct back
 	if (login)
 		leg->login = *login;
 	timer_init(&leg->timer, on_deadline, leg);
-	if (backend_dial(backend, protocol->protocol, port, loop, on_event, leg, &leg->conn) < 0) {
+}
+
+static void dial_it(struct leg *leg, struct loop *loop)
+{
+	const struct backend *b = leg->backend;
+
+	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, loop, on_event, leg, &leg->conn) < 0) {
 		/* Told in a moment, so that the owner is not called from within. */
 		timer_init(&leg->timer, fail_to_dial, leg);
 		timer_set(&leg->timer, loop, 0);
 		return;
 	}
 	/* dial() keeps a deadline itself; this one is the belt. */
-	timer_set(&leg->timer, loop, backend->connect_ms + 1000);
+	timer_set(&leg->timer, loop, b->connect_ms + 1000);
 	if (can_fly(leg)) {
 		leg->is_flown = true;
-		protocol->log_in(leg);
+		leg->protocol->log_in(leg);
 	}
+}
+
+/* The spare connection had ended before it heard of us: once more, from the beginning. */
+static void dial_again(struct leg *leg)
+{
+	struct loop *loop = conn_loop(leg->conn);
+
+	conn_close(&leg->conn);
+	timer_stop(&leg->timer);
+	leg_enter(leg, LEG_DIALING);
+	leg->is_spare = leg->is_challenged = false;
+	dial_it(leg, loop);
+}
+
+void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, uint16_t port,
+	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg)
+{
+	begin(leg, protocol, backend, login, fn, arg);
+	leg->port = port;
+	dial_it(leg, loop);
+}
+
+void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, struct conn *conn_take,
+	const struct leg_login *login, leg_fn *fn, void *arg)
+{
+	begin(leg, protocol, backend, login, fn, arg);
+	leg->conn = conn_take;
+	leg->is_spare = true;
+	conn_set_owner(conn_take, on_event, leg);
+	timer_set(&leg->timer, conn_loop(conn_take), backend->login_ms);
+	leg_enter(leg, LEG_GREETING);
+	leg_ready(leg);
 }
 
 void leg_deinit(struct leg *leg)
@@ -208,6 +254,9 @@ struct conn *leg_take_conn(struct leg *leg)
 	struct conn *conn = leg->conn;
 
 	leg->conn = NULL;
+	if (conn && leg->taking)
+		conn_consume(conn, leg->taking);
+	leg->taking = 0;
 	return conn;
 }
 

@@ -16,6 +16,7 @@
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
 #include "proxy/sessions.h"
+#include "proxy/spare.h"
 #include "proxy/worker.h"
 
 struct service {
@@ -140,9 +141,15 @@ static void start_leg(struct login *l, struct backend *backend, uint16_t port)
 		.local = front_local(l->front),
 		.is_secure = front_is_secure(l->front),
 	};
+	struct conn *spare = NULL;
 
 	l->has_leg = true;
-	leg_start(&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
+	if (l->service->id == CONFIG_IMAP && port == 0)
+		spare = spare_take(l->worker, backend);
+	if (spare)
+		leg_start_on(&l->leg, l->service->protocol, backend, spare, &login, leg_ended, l);
+	else
+		leg_start(&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
 }
 
 static void route(struct login *l)

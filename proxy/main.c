@@ -24,6 +24,7 @@
 #include "proxy/probe.h"
 #include "proxy/sessions.h"
 #include "proxy/smtp_service.h"
+#include "proxy/spare.h"
 #include "proxy/verbs.h"
 #include "proxy/worker.h"
 
@@ -180,11 +181,11 @@ static void end_mail(void *arg)
 	smtp_service_close_sessions(true);
 }
 
-/* On each worker's loop. */
+/* On each worker's loop, with the worker. */
 static void tell_workers(loop_fn *fn)
 {
 	for (unsigned i = 0; i < workers_count(); i++)
-		loop_post(workers_at(i)->loop, fn, NULL);
+		loop_post(workers_at(i)->loop, fn, workers_at(i));
 }
 
 /* Closes what lives on the main loop while that still turns, and lets it turn a little. */
@@ -192,6 +193,7 @@ static void end(struct program *p)
 {
 	tell_workers(end_mail);
 	probe_end();
+	tell_workers(spare_end);
 	if (p->status)
 		status_close(&p->status);
 	if (p->control)
@@ -280,6 +282,7 @@ static void start(struct program *p, struct conf *conf)
 	must(loop_on_signal(p->loop, SIGHUP, on_hup, p), &why, "no signals");
 	must(loop_on_signal(p->loop, SIGTERM, on_term, p), &why, "no signals");
 	must(loop_on_signal(p->loop, SIGINT, on_term, p), &why, "no signals");
+	tell_workers(spare_begin);
 	probe_set_config(p->loop, p->verbs.config);
 	buf_deinit(&why);
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "common/base/list.h"
-#include "common/net/loop.h"
+#include "common/net/timer.h"
 #include "proxy/config.h"
 
 struct worker {
@@ -14,6 +14,7 @@ struct worker {
 	struct list sessions; /* struct session (sessions.h) */
 	struct list logins;   /* logins under way (login.c) */
 	struct list spares;   /* ready connections (spare.h) */
+	struct timer spare_tick;
 };
 
 /* The worker of the calling thread's loop. */

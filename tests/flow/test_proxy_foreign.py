@@ -17,7 +17,7 @@ class Server:
     """An IMAP or POP3 server that knows a greeting, capabilities and how logins end; it remembers every line."""
 
     def __init__(self, host, serve, **knobs):
-        self.knobs, self.lines, self.serve = knobs, [], serve
+        self.knobs, self.lines, self.serve, self.accepted, self.login_at = knobs, [], serve, 0, None
         self.listener = socket.create_server((host, 0), backlog=50)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -28,9 +28,11 @@ class Server:
                 s, _ = self.listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._run, args=(s,), daemon=True).start()
+            self.accepted += 1
+            threading.Thread(target=self._run, args=(s, self.accepted), daemon=True).start()
 
-    def _run(self, s):
+    def _run(self, s, number):
+        threading.current_thread().number = number
         try:
             s.settimeout(20)
             if self.knobs.get("implicit"):
@@ -89,6 +91,7 @@ def imap(server, s):
                 parts.append(f.readline().decode().strip())
                 server.lines.append((is_tls, parts[1]))
             _, user, password = decode(parts[1])
+            server.login_at = threading.current_thread().number
             answer(tag, user.decode(), password.decode())
         elif word == "LOGIN":
             user, password = rest.replace('"', "").split(" ", 1)
@@ -158,14 +161,15 @@ class Foreign(unittest.TestCase):
         self.write("users.map", maps or f"{USER} f1\n", 0o600)
         self.write("more.conf", f"""
 default-domain = example.test
+loops = 1
 listener imap {{ allow-clear = yes }}
 listener pop3 {{ allow-clear = yes }}
 limits {{ failed-login-delay = 50ms }}
 backend f1 {{
 	host = {self.host}
 	{service}-port = {self.server.port}
-	probe-interval = {"1s" if check else 0}
-{backend}}}
+{backend}{"" if "probe-interval" in backend else f"	probe-interval = {'1s' if check else 0}"}
+}}
 backend-default {{
 	trust = replay
 	tls = none
@@ -242,13 +246,24 @@ backend-default {{
                 self.assertTrue(all(t for t, _ in logins), "a credential in clear")
                 self.assertEqual(decode(logins[0][1].split()[-1]), [USER.encode(), b"proxy", b"ours"])
 
-    def start_vouching(self, mode, vouch):
+    def test_spare_connections(self):
+        """A login takes one that stood before; and one that the server ends while it waits costs no login."""
+        self.start_vouching("starttls", lambda user, password: "OK in", more="\tspare = 1\n\tprobe-interval = 0\n")
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_proxy_spare_connections") == 1, 10, "a spare stands")
+        before = self.server.accepted
+        self.assertEqual(self.imap_login()[1], "b OK echo hello")
+        self.assertLessEqual(self.server.login_at, before)
+        mt.wait_for(lambda: self.server.accepted > before, 10, "another takes its place")
+        for _ in range(5):
+            self.assertEqual(self.imap_login()[1], "b OK echo hello")
+
+    def start_vouching(self, mode, vouch, more=""):
         secret = tempfile.NamedTemporaryFile("w", suffix=".secret")
         os.chmod(secret.name, 0o600)
         secret.write("ours\n")
         secret.flush()
         self.addCleanup(secret.close)
-        self.start(imap, f'\ttrust = proxy-auth\n\ttls = {mode}\n\tcredential = "{secret.name}"\n', tls=None, implicit=mode == "implicit",
+        self.start(imap, f'\ttrust = proxy-auth\n\ttls = {mode}\n\tcredential = "{secret.name}"\n' + more, tls=None, implicit=mode == "implicit",
                    login=vouch, maps=f"{USER} f1 password={{PLAIN}}secret\n")
 
     def test_every_way_to_fail(self):

@@ -311,7 +311,8 @@ class ProxyLogin(mt.ClusterCase):
         grown = memory() - before
         for c in lines:
             c.close()
-        self.assertLess(grown, 200 * 24, "KiB for 200 connections")
+        if mt.VARIANT == "release":  # sanitizers keep freed memory
+            self.assertLess(grown, 200 * 24, "KiB for 200 connections")
         with self.imaps() as c:
             c.line()
             self.assertIn("a OK", c.ask("a", "LOGIN user0001 pass0001")[-1])

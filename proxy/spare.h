@@ -1,0 +1,16 @@
+/*
+ * Ready connections: for each back-end with `spare` set, each loop keeps so many connections whose TLS is done and whose greeting has
+ * been read, so that an IMAP login costs one round trip and no handshake. One is used once, or replaced when it has waited for
+ * SPARE_AGE_MS, before the back-end's patience ends. On the worker's loop.
+ */
+#pragma once
+
+#include "proxy/worker.h"
+
+#define SPARE_AGE_MS 20000
+
+/* loop_post() these to a worker's loop: begin to keep spares; end for good. */
+void spare_begin(void *worker);
+void spare_end(void *worker);
+/* A connection that waits for a login, or NULL. The caller owns it; another is made in its place. */
+struct conn *spare_take(struct worker *worker, const struct backend *backend);
