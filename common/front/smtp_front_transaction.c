@@ -25,6 +25,8 @@ void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how)
 {
 	bool was_mail = f->is_mail;
 
+	/* RSET between two chunks. */
+	smtp_front_cut_body(f);
 	f->is_mail = f->is_over = false;
 	f->is_sent_owed = false;
 	f->index = f->accepted = f->pending = 0;

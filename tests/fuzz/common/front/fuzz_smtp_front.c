@@ -1,0 +1,153 @@
+/*
+ * A whole session: the octets of a client against smtp_front over a socket pair, with a tier that says yes,
+ * no or later by the first octets of what it is asked. The first input octet chooses SMTP or LMTP, and
+ * whether the peer is trusted. At the end every accepted MAIL has been reset exactly once, and every body
+ * that began has come to one end.
+ */
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/auth/sasl.h"
+#include "common/base/log.h"
+#include "common/front/smtp_front.h"
+
+static struct loop *loop;
+static struct smtp_service services[2];
+static bool trusts;
+static unsigned open_mails, open_bodies;
+
+static const struct smtp_answer *choose(char c)
+{
+	static const struct smtp_answer yes = {250, {"2.0.0", 5}, {"yes", 3}},
+					no = {550, {"5.0.0", 5}, {"no\r\n250 yes", 11}},
+					later = {451, {"", 0}, {"later", 5}};
+
+	return c == 'n' ? &no : c == 'l' ? &later : &yes;
+}
+
+static void end(struct smtp_front *f)
+{
+	(void)f;
+	require(open_mails == 0 && open_bodies == 0);
+	loop_stop(loop);
+}
+
+static bool is_trusted(struct smtp_front *f)
+{
+	(void)f;
+	return trusts;
+}
+
+static void login(struct smtp_front *f, const struct front_credentials *c)
+{
+	smtp_front_answer_login(f, c->authcid.p[0] == 'n' ? FRONT_NOT_NOW : FRONT_OK, c->authcid, NULL);
+}
+
+static void mail(struct smtp_front *f, const struct smtp_mail *m)
+{
+	const struct smtp_answer *answer = choose(m->path.local.len ? *m->path.local.p : 'y');
+
+	if (answer->code == 250)
+		open_mails++;
+	smtp_front_answer_mail(f, answer);
+}
+
+static void rcpt(struct smtp_front *f, unsigned index, const struct smtp_path *path)
+{
+	require(open_mails == 1);
+	smtp_front_answer_rcpt(f, index, choose(*path->local.p));
+}
+
+static void data_begin(struct smtp_front *f)
+{
+	require(open_mails == 1 && open_bodies == 0);
+	open_bodies++;
+	smtp_front_answer_data(f, SMTP_ANSWER(354, "", ""));
+}
+
+static void data_chunk(struct smtp_front *f, struct slice bytes)
+{
+	(void)f;
+	require(open_bodies == 1 && bytes.len && !memchr(bytes.p, 0, bytes.len));
+}
+
+static void data_end(struct smtp_front *f)
+{
+	require(open_bodies == 1);
+	open_bodies--;
+	for (unsigned i = 0; i < (smtp_front_service(f)->is_lmtp ? 1100 : 1); i++)
+		smtp_front_answer_end(f, i, choose('y'));
+}
+
+static void data_cut(struct smtp_front *f)
+{
+	(void)f;
+	require(open_bodies == 1);
+	open_bodies--;
+}
+
+static void reset(struct smtp_front *f, enum smtp_reset how)
+{
+	(void)f;
+	(void)how;
+	require(open_mails == 1 && open_bodies == 0);
+	open_mails--;
+}
+
+static const struct smtp_ops ops = {.end = end,
+	.is_trusted = is_trusted,
+	.login = login,
+	.mail = mail,
+	.rcpt = rcpt,
+	.data_begin = data_begin,
+	.data_chunk = data_chunk,
+	.data_end = data_end,
+	.data_cut = data_cut,
+	.reset = reset};
+
+static void no_event(void *owner, struct conn *conn, enum conn_event event)
+{
+	(void)owner;
+	(void)conn;
+	(void)event;
+}
+
+static void set_up(void)
+{
+	static const char *const mechanisms[] = {"PLAIN", "LOGIN", NULL};
+	struct buf why = {0};
+
+	log_set_level(LOG_ERROR);
+	require(sasl_init("fuzz", &why) == 0 && loop_new(&loop) == 0);
+	for (int i = 0; i < 2; i++) {
+		smtp_service_init(&services[i], i ? "lmtp" : "smtp", &ops, NULL);
+		services[i].is_lmtp = i;
+		services[i].allows_clear = true;
+		services[i].mechanisms = mechanisms;
+		services[i].limits.failed_delay_ms = 0;
+		services[i].limits.message_size = 20000;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct conn *conn;
+	int pair[2];
+
+	if (!loop)
+		set_up();
+	if (size < 1 || size > 60000)
+		return 0;
+	trusts = data[0] & 2 || data[0] & 1;
+	require(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	require(conn_open_fd(loop, pair[0], NULL, no_event, NULL, &conn) == 0);
+	smtp_front_start(&services[data[0] & 1], conn, 0);
+	/* A greeting is read first: who talks before it is sent away. */
+	require(write(pair[1], data + 1, size - 1) == (ssize_t)size - 1);
+	shutdown(pair[1], SHUT_WR);
+	loop_run(loop);
+	close(pair[1]);
+	return 0;
+}
