@@ -259,6 +259,17 @@ void smtp_body_leg_lost(struct smtp_share *s)
 	}
 	if (c->data_due)
 		return;
+	/*
+	 * After its end the other legs have the message whole and may be storing it. A client that heard 451 now could repeat
+	 * before they commit: the repeat would meet no mark, be stored, and the first one after it. So their answers are waited for.
+	 */
+	if (c->is_ended) {
+		c->ends_due -= s->answers_due;
+		s->answers_due = 0;
+		if (!c->ends_due)
+			combine(c);
+		return;
+	}
 	/* Amid the body the client is told at its end; from now on its octets go nowhere. */
 	answer_later(c);
 	smtp_front_hold_data(c->front, false);
