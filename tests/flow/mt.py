@@ -10,6 +10,7 @@ logs, control verbs. Standard library only.
 MAILTIER_VARIANT=asan|faults|tsan runs that variant's programs. Clusters take addresses of their own in 127.0.0.0/8, by the
 process id, so that tests of several trees may run at the same time.
 """
+import glob
 import json
 import os
 import re
@@ -33,9 +34,14 @@ def bin_dir(variant=None):
 
 
 def corpus(name):
-    """A corpus archive beside the project, or None: MAILTIER_CORPUS, else ../shared/corpus."""
-    for place in (os.environ.get("MAILTIER_CORPUS"), os.path.join(ROOT, "..", "shared", "corpus")):
-        if place and os.path.exists(os.path.join(place, name)):
+    """An archive of a corpus of mail, or None: in the directory that MAILTIER_CORPUS names, or in one that is called corpus
+    and stands beside the project or in a directory beside it (as tests/corpus-files has it)."""
+    named = os.environ.get("MAILTIER_CORPUS")
+    above = os.path.dirname(ROOT)
+    places = [named] if named else sorted(glob.glob(f"{above}/corpus") + glob.glob(f"{above}/*/corpus")
+                                          + glob.glob(f"{os.path.dirname(above)}/*/corpus"))
+    for place in places:
+        if os.path.exists(os.path.join(place, name)):
             return os.path.join(place, name)
     return None
 
@@ -61,9 +67,10 @@ def fresh_host():
 
 
 class Cluster:
-    """flags as deploy/demo/run takes them, without --dir, --host and --port-base."""
+    """flags as deploy/demo/run takes them, without --dir, --host and --port-base. around(dir): a command that runs the starter,
+    for instance in a namespace of its own."""
 
-    def __init__(self, *flags, variant=None, env=None, host=None, port_base=None):
+    def __init__(self, *flags, variant=None, env=None, host=None, port_base=None, around=None):
         self.dir = tempfile.mkdtemp(prefix="mt-")
         os.chmod(self.dir, 0o755)
         self.host = host or fresh_host()
@@ -72,6 +79,8 @@ class Cluster:
         self.variant = variant or VARIANT
         command = [os.path.join(ROOT, "deploy", "demo", "run"), "--dir", os.path.join(self.dir, "c"), "--pids", "--host", self.host,
                    "--port-base", str(port_base or 20000)] + [str(f) for f in flags]
+        if around:
+            command = around(self.dir) + command
         self.errors = open(os.path.join(self.dir, "starter.err"), "w+")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, text=True,
                                         env={**os.environ, "MAILTIER_BIN": bin_dir(self.variant), **(env or {})})
