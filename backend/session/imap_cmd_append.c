@@ -198,6 +198,8 @@ static void start_add(struct imap_session *s)
 		.date = d->date};
 	struct store_work_add add = {.targets = &target, .target_count = 1};
 
+	if (!d->is_fresh) /* remembered from an earlier command; others may have renamed it since */
+		target.name = d->name;
 	add.memory = spool_view(d->spool);
 	if (!add.memory.p)
 		add.spool = d->spool;

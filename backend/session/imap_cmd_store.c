@@ -55,7 +55,7 @@ struct store_data {
 	size_t keyword_count;
 	struct buf failed; /* UIDs beyond UNCHANGEDSINCE */
 	struct buf step_failed;
-	uint64_t modseq;
+	uint64_t modseq, newest; /* of a step */
 	bool is_silent;
 };
 
@@ -123,6 +123,7 @@ static int store_run(struct imap_session *s, struct store_txn *txn)
 	int err;
 
 	buf_clear(&d->step_failed);
+	d->change.newest_out = &d->newest;
 	if (d->change.how == STORE_FLAGS_REMOVE)
 		err = store_mailbox_keyword_bits(
 			txn, account, s->view.mailbox, d->keywords, d->keyword_count, &d->change.keywords);
@@ -169,28 +170,42 @@ static void store_shown(struct imap_session *s, int err)
 		answer_store(s);
 }
 
-static int learn_run(struct imap_session *s, struct store_txn *txn)
+/* Of messages that were left alone a new MODSEQ without flags would say that the flags are known. */
+static int leave_out_failed(struct imap_session *s)
 {
-	struct store_keywords keywords;
-	int err = store_mailbox_keywords(txn, imap_access_account(s), s->view.mailbox, &keywords);
+	struct store_data *d = s->data;
+	const uint32_t *failed = imap_numbers(&d->failed);
+	size_t count = buf_len(&d->failed) / sizeof(*failed), next = 0;
+	struct seqset kept = {.ranges = arena_alloc(&s->arena, d->steps.count * sizeof(*kept.ranges))};
 
-	if (err == 0 && imap_view_learn_keywords(&s->view, &keywords))
-		imap_view_write_flag_list(&s->view, &s->out);
-	return err;
+	if (!kept.ranges)
+		return ERR_TOO_BIG;
+	for (size_t i = 0; i < d->steps.count; i++) {
+		uint32_t seq = imap_view_seq(&s->view, d->steps.uids[i]);
+
+		if (next < count && failed[next] == d->steps.uids[i])
+			next++;
+		else if (kept.count && kept.ranges[kept.count - 1].to + 1 == seq)
+			kept.ranges[kept.count - 1].to = seq;
+		else
+			kept.ranges[kept.count++] = (struct seqset_range){seq, seq};
+	}
+	d->fetch.seqs = kept;
+	return 0;
 }
 
-static void show(struct imap_session *s, int err)
+static void show(struct imap_session *s)
 {
 	struct store_data *d = s->data;
 
-	if (err < 0) {
-		imap_fail(s, err);
-		return;
-	}
 	d->fetch.items.items = d->is_silent ? 0 : IMAP_FETCH_FLAGS;
 	if (s->is_condstore)
 		d->fetch.items.items |= IMAP_FETCH_MODSEQ;
 	if (!d->fetch.items.items) {
+		answer_store(s);
+		return;
+	}
+	if (d->is_silent && buf_len(&d->failed) && leave_out_failed(s) < 0) {
 		answer_store(s);
 		return;
 	}
@@ -210,15 +225,13 @@ static void store_done(struct imap_session *s, int err)
 			imap_fail(s, err);
 		return;
 	}
-	imap_view_own(&s->view, d->modseq);
+	imap_view_own(&s->view, d->modseq, d->newest);
 	buf_add_slice(&d->failed, buf_view(&d->step_failed));
 	d->steps.at += step_count(&d->steps);
 	if (d->steps.at < d->steps.count)
 		imap_write_job(s, store_run, store_done);
-	else if (d->keyword_count)
-		imap_read(s, learn_run, show);
 	else
-		show(s, 0);
+		show(s);
 }
 
 /* [SP "(" "UNCHANGEDSINCE" n ")"]; *arg moves on. */

@@ -434,6 +434,9 @@ static int fetch_message(struct fetcher *w, uint32_t seq)
 			f->seq++;
 			return 0;
 		}
+		if (f->has_new_keywords)
+			imap_view_write_flag_list(&w->s->view, &w->s->out);
+		f->has_new_keywords = false;
 		write_items(w, seq, uid);
 		f->is_begun = true;
 		f->body = f->items.bodies;
@@ -496,9 +499,11 @@ static int find_unseen(struct fetcher *w)
 
 static int seen_run(struct imap_session *s, struct store_txn *txn)
 {
-	static const struct store_flag_change change = {
-		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
 	struct imap_fetch *f = s->data;
+	const struct store_flag_change change = {.how = STORE_FLAGS_ADD,
+		.flags = STORE_SEEN,
+		.unchanged_since = UINT64_MAX,
+		.newest_out = &f->newest};
 	size_t from = f->offset, count = buf_len(&f->seen) / sizeof(uint32_t) - from;
 	const uint32_t *uids = imap_numbers(&f->seen);
 
@@ -515,7 +520,7 @@ static void seen_done(struct imap_session *s, int err)
 		f->done(s, err);
 		return;
 	}
-	imap_view_own(&s->view, f->left);
+	imap_view_own(&s->view, f->left, f->newest);
 	f->offset += STORE_STEP_MAX;
 	if (f->offset < buf_len(&f->seen) / sizeof(uint32_t)) {
 		imap_write_job(s, seen_run, seen_done);
@@ -540,6 +545,10 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 		store_scan_end(&w.scan);
 	w.has_scan = false;
 	w.at_entry = 0;
+	if (err == 0 && !f->has_new_keywords)
+		err = imap_sync_keywords(s, txn, &f->has_new_keywords);
+	if (err == ERR_NOT_FOUND) /* deleted by others; what our view holds can be read still */
+		err = 0;
 	/* What this very job has found unseen is to be written first. */
 	if (err == 0 && (buf_len(&f->seen) == 0 || f->is_marked)) {
 		(void)buf_reserve(&s->out, IMAP_BATCH + 8192);

@@ -171,13 +171,13 @@ static void tell_changed(struct imap_session *s, const struct store_changes *c, 
 	}
 }
 
-static int learn_keywords(struct imap_session *s, struct store_txn *txn)
+int imap_sync_keywords(struct imap_session *s, struct store_txn *txn, bool *is_new_out)
 {
 	struct store_keywords keywords;
 	int err = store_mailbox_keywords(txn, imap_access_account(s), s->view.mailbox, &keywords);
 
-	if (err == 0 && imap_view_learn_keywords(&s->view, &keywords))
-		imap_view_write_flag_list(&s->view, &s->out);
+	if (err == 0)
+		*is_new_out = imap_view_learn_keywords(&s->view, &keywords);
 	return err;
 }
 
@@ -185,6 +185,7 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_sync *sync = s->sync;
 	struct store_changes *c = &sync->changes;
+	bool has_new_keywords = false;
 	int err = store_message_changes(
 		txn, imap_access_account(s), s->view.mailbox, s->view.modseq, &sync->arena, c);
 
@@ -193,9 +194,11 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 	if (err == 0 && c->incomplete)
 		err = compare_all(s, txn, c, &sync->arena);
 	if (err == 0 && (c->changed_count || c->added_count))
-		err = learn_keywords(s, txn);
+		err = imap_sync_keywords(s, txn, &has_new_keywords);
 	if (err < 0)
 		return err;
+	if (has_new_keywords)
+		imap_view_write_flag_list(&s->view, &s->out);
 	collect_expunged(&s->view, c);
 	if (sync->allow_expunge)
 		tell_expunged(&s->view, &s->out);

@@ -65,9 +65,9 @@ uint32_t imap_view_recent(const struct imap_view *v)
 	return v->count - lower_bound(v, v->recent_from);
 }
 
-void imap_view_own(struct imap_view *v, uint64_t modseq)
+void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest)
 {
-	if (modseq && v->own_count < IMAP_VIEW_OWN)
+	if (modseq && newest <= v->modseq && v->own_count < IMAP_VIEW_OWN)
 		v->own[v->own_count++] = modseq;
 }
 

@@ -69,10 +69,14 @@ void imap_view_write_flag_list(const struct imap_view *v, struct buf *out);
 
 /* ---- bringing the view up to date: imap_sync.c ---- */
 
-/* A change of one's own that was asked for silently or is shown already. */
-void imap_view_own(struct imap_view *v, uint64_t modseq);
+/* A change of one's own that was asked for silently or is shown already. newest: the highest MODSEQ that its
+ * messages had before; if the view does not know that one, all of them are told. */
+void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest);
 /* Reads the changes and tells the client of those it may hear now; then calls done. Needs a selected mailbox.
  * ERR_NOT_FOUND: the mailbox is gone. */
 void imap_sync_start(
 	struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err));
 void imap_sync_free(struct imap_session *s);
+/* In a job: learns keywords that others have made. True: the client is to be told (imap_view_write_flag_list()).
+ */
+MUST_CHECK int imap_sync_keywords(struct imap_session *s, struct store_txn *txn, bool *is_new_out);

@@ -280,6 +280,7 @@ struct flag_edit {
 	struct touched touched;
 	struct buf *failed;
 	uint64_t modseq;
+	uint64_t newest;
 };
 
 static enum edit edit_flags(void *arg, struct store_entry *e)
@@ -311,6 +312,8 @@ static enum edit edit_flags(void *arg, struct store_entry *e)
 		return EDIT_KEEP;
 	count_out(f->c, &before);
 	count_in(f->c, e);
+	if (before.modseq > f->newest)
+		f->newest = before.modseq;
 	e->modseq = f->modseq;
 	touch(&f->touched, e->uid);
 	return EDIT_CHANGED;
@@ -336,6 +339,8 @@ int store_message_flag(struct store_txn *txn, uint32_t account, uint32_t mailbox
 	}
 	if (!err)
 		*modseq_out = f.touched.count ? f.modseq : 0;
+	if (!err && change->newest_out)
+		*change->newest_out = f.newest;
 	free(f.touched.uids);
 	return err;
 }

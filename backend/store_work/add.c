@@ -93,11 +93,13 @@ static int find_mailbox(struct store_txn *txn, const struct store_work_target *t
 	struct store_mailbox m;
 	int err;
 
-	if (t->mailbox) {
+	if (t->mailbox && !t->name.len) {
 		*mailbox_out = t->mailbox;
 		return 0;
 	}
-	err = store_mailbox_find(txn, t->account, SLICE_LIT("INBOX"), &m);
+	err = store_mailbox_find(txn, t->account, t->mailbox ? t->name : SLICE_LIT("INBOX"), &m);
+	if (!err && t->mailbox && t->mailbox != m.id)
+		err = ERR_NOT_FOUND;
 	if (!err)
 		*mailbox_out = m.id;
 	return err;
@@ -249,7 +251,8 @@ static int copy_target(struct add_job *a, const struct store_work_target *from, 
 
 	*to = *from;
 	to->trace = arena_copy(&a->arena, from->trace);
-	failed |= !to->trace.p;
+	to->name = arena_copy(&a->arena, from->name);
+	failed |= !to->trace.p || !to->name.p;
 	for (size_t i = 0; i < from->keyword_count && !failed; i++) {
 		keywords[i] = arena_copy(&a->arena, from->keywords[i]);
 		failed |= !keywords[i].p;

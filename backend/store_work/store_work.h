@@ -65,7 +65,8 @@ void store_work_cancel(struct store_job **job);
 
 struct store_work_target {
 	uint32_t account;
-	uint32_t mailbox; /* 0: the account's INBOX */
+	uint32_t mailbox;  /* 0: the account's INBOX */
+	struct slice name; /* what the mailbox must still be called, else ERR_NOT_FOUND; empty: any name */
 	uint8_t flags;    /* enum store_flag */
 	const struct slice *keywords;
 	size_t keyword_count;
