@@ -17,8 +17,9 @@
 
 #define SMTP_LEG_POOL_MOST 64
 #define SMTP_LEG_IDLE_MS 20000 /* then QUIT */
-#define SMTP_LEG_RSET_MS 200 /* after this long in the pool a transaction that has ended is told to be over  \
-			      */
+#define SMTP_LEG_RSET_MS                                                                                     \
+	50 /* after this long in the pool a transaction that has ended is told to be over                    \
+	    */
 #define SMTP_LEG_END_MS 240000 /* for the answers to the end of data */
 
 enum smtp_leg_event {

@@ -18,9 +18,14 @@
 #include "common/base/metrics.h"
 #include "common/crypto/digest.h"
 #include "common/net/spool.h"
+#include "common/net/timer.h"
 #include "common/proto/address.h"
 
 #define SPOOL_MEMORY_MOST (256 * 1024) /* of one message; then a file */
+/* How long a mark that another leg holds is waited for: that leg may have been cut, and its loop not know it
+ * yet. */
+#define HELD_STEP_MS 50
+#define HELD_STEPS_MOST 20
 
 struct delivery_service {
 	struct store_work *work;
@@ -62,6 +67,8 @@ struct delivery {
 	void *arg;
 	unsigned refs;
 	unsigned shares_open;
+	struct timer timer; /* marks are waited for */
+	unsigned steps;
 };
 
 struct delivery_service *delivery_service_new(struct store_work *work)
@@ -259,10 +266,28 @@ static void make_marks(struct delivery *d)
 		add_counted(digest, slice_str(r->address));
 		digest_add(digest, slice_of(d->mark.digest, sizeof(d->mark.digest)));
 		digest_finish(digest, r->mark);
-		r->is_marked = mark_table_claim(d->service->marks, r->mark);
-		r->is_claimed = true;
 	}
 	digest_free(&digest);
+}
+
+/* Takes hold of the marks that are not held yet. False: some are another's, and there is time to ask again.
+ */
+static bool claim_marks(struct delivery *d)
+{
+	bool is_patient = d->steps < HELD_STEPS_MOST, is_whole = true;
+
+	for (unsigned i = 0; d->mark.is_set && i < d->count; i++) {
+		struct recipient *r = &d->recipients[i];
+		enum mark_claim claim;
+
+		if (r->is_claimed)
+			continue;
+		claim = mark_table_claim(d->service->marks, r->mark, is_patient);
+		r->is_claimed = claim != MARK_HELD;
+		r->is_marked = claim == MARK_OWN;
+		is_whole &= r->is_claimed;
+	}
+	return is_whole;
 }
 
 /* ---- storing ---- */
@@ -352,10 +377,34 @@ static void fail_all(void *arg)
 	unref(d);
 }
 
-void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg)
+static void store_all(struct delivery *d)
 {
 	uint64_t slots = 0;
 
+	for (unsigned i = 0; i < d->count; i++)
+		slots |= UINT64_C(1) << d->recipients[i].slot;
+	d->shares_open = (unsigned)__builtin_popcountll(slots);
+	FAULT("lmtp-before-commit");
+	for (unsigned slot = 0; slot < STORE_SLOTS_MAX; slot++) {
+		if (slots >> slot & 1)
+			store_share(d, slot);
+	}
+}
+
+static void claim_and_store(void *arg)
+{
+	struct delivery *d = arg;
+
+	if (claim_marks(d)) {
+		store_all(d);
+		return;
+	}
+	d->steps++;
+	timer_set(&d->timer, d->loop, HELD_STEP_MS);
+}
+
+void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg)
+{
 	d->fn = fn;
 	d->arg = arg;
 	metric_add(d->service->messages, 1);
@@ -365,14 +414,8 @@ void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg)
 		return;
 	}
 	make_marks(d);
-	for (unsigned i = 0; i < d->count; i++)
-		slots |= UINT64_C(1) << d->recipients[i].slot;
-	d->shares_open = (unsigned)__builtin_popcountll(slots);
-	FAULT("lmtp-before-commit");
-	for (unsigned slot = 0; slot < STORE_SLOTS_MAX; slot++) {
-		if (slots >> slot & 1)
-			store_share(d, slot);
-	}
+	timer_init(&d->timer, claim_and_store, d);
+	claim_and_store(d);
 }
 
 /* ---- the end ---- */
@@ -435,6 +478,10 @@ static void release_marks(struct delivery *d, bool is_retired)
 		if (slots >> slot & 1)
 			retire_slot(d, slot, is_gone);
 	}
+	for (unsigned i = 0; i < d->count; i++) {
+		if (is_gone[i])
+			mark_table_forget(d->service->marks, d->recipients[i].mark);
+	}
 	free(is_gone);
 }
 
@@ -446,6 +493,7 @@ void delivery_end(struct delivery **delivery, bool is_retired)
 	if (!d)
 		return;
 	d->fn = NULL;
+	timer_stop(&d->timer);
 	release_marks(d, is_retired);
 	unref(d);
 }

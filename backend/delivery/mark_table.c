@@ -47,44 +47,73 @@ void mark_table_free(struct mark_table **table)
 	free(t);
 }
 
-bool mark_table_claim(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN])
+static struct entry *find(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN])
 {
-	struct entry *e;
-	bool is_mine = true;
+	return table_get(t->entries, slice_of(mark, STORE_MARK_LEN));
+}
 
-	pthread_mutex_lock(&t->lock);
-	e = table_get(t->entries, slice_of(mark, STORE_MARK_LEN));
+static void drop(struct mark_table *t, struct entry *e)
+{
+	table_remove(t->entries, slice_of(e->mark, STORE_MARK_LEN));
+	free(e);
+}
+
+static enum mark_claim claim(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN], bool is_patient)
+{
+	struct entry *e = find(t, mark);
+	enum mark_claim result = MARK_OWN;
+
 	if (!e) {
 		e = xcalloc(1, sizeof(*e));
 		memcpy(e->mark, mark, STORE_MARK_LEN);
 		table_put(t->entries, slice_of(e->mark, STORE_MARK_LEN), e);
 	} else if (e->cut) {
 		e->cut--;
+	} else if (is_patient) {
+		return MARK_HELD;
 	} else {
-		is_mine = false;
+		result = MARK_SHARED;
 	}
 	e->held++;
+	return result;
+}
+
+enum mark_claim mark_table_claim(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN], bool is_patient)
+{
+	enum mark_claim result;
+
+	pthread_mutex_lock(&t->lock);
+	result = claim(t, mark, is_patient);
 	pthread_mutex_unlock(&t->lock);
-	return is_mine;
+	return result;
 }
 
 bool mark_table_release(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN], bool is_retired)
 {
 	struct entry *e;
-	bool remove = false;
+	bool remove;
 
 	pthread_mutex_lock(&t->lock);
-	e = table_get(t->entries, slice_of(mark, STORE_MARK_LEN));
+	e = find(t, mark);
 	require(e && e->held);
-	e->held--;
 	e->cut += !is_retired;
-	if (!e->held) {
-		remove = e->cut == 0;
-		table_remove(t->entries, slice_of(mark, STORE_MARK_LEN));
-		free(e);
-	}
+	remove = e->held == 1 && !e->cut;
+	if (!remove && --e->held == 0)
+		drop(t, e);
 	pthread_mutex_unlock(&t->lock);
 	return remove;
+}
+
+void mark_table_forget(struct mark_table *t, const uint8_t mark[STORE_MARK_LEN])
+{
+	struct entry *e;
+
+	pthread_mutex_lock(&t->lock);
+	e = find(t, mark);
+	require(e && e->held);
+	if (--e->held == 0)
+		drop(t, e);
+	pthread_mutex_unlock(&t->lock);
 }
 
 size_t mark_table_count(struct mark_table *t)

@@ -13,14 +13,18 @@ static void test_alone(void **state)
 	struct mark_table *t = mark_table_new();
 
 	(void)state;
-	assert_true(mark_table_claim(t, one));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
 	assert_true(mark_table_release(t, one, true));
-	assert_true(mark_table_claim(t, one));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	mark_table_forget(t, one);
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
 	assert_false(mark_table_release(t, one, false));
 	assert_int_equal(mark_table_count(t), 0);
 	/* the repeat: looked up again, and retires the mark */
-	assert_true(mark_table_claim(t, one));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
 	assert_true(mark_table_release(t, one, true));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	mark_table_forget(t, one);
 	mark_table_free(&t);
 	assert_null(t);
 }
@@ -31,13 +35,18 @@ static void test_two_at_once(void **state)
 	struct mark_table *t = mark_table_new();
 
 	(void)state;
-	assert_true(mark_table_claim(t, one));
-	assert_false(mark_table_claim(t, one));
-	assert_true(mark_table_claim(t, two));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	assert_int_equal(mark_table_claim(t, one, false), MARK_SHARED);
+	assert_int_equal(mark_table_claim(t, two, true), MARK_OWN);
 	assert_int_equal(mark_table_count(t), 2);
 	assert_false(mark_table_release(t, one, true));
 	assert_true(mark_table_release(t, one, true));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	mark_table_forget(t, one);
 	assert_true(mark_table_release(t, two, true));
+	assert_int_equal(mark_table_claim(t, two, true), MARK_HELD);
+	mark_table_forget(t, two);
 	mark_table_free(&t);
 }
 
@@ -47,14 +56,18 @@ static void test_one_of_two_is_cut(void **state)
 	struct mark_table *t = mark_table_new();
 
 	(void)state;
-	assert_true(mark_table_claim(t, one));
-	assert_false(mark_table_claim(t, one));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	assert_int_equal(mark_table_claim(t, one, false), MARK_SHARED);
 	assert_false(mark_table_release(t, one, false));
-	assert_true(mark_table_claim(t, one));  /* the repeat */
-	assert_false(mark_table_claim(t, one)); /* on purpose */
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN); /* the repeat */
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	assert_int_equal(mark_table_claim(t, one, false), MARK_SHARED); /* on purpose */
 	assert_false(mark_table_release(t, one, true));
 	assert_false(mark_table_release(t, one, true));
 	assert_true(mark_table_release(t, one, true));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	mark_table_forget(t, one);
 	mark_table_free(&t);
 }
 
@@ -64,8 +77,9 @@ static void test_cut_outlives_the_others(void **state)
 	struct mark_table *t = mark_table_new();
 
 	(void)state;
-	assert_true(mark_table_claim(t, one));
-	assert_false(mark_table_claim(t, one));
+	assert_int_equal(mark_table_claim(t, one, true), MARK_OWN);
+	assert_int_equal(mark_table_claim(t, one, true), MARK_HELD);
+	assert_int_equal(mark_table_claim(t, one, false), MARK_SHARED);
 	assert_false(mark_table_release(t, one, false));
 	assert_false(mark_table_release(t, one, true));
 	assert_int_equal(mark_table_count(t), 0);
