@@ -370,11 +370,13 @@ static int status_run(struct imap_session *s, struct store_txn *txn)
 void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
 {
 	struct status_data *d = imap_data(s, sizeof(*d));
+	struct slice word;
 	int err;
 
 	if (!d)
 		return;
-	if (command->count != 2 || imap_status_parse(command->args->next, &d->items) < 0) {
+	if (command->count != 2 || imap_parse_astring(command->args, &word) < 0 ||
+		imap_status_parse(command->args->next, &d->items) < 0) {
 		imap_bad(s, "STATUS wants a mailbox and a list of items");
 		return;
 	}

@@ -204,12 +204,12 @@ static int read_params(const struct imap_arg *arg)
 static void select_mailbox(struct imap_session *s, const struct imap_command *command, bool is_readonly)
 {
 	struct select_data *d;
-	struct slice name;
+	struct slice name, word;
 	int condstore = command->args ? read_params(command->args->next) : ERR_SYNTAX;
 	int err = imap_parse_mailbox(command->args, &s->arena, &name);
 	bool was_selected = s->view.mailbox != 0;
 
-	if (!command->count || condstore < 0) {
+	if (imap_parse_astring(command->args, &word) < 0 || condstore < 0) {
 		imap_bad(s, "Wants a mailbox name and nothing but (CONDSTORE)");
 		return;
 	}
