@@ -14,6 +14,9 @@
 
 #include "tests/unit/backend/session/imap_rig.h"
 
+/* A commit may wait for a disk that others keep busy. */
+#define WAIT_MS 60000
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct rig rig;
@@ -38,8 +41,8 @@ static void stop(void)
 static void start(void)
 {
 	rig_start(&rig, imap_limits_default);
-	rig_add_account(&rig, "alice@example.com", 50u << 20);
-	rig_add_account(&rig, "bob@example.com", 0);
+	rig_add_account(&rig, "alice@example.com", 50u << 20, 300); /* COPY doubles a mailbox */
+	rig_add_account(&rig, "bob@example.com", 0, 0);
 	rig_connect(&witness, &rig, "bob@example.com");
 	(void)rig_append(&witness, "INBOX", "", "Subject: bob's\r\n\r\nbody\r\n");
 	witness_says = slice_copy_str(witness_status());
@@ -54,7 +57,7 @@ static void drain(struct rig_client *c)
 	for (;;) {
 		struct pollfd p = {.fd = c->fd, .events = POLLIN};
 
-		require(poll(&p, 1, 20000) > 0);
+		require(poll(&p, 1, WAIT_MS) > 0);
 		if (read(c->fd, piece, sizeof(piece)) <= 0)
 			return;
 	}
@@ -68,7 +71,7 @@ static void send_some(struct rig_client *c, struct slice bytes)
 		struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLOUT};
 		ssize_t n;
 
-		require(poll(&p, 1, 20000) > 0);
+		require(poll(&p, 1, WAIT_MS) > 0);
 		if (p.revents & POLLIN && read(c->fd, piece, sizeof(piece)) <= 0)
 			return;
 		if (!(p.revents & POLLOUT))

@@ -94,9 +94,11 @@ static inline void rig_stop(struct rig *r)
 	rig_remove(r->dir);
 }
 
-static inline void rig_add_account(struct rig *r, const char *address, uint64_t bytes_limit)
+static inline void rig_add_account(
+	struct rig *r, const char *address, uint64_t bytes_limit, uint64_t count_limit)
 {
-	struct store_account_new account = {.address = slice_str(address), .bytes_limit = bytes_limit};
+	struct store_account_new account = {
+		.address = slice_str(address), .bytes_limit = bytes_limit, .count_limit = count_limit};
 	struct store_txn *txn;
 	uint32_t id;
 

@@ -24,8 +24,8 @@ static int start(void **state)
 	struct rig *r = calloc(1, sizeof(*r));
 
 	rig_start(r, imap_limits_default);
-	rig_add_account(r, "alice@example.com", 0);
-	rig_add_account(r, "bob@example.com", 20000);
+	rig_add_account(r, "alice@example.com", 0, 0);
+	rig_add_account(r, "bob@example.com", 20000, 0);
 	*state = r;
 	return 0;
 }
