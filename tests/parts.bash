@@ -27,6 +27,7 @@ part() { # name, command...: quiet unless it fails
 	code=$?
 	add_up "$log" $code
 	echo "$name: $said ($((SECONDS - begin)) s)"
+	[ $code -ne 0 ] || grep -E '^ *skipped ' "$log"
 	[ $code -eq 0 ] || { sed 's/^/    /' "$log" | tail -n 200; }
 }
 

@@ -466,7 +466,7 @@ static void test_the_corpus_gives_sound_trees(void **state)
 
 	(void)state;
 	if (tricky == 0 || real == 0) {
-		print_message("no corpus directory here: skipped\n");
+		print_message("the corpora of real and tricky mail are not here (docs/testing.md)\n");
 		skip();
 	}
 	assert_true(tricky >= 100 && real >= 3000);
