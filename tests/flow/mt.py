@@ -25,6 +25,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get("MAILTIER_VARIANT", "release")
+TSAN = {"TSAN_OPTIONS": "suppressions=" + os.path.join(ROOT, "tests", "flow", "tsan.supp")}
 _clusters = 0
 
 
@@ -83,7 +84,7 @@ class Cluster:
             command = around(self.dir) + command
         self.errors = open(os.path.join(self.dir, "starter.err"), "w+")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-                                        env={**os.environ, "MAILTIER_BIN": bin_dir(self.variant), **(env or {})})
+                                        env={**os.environ, "MAILTIER_BIN": bin_dir(self.variant), **TSAN, **(env or {})})
         self._ready = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -253,6 +253,10 @@ class Abuse(AttackCase):
 class Signals(AttackCase):
     CONF = "limits {\n\tfailed-login-delay = 0s\n}\n" + "".join(f"backend b{i} {{\n\tlogin-timeout = 1500ms\n}}\n" for i in (1, 2))
 
+    def starter_words(self):
+        with open(self.cluster.errors.name) as f:
+            return f.read()
+
     def test_reload_under_load_disturbs_nobody(self):
         stop, errors, done = threading.Event(), [], [0]
 
@@ -343,7 +347,8 @@ class Signals(AttackCase):
         self.assertEqual(wrong, [])
         with self.assertRaises((Closed, OSError)):
             idle.ask(b"NOOP")
-        self.assertIn("p1 ended with status 0", open(self.cluster.errors.name).read())
+        mt.wait_for(lambda: "p1 ended with status" in self.starter_words(), 10, "the starter's word of it")
+        self.assertIn("p1 ended with status 0", self.starter_words())
         for n in ("b1", "b2"):
             self.cluster.ctl(n, "store", "check")
 
