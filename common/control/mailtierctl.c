@@ -70,7 +70,7 @@ static const char *find_socket(const char *given)
 	bool proxy = access(RUN_FOLDER "proxy.sock", F_OK) == 0;
 	bool backend = access(RUN_FOLDER "backend.sock", F_OK) == 0;
 
-	if (given && strchr(given, '/'))
+	if (given && strpbrk(given, "/."))
 		return given;
 	if (given) {
 		snprintf(path, sizeof(path), RUN_FOLDER "%s.sock", given);
