@@ -442,7 +442,7 @@ static void work(struct conn *c)
 {
 	if (c->phase == CONN_LINGERING) {
 		conn_send_output(c);
-		if (buf_len(&c->out) == 0)
+		if (buf_len(&c->out) == 0 || c->is_out_broken)
 			conn_destroy(c);
 		return;
 	}
@@ -823,7 +823,7 @@ void conn_close(struct conn **conn)
 	c->is_raw = false;
 	if (c->phase == CONN_CLEAR_FIRST)
 		send_clear(c);
-	if (c->phase == CONN_OPEN && !conn_send_output(c) && c->phase == CONN_OPEN) {
+	if (c->phase == CONN_OPEN && !conn_send_output(c) && c->phase == CONN_OPEN && !c->is_out_broken) {
 		linger(c);
 		return;
 	}
