@@ -355,6 +355,7 @@ void dialogue_start_tls(struct front *f)
 void dialogue_login(struct front *f, const struct front_credentials *credentials)
 {
 	f->credentials = *credentials;
+	f->login_began_ms = loop_now_ms(loop_of(f));
 	enter(f, FRONT_LOGIN);
 	if (auth_name_check_login(credentials->authcid, credentials->password) < 0 ||
 		credentials->authzid.len > FRONT_NAME_MOST || slice_has_control(credentials->authzid) ||
@@ -491,7 +492,9 @@ void front_refuse(struct front *f, enum front_result result, const char *detail)
 
 		f->failed_logins++;
 		enter(f, FRONT_DELAY);
-		timer_set(&f->timer, loop_of(f), ms < DELAY_MOST_MS ? ms : DELAY_MOST_MS);
+		if (ms > DELAY_MOST_MS)
+			ms = DELAY_MOST_MS;
+		timer_set(&f->timer, loop_of(f), front_delay_left(ms, f->login_began_ms, loop_now_ms(loop_of(f))));
 		return;
 	}
 	f->failed_logins += result == FRONT_WRONG;

@@ -59,6 +59,7 @@ struct front {
 	uint64_t until_ms; /* of the whole dialogue */
 	enum front_state state;
 	unsigned wrong_commands, failed_logins;
+	uint64_t login_began_ms; /* of the loop's clock */
 	bool is_pumping;   /* take() is on the stack */
 	bool is_ended;     /* CONN_EOF came */
 	bool is_proxied;

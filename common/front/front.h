@@ -66,11 +66,20 @@ struct front_limits {
 	uint64_t command_ms;      /* silence between two commands, and within one */
 	uint64_t dialogue_ms;     /* all before login together */
 	uint64_t login_ms;        /* the tier's answer to a login */
-	uint64_t failed_delay_ms; /* before a failed login is answered; doubles with each */
+	uint64_t failed_delay_ms; /* from a login's beginning to the answer that it failed; doubles with each */
 	unsigned failed_logins;   /* then the connection is closed */
 	unsigned wrong_commands;  /* then the connection is closed */
 };
 extern const struct front_limits front_limits_default;
+
+/* What is left of a failed login's delay. It counts from the login's beginning, not from its refusal: so the time that a
+ * password hash took, which an unknown name does not take, does not show. began_ms 0: nothing has passed. */
+static inline uint64_t front_delay_left(uint64_t delay_ms, uint64_t began_ms, uint64_t now_ms)
+{
+	uint64_t passed = began_ms ? now_ms - began_ms : 0;
+
+	return delay_ms > passed ? delay_ms - passed : 0;
+}
 
 struct front_counters;
 

@@ -62,8 +62,12 @@ void smtp_front_enter(struct smtp_front *f, enum smtp_state state)
 		timer_stop(&f->timer);
 		return;
 	}
-	if (state == SMTP_DELAY)
+	if (state == SMTP_DELAY) {
 		ms <<= f->failed_logins < 5 ? f->failed_logins - 1 : 4;
+		ms = front_delay_left(ms, f->login_began_ms, loop_now_ms(f->loop));
+	}
+	if (state != SMTP_DELAY)
+		f->login_began_ms = state == SMTP_LOGIN ? loop_now_ms(f->loop) : 0;
 	timer_set(&f->timer, f->loop, ms);
 }
 

@@ -73,6 +73,7 @@ struct smtp_front {
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
 	unsigned errors, idle_commands, failed_logins;
+	uint64_t login_began_ms; /* of the loop's clock; 0: no login is being decided */
 
 	/* one command */
 	struct arena arena;

@@ -171,9 +171,20 @@ static void test_deadline_of_a_command(void **state)
 	front_service_unref(&(struct front_service *){&service});
 }
 
+/* The time of a password hash, which an unknown name does not cost, is part of the delay and not added to it. */
+static void test_the_delay_of_a_failed_login_counts_from_its_beginning(void **state)
+{
+	(void)state;
+	assert_int_equal(front_delay_left(2000, 0, 5000), 2000);
+	assert_int_equal(front_delay_left(2000, 5000, 5000), 2000);
+	assert_int_equal(front_delay_left(2000, 5000, 5030), 1970);
+	assert_int_equal(front_delay_left(2000, 5000, 9000), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_delay_of_a_failed_login_counts_from_its_beginning),
 		cmocka_unit_test(test_dialogue),
 		cmocka_unit_test(test_wrong_commands),
 		cmocka_unit_test(test_security_09_limits_before_login),
