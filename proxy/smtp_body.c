@@ -3,9 +3,9 @@
  *
  *	all 2yz -> 250      all 5yz -> the first of them      any 4yz, a mixture, or a lost leg -> 451
  *
- * Legs are given back in order only when the client has been sent its answer, and only after 250 or 5yz.
- *After 451 they are cut before the client hears of it: what has been stored keeps its mark, and the client's
- *repeat will not store it again. Fault point: smtp-after-leg, when one leg has answered and others have not.
+ * Legs are given back in order only when the client has been sent its answer, and only after 250 or 5yz. After 451 they are cut
+ * before the client hears of it: what has been stored keeps its mark, and the client's repeat will not store it again.
+ * Fault point: smtp-after-leg, when one leg has answered and others have not.
  */
 #include "common/base/fault.h"
 #include "common/base/log.h"

@@ -1,6 +1,5 @@
 /*
- * A delivery is held by its session and by each slot's job; the last of them frees it. What jobs borrow (the
- *spool) lives as long.
+ * A delivery is held by its session and by each slot's job; the last of them frees it. What jobs borrow (the spool) lives as long.
  *
  *	mark = SHA-256( u32 length, sender, u32 length, recipient's address, SHA-256 of the client's bytes )
  *

@@ -1,6 +1,6 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 4315). The message goes from the connection into a spool and from
- *there to the store; it is never held whole in the parser.
+ * APPEND (RFC 3501 section 6.3.11, RFC 4315). The message goes from the connection into a spool and from there to the
+ * store; it is never held whole in the parser.
  *
  *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> end of the command -> added
  *

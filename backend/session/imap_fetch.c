@@ -1,7 +1,7 @@
 /*
- * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the
- *records (texts, bodies) side by side, whichever of them the items need, and writes into the session's out
- *buffer until IMAP_BATCH octets are there.
+ * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the records
+ * (texts, bodies) side by side, whichever of them the items need, and writes into the session's out buffer until
+ * IMAP_BATCH octets are there.
  *
  *	* 12 FETCH (UID 80 FLAGS (\Seen) BODY[] {123456}     <- body, offset, left remember the place within
  *	...octets, as many as a batch holds...

@@ -1,13 +1,12 @@
 /*
- * What the files of the POP3 session share, and nobody else sees: the session, its state, its maildrop, its
- *store jobs.
+ * What the files of the POP3 session share, and nobody else sees: the session, its state, its maildrop, its store jobs.
  *
  *	pop3.c          service, begin and end, states, events        pop3_command.c   the table of commands
  *	pop3_store.c    jobs: open, pieces of a message, UIDLs, update pop3_lock.c      the lock of a maildrop
  *
- * Memory: a session counts one reference for itself and one for each job, because a job's `run` may still be
- *at work on a reader thread when the session ends. What a job writes (struct pop3_session's job_*) nobody
- *else touches before its `done`.
+ * Memory: a session counts one reference for itself and one for each job, because a job's `run` may still be at work
+ * on a reader thread when the session ends. What a job writes (struct pop3_session's job_*) nobody else touches before
+ * its `done`.
  */
 #pragma once
 

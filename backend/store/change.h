@@ -1,7 +1,7 @@
 /*
  * Private: the change log of an account. Every change takes one MODSEQ of the account's counter; its row says
- *what happened to which UIDs. Rows beyond CHANGE_ROWS_MAX go, oldest first; account_state.change_low tells
- *how far back the log is whole.
+ * what happened to which UIDs. Rows beyond CHANGE_ROWS_MAX go, oldest first; account_state.change_low tells
+ * how far back the log is whole.
  *
  *	key    account u32be | modseq u64be
  *	value  kind u8 | mailbox u32 | ranges of UIDs: (first u32, last u32)*

@@ -6,7 +6,7 @@
  *	       uid u32 [n] | size u32 [n] | modseq u64 [n] | date i64 [n] | keywords u64 [n] | flags u8 [n]
  *
  * A structure of arrays: SELECT copies the first array of each, FETCH FLAGS reads a few, nothing else. A full
- *chunk is the most that fills one LMDB overflow page; up to 60 entries live in the leaf itself.
+ * chunk is the most that fills one LMDB overflow page; up to 60 entries live in the leaf itself.
  */
 #pragma once
 

@@ -1,13 +1,13 @@
 /*
  * The check, in four passes per slot:
  *
- *	accounts  each in one snapshot: records, names, mailboxes, index against messages, counters against
- *sums names     every name leads to an account; rows of no account or mailbox blobs     references counted
- *from all messages against what the records say; frames decompressed pieces    no piece without a blob; marks
- *by digest and by time
+ *	accounts  each in one snapshot: records, names, mailboxes, index against messages, counters against sums
+ *	names     every name leads to an account; rows of no account or mailbox
+ *	blobs     references counted from all messages against what the records say; frames decompressed
+ *	pieces    no piece without a blob; marks by digest and by time
  *
  * The passes over blobs take many snapshots; a difference is reported only if it is still there in one
- *snapshot of all.
+ * snapshot of all.
  */
 #include "backend/store/store_check.h"
 

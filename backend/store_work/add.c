@@ -1,8 +1,8 @@
 /*
  * Adding a message. Stations of the job:
  *
- *	prepare (worker) -> final (writer) -> answer                        a message of up to
- *STORE_DRAFT_PART prepare -> part (writer) -> prepare -> … -> final -> answer          a large one, in pieces
+ *	prepare (worker) -> final (writer) -> answer                        a message of up to STORE_DRAFT_PART
+ *	prepare -> part (writer) -> prepare -> … -> final -> answer         a large one, in pieces
  *	any failure -> drop (writer), if pieces were written -> answer
  *
  * Each target of the final transaction fails alone, before anything of it is written.

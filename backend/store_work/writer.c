@@ -1,6 +1,6 @@
 /*
  * The writer of a slot. It takes all waiting jobs into one transaction and answers them after its commit;
- *while it waits for the disk the next batch gathers.
+ * while it waits for the disk the next batch gathers.
  *
  *	plain    all jobs one after the other in the transaction itself
  *	careful  a job failed after it had written: the batch begins again, each job in a child transaction

@@ -1,8 +1,8 @@
 /*
  * Cyrus SASL is used for the mechanisms' dialogues alone. It reads no file (SASL_CB_VERIFYFILE refuses its
- * configuration), loads only the plug-ins of our rows, asks no directory (its one auxprop plug-in is ours and
- *knows nothing), and resolves no name (the host's name is given). What PLAIN and LOGIN hand to checkpass is
- *kept in the session, and the answer is "right", which means "parsed".
+ * configuration), loads only the plug-ins of our rows, asks no directory (its one auxprop plug-in is ours and knows nothing),
+ * and resolves no name (the host's name is given). What PLAIN and LOGIN hand to checkpass is kept in the session, and the
+ * answer is "right", which means "parsed".
  *
  * A connection object costs about 1 us, so every session has its own and nothing is shared between clients
  * (docs/decisions/sasl-context.md).

@@ -1,18 +1,17 @@
 /*
- * The control socket: operators ask a running program through it (mailtierctl). A unix socket; a request and
- *its answers are one JSON object per line. Rooms and programs register verbs in a table; a verb's function
- *runs on the control loop and answers at once or later, any number of rows first.
+ * The control socket: operators ask a running program through it (mailtierctl). A unix socket; a request and its answers are
+ * one JSON object per line. Rooms and programs register verbs in a table; a verb's function runs on the control loop and
+ * answers at once or later, any number of rows first.
  *
  *	-> {"argv":["account","add","bob@example.com","--quota","1G"],"cwd":"/root","input":"..."}
- *	<- {"ask":"Password"}            the client asks a human or standard input, and sends the request
- *again with "input"
+ *	<- {"ask":"Password"}            the client asks a human or standard input, and sends the request again with "input"
  *	<- {"row":{"user":"bob@example.com","messages":12}}
  *	<- {"ok":true,"status":0,"result":{"accounts":1}}
  *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}
  *
- * A control_request belongs to the verb's function from its call until control_done() or control_fail(), even
- *if the client has gone meanwhile; every function here that takes one runs on the control loop
- *(control_request_loop()): come back there by loop_post(). JSON stays inside this room.
+ * A control_request belongs to the verb's function from its call until control_done() or control_fail(), even if the client
+ * has gone meanwhile; every function here that takes one runs on the control loop (control_request_loop()): come back there by
+ * loop_post(). JSON stays inside this room.
  */
 #pragma once
 

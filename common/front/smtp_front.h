@@ -1,24 +1,24 @@
 /*
- * The whole receiving side of SMTP and LMTP (RFC 5321, 2033, 1870, 2920, 3030, 3207, 4954, 6152, 6531), the
- *same on both tiers: greeting, EHLO, STARTTLS, AUTH, XCLIENT, transactions, limits, deadlines. What a sender,
- *a recipient and a body mean is the tier's to say: the proxy asks maps and opens legs to back-ends, the
- *back-end delivers. The tier supplies a struct smtp_service with its `ops`.
+ * The whole receiving side of SMTP and LMTP (RFC 5321, 2033, 1870, 2920, 3030, 3207, 4954, 6152, 6531), the same on both tiers:
+ * greeting, EHLO, STARTTLS, AUTH, XCLIENT, transactions, limits, deadlines. What a sender, a recipient and a body mean is the
+ * tier's to say: the proxy asks maps and opens legs to back-ends, the back-end delivers. The tier supplies a struct
+ * smtp_service with its `ops`.
  *
- * A front owns its connection and itself; it lives on the connection's loop, and everything here is called
- *there. It ends by its client, a deadline, or smtp_front_close(). After ops->end() no pointer to it is good.
+ * A front owns its connection and itself; it lives on the connection's loop, and everything here is called there. It ends by its
+ * client, a deadline, or smtp_front_close(). After ops->end() no pointer to it is good.
  *
  *	listener -> smtp_front_start(service, conn, flags)          ops->begin
  *	    MAIL    ops->mail(...)         -> smtp_front_answer_mail()       at once or later
- *	    RCPT    ops->rcpt(..., i)      -> smtp_front_answer_rcpt(i)      in any order; the client sees
- *them in its own DATA    ops->data_begin()      -> smtp_front_answer_data()       354, or a refusal for all
+ *	    RCPT    ops->rcpt(..., i)      -> smtp_front_answer_rcpt(i)      in any order; the client sees them in its own
+ *	    DATA    ops->data_begin()      -> smtp_front_answer_data()       354, or a refusal for all
  *	    body    ops->data_chunk() ...     smtp_front_hold_data(true/false): back-pressure
- *	    end     ops->data_end()        -> smtp_front_answer_end(i): SMTP once with i = 0, LMTP once for
- *each accepted recipient ops->data_cut()           instead of data_end: the body was refused by us, nothing
- *of it may be delivered ops->sent()               the answers have left for the client (written to the
- *socket) then    ops->reset(how)           exactly once for each accepted MAIL: the transaction is over
+ *	    end     ops->data_end()        -> smtp_front_answer_end(i): SMTP once with i = 0, LMTP once for each accepted recipient
+ *	            ops->data_cut()           instead of data_end: the body was refused by us, nothing of it may be delivered
+ *	            ops->sent()               the answers have left for the client (written to the socket)
+ *	    then    ops->reset(how)           exactly once for each accepted MAIL: the transaction is over
  *
- * Answers may be given from within the call or later. A recipient whose answer is 2yz is accepted. The front
- *answers by itself what is out of order, too long, too many.
+ * Answers may be given from within the call or later. A recipient whose answer is 2yz is accepted. The front answers by itself
+ * what is out of order, too long, too many.
  */
 #pragma once
 

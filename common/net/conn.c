@@ -1,14 +1,13 @@
 /*
- * Connections. The socket stands edge-triggered in the loop's epoll set, for input alone until a send was
- *short for the first time; sock_in and sock_out remember what the edges said, so that nothing is tried twice
- *in vain. A read shorter than asked for has emptied the socket.
+ * Connections. The socket stands edge-triggered in the loop's epoll set, for input alone until a send was short for the
+ * first time; sock_in and sock_out remember what the edges said, so that nothing is tried twice in vain. A read shorter
+ * than asked for has emptied the socket.
  *
  *	socket -> loop's scratch -> owner's callback -> what he left over: in
  *	owner's writes -> out -> socket, at the end of the callback or turn
  *
- * Invariants: `view` and `in` are never both filled; events come from work() alone, never from within a call
- *of the owner; after an event the connection may be closed (phase) or be the relay's (is_raw), and work()
- *ends.
+ * Invariants: `view` and `in` are never both filled; events come from work() alone, never from within a call of the
+ * owner; after an event the connection may be closed (phase) or be the relay's (is_raw), and work() ends.
  */
 #include "common/net/conn.h"
 

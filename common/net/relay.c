@@ -3,10 +3,9 @@
  *
  *	socket of `to`  <-  to->out  <-  pipe  <-  socket of `from`
  *
- * and a later place is filled only when the earlier ones are empty. Small amounts are copied through the
- *loop's scratch: two system calls. When a read fills the scratch, and both sides are plain, the flow turns to
- *splice(2) by a pipe that it borrows from the loop while bytes are in it, and back when the amounts get
- *small.
+ * and a later place is filled only when the earlier ones are empty. Small amounts are copied through the loop's scratch:
+ * two system calls. When a read fills the scratch, and both sides are plain, the flow turns to splice(2) by a pipe that it
+ * borrows from the loop while bytes are in it, and back when the amounts get small.
  */
 #include "common/net/relay.h"
 

@@ -5,8 +5,8 @@
  *	level 1: 256 slots of 4.1 s    (17 min)
  *	level 2: 256 slots of 17.5 min (74 h; later ones wait in its last slot and are sorted in again)
  *
- * A timer stands in the level whose span holds its distance; when level 0 has gone round, the next slot of
- *level 1 is spread over it, and so on. A deadline is rounded up to a tick, so that nothing fires early.
+ * A timer stands in the level whose span holds its distance; when level 0 has gone round, the next slot of level 1 is
+ * spread over it, and so on. A deadline is rounded up to a tick, so that nothing fires early.
  */
 #include "common/net/timer.h"
 

@@ -1,7 +1,7 @@
 /*
- * The list parser walks the text once. Every byte of input gives at most one byte of output, so one copy of
- *the text's size holds all results: words are written to it one after the other, quotes undone, runs of
- *blanks and comments shrunk to one blank.
+ * The list parser walks the text once. Every byte of input gives at most one byte of output, so one copy of the
+ * text's size holds all results: words are written to it one after the other, quotes undone, runs of blanks
+ * and comments shrunk to one blank.
  *
  *	"Joe Q." <joe@x>, a b@c (Name), friends: d@e;
  *

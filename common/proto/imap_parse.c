@@ -1,7 +1,6 @@
 /*
  * A command is a chain of pieces: line, literal, line, ... Each line is copied once into the arena and cut to
- * tokens there; open lists are remembered between the pieces as a stack of tails, so nesting costs no
- *recursion.
+ * tokens there; open lists are remembered between the pieces as a stack of tails, so nesting costs no recursion.
  *
  *	LINE --(line ends in {n})--> ANNOUNCED --hold--> HOLD --n bytes--> LINE
  *	                                       --stream--> LINE

@@ -1,8 +1,8 @@
 /*
  * IMAP commands as a server reads them (RFC 3501 section 9, RFC 7888): bytes in, a tree of arguments out.
  *
- * The parser never answers, never waits and never holds a message: it announces "a literal of N bytes" and
- *the caller says what becomes of it: held in the tree, streamed past the parser, or refused. All memory, each
+ * The parser never answers, never waits and never holds a message: it announces "a literal of N bytes" and the
+ * caller says what becomes of it: held in the tree, streamed past the parser, or refused. All memory, each
  * list node included, comes from the caller's arena and is counted there; the limits bound every dimension.
  * One parser a session; its tree and all slices in it live until the arena is reset.
  *
@@ -11,8 +11,8 @@
  *
  *	imap_parse_start()
  *	  -> imap_parse_feed() until IMAP_PARSE_COMMAND or IMAP_PARSE_BAD
- *	       IMAP_PARSE_LITERAL: imap_parse_hold() (send "+ OK" first if it is synchronising),
- *imap_parse_stream() or imap_parse_refuse(), then feed on
+ *	       IMAP_PARSE_LITERAL: imap_parse_hold() (send "+ OK" first if it is synchronising), imap_parse_stream()
+ *	       or imap_parse_refuse(), then feed on
  *	  -> handle it, reset the arena, imap_parse_start()
  */
 #pragma once

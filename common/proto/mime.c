@@ -1,6 +1,6 @@
 /*
- * The parser sees lines. Of a body line only the beginning is kept, and only when it begins with "--",
- *because that alone can be a boundary; of a header the field that is just being read is kept.
+ * The parser sees lines. Of a body line only the beginning is kept, and only when it begins with "--", because
+ * that alone can be a boundary; of a header the field that is just being read is kept.
  *
  *	open[]: the multiparts that are open, outermost first       cur: the part whose header or body is read
  *
@@ -10,8 +10,8 @@
  *	    message (multipart b)        open[1]
  *	      part 1  <- cur
  *
- * A boundary of open[i] closes everything from cur up to, not including, that multipart. The line end before
- *a boundary belongs to the boundary (RFC 2046 section 5.1.1).
+ * A boundary of open[i] closes everything from cur up to, not including, that multipart. The line end before a
+ * boundary belongs to the boundary (RFC 2046 section 5.1.1).
  */
 #include "common/proto/mime.h"
 

@@ -2,8 +2,8 @@
  * A tree without its texts:
  *
  *	version (1 byte), then for each part in pre-order:
- *	  kind | encoding << 4 (1 byte), varints: bytes from the parent's body (root: from 0) to the header,
- *header_len, body_len, child_count
+ *	  kind | encoding << 4 (1 byte), varints: bytes from the parent's body (root: from 0) to the header, header_len,
+ *	  body_len, child_count
  */
 #include "common/proto/mime.h"
 

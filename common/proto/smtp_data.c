@@ -1,6 +1,6 @@
 /*
- * The decoder is a small machine over octets; runs of ordinary octets are copied whole. What follows a CR, or
- *a dot at the start of a line, is not known yet: these octets are held in the state and written when it is.
+ * The decoder is a small machine over octets; runs of ordinary octets are copied whole. What follows a CR, or a dot at the start
+ * of a line, is not known yet: these octets are held in the state and written when it is.
  *
  *	LINE        inside a line
  *	CR          inside a line, a CR is held

@@ -4,9 +4,8 @@
  *	make bench-map                     a million entries
  *	build/bench/map_file [ENTRIES]
  *
- * The map is made here: ENTRIES lines "user0000001@example.com  b1", as long as names are in practice.
- *Look-ups go in random order over all names, each timed by itself, so that the median is of single look-ups
- *with cold caches.
+ * The map is made here: ENTRIES lines "user0000001@example.com  b1", as long as names are in practice. Look-ups go in random
+ * order over all names, each timed by itself, so that the median is of single look-ups with cold caches.
  */
 #include <stdio.h>
 #include <stdlib.h>

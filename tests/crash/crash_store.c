@@ -1,13 +1,15 @@
 /*
  * Work for the crash tests, and its judge.
  *
- *	crash_store work DIR MESSAGES             delivers from three threads while a fourth churns; DIR/acked
- *gets a line after each answer crash_store serial DIR MESSAGES           one thread delivers crash_store
- *verify DIR                    opens DIR, checks it, compares with DIR/acked crash_store images RECORD DIR
- *COUNT SEED  makes power-loss images of a recorded run in DIR and judges each crash_store lying … the same on
- *a disk that forgets what it synced: must fail crash_store syncs RECORD                  of a run with one
- *thread: every answer came after all its writes were synced crash_store full DIR ACKED_DIR            on a
- *small file system: fills it, frees it, goes on
+ *	crash_store work DIR MESSAGES             delivers from three threads while a fourth churns; DIR/acked gets a
+ *	                                          line after each answer
+ *	crash_store serial DIR MESSAGES           one thread delivers
+ *	crash_store verify DIR                    opens DIR, checks it, compares with DIR/acked
+ *	crash_store images RECORD DIR COUNT SEED  makes power-loss images of a recorded run in DIR and judges each
+ *	crash_store lying …                       the same on a disk that forgets what it synced: must fail
+ *	crash_store syncs RECORD                  of a run with one thread: every answer came after all its writes
+ *	                                          were synced
+ *	crash_store full DIR ACKED_DIR            on a small file system: fills it, frees it, goes on
  *
  * Every message is made from its tag alone, so that the judge can make it again and compare all of it.
  */

@@ -1,10 +1,10 @@
 /*
  * Preloaded into a program (tests only): writes down, in order, what the program does to every file named
- *data.mdb, and what it says to have acknowledged (writes to a file named acked). From this the power-loss
- *images are made.
+ * data.mdb, and what it says to have acknowledged (writes to a file named acked). From this the power-loss
+ * images are made.
  *
- *	event   kind u8 | offset u64 | length u32 | bytes     W write, D write that is synced itself, S sync,
- *A acknowledged
+ *	event   kind u8 | offset u64 | length u32 | bytes
+ *	        W write, D write that is synced itself, S sync, A acknowledged
  *
  * MAILTIER_RECORD names the file.
  */

@@ -1,12 +1,11 @@
 /*
- * What the relay costs by itself, without a mail protocol in front of it. The relay runs in a process of its
- *own (a child), which accepts, dials and joins; the parent plays the clients and the server, with blocking
- *sockets.
+ * What the relay costs by itself, without a mail protocol in front of it. The relay runs in a process of its own (a child),
+ * which accepts, dials and joins; the parent plays the clients and the server, with blocking sockets.
  *
  *	bench_relay idle plain|tls N      memory (PSS) per idle relayed pair, after N of them
- *	bench_relay bulk plain|tls MB     CPU seconds per GB (2^30) from the server to one client, and the
- *rate bench_relay small plain|tls N     CPU per connection that is accepted, dialled, relayed for 4 round
- *trips, and closed; with TLS a full handshake each
+ *	bench_relay bulk plain|tls MB     CPU seconds per GB (2^30) from the server to one client, and the rate
+ *	bench_relay small plain|tls N     CPU per connection that is accepted, dialled, relayed for 4 round trips, and closed;
+ *	                                  with TLS a full handshake each
  *
  * TLS is between client and relay; the way to the server is plain. CPU is that of the child alone.
  */
