@@ -142,15 +142,7 @@ static void read_values(struct config *c)
 	else if (gethostname(c->host, sizeof(c->host) - 1) < 0)
 		c->host[0] = '\0';
 	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
-	c->limits = (struct front_limits){
-		.tls_ms = conf_get_duration(conf, "limits", NULL, "tls-timeout"),
-		.command_ms = conf_get_duration(conf, "limits", NULL, "command-timeout"),
-		.dialogue_ms = conf_get_duration(conf, "limits", NULL, "dialogue-timeout"),
-		.login_ms = conf_get_duration(conf, "limits", NULL, "login-timeout"),
-		.failed_delay_ms = conf_get_duration(conf, "limits", NULL, "failed-login-delay"),
-		.failed_logins = (unsigned)conf_get_int(conf, "limits", NULL, "failed-logins"),
-		.wrong_commands = (unsigned)conf_get_int(conf, "limits", NULL, "wrong-commands"),
-	};
+	front_limits_read(conf, &c->limits);
 	c->wrong_commands = c->limits.wrong_commands;
 	c->imap_idle_ms = conf_get_duration(conf, "limits", NULL, "imap-idle");
 	c->pop3_idle_ms = conf_get_duration(conf, "limits", NULL, "pop3-idle");

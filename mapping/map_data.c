@@ -1,13 +1,12 @@
 /*
  * Records stand one behind the other in `block`:
  *
- *	line:4  backend:2  flags:1  port:2  key_len:2  key…  [len:2 account…]  [len:2 password…]  [len:2
- *host…]
+ *	line:4  backend:2  flags:1  port:2  key_len:2  key…  [len:2 account…]  [len:2 password…]  [len:2 host…]
  *
  * in the machine's order: the block never leaves the process. The table is open addressing over two arrays: a
- * tag (7 bits of the hash and a mark; 0: free), and the record's offset. A probe reads tags, which lie close
- *together, and goes to a record only when its tag fits; so a look-up costs about two cache misses however
- *large the map is. The table has at least twice as many places as entries and never grows.
+ * tag (7 bits of the hash and a mark; 0: free), and the record's offset. A probe reads tags, which lie close together, and
+ * goes to a record only when its tag fits; so a look-up costs about two cache misses however large the map is.
+ * The table has at least twice as many places as entries and never grows.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "mapping/map_data.h"
@@ -55,7 +54,6 @@ struct map_data {
 	char **backends;
 	size_t backend_count;
 	struct table *backend_table; /* name -> its place in backends */
-	bool *backend_used;
 	pcre2_match_context *match;
 };
 
@@ -81,7 +79,6 @@ static void copy_backends(struct map_data *d, const char *const *backends)
 	while (backends && backends[n] && n < MAP_BACKENDS_MOST)
 		n++;
 	d->backends = xcalloc(n + 1, sizeof(*d->backends));
-	d->backend_used = xcalloc(n + 1, sizeof(*d->backend_used));
 	d->backend_table = table_new();
 	d->backend_count = n;
 	for (size_t i = 0; i < n; i++) {
@@ -123,7 +120,6 @@ static void data_free(struct map_data *d)
 	table_free(&d->backend_table);
 	pcre2_match_context_free(d->match);
 	free(d->backends);
-	free(d->backend_used);
 	free(d->expressions);
 	if (d->block)
 		secret_wipe(d->block, d->used);
@@ -165,13 +161,6 @@ bool map_data_has_backend(const struct map_data *d, struct slice name)
 	return backend_index(d, name, &i);
 }
 
-bool map_data_uses_backend(const struct map_data *d, struct slice name)
-{
-	size_t i;
-
-	return backend_index(d, name, &i) && d->backend_used[i];
-}
-
 static char *put_text(char *p, struct slice s)
 {
 	put16(p, s.len);
@@ -191,11 +180,8 @@ static int record_add(struct map_data *d, const struct map_entry *e, uint32_t *o
 		e->password.len > UINT16_MAX || e->backend.len > USERMAP_HOST_MOST ||
 		d->used + need >= UINT32_MAX)
 		return ERR_TOO_BIG;
-	if (e->target == USERMAP_BACKEND) {
-		if (!backend_index(d, e->backend, &backend))
-			return ERR_NOT_FOUND;
-		d->backend_used[backend] = true;
-	}
+	if (e->target == USERMAP_BACKEND && !backend_index(d, e->backend, &backend))
+		return ERR_NOT_FOUND;
 	if (d->used + need > d->room) {
 		d->room = (d->used + need) * 2;
 		d->block = xreallocarray(d->block, d->room, 1);

@@ -48,8 +48,6 @@ void map_data_seal(struct map_data *d);
 size_t map_data_count(const struct map_data *d);
 /* Memory that it takes. */
 size_t map_data_bytes(const struct map_data *d);
-/* The n-th back-end name that entries may have is used by some entry. */
-bool map_data_uses_backend(const struct map_data *d, struct slice name);
 
 enum map_rule {
 	MAP_EXACT,

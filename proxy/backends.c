@@ -38,7 +38,6 @@ struct backends {
 	size_t host_count;
 	pthread_mutex_t lock; /* of the table */
 	struct table *literals;
-	_Atomic unsigned refs;
 };
 
 static const char *const protocol_names[BACKEND_PROTOCOLS] = {"imap", "pop3", "lmtp"};
@@ -278,12 +277,16 @@ bool backend_may_vouch(const struct backend *b, const struct conn *conn)
 
 /* ---- the set ---- */
 
-static void set_free(struct backends *set)
+void backends_free(struct backends **backends)
 {
+	struct backends *set = *backends;
 	size_t at = 0;
 	struct slice key;
 	void *value;
 
+	*backends = NULL;
+	if (!set)
+		return;
 	for (size_t i = 0; i < set->count; i++)
 		backend_unref(&set->named[i]);
 	while (table_next(set->literals, &at, &key, &value)) {
@@ -300,21 +303,6 @@ static void set_free(struct backends *set)
 	free(set->names);
 	pthread_mutex_destroy(&set->lock);
 	free(set);
-}
-
-struct backends *backends_ref(struct backends *set)
-{
-	atomic_fetch_add_explicit(&set->refs, 1, memory_order_relaxed);
-	return set;
-}
-
-void backends_unref(struct backends **backends)
-{
-	struct backends *set = *backends;
-
-	*backends = NULL;
-	if (set && atomic_fetch_sub_explicit(&set->refs, 1, memory_order_acq_rel) == 1)
-		set_free(set);
 }
 
 /* The state of the old back-end of this name, if it is the same host, else a new one. */
@@ -346,7 +334,6 @@ int backends_new(const struct conf *conf, struct backends *old, struct buf *why,
 	int err;
 
 	titles = conf_titles(conf, "backend", &count);
-	atomic_store(&set->refs, 1);
 	pthread_mutex_init(&set->lock, NULL);
 	set->literals = table_new();
 	set->named = xcalloc(count + 1, sizeof(*set->named));
@@ -366,7 +353,7 @@ int backends_new(const struct conf *conf, struct backends *old, struct buf *why,
 		set->count++;
 	}
 	if (err < 0)
-		set_free(set);
+		backends_free(&set);
 	else
 		*backends_out = set;
 	return err;

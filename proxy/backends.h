@@ -105,8 +105,7 @@ bool backend_may_vouch(const struct backend *backend, const struct conn *conn);
 struct backends;
 /* From the sections `backend` and `backend-default`; states are shared with `old` (NULL: none). why: for the operator. */
 MUST_CHECK int backends_new(const struct conf *conf, struct backends *old, struct buf *why, struct backends **backends_out);
-struct backends *backends_ref(struct backends *backends);
-void backends_unref(struct backends **backends);
+void backends_free(struct backends **backends);
 size_t backends_count(const struct backends *backends);
 struct backend *backends_at(const struct backends *backends, size_t i);
 /* NULL: none of this name. */

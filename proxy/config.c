@@ -51,7 +51,7 @@ static void config_free(struct config *c)
 	free(c->listeners);
 	for (size_t i = 0; i < CONFIG_SERVICES; i++)
 		usermap_chain_unref(&c->services[i].chain);
-	backends_unref(&c->backends);
+	backends_free(&c->backends);
 	conf_free(&c->conf);
 	free(c);
 }
@@ -187,15 +187,7 @@ static void read_values(struct config *c)
 		c->host[0] = '\0';
 	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
 	c->relay_idle_ms = conf_get_duration(conf, "", NULL, "relay-idle");
-	c->limits = (struct front_limits){
-		.tls_ms = conf_get_duration(conf, "limits", NULL, "tls-timeout"),
-		.command_ms = conf_get_duration(conf, "limits", NULL, "command-timeout"),
-		.dialogue_ms = conf_get_duration(conf, "limits", NULL, "dialogue-timeout"),
-		.login_ms = conf_get_duration(conf, "limits", NULL, "login-timeout"),
-		.failed_delay_ms = conf_get_duration(conf, "limits", NULL, "failed-login-delay"),
-		.failed_logins = (unsigned)conf_get_int(conf, "limits", NULL, "failed-logins"),
-		.wrong_commands = (unsigned)conf_get_int(conf, "limits", NULL, "wrong-commands"),
-	};
+	front_limits_read(conf, &c->limits);
 }
 
 int config_new(struct conf *conf_take, struct backends *backends_take, struct usermap_set *maps, struct buf *why,

@@ -127,7 +127,7 @@ static int make_config(struct program *p, struct conf *conf, struct buf *why, st
 		err = usermap_set_open(&maps, p->loop, p->hash_pool, why, &p->verbs.maps);
 	free((void *)(uintptr_t)maps.maps);
 	if (err < 0) {
-		backends_unref(&backends);
+		backends_free(&backends);
 		conf_free(&conf);
 		return err;
 	}

@@ -203,25 +203,15 @@ int db_cursor_next(struct db_cursor *c)
 	return cursor_get(c, slice_of(NULL, 0), MDB_NEXT);
 }
 
-int db_cursor_prev(struct db_cursor *c)
-{
-	return cursor_get(c, slice_of(NULL, 0), MDB_PREV);
-}
-
-int db_cursor_last(struct db_cursor *c)
-{
-	return cursor_get(c, slice_of(NULL, 0), MDB_LAST);
-}
-
 int db_cursor_floor(struct db_cursor *c, struct slice key)
 {
 	int err = db_cursor_seek(c, key);
 
 	if (err == ERR_NOT_FOUND)
-		return db_cursor_last(c);
+		return cursor_get(c, slice_of(NULL, 0), MDB_LAST);
 	if (err || slice_is_equal(c->key, key))
 		return err;
-	return db_cursor_prev(c);
+	return cursor_get(c, slice_of(NULL, 0), MDB_PREV);
 }
 
 int db_cursor_delete(struct db_cursor *c)

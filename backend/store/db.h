@@ -137,8 +137,6 @@ void db_cursor_close(struct db_cursor *c);
 /* The first key not below; ERR_NOT_FOUND at the end. */
 MUST_CHECK int db_cursor_seek(struct db_cursor *c, struct slice key);
 MUST_CHECK int db_cursor_next(struct db_cursor *c);
-MUST_CHECK int db_cursor_prev(struct db_cursor *c);
-MUST_CHECK int db_cursor_last(struct db_cursor *c);
 /* The greatest key not above. */
 MUST_CHECK int db_cursor_floor(struct db_cursor *c, struct slice key);
 /* Deletes the present one; db_cursor_next() then goes to the one after it. */

@@ -267,8 +267,3 @@ unsigned store_slots(const struct store *store)
 {
 	return store->slot_count;
 }
-
-const char *store_dir(const struct store *store)
-{
-	return store->dir;
-}

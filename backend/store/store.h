@@ -42,7 +42,6 @@ MUST_CHECK int store_open(const struct store_options *options, struct store **st
 /* All transactions must have ended. */
 void store_close(struct store **store);
 unsigned store_slots(const struct store *store);
-const char *store_dir(const struct store *store);
 
 /* ---- transactions ---- */
 
@@ -68,8 +67,6 @@ MUST_CHECK int store_txn_try(struct store_txn *txn, int (*fn)(struct store_txn *
 uint64_t store_txn_writes(const struct store_txn *txn);
 /* It left something for store_reap(). */
 bool store_txn_has_waste(const struct store_txn *txn);
-unsigned store_txn_slot(const struct store_txn *txn);
-struct store *store_txn_store(const struct store_txn *txn);
 
 /* What a transaction changed, for notices: valid until commit or abort. */
 struct store_note {

@@ -214,11 +214,6 @@ const struct store_texts *store_draft_texts(const struct store_draft *d)
 	return &d->texts;
 }
 
-uint64_t store_draft_size(const struct store_draft *d)
-{
-	return d->size;
-}
-
 bool store_draft_is_written(const struct store_draft *d)
 {
 	return d->is_written;

@@ -49,7 +49,6 @@ MUST_CHECK int store_draft_new(const struct store_source *source, struct store_d
 void store_draft_free(struct store_draft **draft);
 /* Once filled: the texts, made in the same pass over the message; the draft's. */
 const struct store_texts *store_draft_texts(const struct store_draft *draft);
-uint64_t store_draft_size(const struct store_draft *draft);
 /* Compresses until all is done (*done_out) or STORE_DRAFT_PART bytes wait to be written. Any thread. */
 MUST_CHECK int store_draft_fill(struct store_draft *draft, struct store_press *press, bool *done_out);
 /* Writes the pieces that wait, under a pending mark. Not needed for a message that one fill has done. */

@@ -494,8 +494,10 @@ static int has_children(struct store_txn *txn, uint32_t account, struct slice na
 	err = db_cursor_seek(&c, prefix);
 	while (!err && db_cursor_has_prefix(&c, prefix) && !*has_out) {
 		err = unpack_name_row(c.value, &row);
+		if (err)
+			break;
 		*has_out = row.mailbox != 0;
-		if (!err && !*has_out)
+		if (!*has_out)
 			err = db_cursor_next(&c);
 	}
 	db_cursor_close(&c);
@@ -558,6 +560,31 @@ static int remove_name(
 	}
 }
 
+/* A name with children goes on as \Noselect, under an id of its own: the old id's rows are the reaper's. */
+static int keep_name(struct store_txn *txn, uint32_t account, struct account_state *s, uint32_t mailbox,
+	struct folder_record *left)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	struct name_row row;
+	uint32_t id;
+	int err = get_name_row(txn, account, left->name, &row);
+
+	if (!err)
+		err = db_meta_next(txn, "last_mailbox", &id);
+	if (err)
+		return err;
+	left->noselect = true;
+	row.mailbox = id;
+	err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
+	if (!err)
+		err = put_folder(txn, account, id, left);
+	if (!err)
+		err = put_name_row(txn, account, left->name, row);
+	if (!err)
+		err = change_log(txn, account, s, CHANGE_DELETED, mailbox, NULL, 0);
+	return err;
+}
+
 int store_mailbox_delete(struct store_txn *txn, uint32_t account, uint32_t mailbox)
 {
 	char name_room[STORE_MAILBOX_NAME_MAX];
@@ -581,32 +608,10 @@ int store_mailbox_delete(struct store_txn *txn, uint32_t account, uint32_t mailb
 		return ERR_CORRUPT;
 	memcpy(name_room, folder.name.p, folder.name.len);
 	name = slice_of(name_room, folder.name.len);
-	if (has) {
-		struct db_key key = db_key_u32_u32(account, mailbox);
-		struct folder_record left = {.name = name, .use = folder.use, .noselect = true};
-		struct name_row row;
-		uint32_t id;
-
-		/* The name goes on under an id of its own: the old id's rows are the reaper's. */
-		err = mailbox_bury(txn, account, &s, mailbox);
-		if (!err)
-			err = db_meta_next(txn, "last_mailbox", &id);
-		if (!err)
-			err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
-		if (!err)
-			err = put_folder(txn, account, id, &left);
-		if (!err)
-			err = get_name_row(txn, account, name, &row);
-		row.mailbox = id;
-		if (!err)
-			err = put_name_row(txn, account, name, row);
-		if (!err)
-			err = change_log(txn, account, &s, CHANGE_DELETED, mailbox, NULL, 0);
-	} else {
-		err = mailbox_bury(txn, account, &s, mailbox);
-		if (!err)
-			err = remove_name(txn, account, &s, mailbox, name);
-	}
+	err = mailbox_bury(txn, account, &s, mailbox);
+	if (!err)
+		err = has ? keep_name(txn, account, &s, mailbox, &(struct folder_record){.name = name, .use = folder.use})
+			  : remove_name(txn, account, &s, mailbox, name);
 	return err ? err : state_put_account(txn, account, &s);
 }
 
@@ -794,11 +799,30 @@ int store_mailbox_subscribe(struct store_txn *txn, uint32_t account, struct slic
 	return err;
 }
 
+static int put_keywords(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct folder_record *folder)
+{
+	struct account_state s;
+	struct mailbox_state m;
+	int err = state_get_mailbox(txn, account, mailbox, &m);
+
+	if (!err)
+		err = state_get_account(txn, account, &s);
+	if (!err)
+		err = put_folder(txn, account, mailbox, folder);
+	if (!err)
+		err = change_log(txn, account, &s, CHANGE_KEYWORDS, mailbox, NULL, 0);
+	if (err)
+		return err;
+	m.modseq = s.modseq;
+	err = state_put_mailbox(txn, account, mailbox, &m);
+	return err ? err : state_put_account(txn, account, &s);
+}
+
 int store_mailbox_make_keywords(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 	const struct slice *names, size_t count, uint64_t *bits_out)
 {
 	struct folder_record folder;
-	struct account_state s;
 	uint64_t bits = 0;
 	size_t before;
 	int err = mailbox_get_folder(txn, account, mailbox, &folder);
@@ -815,22 +839,8 @@ int store_mailbox_make_keywords(struct store_txn *txn, uint32_t account, uint32_
 			folder.keywords.names[folder.keywords.count++] = names[i];
 		bits |= UINT64_C(1) << at;
 	}
-	if (folder.keywords.count > before) {
-		struct mailbox_state m;
-
-		err = state_get_mailbox(txn, account, mailbox, &m);
-		if (!err)
-			err = state_get_account(txn, account, &s);
-		if (!err)
-			err = put_folder(txn, account, mailbox, &folder);
-		if (!err)
-			err = change_log(txn, account, &s, CHANGE_KEYWORDS, mailbox, NULL, 0);
-		m.modseq = s.modseq;
-		if (!err)
-			err = state_put_mailbox(txn, account, mailbox, &m);
-		if (!err)
-			err = state_put_account(txn, account, &s);
-	}
+	if (folder.keywords.count > before)
+		err = put_keywords(txn, account, mailbox, &folder);
 	if (!err)
 		*bits_out = bits;
 	return err;

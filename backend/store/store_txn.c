@@ -232,16 +232,6 @@ bool store_txn_has_waste(const struct store_txn *txn)
 	return txn->has_waste;
 }
 
-unsigned store_txn_slot(const struct store_txn *txn)
-{
-	return txn->slot->number;
-}
-
-struct store *store_txn_store(const struct store_txn *txn)
-{
-	return txn->slot->store;
-}
-
 const struct store_note *store_txn_notes(const struct store_txn *txn, size_t *count_out)
 {
 	*count_out = txn->note_count;

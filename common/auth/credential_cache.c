@@ -4,14 +4,12 @@
  *	digest = HMAC-SHA256(key of this process, length and octets of every field)
  *	         octets 0-7: shard and set · 8-23: tag, compared in constant time
  *
- * The table is a fixed array of sets of WAYS places: adding replaces an expired place, else the one that ends
- *first. So the memory is bounded and no clean-up ever runs. Only the digest is kept: neither name nor
- *password.
+ * The table is a fixed array of sets of WAYS places: adding replaces an expired place, else the one that ends first.
+ * So the memory is bounded and no clean-up ever runs. Only the digest is kept: neither name nor password.
  *
- * A check under way is a flight; whoever asks the same meanwhile becomes one more of its waiters. The
- *flight's job comes back on the loop that began it; waiters of other loops are told there. A waiter that is
- *cancelled loses its fn and is freed when the flight lands: flights never look at the session of who began
- *them.
+ * A check under way is a flight; whoever asks the same meanwhile becomes one more of its waiters. The flight's job
+ * comes back on the loop that began it; waiters of other loops are told there. A waiter that is cancelled loses its fn
+ * and is freed when the flight lands: flights never look at the session of who began them.
  */
 #include "common/auth/credential_cache.h"
 
@@ -367,8 +365,7 @@ static struct credential_check *waiter_new(struct loop *loop, password_fn *fn, v
 
 static int check_alone(struct work_pool *pool, const struct credential *c, struct credential_check *w)
 {
-	struct password_check *check; /* never cancelled: w loses its fn instead */
-	int error = password_check_start(pool, w->loop, c->stored, c->password, alone_land, w, &check);
+	int error = password_check_start(pool, w->loop, c->stored, c->password, alone_land, w);
 
 	if (error)
 		free(w);
@@ -378,7 +375,6 @@ static int check_alone(struct work_pool *pool, const struct credential *c, struc
 static int check_shared(struct credential_cache *cache, struct work_pool *pool, const struct credential *c,
 	const uint8_t *digest, struct credential_check *w)
 {
-	struct password_check *check; /* never cancelled: others may have joined */
 	struct flight *f;
 	int error;
 
@@ -387,7 +383,7 @@ static int check_shared(struct credential_cache *cache, struct work_pool *pool, 
 		return 0;
 	}
 	metric_add(cache->misses, 1);
-	error = password_check_start(pool, f->loop, c->stored, c->password, flight_land, f, &check);
+	error = password_check_start(pool, f->loop, c->stored, c->password, flight_land, f);
 	if (error)
 		flight_fail(f, w);
 	return error;

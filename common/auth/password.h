@@ -1,17 +1,15 @@
 /*
- * Stored passwords: which schemes there are, whether a stored text is well formed, whether a password fits
- *it.
+ * Stored passwords: which schemes there are, whether a stored text is well formed, whether a password fits it.
  *
  *	{CRYPT}$y$…  $y$… $6$… $5$… $2b$… $7$… $gy$…   libxcrypt; DES and MD5 are refused
- *	{SSHA} {SSHA256} {SSHA512}   base64 of digest(password, salt) and salt; {SHA} {SHA256} {SHA512}
- *without salt {PBKDF2-SHA256}ROUNDS$SALT$KEY   also -SHA1, -SHA512; ab64: base64 with '.' for '+', no '='
- *(docs/mapping.md) {ARGON2ID}$argon2id$v=19$m=…,t=…,p=…$salt$key   with or without the prefix; {ARGON2I} too
+ *	{SSHA} {SSHA256} {SSHA512}   base64 of digest(password, salt) and salt; {SHA} {SHA256} {SHA512} without salt
+ *	{PBKDF2-SHA256}ROUNDS$SALT$KEY   also -SHA1, -SHA512; ab64: base64 with '.' for '+', no '=' (docs/mapping.md)
+ *	{ARGON2ID}$argon2id$v=19$m=…,t=…,p=…$salt$key   with or without the prefix; {ARGON2I} too
  *	{PLAIN}text
  *
- * password_verify() blocks for as long as the hash costs and belongs on worker threads;
- *password_check_start() brings it there. An empty password, one with a NUL and one beyond PASSWORD_MOST fit
- *nothing, whatever is stored. Costs that a stored text may ask for are capped: a text beyond the cap is
- *malformed.
+ * password_verify() blocks for as long as the hash costs and belongs on worker threads; password_check_start()
+ * brings it there. An empty password, one with a NUL and one beyond PASSWORD_MOST fit nothing, whatever is stored.
+ * Costs that a stored text may ask for are capped: a text beyond the cap is malformed.
  */
 #pragma once
 
@@ -43,13 +41,10 @@ bool password_is_acceptable(struct slice password);
 
 /* verdict: as password_verify() gives it. */
 typedef void password_fn(void *arg, int verdict);
-struct password_check;
 
 /*
  * Verifies on the pool (named hash-workers) and calls fn on the loop, once. Copies both texts. ERR_NOT_NOW:
  * the queue is full, fn is not called.
  */
 MUST_CHECK int password_check_start(struct work_pool *pool, struct loop *loop, struct slice stored,
-	struct slice password, password_fn *fn, void *arg, struct password_check **check_out);
-/* On the loop: fn will not be called. Sets NULL, accepts NULL. In fn the check is gone already. */
-void password_check_cancel(struct password_check **check);
+	struct slice password, password_fn *fn, void *arg);

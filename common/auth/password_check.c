@@ -1,6 +1,6 @@
 /*
- * password_check_start(): one job on the hash workers. The job owns copies of both texts; the loop's side may
- * give up (fn = NULL) while a worker has it, and the job is freed when it comes back.
+ * password_check_start(): one job on the hash workers, which owns copies of both texts and is freed when it comes
+ * back. Nothing cancels it: who gives up tells his own fn to say nothing.
  */
 #include <stdlib.h>
 
@@ -12,7 +12,7 @@ struct password_check {
 	struct work work;
 	struct secret stored, password;
 	int verdict;
-	password_fn *fn; /* NULL: cancelled */
+	password_fn *fn;
 	void *arg;
 };
 
@@ -39,12 +39,11 @@ static void check_done(void *job, int error)
 	int verdict = error ? ERR_NOT_NOW : c->verdict;
 
 	check_free(c);
-	if (fn)
-		fn(arg, verdict);
+	fn(arg, verdict);
 }
 
 int password_check_start(struct work_pool *pool, struct loop *loop, struct slice stored,
-	struct slice password, password_fn *fn, void *arg, struct password_check **check_out)
+	struct slice password, password_fn *fn, void *arg)
 {
 	struct password_check *c = xcalloc(1, sizeof(*c));
 	int error;
@@ -60,13 +59,5 @@ int password_check_start(struct work_pool *pool, struct loop *loop, struct slice
 		check_free(c);
 		return ERR_NOT_NOW;
 	}
-	*check_out = c;
 	return 0;
-}
-
-void password_check_cancel(struct password_check **check)
-{
-	if (*check)
-		(*check)->fn = NULL;
-	*check = NULL;
 }

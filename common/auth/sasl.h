@@ -32,7 +32,7 @@ bool sasl_is_cleartext(const char *mechanism);
 
 struct sasl_session;
 
-/* What a finished session learnt. Owned by the session; a caller may secret_move() the password out. */
+/* What a finished session learnt. Owned by the session. */
 struct sasl_result {
 	struct slice authzid; /* whom to act as; empty: the same */
 	struct slice authcid; /* who it is; valid UTF-8, no controls, not normalised */

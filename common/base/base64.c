@@ -1,4 +1,4 @@
-/* Base64 and hex. The decoder is strict, so that each credential has one spelling only. */
+/* The decoder is strict, so that each credential has one spelling only. */
 #include "common/base/base64.h"
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -18,7 +18,7 @@ void base64_encode(struct buf *out, struct slice raw)
 	}
 }
 
-static int value_of(char c)
+int base64_digit(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c - 'A';
@@ -36,7 +36,7 @@ static int decode_group(const char *p, bool is_last, char *three)
 	uint32_t bits = 0;
 
 	for (int i = 0; i < 4; i++) {
-		int v = i < 4 - pad ? value_of(p[i]) : 0;
+		int v = i < 4 - pad ? base64_digit(p[i]) : 0;
 
 		if (v < 0)
 			return -1;
@@ -67,16 +67,4 @@ int base64_decode(struct buf *out, struct slice text)
 		buf_add(out, three, (size_t)n);
 	}
 	return out->failed ? ERR_TOO_BIG : 0;
-}
-
-void hex_encode(struct buf *out, struct slice raw)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < raw.len; i++) {
-		unsigned char c = (unsigned char)raw.p[i];
-
-		buf_add_char(out, digits[c >> 4]);
-		buf_add_char(out, digits[c & 15]);
-	}
 }

@@ -20,15 +20,6 @@ void secret_set(struct secret *s, struct slice value)
 	s->len = value.len;
 }
 
-void secret_move(struct secret *to, struct secret *from)
-{
-	if (to == from)
-		return;
-	secret_deinit(to);
-	*to = *from;
-	*from = (struct secret){0};
-}
-
 void secret_deinit(struct secret *s)
 {
 	secret_wipe(s->data, s->len);

@@ -13,8 +13,7 @@ struct secret {
 
 /* Replaces the content by a copy. */
 void secret_set(struct secret *s, struct slice value);
-/* Moves the content; `from` is empty then. */
-void secret_move(struct secret *to, struct secret *from);
+/* Wipes and frees the content; the secret is empty then. */
 void secret_deinit(struct secret *s);
 static inline struct slice secret_view(const struct secret *s)
 {

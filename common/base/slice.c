@@ -3,16 +3,6 @@
 
 #include "common/base/mem.h"
 
-int slice_compare(struct slice a, struct slice b)
-{
-	size_t n = a.len < b.len ? a.len : b.len;
-	int order = n ? memcmp(a.p, b.p, n) : 0;
-
-	if (order != 0)
-		return order;
-	return a.len < b.len ? -1 : a.len > b.len;
-}
-
 bool slice_is_equal_nocase(struct slice a, struct slice b)
 {
 	if (a.len != b.len)

@@ -58,8 +58,6 @@ static inline bool slice_is_str(struct slice a, const char *s)
 	return slice_is_equal(a, slice_str(s));
 }
 
-/* Orders by bytes, a prefix first. */
-int slice_compare(struct slice a, struct slice b);
 /* ASCII letters compare equal in either case; other bytes as they are. */
 bool slice_is_equal_nocase(struct slice a, struct slice b);
 bool slice_is_str_nocase(struct slice a, const char *s);

@@ -470,9 +470,10 @@ int dialogue_told_session(struct front *f, struct slice session)
 	return 0;
 }
 
-void dialogue_told_transport(struct front *f, struct slice transport)
+int dialogue_told_transport(struct front *f, struct slice transport)
 {
 	f->is_secure = slice_has_prefix_nocase(transport, "TLS");
+	return 0;
 }
 
 /* ---- the tier's answers (front.h) ---- */

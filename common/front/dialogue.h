@@ -105,4 +105,4 @@ MUST_CHECK int dialogue_told_client_port(struct front *f, struct slice port);
 MUST_CHECK int dialogue_told_local_host(struct front *f, struct slice host);
 MUST_CHECK int dialogue_told_local_port(struct front *f, struct slice port);
 MUST_CHECK int dialogue_told_session(struct front *f, struct slice session);
-void dialogue_told_transport(struct front *f, struct slice transport);
+MUST_CHECK int dialogue_told_transport(struct front *f, struct slice transport);

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "common/conf/conf.h"
 #include "common/front/counters.h"
 #include "common/front/dialogue.h"
 
-const struct front_limits front_limits_default = {
+static const struct front_limits limits_default = {
 	.tls_ms = 30 * 1000,
 	.command_ms = 60 * 1000,
 	.dialogue_ms = 180 * 1000,
@@ -61,6 +62,19 @@ static struct front_counters *counters_new(const char *name)
 	return c;
 }
 
+void front_limits_read(const struct conf *conf, struct front_limits *limits_out)
+{
+	*limits_out = (struct front_limits){
+		.tls_ms = conf_get_duration(conf, "limits", NULL, "tls-timeout"),
+		.command_ms = conf_get_duration(conf, "limits", NULL, "command-timeout"),
+		.dialogue_ms = conf_get_duration(conf, "limits", NULL, "dialogue-timeout"),
+		.login_ms = conf_get_duration(conf, "limits", NULL, "login-timeout"),
+		.failed_delay_ms = conf_get_duration(conf, "limits", NULL, "failed-login-delay"),
+		.failed_logins = (unsigned)conf_get_int(conf, "limits", NULL, "failed-logins"),
+		.wrong_commands = (unsigned)conf_get_int(conf, "limits", NULL, "wrong-commands"),
+	};
+}
+
 void front_service_init(struct front_service *service, const char *name, const struct front_ops *ops, void *tier)
 {
 	memset(service, 0, sizeof(*service));
@@ -70,7 +84,7 @@ void front_service_init(struct front_service *service, const char *name, const s
 	service->host = "";
 	service->capabilities = "";
 	service->mechanisms = default_mechanisms;
-	service->limits = front_limits_default;
+	service->limits = limits_default;
 	service->counters = counters_new(name);
 	atomic_store(&service->refs, 1);
 }

@@ -22,6 +22,7 @@
 #include "common/base/secret.h"
 #include "common/net/conn.h"
 
+struct conf;
 struct front;
 
 /* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
@@ -70,7 +71,8 @@ struct front_limits {
 	unsigned failed_logins;   /* then the connection is closed */
 	unsigned wrong_commands;  /* then the connection is closed */
 };
-extern const struct front_limits front_limits_default;
+/* From the section `limits` of either program, which has a key for each. */
+void front_limits_read(const struct conf *conf, struct front_limits *limits_out);
 
 /* What is left of a failed login's delay. It counts from the login's beginning, not from its refusal: so the time that a
  * password hash took, which an unknown name does not take, does not show. began_ms 0: nothing has passed. */

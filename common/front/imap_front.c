@@ -177,12 +177,6 @@ static bool cmd_logout(struct front *f, const struct imap_command *c)
 	return true;
 }
 
-static int told_transport(struct front *f, struct slice value)
-{
-	dialogue_told_transport(f, value);
-	return 0;
-}
-
 /* One field of ID from a trusted proxy; fields that we do not know are for others. */
 static int told_field(struct front *f, struct slice name, struct slice value)
 {
@@ -195,7 +189,7 @@ static int told_field(struct front *f, struct slice name, struct slice value)
 		{"x-connected-ip", dialogue_told_local_host},
 		{"x-connected-port", dialogue_told_local_port},
 		{"x-session-id", dialogue_told_session},
-		{"x-client-transport", told_transport},
+		{"x-client-transport", dialogue_told_transport},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {

@@ -226,12 +226,6 @@ static bool cmd_auth(struct front *f, const struct pop3_command *c)
 	return true;
 }
 
-static int told_transport(struct front *f, struct slice value)
-{
-	dialogue_told_transport(f, value);
-	return 0;
-}
-
 /* One NAME=value of XCLIENT; names that we do not know are for others. */
 static int told_word(struct front *f, struct slice word)
 {
@@ -244,7 +238,7 @@ static int told_word(struct front *f, struct slice word)
 		{"DESTADDR=", dialogue_told_local_host},
 		{"DESTPORT=", dialogue_told_local_port},
 		{"SESSION=", dialogue_told_session},
-		{"CLIENT-TRANSPORT=", told_transport},
+		{"CLIENT-TRANSPORT=", dialogue_told_transport},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {

@@ -7,19 +7,14 @@
 
 #include <sys/types.h>
 
+#include "common/base/base64.h"
+
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
 
+/* Base64 with "," for "/". */
 static int digit_value(char c)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	if (c == '+')
-		return 62;
-	return c == ',' ? 63 : -1;
+	return c == '/' ? -1 : base64_digit(c == ',' ? '/' : c);
 }
 
 static size_t put_utf8(char *to, uint32_t c)

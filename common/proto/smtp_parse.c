@@ -655,13 +655,3 @@ int smtp_parse_xclient(struct arena *a, struct slice rest, struct smtp_xclient *
 	*xclient_out = x;
 	return 0;
 }
-
-void smtp_parse_write_mark(struct buf *out, const struct smtp_mark *mark)
-{
-	buf_printf(out, "%llu", (unsigned long long)mark->prefix);
-	if (!mark->has_digest)
-		return;
-	buf_add_char(out, ':');
-	for (size_t i = 0; i < SMTP_DIGEST_LEN; i++)
-		buf_printf(out, "%02x", mark->digest[i]);
-}

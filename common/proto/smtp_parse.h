@@ -142,5 +142,3 @@ void smtp_parse_write_xtext(struct buf *out, struct slice value);
 /* Writes local@domain as it goes on the wire; local is quoted where it is no dot-string. Nothing for an empty
  * local part. */
 void smtp_parse_write_address(struct buf *out, struct slice local, struct slice domain);
-/* Digest as hexadecimal text of XMARK. */
-void smtp_parse_write_mark(struct buf *out, const struct smtp_mark *mark);

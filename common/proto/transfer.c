@@ -1,20 +1,11 @@
 /* Base64 collects 24 bits; quoted-printable holds back what may be an escape or blanks at a line's end. */
 #include "common/proto/transfer.h"
 
+#include "common/base/base64.h"
+
 void transfer_decoder_init(struct transfer_decoder *d, enum mime_encoding encoding)
 {
 	*d = (struct transfer_decoder){.encoding = encoding};
-}
-
-static int base64_digit(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
 static void flush_bits(struct transfer_decoder *d, struct buf *out)
