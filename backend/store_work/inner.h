@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "backend/store_work/store_work.h"
@@ -33,7 +34,7 @@ struct store_job {
 /* A queue with waiting threads. */
 struct queue {
 	pthread_mutex_t lock;
-	pthread_cond_t filled;
+	sem_t filled; /* one count a job; one more for each waiting thread once it is closed */
 	struct store_job *first;
 	struct store_job **end;
 	size_t count;

@@ -1,7 +1,15 @@
-/* A queue, a mutex, a condition and threads. Results go home by loop_post(). */
+/*
+ * A queue, a mutex, a semaphore and threads. Results go home by loop_post().
+ *
+ * A semaphore with one count for each job, and no condition variable: glibc before 2.41 now and then loses a
+ * pthread_cond_signal() when several threads wait (its bug 25847), and a job would lie until the next one
+ * comes.
+ */
 #include "common/net/work.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +19,7 @@
 
 struct work_pool {
 	pthread_mutex_t lock;
-	pthread_cond_t more;
+	sem_t more; /* one count a waiting job; one a thread at the end */
 	struct work *first, *last;
 	unsigned waiting, queue_most;
 	bool stopping;
@@ -46,9 +54,9 @@ static struct work *next_work(struct work_pool *pool)
 {
 	struct work *w;
 
+	while (sem_wait(&pool->more) < 0)
+		require(errno == EINTR);
 	pthread_mutex_lock(&pool->lock);
-	while (!pool->first && !pool->stopping)
-		pthread_cond_wait(&pool->more, &pool->lock);
 	w = pool->stopping ? NULL : take_first(pool);
 	pthread_mutex_unlock(&pool->lock);
 	return w;
@@ -91,7 +99,7 @@ int work_pool_new(const char *name, unsigned threads, unsigned queue_most, struc
 
 	require(threads > 0);
 	pthread_mutex_init(&pool->lock, NULL);
-	pthread_cond_init(&pool->more, NULL);
+	require(sem_init(&pool->more, 0, 0) == 0);
 	snprintf(pool->name, sizeof(pool->name), "%s", name);
 	pool->queue_most = queue_most;
 	name_metrics(pool);
@@ -122,8 +130,9 @@ void work_pool_free(struct work_pool **pool_take)
 	*pool_take = NULL;
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
-	pthread_cond_broadcast(&pool->more);
 	pthread_mutex_unlock(&pool->lock);
+	for (unsigned i = 0; i < pool->threads_count; i++)
+		sem_post(&pool->more);
 	for (unsigned i = 0; i < pool->threads_count; i++)
 		pthread_join(pool->threads[i], NULL);
 	while ((w = take_first(pool))) {
@@ -131,7 +140,7 @@ void work_pool_free(struct work_pool **pool_take)
 		loop_post(w->loop, finish, w);
 	}
 	pthread_mutex_destroy(&pool->lock);
-	pthread_cond_destroy(&pool->more);
+	sem_destroy(&pool->more);
 	free(pool->threads);
 	free(pool);
 }
@@ -153,7 +162,7 @@ int work_submit(struct work_pool *pool, struct loop *loop, struct work *w)
 		pool->last = w;
 		pool->waiting++;
 		metric_add(pool->waiting_gauge, 1);
-		pthread_cond_signal(&pool->more);
+		sem_post(&pool->more);
 	}
 	pthread_mutex_unlock(&pool->lock);
 	if (!is_taken)
