@@ -214,6 +214,11 @@ class RoundTrip(mt.ClusterCase):
             self.assertEqual(sizes, [len(g) for g in got])
             # poplib splits at every LF; a bare CR stays where it is
             self.assertEqual(popped, got)
+            home = self.cluster.ctl_json("p1", "map", "explain", user)["backend"]
+            quota = self.cluster.ctl_json(home, "quota", user)
+            self.assertEqual((quota["messages"], quota["bytes"]), (len(got), sum(sizes)), user)
+        for name in ("b1", "b2"):
+            self.cluster.ctl(name, "store", "check")
 
     def test_generated(self):
         self.check(generate())
