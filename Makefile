@@ -41,13 +41,12 @@ uses_backend := backend/session $(uses_backend/session)
 libs_common/base := -lxxhash
 libs_common/crypto := -lcrypto
 libs_common/proto := -lidn2 -lunistring
-libs_common/net := -luv -lssl -lcrypto -lunbound -lz
+libs_common/net := -luv -lssl -lcrypto -lunbound
 libs_common/conf := -lconfuse
-libs_common/auth := -lsasl2 -lcrypt -lcrypto -largon2
+libs_common/auth := -lsasl2 -lcrypt -largon2
 libs_common/control := -ljansson
 libs_mapping := -lpcre2-8
 libs_backend/store := -llmdb -lzstd
-libs_backend/session := -ljansson
 
 # ---- compiler ----
 CC := gcc

@@ -106,6 +106,28 @@ class Accounts(BackendCase):
             self.assertEqual(self.cluster.ctl("b1", "account", "add", *words, code=None)[0], 64, words)
         self.assertIn("no such account", self.refused("account", "show", "x@example.test"))
 
+    def test_security_27_names_make_no_files(self):
+        below = self.cluster.at("b1", "data")
+
+        def files():
+            return sorted(os.path.join(folder, f) for folder, folders, names in os.walk(below) for f in folders + names)
+
+        before, beside = files(), sorted(os.listdir(os.path.dirname(below)))
+        self.assertIn(os.path.join(below, "s0", "data.mdb"), before)
+        for local in ("../../escaped", "..", "/tmp/escaped", "a/../../b", "%2e%2e%2fescaped", "~root", "$(touch escaped)"):
+            user = f'"{local}"@example.test'
+            self.ctl("account", "add", user, "--hash", "{PLAIN}x", "--alias", f'"alias/{local}"@example.test')
+            self.deliver(user, "Subject: ../../escaped\r\n\r\n")
+            m = self.login('"%s"' % user.replace('"', '\\"'), "x") or self.fail(user)
+            self.assertEqual(m.select()[1], [b"1"])
+            for name in ('"../../../escaped"', '"/tmp/escaped"', '".."'):
+                m.create(name)
+                m.append(name, None, None, b"Subject: x\r\n\r\n")
+            m.logout()
+        self.assertEqual(files(), before)
+        self.assertEqual(sorted(os.listdir(os.path.dirname(below))), beside)
+        self.assertFalse(os.path.exists("/tmp/escaped"))
+
     def test_disabled_and_refusing_accounts(self):
         self.ctl("account", "add", "off@example.test", "--hash", "{PLAIN}x", "--disable")
         self.assertFalse(self.may_login("off@example.test", "x"))
