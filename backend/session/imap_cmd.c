@@ -105,6 +105,13 @@ static void cmd_id(struct imap_session *s, const struct imap_command *command)
 	imap_ok(s);
 }
 
+void imap_enable_condstore(struct imap_session *s)
+{
+	if (!s->is_condstore && s->view.mailbox)
+		conn_printf(s->conn, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)s->view.modseq);
+	s->is_condstore = true;
+}
+
 /* RFC 5161; unknown names are left out of the answer. */
 static void cmd_enable(struct imap_session *s, const struct imap_command *command)
 {
@@ -122,7 +129,8 @@ static void cmd_enable(struct imap_session *s, const struct imap_command *comman
 		}
 		has_condstore |= slice_is_str_nocase(word, "CONDSTORE");
 	}
-	s->is_condstore |= has_condstore;
+	if (has_condstore)
+		imap_enable_condstore(s);
 	conn_printf(s->conn, "* ENABLED%s\r\n", has_condstore ? " CONDSTORE" : "");
 	imap_ok(s);
 }

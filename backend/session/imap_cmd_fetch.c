@@ -56,7 +56,8 @@ void imap_cmd_fetch(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "No such messages");
 		return;
 	}
-	s->is_condstore |= (f->items.items & IMAP_FETCH_MODSEQ) != 0;
+	if (f->items.items & IMAP_FETCH_MODSEQ)
+		imap_enable_condstore(s);
 	f->done = fetched;
 	s->cleanup = free_fetch;
 	imap_fetch_start(s, f);

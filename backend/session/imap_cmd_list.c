@@ -328,7 +328,8 @@ void imap_cmd_list(struct imap_session *s, const struct imap_command *command)
 		conn_write_str(s->conn, "* LIST (\\Noselect) \"" IMAP_HIERARCHY "\" \"\"\r\n");
 		imap_ok(s);
 	} else {
-		s->is_condstore |= imap_status_has_modseq(d->status);
+		if (imap_status_has_modseq(d->status))
+			imap_enable_condstore(s);
 		imap_read(s, list_run, list_done);
 	}
 }
@@ -385,6 +386,7 @@ void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
 		imap_fail(s, ERR_NOT_FOUND);
 		return;
 	}
-	s->is_condstore |= imap_status_has_modseq(d->items);
+	if (imap_status_has_modseq(d->items))
+		imap_enable_condstore(s);
 	imap_read(s, status_run, list_done);
 }

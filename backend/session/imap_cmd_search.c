@@ -198,7 +198,8 @@ void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "No such messages");
 		return;
 	}
-	s->is_condstore |= d->search.has_modseq;
+	if (d->search.has_modseq)
+		imap_enable_condstore(s);
 	d->seq = 1;
 	imap_read(s, search_run, search_done);
 }

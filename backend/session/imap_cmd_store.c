@@ -245,7 +245,7 @@ static int read_modifier(struct imap_session *s, const struct imap_arg **arg, st
 	if (!imap_parse_is_word(list->first, "UNCHANGEDSINCE") ||
 		imap_parse_u63(list->first->next, &d->change.unchanged_since) < 0 || list->first->next->next)
 		return ERR_SYNTAX;
-	s->is_condstore = true;
+	imap_enable_condstore(s);
 	*arg = list->next;
 	return 0;
 }

@@ -186,5 +186,8 @@ void imap_select_leave(struct imap_session *s);
  */
 MUST_CHECK int imap_store_read_flags(const struct imap_arg *first, struct arena *arena, uint8_t *flags_out,
 	struct slice **keywords_out, size_t *count_out);
+/* imap_cmd.c: MODSEQ in every FETCH from here on. The first such command tells HIGHESTMODSEQ of what is selected (RFC
+ * 7162 section 3.1). */
+void imap_enable_condstore(struct imap_session *s);
 /* imap_cmd.c: the table; NULL: no such command. */
 const struct imap_cmd *imap_cmd_find(struct slice name);

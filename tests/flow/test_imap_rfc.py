@@ -410,6 +410,16 @@ class Rfc(mt.ClusterCase):
         self.assertEqual(items[b"BODY[]"], MAIL)
         self.assertEqual(int(items[b"RFC822.SIZE"]), len(MAIL))
 
+    def test_what_enables_condstore_tells_the_highest_modseq_once(self):
+        for command in (b"ENABLE CONDSTORE", b"FETCH 1 (MODSEQ)", b"FETCH 1 FLAGS (CHANGEDSINCE 1)", b"SEARCH MODSEQ 1",
+                        b"STORE 1 (UNCHANGEDSINCE 1) FLAGS ()", b"STATUS INBOX (HIGHESTMODSEQ)"):
+            wire = self.connect("b1")
+            wire.ask(b"LOGIN user0005@example.test pass0005")
+            wire.ask(append(b"INBOX", PLAIN))
+            wire.ask(b"SELECT INBOX")
+            self.assertRegex(b"".join(wire.ask(command)[0]), rb"\* OK \[HIGHESTMODSEQ \d+\]", command)
+            self.assertNotIn(b"[HIGHESTMODSEQ", b"".join(wire.ask(command)[0]), command)
+
     def test_pipelined_commands_are_answered_in_order(self):
         wire = self.connect("p1")
         wire.send(b"a LOGIN user0004@example.test pass0004\r\nb SELECT INBOX\r\nc " + append(b"INBOX", PLAIN) + b"\r\nd NOOP\r\n"
