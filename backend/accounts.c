@@ -374,7 +374,8 @@ static bool read_options(struct change *c)
 		return false;
 	}
 	read_flags(c);
-	if ((err = read_password(c, &words))) {
+	err = read_password(c, &words);
+	if (err) {
 		fail(c, ERR_SYNTAX, words);
 		return false;
 	}
@@ -422,7 +423,8 @@ static void account_remove(void *arg, struct control_request *r)
 
 	if (!c || !find(c))
 		return;
-	if (!slice_is_str(c->claims->address, "") && !slice_is_equal(c->claims->address, c->address)) {
+	/* The one claim is the name that was given. */
+	if (!slice_is_equal(c->claims->address, c->address)) {
 		fail(c, ERR_DENIED, "this is an alias; account set ACCOUNT --remove-alias takes it away");
 		return;
 	}

@@ -149,9 +149,6 @@ static void on_verdict(void *arg, int verdict)
 	} else if (verdict == ERR_DENIED) {
 		refuse(l, FRONT_WRONG, "wrong password");
 	} else {
-		if (verdict != ERR_NOT_NOW)
-			log_error("backend", "the stored password of %.*s is malformed",
-				SLICE_ARG(l->credentials.authcid));
 		refuse(l, FRONT_NOT_NOW, "the password cannot be checked now");
 	}
 }
@@ -218,9 +215,17 @@ static int run_read(struct store_txn *txn, void *arg)
 	return 0;
 }
 
+/* Neither yes nor no; somebody must set it anew. */
+static void refuse_malformed(struct login *l, const char *why)
+{
+	log_error("backend", "the stored password of %s is malformed: %s", l->account.address, why);
+	refuse(l, FRONT_NOT_NOW, "the stored password is malformed");
+}
+
 static void done_read(void *arg, int err)
 {
 	struct login *l = arg;
+	const char *why = "";
 
 	l->job = NULL;
 	if (err == ERR_NOT_FOUND || (err == 0 && l->stored_len == 0))
@@ -228,6 +233,8 @@ static void done_read(void *arg, int err)
 			err ? "the account has just gone" : "the account has no password here");
 	else if (err)
 		refuse(l, FRONT_NOT_NOW, error_text(err));
+	else if (password_stored_check(slice_of(l->stored, l->stored_len), &why))
+		refuse_malformed(l, why);
 	else
 		check(l, SLICE_LIT("account"), slice_str(l->account.address),
 			slice_of(l->stored, l->stored_len));

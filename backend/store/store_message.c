@@ -97,8 +97,9 @@ static int put_message(struct store_txn *txn, uint32_t mailbox, uint32_t uid, co
 /* Puts a message behind all others of the mailbox: index, record, counters; log and blob reference are the
  * caller's. */
 static int add_message(struct store_txn *txn, uint32_t mailbox, struct counters *c, struct store_entry *e,
-	struct store_message *m)
+	const struct store_message *m)
 {
+	struct store_message stored = *m;
 	char uidl[32];
 	int err;
 
@@ -109,9 +110,9 @@ static int add_message(struct store_txn *txn, uint32_t mailbox, struct counters 
 		int n = snprintf(
 			uidl, sizeof(uidl), "%08x%08x", (unsigned)c->mailbox.uidvalidity, (unsigned)e->uid);
 
-		m->uidl = slice_of(uidl, (size_t)n);
+		stored.uidl = slice_of(uidl, (size_t)n);
 	}
-	err = put_message(txn, mailbox, e->uid, m);
+	err = put_message(txn, mailbox, e->uid, &stored);
 	if (!err)
 		err = chunk_append(txn, mailbox, e);
 	count_in(c, e);
