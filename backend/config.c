@@ -2,9 +2,9 @@
 #include "backend/config.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/control/program.h"
 #include "common/net/conn.h"
 #include "common/net/tls.h"
 
@@ -135,12 +135,8 @@ static void make_trusted(struct config *c)
 static void read_values(struct config *c)
 {
 	const struct conf *conf = c->conf;
-	const char *host = conf_get_string(conf, "", NULL, "host-name");
 
-	if (host[0] && strlen(host) < sizeof(c->host))
-		memcpy(c->host, host, strlen(host) + 1);
-	else if (gethostname(c->host, sizeof(c->host) - 1) < 0)
-		c->host[0] = '\0';
+	program_host_name(conf, c->host, sizeof(c->host));
 	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
 	front_limits_read(conf, &c->limits);
 	c->wrong_commands = c->limits.wrong_commands;

@@ -11,8 +11,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "backend/accounts.h"
 #include "backend/listeners.h"
@@ -21,6 +19,7 @@
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/control/program.h"
 #include "common/net/spool.h"
 
 #define HASH_QUEUE_MOST 10000
@@ -41,39 +40,7 @@ static void must(int err, struct buf *why, const char *what)
 		die(why, what, err);
 }
 
-static void set_log(const struct conf *conf)
-{
-	const char *file = conf_get_string(conf, "", NULL, "log-file");
-
-	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
-	if (file[0] && log_open(file) < 0)
-		log_error("backend", "the log file cannot be opened file=%s", file);
-}
-
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 /* ---- reload ---- */
-
-static void log_lines(enum log_level level, const char *prefix, struct buf *lines)
-{
-	struct slice rest = buf_view(lines);
-
-	while (rest.len) {
-		ptrdiff_t end = slice_find(rest, '\n');
-		struct slice line = slice_sub(rest, 0, end < 0 ? rest.len : (size_t)end);
-
-		log_write(level, "backend", "%s: %.*s", prefix, SLICE_ARG(line));
-		rest = slice_from(rest, line.len + 1);
-	}
-}
 
 static struct imap_limits imap_limits_of(const struct config *c)
 {
@@ -99,7 +66,7 @@ static void put_in_force(struct backend *b)
 	struct imap_limits imap = imap_limits_of(b->config);
 	struct pop3_limits pop3 = pop3_limits_of(b->config);
 
-	set_log(b->config->conf);
+	program_set_log(b->config->conf, "backend");
 	imap_service_set_limits(b->imap, &imap);
 	pop3_service_set_limits(b->pop3, &pop3);
 	credential_cache_set_lifetime(
@@ -118,9 +85,9 @@ static void on_hup(void *arg)
 	if (!err)
 		err = config_new(conf, &why, &config);
 	if (err) {
-		log_lines(LOG_ERROR, "configuration refused, the old one stays", &why);
+		program_log_lines(LOG_ERROR, "backend", "configuration refused, the old one stays", &why);
 	} else {
-		log_lines(LOG_WARN, "takes effect at the next start", &notes);
+		program_log_lines(LOG_WARN, "backend", "takes effect at the next start", &notes);
 		config_unref(&b->config);
 		b->config = config;
 		put_in_force(b);
@@ -228,13 +195,6 @@ static bool is_ready(void *arg, struct buf *reason)
 	return true; /* the listener opens last: what is asked is running */
 }
 
-static unsigned core_count(void)
-{
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return cores > 0 ? (unsigned)cores : 1;
-}
-
 static void open_store(struct backend *b, struct buf *why)
 {
 	const struct conf *conf = b->config->conf;
@@ -288,17 +248,16 @@ static void open_places(struct backend *b, struct buf *why)
 void start_all(struct backend *b, struct conf *conf_take)
 {
 	struct buf why = {0};
-	unsigned loops = (unsigned)conf_get_int(conf_take, "", NULL, "loops");
 
-	set_log(conf_take);
+	program_set_log(conf_take, "backend");
 	signal(SIGPIPE, SIG_IGN);
-	raise_descriptors();
+	program_raise_descriptors();
 	spool_set_directory(conf_get_string(conf_take, "", NULL, "spool"));
 	must(config_new(conf_take, &why, &b->config), &why, "the configuration cannot work");
 	must(loop_new(&b->loop), &why, "no event loop");
 	must(sasl_init("mailtier-backend", &why), &why, "SASL cannot start");
 	open_store(b, &why);
-	must(loop_group_start(loops ? loops : core_count(), &b->group), &why, "no threads");
+	must(loop_group_start(program_loops(b->config->conf), &b->group), &why, "no threads");
 	make_services(b, &why);
 	timer_init(&b->drain, drain_step, b);
 	must(loop_on_signal(b->loop, SIGHUP, on_hup, b), &why, "no signals");

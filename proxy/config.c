@@ -4,10 +4,10 @@
 #include "proxy/config.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/auth/sasl.h"
 #include "common/base/mem.h"
+#include "common/control/program.h"
 #include "proxy/config_check.h"
 #include "proxy/login.h"
 #include "proxy/smtp_service.h"
@@ -179,12 +179,8 @@ static int make_listener(struct config *c, const char *title, struct config_list
 static void read_values(struct config *c)
 {
 	const struct conf *conf = c->conf;
-	const char *host = conf_get_string(conf, "", NULL, "host-name");
 
-	if (host[0] && strlen(host) < sizeof(c->host))
-		memcpy(c->host, host, strlen(host) + 1);
-	else if (gethostname(c->host, sizeof(c->host) - 1) < 0)
-		c->host[0] = '\0';
+	program_host_name(conf, c->host, sizeof(c->host));
 	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
 	c->relay_idle_ms = conf_get_duration(conf, "", NULL, "relay-idle");
 	front_limits_read(conf, &c->limits);

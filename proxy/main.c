@@ -8,14 +8,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "common/auth/password_command.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/control/control.h"
+#include "common/control/program.h"
 #include "common/control/status.h"
 #include "common/net/resolve.h"
 #include "common/net/timer.h"
@@ -57,26 +56,6 @@ static void must(int err, struct buf *why, const char *what)
 		die(why, what);
 }
 
-static void set_log(const struct conf *conf)
-{
-	const char *file = conf_get_string(conf, "", NULL, "log-file");
-
-	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
-	if (file[0] && log_open(file) < 0)
-		log_error("proxy", "the log file cannot be opened file=%s", file);
-}
-
-/* A connection is two descriptors here: as many as the system lets us have. */
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 static void init_resolver(const struct conf *conf, struct buf *why)
 {
 	struct resolve_options options = {0};
@@ -95,19 +74,6 @@ static void init_resolver(const struct conf *conf, struct buf *why)
 }
 
 /* ---- reload ---- */
-
-static void log_lines(enum log_level level, const char *prefix, struct buf *lines)
-{
-	struct slice rest = buf_view(lines);
-
-	while (rest.len) {
-		ptrdiff_t end = slice_find(rest, '\n');
-		struct slice line = slice_sub(rest, 0, end < 0 ? rest.len : (size_t)end);
-
-		log_write(level, "proxy", "%s: %.*s", prefix, SLICE_ARG(line));
-		rest = slice_from(rest, line.len + 1);
-	}
-}
 
 static int make_config(struct program *p, struct conf *conf, struct buf *why, struct config **config_out)
 {
@@ -145,10 +111,10 @@ static void on_hup(void *arg)
 	if (err == 0)
 		err = make_config(p, conf, &why, &config);
 	if (err < 0) {
-		log_lines(LOG_ERROR, "configuration refused, the old one stays", &why);
+		program_log_lines(LOG_ERROR, "proxy", "configuration refused, the old one stays", &why);
 	} else {
-		log_lines(LOG_WARN, "takes effect at the next start", &notes);
-		set_log(config->conf);
+		program_log_lines(LOG_WARN, "proxy", "takes effect at the next start", &notes);
+		program_set_log(config->conf, "proxy");
 		workers_set_config(config);
 		listeners_set_config(config);
 		probe_set_config(p->loop, config);
@@ -260,8 +226,6 @@ static bool is_ready(void *arg, struct buf *reason)
 static void start(struct program *p, struct conf *conf)
 {
 	struct buf why = {0};
-	unsigned loops = (unsigned)conf_get_int(conf, "", NULL, "loops");
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
 	must(loop_new(&p->loop), &why, "no event loop");
 	init_resolver(conf, &why);
@@ -269,7 +233,7 @@ static void start(struct program *p, struct conf *conf)
 	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST, &p->hash_pool),
 		&why, "no threads");
 	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
-	must(loop_group_start(loops ? loops : cores > 0 ? (unsigned)cores : 1, &p->group), &why, "no threads");
+	must(loop_group_start(program_loops(p->verbs.config->conf), &p->group), &why, "no threads");
 	workers_start(p->group, p->verbs.config);
 	must(control_open_conf(p->loop, "mailtier-proxy", p->verbs.config->conf, &why, &p->control), &why,
 		"the control socket cannot be opened");
@@ -312,9 +276,9 @@ int main(int argc, char **argv)
 	if (password_command(argc, argv, &status))
 		return status;
 	conf = conf_command_line(&config_table, argc, argv, PASSWORD_COMMAND_HELP);
-	set_log(conf);
+	program_set_log(conf, "proxy");
 	signal(SIGPIPE, SIG_IGN);
-	raise_descriptors();
+	program_raise_descriptors();
 	start(&program, conf);
 	log_info("proxy", "started loops=%u", loop_group_count(program.group));
 	loop_run(program.loop);

@@ -1,0 +1,61 @@
+/* Small things, written once so that both programs do them alike. */
+#include "common/control/program.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+void program_set_log(const struct conf *conf, const char *area)
+{
+	const char *file = conf_get_string(conf, "", NULL, "log-file");
+
+	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
+	if (file[0] && log_open(file) < 0)
+		log_error(area, "the log file cannot be opened file=%s", file);
+}
+
+void program_log_lines(enum log_level level, const char *area, const char *prefix, const struct buf *lines)
+{
+	struct slice rest = buf_view(lines);
+
+	while (rest.len) {
+		ptrdiff_t end = slice_find(rest, '\n');
+		struct slice line = slice_sub(rest, 0, end < 0 ? rest.len : (size_t)end);
+
+		log_write(level, area, "%s: %.*s", prefix, SLICE_ARG(line));
+		rest = slice_from(rest, line.len + 1);
+	}
+}
+
+void program_raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+unsigned program_loops(const struct conf *conf)
+{
+	unsigned loops = (unsigned)conf_get_int(conf, "", NULL, "loops");
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (loops)
+		return loops;
+	return cores > 0 ? (unsigned)cores : 1;
+}
+
+void program_host_name(const struct conf *conf, char *room, size_t size)
+{
+	const char *host = conf_get_string(conf, "", NULL, "host-name");
+
+	if (host[0] && strlen(host) < size) {
+		memcpy(room, host, strlen(host) + 1);
+		return;
+	}
+	/* A name that is cut has no end, and is none. */
+	if (gethostname(room, size) < 0 || !memchr(room, '\0', size))
+		room[0] = '\0';
+}
