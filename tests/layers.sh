@@ -3,6 +3,8 @@
 # that only certain rooms may see. Prints file:line for each breach.
 cd "$(dirname "$0")/.." || exit 1
 bad=0
+found=$(mktemp)
+trap 'rm -f "$found"' EXIT
 sources() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep -v '^tests/'; }
 
 # The table first, then each file by itself, then each of its includes as "file:line:#include ...".
@@ -43,9 +45,8 @@ sources() { git ls-files --cached --others --exclude-standard '*.c' '*.h' | grep
 			print place from " may not use " to
 		else if (from == "proxy" && to == "mapping" && include != "mapping/usermap.h")
 			print place "of mapping the proxy sees usermap.h alone"
-	}' > /tmp/layers.$$
-[ -s /tmp/layers.$$ ] && { cat /tmp/layers.$$; bad=1; }
-rm -f /tmp/layers.$$
+	}' >"$found"
+[ -s "$found" ] && { cat "$found"; bad=1; }
 
 foreign() { # header pattern, the places that may see it
 	pattern=$1
@@ -55,9 +56,8 @@ foreign() { # header pattern, the places that may see it
 		ok=
 		for place in "$@"; do case "$hit" in "$place"/*) ok=1 ;; esac; done
 		[ -n "$ok" ] || echo "layers: $hit: only $* may see this header"
-	done > /tmp/layers.$$
-	[ -s /tmp/layers.$$ ] && { cat /tmp/layers.$$; bad=1; }
-	rm -f /tmp/layers.$$
+	done >"$found"
+	[ -s "$found" ] && { cat "$found"; bad=1; }
 }
 foreign 'uv\.h' common/net
 foreign 'openssl/ssl' common/net

@@ -198,8 +198,11 @@ static int load(struct store *store, unsigned slot)
 static int open_all(struct store *store, const struct store_options *options, struct buf *why)
 {
 	bool is_new = false;
-	int err = take_lock(store, why);
+	/* A folder that holds no store stays as it is. */
+	int err = options->must_exist ? look(store, options, &is_new, why) : 0;
 
+	if (!err)
+		err = take_lock(store, why);
 	if (!err)
 		err = look(store, options, &is_new, why);
 	for (unsigned i = 0; i < store->slot_count && !err; i++)

@@ -57,9 +57,18 @@ static void test_a_foreign_version_is_refused(void **state)
 	assert_non_null(strstr(buf_str_view(&why), "99"));
 	buf_deinit(&why);
 	temp_remove(&t);
-	o.dir = "/tmp";
-	o.must_exist = true;
-	assert_int_equal(store_open(&o, &t.store, NULL), ERR_NOT_FOUND);
+}
+
+static void test_a_folder_without_a_store_stays_as_it_is(void **state)
+{
+	char dir[] = "/tmp/mailtier-none-XXXXXX";
+	struct store_options o = {.dir = dir, .must_exist = true};
+	struct store *store;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(store_open(&o, &store, NULL), ERR_NOT_FOUND);
+	assert_int_equal(rmdir(dir), 0); /* it is empty */
 }
 
 static void test_names_lead_to_accounts(void **state)
@@ -402,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_a_store_is_opened_once_and_again),
 		cmocka_unit_test(test_lmdb_runs_with_its_default_sync),
 		cmocka_unit_test(test_a_foreign_version_is_refused),
+		cmocka_unit_test(test_a_folder_without_a_store_stays_as_it_is),
 		cmocka_unit_test(test_names_lead_to_accounts),
 		cmocka_unit_test(test_an_account_changes_and_goes),
 		cmocka_unit_test(test_quota_is_promised_and_kept),
