@@ -1,5 +1,6 @@
 /*
- * A snapshot is made whole or not at all: maps are open, TLS contexts made, chains tied, before any loop sees it.
+ * A snapshot is made whole or not at all: TLS contexts made, then maps opened, chains tied, before any loop sees it. In this
+ * order, so that a certificate that is refused leaves the maps in force alone.
  */
 #include "proxy/config.h"
 
@@ -93,12 +94,11 @@ bool config_may_reach(const struct config_service_of *service, const struct back
 	return true;
 }
 
-static int make_service(struct config *c, enum config_service id, struct usermap_set *maps, struct buf *why)
+static void make_service(struct config *c, enum config_service id)
 {
 	struct config_service_of *service = &c->services[id];
 	const char *name = service_names[id];
 	size_t count;
-	int err;
 
 	service->id = id;
 	service->is_used = config_check_is_used(c->conf, name);
@@ -107,11 +107,6 @@ static int make_service(struct config *c, enum config_service id, struct usermap
 		service->authenticate = (enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
 		service->mechanisms = conf_get_list(c->conf, "service", name, "mechanisms", &count);
 	}
-	err = usermap_chain_new(maps, conf_get_list(c->conf, "service", name, "maps", &count), &service->chain);
-	if (err < 0)
-		buf_printf(why, "%s: service %s: maps: %s\n", conf_where(c->conf, "service", name, "maps"), name,
-			error_text(err));
-	return err;
 }
 
 /* What a front may look at longer than the snapshot lives. */
@@ -186,8 +181,24 @@ static void read_values(struct config *c)
 	front_limits_read(conf, &c->limits);
 }
 
-int config_new(struct conf *conf_take, struct backends *backends_take, struct usermap_set *maps, struct buf *why,
-	struct config **config_out)
+int config_tie_maps(struct config *c, struct usermap_set *maps, struct buf *why)
+{
+	size_t count;
+	int err = 0;
+
+	for (unsigned i = 0; err == 0 && i < CONFIG_SERVICES; i++) {
+		const char *name = service_names[i];
+
+		err = usermap_chain_new(
+			maps, conf_get_list(c->conf, "service", name, "maps", &count), &c->services[i].chain);
+		if (err < 0)
+			buf_printf(why, "%s: service %s: maps: %s\n", conf_where(c->conf, "service", name, "maps"), name,
+				error_text(err));
+	}
+	return err;
+}
+
+int config_new(struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out)
 {
 	struct config *c = xcalloc(1, sizeof(*c));
 	const char *const *titles;
@@ -198,8 +209,8 @@ int config_new(struct conf *conf_take, struct backends *backends_take, struct us
 	c->conf = conf_take;
 	c->backends = backends_take;
 	read_values(c);
-	for (unsigned i = 0; err == 0 && i < CONFIG_SERVICES; i++)
-		err = make_service(c, (enum config_service)i, maps, why);
+	for (unsigned i = 0; i < CONFIG_SERVICES; i++)
+		make_service(c, (enum config_service)i);
 	titles = conf_titles(conf_take, "listener", &count);
 	c->listeners = xcalloc(count + 1, sizeof(*c->listeners));
 	for (size_t i = 0; err == 0 && i < count; i++) {

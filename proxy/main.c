@@ -75,10 +75,25 @@ static void init_resolver(const struct conf *conf, struct buf *why)
 
 /* ---- reload ---- */
 
+/* The maps change last: nothing but the tying of chains, whose names were checked, can fail after it. */
+static int make_maps(struct program *p, struct config *config, struct buf *why)
+{
+	struct usermap_config maps;
+	int err;
+
+	config_maps(config->conf, config->backends, &maps);
+	if (p->verbs.maps)
+		err = usermap_set_reconfigure(p->verbs.maps, &maps, why);
+	else
+		err = usermap_set_open(&maps, p->loop, p->hash_pool, why, &p->verbs.maps);
+	free((void *)(uintptr_t)maps.maps);
+	return err ? err : config_tie_maps(config, p->verbs.maps, why);
+}
+
 static int make_config(struct program *p, struct conf *conf, struct buf *why, struct config **config_out)
 {
 	struct config *old = p->verbs.config;
-	struct usermap_config maps;
+	struct config *config;
 	struct backends *backends;
 	int err = backends_new(conf, old ? old->backends : NULL, why, &backends);
 
@@ -86,18 +101,15 @@ static int make_config(struct program *p, struct conf *conf, struct buf *why, st
 		conf_free(&conf);
 		return err;
 	}
-	config_maps(conf, backends, &maps);
-	if (p->verbs.maps)
-		err = usermap_set_reconfigure(p->verbs.maps, &maps, why);
-	else
-		err = usermap_set_open(&maps, p->loop, p->hash_pool, why, &p->verbs.maps);
-	free((void *)(uintptr_t)maps.maps);
-	if (err < 0) {
-		backends_free(&backends);
-		conf_free(&conf);
+	err = config_new(conf, backends, why, &config);
+	if (err < 0)
 		return err;
-	}
-	return config_new(conf, backends, p->verbs.maps, why, config_out);
+	err = make_maps(p, config, why);
+	if (err < 0)
+		config_unref(&config);
+	else
+		*config_out = config;
+	return err;
 }
 
 static void on_hup(void *arg)

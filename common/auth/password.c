@@ -269,12 +269,9 @@ static int argon2_number(struct slice *at, const char *name, char end, uint32_t 
 
 static bool is_base64_text(struct slice s, size_t raw_least)
 {
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (size_t i = 0; i < s.len; i++) {
-		if (!s.p[i] || !strchr(letters, s.p[i]))
+	for (size_t i = 0; i < s.len; i++)
+		if (base64_digit(s.p[i]) < 0)
 			return false;
-	}
 	return s.len % 4 != 1 && s.len * 3 / 4 >= raw_least && s.len * 3 / 4 <= KEY_MOST;
 }
 

@@ -117,6 +117,17 @@ class Running(unittest.TestCase):
         self.reload_and_wait("hash-workers: changed in the file; takes effect at the next start")
         self.assertTrue(self.cluster.is_alive("p1"))
 
+    def test_a_refused_reload_leaves_the_maps_as_they_were(self):
+        bad = os.path.join(self.folder.name, "bad.pem")
+        with open(bad, "w") as f:
+            f.write("no certificate\n")
+        self.write_extra(f'map users {{ max-shrink = 55 }}\ntls default {{ certificate = "{bad}" }}\n')
+        self.reload_and_wait("configuration refused, the old one stays")
+        # The map in force still follows its file.
+        with open(self.map, "a") as f:
+            f.write("bob@example.com 127.0.0.1\n")
+        mt.wait_for(lambda: self.cluster.ctl("p1", "map", "explain", "bob@example.com", code=None)[0] == 0, 15, "the new user")
+
     def test_the_control_socket_is_the_owners_and_answers_in_both_forms(self):
         self.assertEqual(os.stat(self.cluster.at("p1", "ctl")).st_mode & 0o777, 0o600)
         self.assertIn("mailtier-proxy", self.cluster.ctl("p1", "status"))
