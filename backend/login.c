@@ -9,7 +9,6 @@
  */
 #include "backend/login.h"
 
-#include <stdlib.h>
 
 #include "backend/store/store_account.h"
 #include "common/auth/auth_name.h"

@@ -6,7 +6,6 @@
 #include "mapping/map_parse.h"
 
 #include <arpa/inet.h>
-#include <stdlib.h>
 
 #include "common/auth/password.h"
 #include "common/base/num.h"

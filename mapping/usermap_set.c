@@ -6,7 +6,6 @@
  * a million entries takes milliseconds.
  */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 

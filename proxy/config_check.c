@@ -1,7 +1,6 @@
 /* Each rule is one function; each says its section and key, so that conf_error() can say file and line. */
 #include "proxy/config_check.h"
 
-#include "common/base/attr.h"
 #include "common/base/slice.h"
 #include "common/net/addr.h"
 

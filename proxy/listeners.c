@@ -1,6 +1,5 @@
 #include "proxy/listeners.h"
 
-#include <stdlib.h>
 
 #include "common/base/mem.h"
 #include "common/front/imap_front.h"

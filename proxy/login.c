@@ -8,13 +8,11 @@
  */
 #include "proxy/login.h"
 
-#include <stdlib.h>
 
 #include "common/auth/auth_name.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/base/metrics.h"
 #include "proxy/sessions.h"
 #include "proxy/spare.h"
 #include "proxy/worker.h"

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "proxy/leg.h"
 #include "proxy/login.h"

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "common/base/mem.h"
 #include "common/proto/imap_write.h"
 
 static const struct {

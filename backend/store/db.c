@@ -5,7 +5,6 @@
 #include "backend/store/db.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/statvfs.h>
 
 #include "common/base/clock.h"

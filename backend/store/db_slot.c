@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -18,7 +17,6 @@
 #include "backend/store/db_slot.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/base/mem.h"
 
 #define MAP_SIZE_DEFAULT (UINT64_C(64) << 30)
 #define READERS_DEFAULT 126

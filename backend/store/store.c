@@ -20,9 +20,7 @@
 #include "backend/store/db_slot.h"
 #include "backend/store/names.h"
 
-#include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/base/num.h"
 
 #define VERSION_LINE "mailtier store "
 

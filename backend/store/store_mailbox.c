@@ -14,7 +14,6 @@
 
 #include "backend/store/chunk.h"
 #include "common/base/clock.h"
-#include "common/base/mem.h"
 
 struct name_row {
 	uint32_t mailbox;

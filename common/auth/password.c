@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "common/base/base64.h"
-#include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/base/random.h"
 #include "common/base/secret.h"

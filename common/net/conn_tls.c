@@ -3,7 +3,6 @@
  * the socket has nothing, and so saves the calls that would say EAGAIN. The error queue is emptied before
  * each call and read after it, in failed() alone.
  */
-#include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>

@@ -4,7 +4,6 @@
  */
 #include "common/proto/imap_search_key.h"
 
-#include "common/base/num.h"
 #include "common/proto/charset.h"
 #include "common/proto/date.h"
 #include "common/proto/imap_write.h"
