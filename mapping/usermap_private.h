@@ -3,7 +3,7 @@
  *
  * A struct usermap is one map with its options, which never change; a changed configuration makes a new one
  * that takes over the data. `data` is read by all loops under `lock`, held for a few instructions. `file`
- * belongs to the polling job while there is one (`polling`), to the set's loop otherwise.
+ * belongs to the polling job while there is one (`poll`), to the set's loop otherwise.
  */
 #pragma once
 
@@ -47,7 +47,7 @@ struct usermap {
 	uint64_t data_generation;
 	/* watching: the set's loop, or the job */
 	struct map_file file;
-	bool polling;
+	struct poll *poll; /* under way; NULL: none */
 	/* status: the set's loop */
 	bool reloading, reload_force;
 	uint64_t reload_until_ms;

@@ -158,7 +158,7 @@ static void poll_done(void *job, int error)
 	struct usermap *map = p->map;
 	bool settled = p->look == MAP_LOOK_LOADED || p->look == MAP_LOOK_REFUSED;
 
-	map->polling = false;
+	map->poll = NULL;
 	if (!error && map->set) {
 		poll_take(map, p);
 		/* A look that began before the wish does not fulfil it. */
@@ -187,13 +187,13 @@ static void map_poll(struct usermap_set *set, struct usermap *map)
 {
 	struct poll *p;
 
-	if (map->polling)
+	if (map->poll)
 		return;
 	p = poll_new(map, (map->reloading ? MAP_LOOK_AGAIN : 0) | (map->reload_force ? MAP_LOOK_FORCE : 0));
 	if (work_submit(set->load_pool, set->loop, &p->work))
 		poll_free(p); /* the next look will do */
 	else
-		map->polling = true;
+		map->poll = p;
 }
 
 static void on_timer(void *arg)
@@ -350,6 +350,18 @@ int usermap_set_reconfigure(struct usermap_set *set, const struct usermap_config
 	return 0;
 }
 
+/* The loop has ended: it will not bring back what its worker has finished. */
+static void polls_forget(struct usermap_set *set)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		struct poll *p = set->maps[i]->poll;
+
+		set->maps[i]->poll = NULL;
+		if (p)
+			poll_free(p);
+	}
+}
+
 void usermap_set_close(struct usermap_set **set_in_out)
 {
 	struct usermap_set *set = *set_in_out;
@@ -363,6 +375,8 @@ void usermap_set_close(struct usermap_set **set_in_out)
 		reloads_answer(set->maps[i], ERR_CANCELLED, "the program ends");
 	}
 	work_pool_free(&set->load_pool);
+	if (loop_current() != set->loop)
+		polls_forget(set);
 	maps_free(set->maps, set->count);
 	credential_cache_free(&set->cache);
 	free(set);
