@@ -9,7 +9,6 @@
  */
 #include "backend/login.h"
 
-
 #include "backend/store/store_account.h"
 #include "common/auth/auth_name.h"
 #include "common/base/log.h"

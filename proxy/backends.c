@@ -156,10 +156,11 @@ bool backend_set_probed(struct backend *b, enum backend_protocol protocol, int e
 	if (is_down == was_down)
 		return false;
 	if (is_down)
-		log_warn("proxy", "back-end is down: %s backend=%s protocol=%s", detail ? detail : error_text(error),
-			b->name, protocol_names[protocol]);
+		log_warn("proxy", "back-end is down: %s backend=%s protocol=%s",
+			detail ? detail : error_text(error), b->name, protocol_names[protocol]);
 	else
-		log_info("proxy", "back-end is up again backend=%s protocol=%s", b->name, protocol_names[protocol]);
+		log_info("proxy", "back-end is up again backend=%s protocol=%s", b->name,
+			protocol_names[protocol]);
 	return true;
 }
 
@@ -200,7 +201,8 @@ static bool may_fly(const struct backend *b, const char *host)
 	return config_check_is_loopback(host) && strcmp(host, "localhost") != 0;
 }
 
-static int make_tls(const struct conf *conf, const char *section, const char *title, struct buf *why, struct backend *b)
+static int make_tls(
+	const struct conf *conf, const char *section, const char *title, struct buf *why, struct backend *b)
 {
 	struct tls_client_options options = {
 		.verify = conf_get_bool(conf, section, title, "verify"),
@@ -256,8 +258,8 @@ static int backend_new(const struct conf *conf, const char *section, const char 
 	return err;
 }
 
-int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t port, struct loop *loop, conn_fn *fn,
-	void *owner, struct conn **conn_out)
+int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t port, struct loop *loop,
+	conn_fn *fn, void *owner, struct conn **conn_out)
 {
 	struct dial_options options = {
 		.host = b->host,
@@ -325,7 +327,8 @@ static const char *const *copy_words(const char *const *words, size_t count)
 	return copy;
 }
 
-int backends_new(const struct conf *conf, struct backends *old, struct buf *why, struct backends **backends_out)
+int backends_new(
+	const struct conf *conf, struct backends *old, struct buf *why, struct backends **backends_out)
 {
 	struct backends *set = xcalloc(1, sizeof(*set));
 	const char *const *hosts;
@@ -428,7 +431,8 @@ static struct backend *literal_new(const struct backends *set, const char *host)
 	return b;
 }
 
-static int route_literal(struct backends *set, const char *host, struct backend **backend_out, const char **why_out)
+static int route_literal(
+	struct backends *set, const char *host, struct backend **backend_out, const char **why_out)
 {
 	struct backend *b;
 

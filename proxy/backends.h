@@ -64,10 +64,10 @@ struct backend {
 	uint64_t connect_ms; /* to be connected and, with implicit TLS, secured */
 	uint64_t login_ms;   /* from then to the answer of the login */
 	uint64_t probe_ms;   /* between probes; 0: none */
-	bool is_named;    /* a section of the configuration, not a host of a map */
-	bool is_smtp; /* mail goes to it by SMTP and not by LMTP */
-	bool is_verified; /* its certificate is */
-	bool may_fly;     /* a credential may be written before the connection stands: it goes nowhere else */
+	bool is_named;       /* a section of the configuration, not a host of a map */
+	bool is_smtp;        /* mail goes to it by SMTP and not by LMTP */
+	bool is_verified;    /* its certificate is */
+	bool may_fly; /* a credential may be written before the connection stands: it goes nowhere else */
 	struct backend_state *state;
 	_Atomic unsigned refs;
 };
@@ -95,8 +95,8 @@ void backend_last_error(const struct backend *backend, char *text, size_t size);
  * Dials it: CONN_OPENED or CONN_FAILED within connect_ms; with implicit TLS the handshake is done and verified before anything is
  * sent. port 0: the back-end's own for this protocol. STARTTLS is the caller's to do.
  */
-MUST_CHECK int backend_dial(struct backend *backend, enum backend_protocol protocol, uint16_t port, struct loop *loop,
-	conn_fn *fn, void *owner, struct conn **conn_out);
+MUST_CHECK int backend_dial(struct backend *backend, enum backend_protocol protocol, uint16_t port,
+	struct loop *loop, conn_fn *fn, void *owner, struct conn **conn_out);
 /* True if our own credential may be sent over this connection: verified TLS or loopback. Ask after TLS. */
 bool backend_may_vouch(const struct backend *backend, const struct conn *conn);
 
@@ -104,7 +104,8 @@ bool backend_may_vouch(const struct backend *backend, const struct conn *conn);
 
 struct backends;
 /* From the sections `backend` and `backend-default`; states are shared with `old` (NULL: none). why: for the operator. */
-MUST_CHECK int backends_new(const struct conf *conf, struct backends *old, struct buf *why, struct backends **backends_out);
+MUST_CHECK int backends_new(
+	const struct conf *conf, struct backends *old, struct buf *why, struct backends **backends_out);
 void backends_free(struct backends **backends);
 size_t backends_count(const struct backends *backends);
 struct backend *backends_at(const struct backends *backends, size_t i);
@@ -122,4 +123,5 @@ const char *const *backends_names(const struct backends *backends);
 /* ---- for probes ---- */
 
 /* What a probe found: 0, or ERR_* with words for the log. True if it has changed. */
-bool backend_set_probed(struct backend *backend, enum backend_protocol protocol, int error, const char *detail);
+bool backend_set_probed(
+	struct backend *backend, enum backend_protocol protocol, int error, const char *detail);

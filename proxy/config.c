@@ -13,15 +13,19 @@
 #include "proxy/login.h"
 #include "proxy/smtp_service.h"
 
-static const char *const service_names[CONFIG_SERVICES] = {
-	[CONFIG_IMAP] = "imap", [CONFIG_POP3] = "pop3", [CONFIG_SMTP] = "smtp", [CONFIG_SUBMISSION] = "submission"};
+static const char *const service_names[CONFIG_SERVICES] = {[CONFIG_IMAP] = "imap",
+	[CONFIG_POP3] = "pop3",
+	[CONFIG_SMTP] = "smtp",
+	[CONFIG_SUBMISSION] = "submission"};
 
 /* RFC 7301; mail's registered names. Others are refused, a client that names none is welcome. */
 static const char *const alpn_imap[] = {"imap", NULL};
 static const char *const alpn_pop3[] = {"pop3", NULL};
 static const char *const alpn_smtp[] = {"smtp", "submission", NULL};
-static const char *const *const alpn[CONFIG_SERVICES] = {
-	[CONFIG_IMAP] = alpn_imap, [CONFIG_POP3] = alpn_pop3, [CONFIG_SMTP] = alpn_smtp, [CONFIG_SUBMISSION] = alpn_smtp};
+static const char *const *const alpn[CONFIG_SERVICES] = {[CONFIG_IMAP] = alpn_imap,
+	[CONFIG_POP3] = alpn_pop3,
+	[CONFIG_SMTP] = alpn_smtp,
+	[CONFIG_SUBMISSION] = alpn_smtp};
 
 const char *config_service_name(enum config_service service)
 {
@@ -81,9 +85,11 @@ static bool has_word(const char *const *words, const char *word)
 	return false;
 }
 
-bool config_may_reach(const struct config_service_of *service, const struct backend *backend, const char **why_out)
+bool config_may_reach(
+	const struct config_service_of *service, const struct backend *backend, const char **why_out)
 {
-	if (service->backends[0] && !has_word(service->backends, backend->is_named ? backend->name : "default")) {
+	if (service->backends[0] &&
+		!has_word(service->backends, backend->is_named ? backend->name : "default")) {
 		*why_out = "the map leads to a back-end that this service may not reach";
 		return false;
 	}
@@ -104,7 +110,8 @@ static void make_service(struct config *c, enum config_service id)
 	service->is_used = config_check_is_used(c->conf, name);
 	service->backends = conf_get_list(c->conf, "service", name, "backends", &count);
 	if (id != CONFIG_SMTP) {
-		service->authenticate = (enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
+		service->authenticate =
+			(enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
 		service->mechanisms = conf_get_list(c->conf, "service", name, "mechanisms", &count);
 	}
 }
@@ -166,8 +173,8 @@ static int make_listener(struct config *c, const char *title, struct config_list
 	if (l->service == CONFIG_IMAP || l->service == CONFIG_POP3)
 		l->front = make_front(c, l);
 	else
-		l->smtp = smtp_service_new(
-			c, l->service, tls_mode == 1 ? l->tls : NULL, conf_get_bool(c->conf, "listener", title, "allow-clear"));
+		l->smtp = smtp_service_new(c, l->service, tls_mode == 1 ? l->tls : NULL,
+			conf_get_bool(c->conf, "listener", title, "allow-clear"));
 	return 0;
 }
 
@@ -192,13 +199,14 @@ int config_tie_maps(struct config *c, struct usermap_set *maps, struct buf *why)
 		err = usermap_chain_new(
 			maps, conf_get_list(c->conf, "service", name, "maps", &count), &c->services[i].chain);
 		if (err < 0)
-			buf_printf(why, "%s: service %s: maps: %s\n", conf_where(c->conf, "service", name, "maps"), name,
-				error_text(err));
+			buf_printf(why, "%s: service %s: maps: %s\n",
+				conf_where(c->conf, "service", name, "maps"), name, error_text(err));
 	}
 	return err;
 }
 
-int config_new(struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out)
+int config_new(
+	struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out)
 {
 	struct config *c = xcalloc(1, sizeof(*c));
 	const char *const *titles;

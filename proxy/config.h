@@ -64,10 +64,12 @@ struct config {
 /* The maps as the configuration names them. Views into conf; free() the result's maps. */
 void config_maps(const struct conf *conf, struct backends *backends, struct usermap_config *maps_out);
 /* Takes conf and backends, whatever comes of it. Main loop. */
-MUST_CHECK int config_new(struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out);
+MUST_CHECK int config_new(
+	struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out);
 /* The services' chains; maps: opened or reconfigured for this configuration. Once, before any loop sees it. */
 MUST_CHECK int config_tie_maps(struct config *config, struct usermap_set *maps, struct buf *why);
 struct config *config_ref(struct config *config);
 void config_unref(struct config **config);
 /* May this service's chain lead there? Checks trust against `authenticate` too. False: *why_out for an ERROR line. */
-bool config_may_reach(const struct config_service_of *service, const struct backend *backend, const char **why_out);
+bool config_may_reach(
+	const struct config_service_of *service, const struct backend *backend, const char **why_out);

@@ -61,7 +61,8 @@ static void check_listeners(struct conf *conf)
 		bool is_plain = conf_get_enum(conf, "listener", titles[i], "tls") == 0;
 
 		if (!is_plain && !conf_has_title(conf, "tls", certificate))
-			conf_error(conf, "listener", titles[i], "certificate", "there is no section tls %s", certificate);
+			conf_error(conf, "listener", titles[i], "certificate", "there is no section tls %s",
+				certificate);
 	}
 }
 
@@ -73,7 +74,8 @@ static void check_reach(struct conf *conf, const char *service, const char *sect
 	if (!is_replay && strcmp(service, "smtp") != 0 &&
 		conf_get_enum(conf, "service", service, "authenticate") == 1)
 		conf_error(conf, "service", service, "authenticate",
-			"authenticate = backend needs trust = replay on every back-end that its maps may lead to; %s %s has "
+			"authenticate = backend needs trust = replay on every back-end that its maps may "
+			"lead to; %s %s has "
 			"proxy-auth (name the others in `backends`)",
 			section, title ? title : "");
 }
@@ -87,14 +89,16 @@ static void check_service(struct conf *conf, const char *service)
 	size_t hosts;
 
 	if (count == 0)
-		conf_error(conf, "service", service, "maps", "a listener offers this service, and no map is named");
+		conf_error(conf, "service", service, "maps",
+			"a listener offers this service, and no map is named");
 	for (size_t i = 0; i < count; i++) {
 		if (!conf_has_title(conf, "map", maps[i]))
 			conf_error(conf, "service", service, "maps", "there is no section map %s", maps[i]);
 	}
 	for (size_t i = 0; i < only_count; i++) {
 		if (strcmp(only[i], "default") != 0 && !conf_has_title(conf, "backend", only[i]))
-			conf_error(conf, "service", service, "backends", "there is no section backend %s", only[i]);
+			conf_error(conf, "service", service, "backends", "there is no section backend %s",
+				only[i]);
 	}
 	for (size_t i = 0; i < backend_count; i++) {
 		if (only_count == 0 || has_word(only, backends[i]))
@@ -123,12 +127,14 @@ static void check_backend(struct conf *conf, const char *section, const char *ti
 	if (conf_get_enum(conf, section, title, "trust") == 1)
 		return;
 	if (conf_get_secret(conf, section, title, "credential").len == 0)
-		conf_error(conf, section, title, "credential", "trust = proxy-auth needs the proxy's own password");
+		conf_error(conf, section, title, "credential",
+			"trust = proxy-auth needs the proxy's own password");
 	if (conf_get_string(conf, section, title, "user")[0] == '\0')
 		conf_error(conf, section, title, "user", "trust = proxy-auth needs the proxy's own name");
 	if (!is_verified && !(host && config_check_is_loopback(host)))
 		conf_error(conf, section, title, is_tls ? "verify" : "tls",
-			"the proxy's own credential goes only over TLS with verify = yes, or to a loopback address");
+			"the proxy's own credential goes only over TLS with verify = yes, or to a loopback "
+			"address");
 }
 
 static void check_host(struct conf *conf, const char *title, const char *host)
@@ -145,10 +151,12 @@ static void check_map_title(struct conf *conf, const char *section)
 	for (size_t i = 0; i < count; i++) {
 		size_t len = strlen(titles[i]);
 
-		if (len == 0 || len > 63 || strspn(titles[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-							      "0123456789-_") != len)
+		if (len == 0 || len > 63 ||
+			strspn(titles[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789-_") != len)
 			conf_error(conf, section, titles[i], strcmp(section, "map") == 0 ? "file" : "host",
-				"a title has 1 to 63 letters, digits, - and _ (dots and colons would look like a host)");
+				"a title has 1 to 63 letters, digits, - and _ (dots and colons would look "
+				"like a host)");
 	}
 }
 

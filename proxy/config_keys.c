@@ -19,49 +19,53 @@ static const struct conf_section sections[] = {
 };
 
 #define BACKEND_KEYS(section)                                                                                \
-	{section, "imap-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                                             \
-		"Port of IMAP; 0: 143, or 993 with tls = implicit", NULL},                                             \
-		{section, "pop3-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                                     \
-			"Port of POP3; 0: 110, or 995 with tls = implicit", NULL},                                     \
-		{section, "lmtp-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL, "Port of LMTP; 0: 24", NULL},       \
-		{section, "delivery", CONF_ENUM, CONF_RELOAD, "lmtp", 0, 0, "lmtp smtp",                               \
-			"How mail is handed over at that port", NULL},                                                 \
-		{section, "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",                   \
-			"How connections to it are encrypted", NULL},                                                  \
-		{section, "verify", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,                                         \
-			"Its certificate must be right: chain and name", NULL},                                        \
-		{section, "ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,                                \
-			"Certificates that its certificate must descend from; not set: the system's", NULL},           \
-		{section, "server-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,                                     \
-			"Name that its certificate must have; empty: the host", NULL},                                 \
-		{section, "certificate", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,                       \
-			"Certificate that the proxy shows to it", NULL},                                               \
-		{section, "key", CONF_PATH, CONF_RELOAD | CONF_PRIVATE, NULL, 0, 0, NULL,                              \
-			"Private key of that certificate", NULL},                                                      \
-		{section, "trust", CONF_ENUM, CONF_RELOAD, "proxy-auth", 0, 0, "proxy-auth replay",                    \
-			"proxy-auth: it believes the proxy whom it vouches for; replay: it gets the user's password",  \
-			NULL},                                                                                         \
-		{section, "user", CONF_STRING, CONF_RELOAD, "proxy", 0, 0, NULL,                                       \
-			"The proxy's own name at it, with trust = proxy-auth", NULL},                                  \
-		{section, "credential", CONF_SECRET, CONF_RELOAD, NULL, 0, 0, NULL,                                    \
-			"File with the proxy's own password, with trust = proxy-auth", NULL},                          \
-		{section, "spare", CONF_INT, CONF_RELOAD, "0", 0, 64, NULL,                                            \
-			"Ready TLS connections that each loop keeps for IMAP logins", NULL},                           \
-		{section, "connect-timeout", CONF_DURATION, CONF_RELOAD, "900ms", 50, 60000, NULL,                     \
-			"For connecting and the TLS handshake", NULL},                                                 \
-		{section, "login-timeout", CONF_DURATION, CONF_RELOAD, "30s", 100, 300000, NULL,                       \
-			"For the login at it", NULL},                                                                  \
-	{                                                                                                              \
-		section, "probe-interval", CONF_DURATION, CONF_RELOAD, "1s", 0, 3600000, NULL,                         \
-			"Between two health probes of each protocol; 0: none", NULL                                    \
+	{section, "imap-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                                   \
+		"Port of IMAP; 0: 143, or 993 with tls = implicit", NULL},                                   \
+		{section, "pop3-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                           \
+			"Port of POP3; 0: 110, or 995 with tls = implicit", NULL},                           \
+		{section, "lmtp-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL, "Port of LMTP; 0: 24",    \
+			NULL},                                                                               \
+		{section, "delivery", CONF_ENUM, CONF_RELOAD, "lmtp", 0, 0, "lmtp smtp",                     \
+			"How mail is handed over at that port", NULL},                                       \
+		{section, "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",         \
+			"How connections to it are encrypted", NULL},                                        \
+		{section, "verify", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,                               \
+			"Its certificate must be right: chain and name", NULL},                              \
+		{section, "ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,                      \
+			"Certificates that its certificate must descend from; not set: the system's", NULL}, \
+		{section, "server-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,                           \
+			"Name that its certificate must have; empty: the host", NULL},                       \
+		{section, "certificate", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,             \
+			"Certificate that the proxy shows to it", NULL},                                     \
+		{section, "key", CONF_PATH, CONF_RELOAD | CONF_PRIVATE, NULL, 0, 0, NULL,                    \
+			"Private key of that certificate", NULL},                                            \
+		{section, "trust", CONF_ENUM, CONF_RELOAD, "proxy-auth", 0, 0, "proxy-auth replay",          \
+			"proxy-auth: it believes the proxy whom it vouches for; replay: it gets the user's " \
+			"password",                                                                          \
+			NULL},                                                                               \
+		{section, "user", CONF_STRING, CONF_RELOAD, "proxy", 0, 0, NULL,                             \
+			"The proxy's own name at it, with trust = proxy-auth", NULL},                        \
+		{section, "credential", CONF_SECRET, CONF_RELOAD, NULL, 0, 0, NULL,                          \
+			"File with the proxy's own password, with trust = proxy-auth", NULL},                \
+		{section, "spare", CONF_INT, CONF_RELOAD, "0", 0, 64, NULL,                                  \
+			"Ready TLS connections that each loop keeps for IMAP logins", NULL},                 \
+		{section, "connect-timeout", CONF_DURATION, CONF_RELOAD, "900ms", 50, 60000, NULL,           \
+			"For connecting and the TLS handshake", NULL},                                       \
+		{section, "login-timeout", CONF_DURATION, CONF_RELOAD, "30s", 100, 300000, NULL,             \
+			"For the login at it", NULL},                                                        \
+	{                                                                                                    \
+		section, "probe-interval", CONF_DURATION, CONF_RELOAD, "1s", 0, 3600000, NULL,               \
+			"Between two health probes of each protocol; 0: none", NULL                          \
 	}
 
 static const struct conf_key keys[] = {
 	{"", "host-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Name of this proxy in greetings and trace fields; empty: the system's", NULL},
 	{"", "default-domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
-		"Domain of users who log in without one; empty: such names are asked of the maps as they are", NULL},
-	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core", NULL},
+		"Domain of users who log in without one; empty: such names are asked of the maps as they are",
+		NULL},
+	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
+		NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
 		"Threads that check password hashes; each may need the memory that a hash asks for", NULL},
 	{"", "relay-idle", CONF_DURATION, CONF_RELOAD, "35m", 1000, 86400000, NULL,
@@ -70,32 +74,40 @@ static const struct conf_key keys[] = {
 		"On SIGTERM: how long new clients are still taken while /ready says no", NULL},
 	{"", "drain-limit", CONF_DURATION, CONF_RELOAD, "10s", 0, 86400000, NULL,
 		"On SIGTERM: how long open sessions may go on after that", NULL},
-	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug", "Least urgent lines logged",
-		NULL},
+	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug",
+		"Least urgent lines logged", NULL},
 	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,
 		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
-	{"", "resolvers", CONF_LIST, 0, "", 0, 0, NULL, "DNS servers; empty: those of /etc/resolv.conf", NULL},
+	{"", "resolvers", CONF_LIST, 0, "", 0, 0, NULL, "DNS servers; empty: those of /etc/resolv.conf",
+		NULL},
 	{"", "dnssec-anchor", CONF_PATH, CONF_EXISTS, NULL, 0, 0, NULL,
 		"Trust anchor: answers are validated; not set: they are not", NULL},
 
-	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, CONFIG_SERVICE_TITLES, "What is offered", NULL},
+	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, CONFIG_SERVICE_TITLES,
+		"What is offered", NULL},
 	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED, NULL, 1, 0, NULL, "Addresses with ports", NULL},
 	{"listener", "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",
 		"How clients encrypt (a change from or to implicit needs a restart)", NULL},
-	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL, "Title of a section `tls`", NULL},
-	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS", NULL},
+	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL,
+		"Title of a section `tls`", NULL},
+	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
+		NULL},
 	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
 		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
-	{"service", "maps", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL, "User maps that are asked, in this order", NULL},
+	{"service", "maps", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL, "User maps that are asked, in this order",
+		NULL},
 	{"service", "authenticate", CONF_ENUM, CONF_RELOAD, "map", 0, 0, "map backend",
 		"Who decides whether a password is right", "imap pop3 submission"},
 	{"service", "mechanisms", CONF_LIST, CONF_RELOAD, "PLAIN LOGIN", 0, 0, "PLAIN LOGIN",
 		"SASL mechanisms that are offered", "imap pop3 submission"},
 	{"service", "backends", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
-		"The only back-ends that its maps may lead to (`default` stands for hosts of maps); empty: any", NULL},
+		"The only back-ends that its maps may lead to (`default` stands for hosts of maps); empty: "
+		"any",
+		NULL},
 
-	{"backend", "host", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL, "Name or address", NULL},
+	{"backend", "host", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL, "Name or address",
+		NULL},
 	BACKEND_KEYS("backend"),
 	{"backend-default", "hosts", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Hosts that maps may name: networks, names, or .example.com for all names below", NULL},
@@ -103,19 +115,23 @@ static const struct conf_key keys[] = {
 
 	{"tls", "certificate", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_EXISTS, NULL, 0, 0, NULL,
 		"Certificate with its chain, PEM", NULL},
-	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL, "Its private key, PEM", NULL},
+	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,
+		"Its private key, PEM", NULL},
 
-	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL, "For a client's TLS handshake",
-		NULL},
+	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
+		"For a client's TLS handshake", NULL},
 	{"limits", "command-timeout", CONF_DURATION, CONF_RELOAD, "60s", 1000, 1800000, NULL,
 		"For a client's next command before login", NULL},
-	{"limits", "dialogue-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL, "For all before login", NULL},
+	{"limits", "dialogue-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL,
+		"For all before login", NULL},
 	{"limits", "login-timeout", CONF_DURATION, CONF_RELOAD, "60s", 1000, 300000, NULL,
 		"For deciding a login, maps and back-end together", NULL},
 	{"limits", "failed-login-delay", CONF_DURATION, CONF_RELOAD, "2s", 0, 15000, NULL,
 		"Before a wrong password is answered; doubles with each", NULL},
-	{"limits", "failed-logins", CONF_INT, CONF_RELOAD, "3", 1, 100, NULL, "Wrong passwords of a connection", NULL},
-	{"limits", "wrong-commands", CONF_INT, CONF_RELOAD, "10", 1, 1000, NULL, "Senseless commands of a connection", NULL},
+	{"limits", "failed-logins", CONF_INT, CONF_RELOAD, "3", 1, 100, NULL,
+		"Wrong passwords of a connection", NULL},
+	{"limits", "wrong-commands", CONF_INT, CONF_RELOAD, "10", 1, 1000, NULL,
+		"Senseless commands of a connection", NULL},
 
 	CONTROL_CONF_KEYS("/run/mailtier/proxy.sock"),
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},

@@ -21,8 +21,12 @@ static const struct {
 	const char *word;
 	unsigned bit;
 } words[] = {
-	{"SASL-IR", BACKEND_SASL_IR},     {"AUTH=PLAIN", BACKEND_AUTH_PLAIN},       {"ID", BACKEND_ID},
-	{"LITERAL+", BACKEND_LITERAL_PLUS}, {"LOGINDISABLED", BACKEND_LOGINDISABLED}, {"STARTTLS", BACKEND_STARTTLS},
+	{"SASL-IR", BACKEND_SASL_IR},
+	{"AUTH=PLAIN", BACKEND_AUTH_PLAIN},
+	{"ID", BACKEND_ID},
+	{"LITERAL+", BACKEND_LITERAL_PLUS},
+	{"LOGINDISABLED", BACKEND_LOGINDISABLED},
+	{"STARTTLS", BACKEND_STARTTLS},
 };
 
 static unsigned bits_of(struct slice list)
@@ -172,8 +176,8 @@ static void announce(struct leg *leg, struct slice list)
 	leg->announced.limit = ANNOUNCED_MOST;
 	while (imap_reply_next_word(&list, &word)) {
 		if (slice_is_str_nocase(word, "STARTTLS") || slice_is_str_nocase(word, "LOGINDISABLED") ||
-			slice_is_str_nocase(word, "UNAUTHENTICATE") || slice_has_prefix_nocase(word, "AUTH=") ||
-			!imap_write_is_atom(word))
+			slice_is_str_nocase(word, "UNAUTHENTICATE") ||
+			slice_has_prefix_nocase(word, "AUTH=") || !imap_write_is_atom(word))
 			continue;
 		if (buf_len(&leg->announced))
 			buf_add_char(&leg->announced, ' ');
@@ -245,7 +249,8 @@ static void take_login(struct leg *leg, const struct imap_reply *r)
 	leg_set_detail(leg, slice_sub(r->text, 0, 120));
 	if (r->status == IMAP_REPLY_BAD)
 		backend_learn(leg->backend, BACKEND_IMAP, 0);
-	leg_fail(leg, refusal_of(leg, r), "%.*s", (int)(r->text.len < 120 ? r->text.len : 120), r->text.p ? r->text.p : "");
+	leg_fail(leg, refusal_of(leg, r), "%.*s", (int)(r->text.len < 120 ? r->text.len : 120),
+		r->text.p ? r->text.p : "");
 }
 
 static ssize_t take(struct leg *leg)

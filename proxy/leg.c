@@ -26,13 +26,14 @@ static const struct {
 	[LEG_DRAINED] = {"drained", "the back-end is drained", FRONT_NOT_NOW, false},
 	[LEG_UNAVAILABLE] = {"unavailable", "the back-end cannot now", FRONT_NOT_NOW, false},
 	[LEG_WRONG] = {"wrong-credential", "the back-end refused the credential", FRONT_WRONG, false},
-	[LEG_DISTRUSTED] = {"distrusted", "the back-end refused the proxy's own credential", FRONT_NOT_NOW, true},
+	[LEG_DISTRUSTED] = {"distrusted", "the back-end refused the proxy's own credential", FRONT_NOT_NOW,
+		true},
 	[LEG_NO_ACCOUNT] = {"no-account", "the back-end has no such account", FRONT_NO_ACCOUNT, false},
 	[LEG_IN_USE] = {"in-use", "the mailbox is locked", FRONT_IN_USE, false},
 	[LEG_LIMIT] = {"limit", "the back-end counts too many sessions", FRONT_LIMIT, false},
 	[LEG_NO_MECHANISM] = {"no-mechanism", "the back-end offers no way to log in", FRONT_NOT_NOW, true},
-	[LEG_MAY_NOT_VOUCH] = {"may-not-vouch", "the proxy's credential may not go over this connection", FRONT_NOT_NOW,
-		true},
+	[LEG_MAY_NOT_VOUCH] = {"may-not-vouch", "the proxy's credential may not go over this connection",
+		FRONT_NOT_NOW, true},
 };
 
 #define TO(state) (1u << (state))
@@ -41,7 +42,8 @@ static const struct {
 	unsigned moves;
 } states[] = {
 	[LEG_DIALING] = {"dialling", TO(LEG_GREETING) | TO(LEG_ENDED)},
-	[LEG_GREETING] = {"greeting", TO(LEG_STARTTLS) | TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
+	[LEG_GREETING] = {"greeting",
+		TO(LEG_STARTTLS) | TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
 	[LEG_STARTTLS] = {"starttls", TO(LEG_SECURING) | TO(LEG_ENDED)},
 	[LEG_SECURING] = {"securing", TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
 	[LEG_CAPABILITY] = {"capability", TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
@@ -194,7 +196,8 @@ static void dial_it(struct leg *leg, struct loop *loop)
 {
 	const struct backend *b = leg->backend;
 
-	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, loop, on_event, leg, &leg->conn) < 0) {
+	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, loop, on_event, leg, &leg->conn) <
+		0) {
 		/* Told in a moment, so that the owner is not called from within. */
 		timer_init(&leg->timer, fail_to_dial, leg);
 		timer_set(&leg->timer, loop, 0);
@@ -228,8 +231,8 @@ void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct back
 	dial_it(leg, loop);
 }
 
-void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, struct conn *conn_take,
-	const struct leg_login *login, leg_fn *fn, void *arg)
+void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
+	struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg)
 {
 	begin(leg, protocol, backend, login, fn, arg);
 	leg->conn = conn_take;

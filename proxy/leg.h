@@ -91,14 +91,15 @@ struct leg {
 	bool is_spare;         /* conn has waited; nothing has come over it for this login */
 	bool is_flown;         /* the login was sent before the greeting came */
 	bool is_challenged;    /* the SASL continuation was answered */
-	unsigned step;         /* POP3: replies still to come before the one that decides; lines of CAPA have begun */
-	unsigned found;        /* POP3: capabilities so far */
-	bool is_believed;      /* POP3: the greeting said [XCLIENT] */
-	bool is_by_user;       /* POP3: USER and PASS */
-	size_t taking;         /* IMAP: octets of the reply being handled, not yet consumed */
+	/* POP3: replies still to come before the one that decides; lines of CAPA have begun */
+	unsigned step;
+	unsigned found;   /* POP3: capabilities so far */
+	bool is_believed; /* POP3: the greeting said [XCLIENT] */
+	bool is_by_user;  /* POP3: USER and PASS */
+	size_t taking;    /* IMAP: octets of the reply being handled, not yet consumed */
 	struct leg_login login;
 	bool has_login;
-	struct buf announced;  /* capabilities after login, cleaned; may be empty */
+	struct buf announced; /* capabilities after login, cleaned; may be empty */
 	char detail[160];
 	leg_fn *fn;
 	void *arg;
@@ -112,8 +113,8 @@ void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct back
 	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg);
 /* The same with a connection that stands and has been greeted (spare.h): the login is sent at once. Should the back-end have
  * ended it meanwhile, a new one is dialled. fn may be called from within. */
-void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, struct conn *conn_take,
-	const struct leg_login *login, leg_fn *fn, void *arg);
+void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
+	struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg);
 /* Without a word; fn is not called. After fn was called: frees what is left. Always call one of these at the end. */
 void leg_deinit(struct leg *leg);
 /* Ends it as if it had failed by itself. */

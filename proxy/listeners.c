@@ -1,6 +1,5 @@
 #include "proxy/listeners.h"
 
-
 #include "common/base/mem.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
@@ -40,8 +39,8 @@ static int parse_address(const struct conf_address *a, struct addr *addr_out)
 	return addr_parse(slice_str(host), a->port, addr_out);
 }
 
-static int open_place(struct loop_group *group, const struct config *config, size_t index, const struct conf_address *a,
-	struct buf *why)
+static int open_place(struct loop_group *group, const struct config *config, size_t index,
+	const struct conf_address *a, struct buf *why)
 {
 	const struct config_listener *l = &config->listeners[index];
 	struct place *place = &places[place_count];
@@ -55,7 +54,8 @@ static int open_place(struct loop_group *group, const struct config *config, siz
 
 	place->index = index;
 	if (err < 0)
-		buf_printf(why, "%s: this is no address: %s", conf_where(config->conf, "listener", l->title, "listen"), a->host);
+		buf_printf(why, "%s: this is no address: %s",
+			conf_where(config->conf, "listener", l->title, "listen"), a->host);
 	else
 		err = listener_open(group, &options, on_accept, place, why, &place->listener);
 	if (err == 0)
@@ -69,13 +69,14 @@ int listeners_open(struct loop_group *group, const struct config *config, struct
 	int err = 0;
 
 	for (size_t i = 0; i < config->listener_count; i++) {
-		(void)conf_get_addresses(config->conf, "listener", config->listeners[i].title, "listen", &count);
+		(void)conf_get_addresses(
+			config->conf, "listener", config->listeners[i].title, "listen", &count);
 		total += count;
 	}
 	places = xcalloc(total + 1, sizeof(*places));
 	for (size_t i = 0; err == 0 && i < config->listener_count; i++) {
-		const struct conf_address *a =
-			conf_get_addresses(config->conf, "listener", config->listeners[i].title, "listen", &count);
+		const struct conf_address *a = conf_get_addresses(
+			config->conf, "listener", config->listeners[i].title, "listen", &count);
 
 		for (size_t k = 0; err == 0 && k < count; k++)
 			err = open_place(group, config, i, &a[k], why);

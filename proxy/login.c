@@ -8,7 +8,6 @@
  */
 #include "proxy/login.h"
 
-
 #include "common/auth/auth_name.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -102,9 +101,10 @@ static void join(struct login *l)
 	options.account = l->answer.account;
 	options.client = addr_host(h.client, client);
 	log_info(config_service_name(l->service->id),
-		"%s: login user=%s client=%s:%u at=%s tls=%s mechanism=%s backend=%s", h.session, l->answer.account,
-		options.client, addr_port(h.client), addr_text(h.local, local),
-		conn_is_tls(h.conn) ? conn_tls_text(h.conn) : "none", l->credentials->mechanism, l->leg.backend->name);
+		"%s: login user=%s client=%s:%u at=%s tls=%s mechanism=%s backend=%s", h.session,
+		l->answer.account, options.client, addr_port(h.client), addr_text(h.local, local),
+		conn_is_tls(h.conn) ? conn_tls_text(h.conn) : "none", l->credentials->mechanism,
+		l->leg.backend->name);
 	greet_client(l, &h);
 	if (sessions_start(l->worker, &options, &h.conn, &server) < 0)
 		log_error("proxy", "%s: relay cannot be started: out of descriptors?", h.session);
@@ -120,8 +120,8 @@ static void leg_ended(void *arg, enum leg_result result, const char *detail)
 		join(l);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s (%s%s%s) backend=%s", leg_result_text(result), leg_result_name(result),
-		detail[0] ? ": " : "", detail, l->leg.backend->name);
+	snprintf(text, sizeof(text), "%s (%s%s%s) backend=%s", leg_result_text(result),
+		leg_result_name(result), detail[0] ? ": " : "", detail, l->leg.backend->name);
 	if (leg_result_is_error(result))
 		log_error("proxy", "%s: %s", front_session(l->front), text);
 	refuse(l, leg_result_front(result), text);
@@ -147,7 +147,8 @@ static void start_leg(struct login *l, struct backend *backend, uint16_t port)
 	if (spare)
 		leg_start_on(&l->leg, l->service->protocol, backend, spare, &login, leg_ended, l);
 	else
-		leg_start(&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
+		leg_start(
+			&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
 }
 
 static void route(struct login *l)
@@ -169,8 +170,8 @@ static void route(struct login *l)
 		err = ERR_NOT_NOW;
 	}
 	if (err < 0) {
-		log_error("proxy", "%s: %s user=%s map=%s line=%u", front_session(l->front), why, l->answer.account,
-			l->answer.map, l->answer.line);
+		log_error("proxy", "%s: %s user=%s map=%s line=%u", front_session(l->front), why,
+			l->answer.account, l->answer.map, l->answer.line);
 		refuse(l, FRONT_NOT_NOW, why);
 	} else if (backend_is_drained(backend)) {
 		refuse(l, leg_result_front(LEG_DRAINED), leg_result_text(LEG_DRAINED));
@@ -210,7 +211,8 @@ static void on_answer(void *arg, const struct usermap_answer *answer)
 }
 
 /* Nobody may become another one here: a foreign authorisation identity ends the login. */
-static bool is_own_identity(const struct front_credentials *c, struct arena *a, struct slice domain, struct slice name)
+static bool is_own_identity(
+	const struct front_credentials *c, struct arena *a, struct slice domain, struct slice name)
 {
 	struct slice authzid;
 
@@ -229,7 +231,8 @@ static void start(struct login *l, struct slice name)
 		.password = l->credentials->password,
 	};
 
-	if (usermap_lookup(service->chain, &question, l->worker->loop, on_answer, l, &l->answer, &l->request) == 1)
+	if (usermap_lookup(
+		    service->chain, &question, l->worker->loop, on_answer, l, &l->answer, &l->request) == 1)
 		mapped(l);
 }
 
@@ -274,7 +277,7 @@ void login_backend_is_down(struct backend_state *state, enum backend_protocol pr
 {
 	struct worker *worker = worker_here();
 
-	list_for_each_safe(at, &worker->logins) {
+	list_for_each_safe (at, &worker->logins) {
 		struct login *l = container_of(at, struct login, link);
 
 		if (l->has_leg && l->leg.state != LEG_ENDED && l->leg.backend->state == state &&

@@ -190,7 +190,8 @@ static void drain_step(void *arg)
 		p->is_closed = true;
 		p->drain_until_ms = now + conf_get_duration(p->verbs.config->conf, "", NULL, "drain-limit");
 		listeners_close();
-		log_info("proxy", "listeners are closed sessions=%lld", (long long)(sessions_open() + smtp_service_sessions()));
+		log_info("proxy", "listeners are closed sessions=%lld",
+			(long long)(sessions_open() + smtp_service_sessions()));
 	}
 	/* Again and again: a client that was accepted late is told too. */
 	tell_workers(close_mail);
@@ -242,7 +243,8 @@ static void start(struct program *p, struct conf *conf)
 	must(loop_new(&p->loop), &why, "no event loop");
 	init_resolver(conf, &why);
 	must(sasl_init("mailtier-proxy", &why), &why, "SASL cannot start");
-	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST, &p->hash_pool),
+	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
+		     &p->hash_pool),
 		&why, "no threads");
 	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
 	must(loop_group_start(program_loops(p->verbs.config->conf), &p->group), &why, "no threads");

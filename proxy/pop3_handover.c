@@ -27,9 +27,10 @@ static void add_xclient(const struct leg *leg, struct buf *out)
 	const struct leg_login *l = &leg->login;
 	char text[ADDR_TEXT_MAX];
 
-	buf_printf(out, "XCLIENT ADDR=%s PORT=%u SESSION=%s", addr_host(l->client, text), addr_port(l->client), l->session);
-	buf_printf(out, " DESTADDR=%s DESTPORT=%u CLIENT-TRANSPORT=%s\r\n", addr_host(l->local, text), addr_port(l->local),
-		l->is_secure ? "TLS" : "insecure");
+	buf_printf(out, "XCLIENT ADDR=%s PORT=%u SESSION=%s", addr_host(l->client, text),
+		addr_port(l->client), l->session);
+	buf_printf(out, " DESTADDR=%s DESTPORT=%u CLIENT-TRANSPORT=%s\r\n", addr_host(l->local, text),
+		addr_port(l->local), l->is_secure ? "TLS" : "insecure");
 }
 
 /* A line break in a password would end the command. */
@@ -51,7 +52,8 @@ static void log_in(struct leg *leg)
 		buf_add_str(out, "AUTH PLAIN ");
 		leg_add_plain(leg, out);
 		buf_add_str(out, "\r\n");
-	} else if (leg->backend->trust == BACKEND_REPLAY && is_line(leg->login.account) && is_line(leg->login.password)) {
+	} else if (leg->backend->trust == BACKEND_REPLAY && is_line(leg->login.account) &&
+		   is_line(leg->login.password)) {
 		buf_add_str(out, "USER ");
 		buf_add_slice(out, leg->login.account);
 		buf_add_str(out, "\r\nPASS ");
@@ -79,8 +81,9 @@ static void go_on(struct leg *leg)
 static void take_greeting(struct leg *leg, const struct pop3_reply *r)
 {
 	if (r->status != POP3_OK) {
-		leg_fail(leg, slice_is_str_nocase(r->code, "SYS/TEMP") ? LEG_UNAVAILABLE : LEG_PROTOCOL, "greeting: %.*s",
-			(int)(r->text.len < 100 ? r->text.len : 100), r->text.p ? r->text.p : "");
+		leg_fail(leg, slice_is_str_nocase(r->code, "SYS/TEMP") ? LEG_UNAVAILABLE : LEG_PROTOCOL,
+			"greeting: %.*s", (int)(r->text.len < 100 ? r->text.len : 100),
+			r->text.p ? r->text.p : "");
 		return;
 	}
 	leg->is_believed = slice_is_str(r->code, "XCLIENT");
@@ -179,7 +182,8 @@ static bool take_login(struct leg *leg, const struct pop3_reply *r, size_t n)
 		leg_ok(leg);
 		return true;
 	}
-	leg_fail(leg, refusal_of(leg, r), "%.*s", (int)(r->text.len < 120 ? r->text.len : 120), r->text.p ? r->text.p : "");
+	leg_fail(leg, refusal_of(leg, r), "%.*s", (int)(r->text.len < 120 ? r->text.len : 120),
+		r->text.p ? r->text.p : "");
 	return false;
 }
 

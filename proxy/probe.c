@@ -165,7 +165,7 @@ static void end(struct probe *p)
 
 void probe_end(void)
 {
-	list_for_each_safe(at, &probes)
+	list_for_each_safe (at, &probes)
 		end(container_of(at, struct probe, link));
 }
 
@@ -199,7 +199,7 @@ void probe_set_config(struct loop *loop, struct config *config)
 
 bool probe_is_settled(void)
 {
-	list_for_each(at, &probes) {
+	list_for_each (at, &probes) {
 		if (!container_of(at, struct probe, link)->is_done)
 			return false;
 	}

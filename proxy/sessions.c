@@ -60,9 +60,11 @@ static void on_end(void *arg, const struct relay_end *end)
 
 	log_debug(config_service_name((enum config_service)s->service),
 		"%s: session ended: %s user=%s seconds=%lld to-client=%llu to-backend=%llu", session_id(s),
-		end->error ? error_text(end->error) : end->by_client ? "by client" : "by back-end", session_account(s),
-		(long long)(clock_wall_s() - s->since), (unsigned long long)end->to_client,
-		(unsigned long long)end->to_server);
+		end->error       ? error_text(end->error)
+		: end->by_client ? "by client"
+				 : "by back-end",
+		session_account(s), (long long)(clock_wall_s() - s->since),
+		(unsigned long long)end->to_client, (unsigned long long)end->to_server);
 	count_bytes(end);
 	metric_add(open_sessions(), -1);
 	backend_count_session(s->backend, -1);
@@ -118,7 +120,7 @@ unsigned sessions_kick(struct worker *worker, const struct session_filter *filte
 	unsigned count = 0;
 
 	/* relay_stop() calls on_end at the turn's end: the list stays whole meanwhile. */
-	list_for_each(at, &worker->sessions) {
+	list_for_each (at, &worker->sessions) {
 		struct session *s = container_of(at, struct session, link);
 
 		if (sessions_fits(filter, s)) {

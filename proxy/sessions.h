@@ -29,8 +29,8 @@ struct session_options {
 	const char *client;
 };
 /* Joins both connections (sets them to NULL). ERR_*: they are closed. On the worker's loop. */
-MUST_CHECK int sessions_start(struct worker *worker, const struct session_options *options, struct conn **client_take,
-	struct conn **server_take);
+MUST_CHECK int sessions_start(struct worker *worker, const struct session_options *options,
+	struct conn **client_take, struct conn **server_take);
 
 /* Which sessions are meant; NULL: any. Copied by who keeps it. */
 struct session_filter {

@@ -24,7 +24,8 @@ static void count(int change)
 	struct metric *m = atomic_load_explicit(&cached, memory_order_acquire);
 
 	if (!m) {
-		m = metrics_gauge("mailtier_proxy_spare_connections", NULL, "Ready connections to back-ends that wait for a login");
+		m = metrics_gauge("mailtier_proxy_spare_connections", NULL,
+			"Ready connections to back-ends that wait for a login");
 		atomic_store_explicit(&cached, m, memory_order_release);
 	}
 	metric_add(m, change);
@@ -95,7 +96,7 @@ static void keep(struct worker *worker)
 
 		if (b->spare == 0 || !backend_is_usable(b, BACKEND_IMAP))
 			continue;
-		list_for_each(at, &worker->spares)
+		list_for_each (at, &worker->spares)
 			have += container_of(at, struct spare, link)->backend == b;
 		for (; have < b->spare; have++)
 			make(worker, b);
@@ -106,7 +107,7 @@ static void tick(void *arg)
 {
 	struct worker *worker = arg;
 
-	list_for_each_safe(at, &worker->spares) {
+	list_for_each_safe (at, &worker->spares) {
 		struct spare *s = container_of(at, struct spare, link);
 
 		if (is_stale(s))
@@ -129,7 +130,7 @@ void spare_end(void *arg)
 	struct worker *worker = arg;
 
 	timer_stop(&worker->spare_tick);
-	list_for_each_safe(at, &worker->spares)
+	list_for_each_safe (at, &worker->spares)
 		drop(container_of(at, struct spare, link));
 }
 
@@ -145,7 +146,7 @@ struct conn *spare_take(struct worker *worker, const struct backend *backend)
 {
 	if (backend->spare == 0)
 		return NULL;
-	list_for_each(at, &worker->spares) {
+	list_for_each (at, &worker->spares) {
 		struct spare *s = container_of(at, struct spare, link);
 		struct conn *conn = s->conn;
 

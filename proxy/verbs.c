@@ -70,7 +70,8 @@ static const char *verdict_words(enum usermap_verdict verdict)
 static const struct config_service_of *asked_service(const struct config *c, const char *name)
 {
 	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
-		if (name ? strcmp(name, config_service_name((enum config_service)i)) == 0 : c->services[i].is_used)
+		if (name ? strcmp(name, config_service_name((enum config_service)i)) == 0
+			 : c->services[i].is_used)
 			return &c->services[i];
 	}
 	return name ? NULL : &c->services[CONFIG_IMAP];
@@ -89,7 +90,8 @@ static void map_explain(void *arg, struct control_request *r)
 		return;
 	}
 	arena_init(&arena, 8 * 1024);
-	if (auth_name_normalise(&arena, slice_str(control_arg(r, 0)), slice_str(v->config->default_domain), &name) < 0) {
+	if (auth_name_normalise(
+		    &arena, slice_str(control_arg(r, 0)), slice_str(v->config->default_domain), &name) < 0) {
 		control_fail(r, ERR_SYNTAX, "no user can have this name");
 	} else {
 		usermap_explain(service->chain, name, add_step, r, &answer);
@@ -99,7 +101,8 @@ static void map_explain(void *arg, struct control_request *r)
 		control_add_str(r, "verdict", verdict_words(answer.verdict));
 		if (answer.verdict == USERMAP_YES) {
 			control_add_str(r, "account", answer.account);
-			control_add_str(r, "backend", answer.target == USERMAP_NOWHERE ? "-" : answer.backend);
+			control_add_str(
+				r, "backend", answer.target == USERMAP_NOWHERE ? "-" : answer.backend);
 			control_add_str(r, "map", answer.map);
 			control_add_int(r, "line", answer.line);
 		}
@@ -128,7 +131,8 @@ static void map_checked(void *arg, const char *name, int error, const char *word
 static void map_check(void *arg, struct control_request *r)
 {
 	const struct verbs *v = arg;
-	int err = usermap_set_check(v->maps, control_option(r, "as", 0), control_arg_path(r, 0), map_checked, r);
+	int err = usermap_set_check(
+		v->maps, control_option(r, "as", 0), control_arg_path(r, 0), map_checked, r);
 
 	if (err == ERR_NOT_FOUND)
 		control_fail(r, err, "there is no such map");
@@ -297,7 +301,7 @@ static void part_on_worker(void *arg)
 	if (ask->is_kick) {
 		part->kicked = sessions_kick(part->worker, &filter);
 	} else {
-		list_for_each(at, &part->worker->sessions) {
+		list_for_each (at, &part->worker->sessions) {
 			const struct session *s = container_of(at, struct session, link);
 			char since[24];
 
@@ -320,7 +324,8 @@ static char *copy_of(const char *text)
 	return text ? xstrdup(text) : NULL;
 }
 
-static void ask_workers(struct control_request *r, bool is_kick, const char *account, const char *backend, const char *id)
+static void ask_workers(
+	struct control_request *r, bool is_kick, const char *account, const char *backend, const char *id)
 {
 	struct ask *ask = xcalloc(1, sizeof(*ask) + workers_count() * sizeof(ask->parts[0]));
 
@@ -391,20 +396,23 @@ static void backend_resume(void *arg, struct control_request *r)
 }
 
 static const struct control_verb rows[] = {
-	{"map status", "", "Each user map: what is in force, and the last refusal", map_status, 0, 0, NULL, 0},
-	{"map explain", "USER [--service NAME]", "Step by step, which line of which map decides for a user", map_explain, 1, 1,
-		"service=", 0},
+	{"map status", "", "Each user map: what is in force, and the last refusal", map_status, 0, 0, NULL,
+		0},
+	{"map explain", "USER [--service NAME]", "Step by step, which line of which map decides for a user",
+		map_explain, 1, 1, "service=", 0},
 	{"map check", "FILE [--as MAP]", "Checks a map's file without loading it", map_check, 1, 1, "as=", 0},
-	{"map reload", "[MAP] [--force]", "Reads a map again, even if it shrank with --force", map_reload, 0, 1, "force", 0},
+	{"map reload", "[MAP] [--force]", "Reads a map again, even if it shrank with --force", map_reload, 0,
+		1, "force", 0},
 	{"map flush", "", "Forgets which passwords were right", map_flush, 0, 0, NULL, 0},
-	{"backend list", "", "Each back-end: whether it is up, drained, how many sessions it has", backend_list, 0, 0, NULL, 0},
-	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones", backend_drain, 1, 1,
-		"kick", 0},
+	{"backend list", "", "Each back-end: whether it is up, drained, how many sessions it has",
+		backend_list, 0, 0, NULL, 0},
+	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones",
+		backend_drain, 1, 1, "kick", 0},
 	{"backend resume", "NAME", "Takes a drain back", backend_resume, 1, 1, NULL, 0},
-	{"session list", "[--user USER] [--backend NAME]", "Clients that are joined to back-ends", session_list, 0, 0,
-		"user= backend=", 0},
-	{"session kick", "[USER] [--backend NAME] [--session ID]", "Ends sessions without a word", session_kick, 0, 1,
-		"backend= session=", 0},
+	{"session list", "[--user USER] [--backend NAME]", "Clients that are joined to back-ends",
+		session_list, 0, 0, "user= backend=", 0},
+	{"session kick", "[USER] [--backend NAME] [--session ID]", "Ends sessions without a word",
+		session_kick, 0, 1, "backend= session=", 0},
 };
 
 void verbs_register(struct control *control, struct verbs *verbs)

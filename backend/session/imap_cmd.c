@@ -108,7 +108,8 @@ static void cmd_id(struct imap_session *s, const struct imap_command *command)
 void imap_enable_condstore(struct imap_session *s)
 {
 	if (!s->is_condstore && s->view.mailbox)
-		conn_printf(s->conn, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)s->view.modseq);
+		conn_printf(
+			s->conn, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)s->view.modseq);
 	s->is_condstore = true;
 }
 

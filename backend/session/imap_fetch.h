@@ -26,7 +26,7 @@ struct imap_fetch {
 	bool is_checked; /* which messages lack \Seen is known */
 	bool is_marked;  /* and they have it now */
 	bool is_finished;
-	bool has_missing; /* some were expunged by others */
+	bool has_missing;      /* some were expunged by others */
 	bool has_new_keywords; /* to be told before the next message */
 	uint64_t newest;       /* MODSEQ of a message that got \Seen, before */
 	struct arena scratch;

@@ -609,7 +609,8 @@ int store_mailbox_delete(struct store_txn *txn, uint32_t account, uint32_t mailb
 	name = slice_of(name_room, folder.name.len);
 	err = mailbox_bury(txn, account, &s, mailbox);
 	if (!err)
-		err = has ? keep_name(txn, account, &s, mailbox, &(struct folder_record){.name = name, .use = folder.use})
+		err = has ? keep_name(txn, account, &s, mailbox,
+				    &(struct folder_record){.name = name, .use = folder.use})
 			  : remove_name(txn, account, &s, mailbox, name);
 	return err ? err : state_put_account(txn, account, &s);
 }

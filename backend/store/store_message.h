@@ -161,7 +161,8 @@ struct store_flag_change {
 	uint8_t flags;
 	uint64_t keywords;
 	uint64_t unchanged_since; /* RFC 7162 UNCHANGEDSINCE; UINT64_MAX: none */
-	uint64_t *newest_out;     /* the highest MODSEQ that a changed message had before, or 0; may be NULL */
+	/* the highest MODSEQ that a changed message had before, or 0; may be NULL */
+	uint64_t *newest_out;
 };
 /*
  * Changes the flags of the given UIDs (ascending; missing ones are skipped, as RFC 3501 wants). All changed

@@ -67,7 +67,7 @@ struct store_work_target {
 	uint32_t account;
 	uint32_t mailbox;  /* 0: the account's INBOX */
 	struct slice name; /* what the mailbox must still be called, else ERR_NOT_FOUND; empty: any name */
-	uint8_t flags;    /* enum store_flag */
+	uint8_t flags;     /* enum store_flag */
 	const struct slice *keywords;
 	size_t keyword_count;
 	int64_t date;        /* INTERNALDATE, seconds */

@@ -15,8 +15,8 @@
 /* Ends the program with place and expression. For our own mistakes only: no input may ever reach it. */
 NORETURN void require_failed(const char *file, int line, const char *expression);
 
-#define require(expression)                                                                        \
-	do {                                                                                       \
-		if (!(expression))                                                                 \
-			require_failed(__FILE__, __LINE__, #expression);                           \
+#define require(expression)                                                                                  \
+	do {                                                                                                 \
+		if (!(expression))                                                                           \
+			require_failed(__FILE__, __LINE__, #expression);                                     \
 	} while (0)

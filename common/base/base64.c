@@ -12,7 +12,7 @@ void base64_encode(struct buf *out, struct slice raw)
 		uint32_t bits = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
 				(left > 2 ? (uint32_t)p[i + 2] : 0);
 		char four[4] = {alphabet[bits >> 18], alphabet[bits >> 12 & 63],
-				left > 1 ? alphabet[bits >> 6 & 63] : '=', left > 2 ? alphabet[bits & 63] : '='};
+			left > 1 ? alphabet[bits >> 6 & 63] : '=', left > 2 ? alphabet[bits & 63] : '='};
 
 		buf_add(out, four, 4);
 	}

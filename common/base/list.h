@@ -56,6 +56,6 @@ static inline void list_move_all(struct list *to, struct list *from)
 
 #define list_for_each(at, head) for (struct list *at = (head)->next; at != (head); at = at->next)
 /* The body may remove `at`. */
-#define list_for_each_safe(at, head)                                                               \
-	for (struct list *at = (head)->next, *at##_next = at->next; at != (head);                  \
-	     at = at##_next, at##_next = at->next)
+#define list_for_each_safe(at, head)                                                                         \
+	for (struct list *at = (head)->next, *at##_next = at->next; at != (head);                            \
+		at = at##_next, at##_next = at->next)

@@ -67,7 +67,8 @@ static size_t add_stamp(char *line, size_t size, enum log_level level, const cha
 
 	gmtime_r(&seconds, &tm);
 	n = strftime(line, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	n += (size_t)snprintf(line + n, size - n, ".%03uZ %s %.32s: ", (unsigned)(now % 1000), names[level], area);
+	n += (size_t)snprintf(
+		line + n, size - n, ".%03uZ %s %.32s: ", (unsigned)(now % 1000), names[level], area);
 	return n;
 }
 

@@ -14,8 +14,8 @@ enum kind {
 };
 
 static const char *const kind_names[] = {"counter", "gauge", "histogram"};
-static const uint64_t bounds_us[] = {100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000,
-	1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
+static const uint64_t bounds_us[] = {100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000,
+	500000, 1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
 
 struct histogram {
 	_Atomic uint64_t counts[ARRAY_LEN(bounds_us) + 1];
@@ -52,7 +52,7 @@ static struct family *find_family(const char *name, enum kind kind, const char *
 	struct list *before = &families;
 	struct family *f;
 
-	list_for_each(at, &families) {
+	list_for_each (at, &families) {
 		int order;
 
 		f = container_of(at, struct family, link);
@@ -82,7 +82,7 @@ static struct series *find_series(const char *name, const char *labels, enum kin
 
 	pthread_mutex_lock(&lock);
 	f = find_family(name, kind, help);
-	list_for_each(at, &f->series) {
+	list_for_each (at, &f->series) {
 		s = container_of(at, struct series, link);
 		if (strcmp(s->labels, labels ? labels : "") == 0) {
 			pthread_mutex_unlock(&lock);
@@ -145,7 +145,7 @@ void metrics_on_collect(metrics_collect_fn *fn, void *arg)
 void metrics_off_collect(metrics_collect_fn *fn, void *arg)
 {
 	pthread_mutex_lock(&lock);
-	list_for_each_safe(at, &collectors) {
+	list_for_each_safe (at, &collectors) {
 		struct collector *c = container_of(at, struct collector, link);
 
 		if (c->fn == fn && c->arg == arg) {
@@ -163,7 +163,7 @@ static void collect(void)
 	size_t n = 0;
 
 	pthread_mutex_lock(&lock);
-	list_for_each(at, &collectors) {
+	list_for_each (at, &collectors) {
 		if (n < ARRAY_LEN(copy))
 			copy[n++] = *container_of(at, struct collector, link);
 	}
@@ -187,26 +187,28 @@ static void render_histogram(struct buf *out, const char *name, const struct ser
 				(unsigned long long)sum);
 	}
 	comma = *s->labels ? "{" : "";
-	buf_printf(out, "%s_count%s%s%s %llu\n", name, comma, s->labels, *s->labels ? "}" : "", (unsigned long long)sum);
+	buf_printf(out, "%s_count%s%s%s %llu\n", name, comma, s->labels, *s->labels ? "}" : "",
+		(unsigned long long)sum);
 	buf_printf(out, "%s_sum%s%s%s %.6f\n", name, comma, s->labels, *s->labels ? "}" : "",
 		(double)s->histogram->sum_us / 1e6);
 }
 
 static void render_value(struct buf *out, const struct family *f, struct series *s)
 {
-	buf_printf(out, "%s%s%s%s%s %lld\n", f->name, f->kind == KIND_COUNTER ? "_total" : "", *s->labels ? "{" : "",
-		s->labels, *s->labels ? "}" : "", (long long)metric_get(&s->metric));
+	buf_printf(out, "%s%s%s%s%s %lld\n", f->name, f->kind == KIND_COUNTER ? "_total" : "",
+		*s->labels ? "{" : "", s->labels, *s->labels ? "}" : "", (long long)metric_get(&s->metric));
 }
 
 void metrics_render(struct buf *out)
 {
 	collect();
 	pthread_mutex_lock(&lock);
-	list_for_each(at, &families) {
+	list_for_each (at, &families) {
 		struct family *f = container_of(at, struct family, link);
 
-		buf_printf(out, "# TYPE %s %s\n# HELP %s %s\n", f->name, kind_names[f->kind], f->name, f->help);
-		list_for_each(at_series, &f->series) {
+		buf_printf(
+			out, "# TYPE %s %s\n# HELP %s %s\n", f->name, kind_names[f->kind], f->name, f->help);
+		list_for_each (at_series, &f->series) {
 			struct series *s = container_of(at_series, struct series, link);
 
 			if (f->kind == KIND_HISTOGRAM)
@@ -223,12 +225,12 @@ void metrics_visit(metrics_visit_fn *fn, void *arg)
 {
 	collect();
 	pthread_mutex_lock(&lock);
-	list_for_each(at, &families) {
+	list_for_each (at, &families) {
 		struct family *f = container_of(at, struct family, link);
 		struct buf name = {0};
 
 		buf_printf(&name, "%s%s", f->name, f->kind == KIND_COUNTER ? "_total" : "");
-		list_for_each(at_series, &f->series) {
+		list_for_each (at_series, &f->series) {
 			struct series *s = container_of(at_series, struct series, link);
 
 			if (f->kind != KIND_HISTOGRAM)

@@ -17,10 +17,10 @@ struct slice {
 /* For printf's "%.*s". */
 #define SLICE_ARG(s) (int)(s).len, (s).p ? (s).p : ""
 /* A slice of a string literal; usable in static tables. */
-#define SLICE_LIT(literal)                                                                         \
-	(struct slice)                                                                             \
-	{                                                                                          \
-		(literal), sizeof(literal) - 1                                                     \
+#define SLICE_LIT(literal)                                                                                   \
+	(struct slice)                                                                                       \
+	{                                                                                                    \
+		(literal), sizeof(literal) - 1                                                               \
 	}
 
 static inline struct slice slice_of(const void *p, size_t len)

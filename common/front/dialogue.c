@@ -304,8 +304,8 @@ bool dialogue_is_trusted(struct front *f)
 
 bool dialogue_is_http(struct slice input)
 {
-	static const char *const verbs[] = {
-		"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI ", NULL};
+	static const char *const verbs[] = {"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ",
+		"CONNECT ", "TRACE ", "PATCH ", "PRI ", NULL};
 	ptrdiff_t end = slice_find(input, '\n');
 	struct slice line = slice_sub(input, 0, end < 0 ? input.len : (size_t)end);
 
@@ -343,7 +343,8 @@ void dialogue_start_tls(struct front *f)
 	int err = conn_start_tls_server(f->conn, f->service->tls);
 
 	if (err == ERR_DENIED) {
-		log_warn(f->service->name, "%s: octets behind STARTTLS: attempt at command injection", f->session);
+		log_warn(f->service->name, "%s: octets behind STARTTLS: attempt at command injection",
+			f->session);
 		dialogue_drop(f, "octets behind STARTTLS");
 	} else if (err < 0) {
 		dialogue_drop(f, "TLS cannot be started");
@@ -489,13 +490,15 @@ void front_refuse(struct front *f, enum front_result result, const char *detail)
 		front_result_name(result), detail ? ": " : "", detail ? detail : "",
 		SLICE_ARG(f->credentials.authcid), addr_host(&f->client, text), f->credentials.mechanism);
 	if (result == FRONT_WRONG && f->service->limits.failed_delay_ms) {
-		uint64_t ms = f->service->limits.failed_delay_ms << (f->failed_logins < 8 ? f->failed_logins : 8);
+		uint64_t ms = f->service->limits.failed_delay_ms
+			      << (f->failed_logins < 8 ? f->failed_logins : 8);
 
 		f->failed_logins++;
 		enter(f, FRONT_DELAY);
 		if (ms > DELAY_MOST_MS)
 			ms = DELAY_MOST_MS;
-		timer_set(&f->timer, loop_of(f), front_delay_left(ms, f->login_began_ms, loop_now_ms(loop_of(f))));
+		timer_set(&f->timer, loop_of(f),
+			front_delay_left(ms, f->login_began_ms, loop_now_ms(loop_of(f))));
 		return;
 	}
 	f->failed_logins += result == FRONT_WRONG;

@@ -60,10 +60,10 @@ struct front {
 	enum front_state state;
 	unsigned wrong_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock */
-	bool is_pumping;   /* take() is on the stack */
-	bool is_ended;     /* CONN_EOF came */
+	bool is_pumping;         /* take() is on the stack */
+	bool is_ended;           /* CONN_EOF came */
 	bool is_proxied;
-	bool is_secure;    /* the client's way to the edge, as a proxy told */
+	bool is_secure; /* the client's way to the edge, as a proxy told */
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client, local;
 	struct arena arena; /* one command, its credentials, the tag */

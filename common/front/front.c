@@ -55,8 +55,8 @@ static struct front_counters *counters_new(const char *name)
 		buf_add_str(&labels, "service=\"");
 		metrics_escape_label(&labels, slice_str(name));
 		buf_printf(&labels, "\",result=\"%s\"", result_names[i]);
-		c->logins[i] = metrics_counter("mailtier_front_logins", buf_str_view(&labels),
-			"Logins by how they were answered");
+		c->logins[i] = metrics_counter(
+			"mailtier_front_logins", buf_str_view(&labels), "Logins by how they were answered");
 	}
 	buf_deinit(&labels);
 	return c;
@@ -75,7 +75,8 @@ void front_limits_read(const struct conf *conf, struct front_limits *limits_out)
 	};
 }
 
-void front_service_init(struct front_service *service, const char *name, const struct front_ops *ops, void *tier)
+void front_service_init(
+	struct front_service *service, const char *name, const struct front_ops *ops, void *tier)
 {
 	memset(service, 0, sizeof(*service));
 	service->ops = ops;

@@ -30,10 +30,10 @@ struct front;
 
 /* How a login ends. Each has one reply text with its response code (RFC 5530, RFC 3206) for each protocol. */
 enum front_result {
-	FRONT_OK,            /* never given to front_refuse() */
-	FRONT_WRONG,         /* user unknown or credential wrong: [AUTHENTICATIONFAILED], [AUTH]; counts as failed login */
-	FRONT_NOT_NOW,       /* cannot say: [UNAVAILABLE], [SYS/TEMP] */
-	FRONT_NO_ACCOUNT,    /* the credential is right, but here is no mailbox: [AUTHORIZATIONFAILED], [SYS/PERM] */
+	FRONT_OK, /* never given to front_refuse() */
+	FRONT_WRONG, /* user unknown or credential wrong: [AUTHENTICATIONFAILED], [AUTH]; counts as failed login */
+	FRONT_NOT_NOW, /* cannot say: [UNAVAILABLE], [SYS/TEMP] */
+	FRONT_NO_ACCOUNT, /* the credential is right, but here is no mailbox: [AUTHORIZATIONFAILED], [SYS/PERM] */
 	FRONT_NOT_PERMITTED, /* the credential is right, but this service or identity is not allowed to it */
 	FRONT_IN_USE,        /* the mailbox is locked by another session: [INUSE], [IN-USE] */
 	FRONT_LIMIT          /* too many sessions of this user: [LIMIT], [SYS/TEMP] */
@@ -47,10 +47,12 @@ const char *front_result_name(enum front_result result);
 #define FRONT_NAME_MOST 512
 #define FRONT_PASSWORD_MOST 1024
 struct front_credentials {
-	struct slice authzid;  /* who the client wants to be; empty: the authcid. Any client can send one: the tier decides */
-	struct slice authcid;  /* whose credential it is */
+	/* who the client wants to be; empty: the authcid. Any client can send one: the tier decides */
+	struct slice authzid;
+	struct slice authcid; /* whose credential it is */
 	struct slice password;
-	const char *mechanism; /* "PLAIN", "LOGIN" by SASL; "command" for IMAP's LOGIN and POP3's USER and PASS */
+	/* "PLAIN", "LOGIN" by SASL; "command" for IMAP's LOGIN and POP3's USER and PASS */
+	const char *mechanism;
 };
 
 struct front_ops {
@@ -63,13 +65,14 @@ struct front_ops {
 };
 
 struct front_limits {
-	uint64_t tls_ms;          /* handshake */
-	uint64_t command_ms;      /* silence between two commands, and within one */
-	uint64_t dialogue_ms;     /* all before login together */
-	uint64_t login_ms;        /* the tier's answer to a login */
-	uint64_t failed_delay_ms; /* from a login's beginning to the answer that it failed; doubles with each */
-	unsigned failed_logins;   /* then the connection is closed */
-	unsigned wrong_commands;  /* then the connection is closed */
+	uint64_t tls_ms;      /* handshake */
+	uint64_t command_ms;  /* silence between two commands, and within one */
+	uint64_t dialogue_ms; /* all before login together */
+	uint64_t login_ms;    /* the tier's answer to a login */
+	/* from a login's beginning to the answer that it failed; doubles with each */
+	uint64_t failed_delay_ms;
+	unsigned failed_logins;  /* then the connection is closed */
+	unsigned wrong_commands; /* then the connection is closed */
 };
 /* From the section `limits` of either program, which has a key for each. */
 void front_limits_read(const struct conf *conf, struct front_limits *limits_out);
@@ -91,14 +94,14 @@ struct front_counters;
  */
 struct front_service {
 	const struct front_ops *ops;
-	void *tier;               /* the tier's own */
-	const char *name;         /* "imap": in log lines and metrics */
-	const char *host;         /* our name in greetings; "": none */
-	const char *capabilities; /* IMAP: words beside IMAP4rev1, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g.
-				     "ENABLE IDLE". POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE,
-				     e.g. "TOP UIDL". May be "" */
-	struct tls *tls;          /* for STARTTLS; NULL: not offered. Owned by the service */
-	bool allows_clear;        /* passwords without TLS */
+	void *tier;       /* the tier's own */
+	const char *name; /* "imap": in log lines and metrics */
+	const char *host; /* our name in greetings; "": none */
+	/* IMAP: words beside IMAP4rev1, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g. "ENABLE IDLE".
+	 * POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE, e.g. "TOP UIDL". May be "" */
+	const char *capabilities;
+	struct tls *tls;               /* for STARTTLS; NULL: not offered. Owned by the service */
+	bool allows_clear;             /* passwords without TLS */
 	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them: "PLAIN", "LOGIN" */
 	struct front_limits limits;
 	_Atomic unsigned refs;
@@ -106,7 +109,8 @@ struct front_service {
 	struct front_counters *counters;             /* private: metrics of this name */
 };
 /* Clears it, then sets these, the counter of references to one, and the defaults: limits, PLAIN and LOGIN. */
-void front_service_init(struct front_service *service, const char *name, const struct front_ops *ops, void *tier);
+void front_service_init(
+	struct front_service *service, const char *name, const struct front_ops *ops, void *tier);
 struct front_service *front_service_ref(struct front_service *service);
 void front_service_unref(struct front_service **service);
 
@@ -144,15 +148,16 @@ void *front_login(const struct front *front);
 void front_refuse(struct front *front, enum front_result result, const char *detail);
 
 struct front_handover {
-	struct conn *conn;       /* the tier's from now on; what the client sent after its login is its unread input. Its callback is
-				    silent until conn_set_owner() */
-	struct slice tag;        /* IMAP: of the login command. View until the turn's end */
-	const char *session;     /* as above; all these until the turn's end */
+	/* The tier's from now on; what the client sent after its login is its unread input. Its callback is silent until
+	 * conn_set_owner() */
+	struct conn *conn;
+	struct slice tag;    /* IMAP: of the login command. View until the turn's end */
+	const char *session; /* as above; all these until the turn's end */
 	const struct addr *client;
 	const struct addr *local;
 	bool is_proxied;
 	bool is_secure;
-	bool is_ended;           /* the client has half-closed already: no CONN_EOF will come */
+	bool is_ended; /* the client has half-closed already: no CONN_EOF will come */
 };
 /* The login is right and its way is ready: the tier takes the connection, answers (IMAP: "tag OK [CAPABILITY ...] ...", POP3:
  * "+OK ...") and goes on. The front is gone after it. */

@@ -279,7 +279,8 @@ static bool cmd_authenticate(struct front *f, const struct imap_command *c)
 
 static const struct command {
 	const char *name;
-	bool (*run)(struct front *f, const struct imap_command *c); /* false: arguments are wrong, nothing was said */
+	/* false: arguments are wrong, nothing was said */
+	bool (*run)(struct front *f, const struct imap_command *c);
 	bool takes_literals;
 } commands[] = {
 	{"AUTHENTICATE", cmd_authenticate, false},

@@ -160,7 +160,8 @@ static bool cmd_stls(struct front *f, const struct pop3_command *c)
 	if (c->count)
 		return false;
 	if (!f->service->tls || conn_is_tls(f->conn)) {
-		say(f, conn_is_tls(f->conn) ? "-ERR TLS is active already." : "-ERR TLS is not offered here.");
+		say(f, conn_is_tls(f->conn) ? "-ERR TLS is active already."
+					    : "-ERR TLS is not offered here.");
 		(void)dialogue_wrong_command(f);
 		return true;
 	}
@@ -267,7 +268,8 @@ static bool cmd_xclient(struct front *f, const struct pop3_command *c)
 
 static const struct {
 	const char *name;
-	bool (*run)(struct front *f, const struct pop3_command *c); /* false: not now or wrong arguments, nothing was said */
+	/* false: not now or wrong arguments, nothing was said */
+	bool (*run)(struct front *f, const struct pop3_command *c);
 } commands[] = {
 	{"AUTH", cmd_auth},
 	{"CAPA", cmd_capa},

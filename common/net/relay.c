@@ -18,9 +18,10 @@
 #include "common/net/conn_private.h"
 
 #define PIPE_SIZE (512 * 1024)
-#define CHUNK_FIRST (64 * 1024) /* doubled while `to` takes all at once, so that a slow client holds little  \
+#define CHUNK_FIRST                                                                                          \
+	(64 * 1024)   /* doubled while `to` takes all at once, so that a slow client holds little  \
 				 */
-#define PIPES_MOST 32           /* spare ones a loop keeps */
+#define PIPES_MOST 32 /* spare ones a loop keeps */
 #define BYTES_A_TURN (1024 * 1024) /* then others have their turn */
 #define BULK_LEAST (16 * 1024)     /* a splice of less than this ends bulk */
 

@@ -60,7 +60,13 @@ static struct {
 	bool tls, tls_resume;
 	int step_count, loop_from;
 	char **steps;
-} opt = {.host = "127.0.0.1", .fail = "", .conns = 1, .users = 1, .first_user = 1, .size = 4096, .sources = 1,
+} opt = {.host = "127.0.0.1",
+	.fail = "",
+	.conns = 1,
+	.users = 1,
+	.first_user = 1,
+	.size = 4096,
+	.sources = 1,
 	.loop_from = -1};
 
 static SSL_CTX *ctx;
@@ -150,7 +156,8 @@ static void close_client(struct client *c)
 static size_t add_message(char *out, uint64_t n)
 {
 	int len = sprintf(out,
-		"From: Load <load@example.test>\r\nTo: User <user@example.test>\r\nSubject: number %llu in a row\r\n"
+		"From: Load <load@example.test>\r\nTo: User <user@example.test>\r\nSubject: number %llu in a "
+		"row\r\n"
 		"Message-ID: <%llu.%llu@load.example.test>\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n"
 		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n",
 		(unsigned long long)n, (unsigned long long)n, (unsigned long long)run_began_us);
@@ -334,7 +341,8 @@ static bool take(struct client *c, const char *p, size_t len)
 			break;
 		c->line[c->line_len] = '\0';
 		c->line_len = 0;
-		if (*opt.fail && strstr(opt.fail, "|") == NULL && strncmp(c->line, opt.fail, strlen(opt.fail)) == 0)
+		if (*opt.fail && strstr(opt.fail, "|") == NULL &&
+			strncmp(c->line, opt.fail, strlen(opt.fail)) == 0)
 			die("answer", c->line);
 		if (strncmp(c->line, want + 1, strlen(want + 1)) == 0) {
 			c->step++;
@@ -391,7 +399,8 @@ static void on_ready(struct client *c, uint32_t events)
 	if (c->out_len)
 		flush(c);
 	for (;;) {
-		ssize_t n = c->ssl ? SSL_read(c->ssl, scratch, sizeof(scratch)) : recv(c->fd, scratch, sizeof(scratch), 0);
+		ssize_t n = c->ssl ? SSL_read(c->ssl, scratch, sizeof(scratch))
+				   : recv(c->fd, scratch, sizeof(scratch), 0);
 
 		if (n > 0) {
 			if (!take(c, scratch, (size_t)n))
@@ -400,7 +409,8 @@ static void on_ready(struct client *c, uint32_t events)
 				return;
 			continue;
 		}
-		if (c->ssl ? SSL_get_error(c->ssl, (int)n) == SSL_ERROR_WANT_READ : (n < 0 && errno == EAGAIN))
+		if (c->ssl ? SSL_get_error(c->ssl, (int)n) == SSL_ERROR_WANT_READ
+			   : (n < 0 && errno == EAGAIN))
 			return;
 		if (is_over || c->is_done) {
 			close_client(c);
@@ -432,23 +442,47 @@ static void read_options(int argc, char **argv)
 
 	while ((o = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
 		switch (o) {
-		case 'h': opt.host = optarg; break;
-		case 'p': opt.port = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 'c': opt.conns = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 'u': opt.users = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 'f': opt.first_user = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 's': opt.size = (unsigned)strtoul(optarg, NULL, 10); break;
-		case 'n': opt.total = strtol(optarg, NULL, 10); break;
-		case 't': opt.seconds = strtod(optarg, NULL); break;
-		case 'T': opt.tls = true; break;
-		case 'F': opt.fail = optarg; break;
-		case 'o': opt.sources = (unsigned)strtoul(optarg, NULL, 10); break;
-		default: exit(64);
+		case 'h':
+			opt.host = optarg;
+			break;
+		case 'p':
+			opt.port = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'c':
+			opt.conns = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'u':
+			opt.users = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'f':
+			opt.first_user = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 's':
+			opt.size = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		case 'n':
+			opt.total = strtol(optarg, NULL, 10);
+			break;
+		case 't':
+			opt.seconds = strtod(optarg, NULL);
+			break;
+		case 'T':
+			opt.tls = true;
+			break;
+		case 'F':
+			opt.fail = optarg;
+			break;
+		case 'o':
+			opt.sources = (unsigned)strtoul(optarg, NULL, 10);
+			break;
+		default:
+			exit(64);
 		}
 	}
 	opt.steps = argv + optind;
 	opt.step_count = argc - optind;
-	if (opt.step_count < 1 || opt.step_count > STEPS_MOST || !opt.port || opt.size > 8 * 1024 * 1024 - 4096)
+	if (opt.step_count < 1 || opt.step_count > STEPS_MOST || !opt.port ||
+		opt.size > 8 * 1024 * 1024 - 4096)
 		die("usage", "load [options] STEP... (see the head of load.c)");
 	for (int i = 0; i < opt.step_count; i++) {
 		if (opt.steps[i][0] == 'L')
@@ -502,8 +536,8 @@ int main(int argc, char **argv)
 	qsort(times_ms, times, sizeof(*times_ms), by_value);
 	printf("{\"rounds\": %ld, \"per_second\": %.1f, \"seconds\": %.3f, \"bytes\": %llu, \"holding\": %u, "
 	       "\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n",
-		rounds, (double)rounds / elapsed, elapsed, (unsigned long long)bytes_in, holding, percentile(0.5),
-		percentile(0.99), percentile(1.0));
+		rounds, (double)rounds / elapsed, elapsed, (unsigned long long)bytes_in, holding,
+		percentile(0.5), percentile(0.99), percentile(1.0));
 	fflush(stdout);
 	if (holding) { /* until standard input ends */
 		char c;

@@ -90,7 +90,8 @@ static bool answer_imap(struct peer *p, char *line)
 	if (strncasecmp(command, "ID", 2) == 0)
 		snprintf(out, sizeof(out), "* ID NIL\r\n%.60s OK done\r\n", tag);
 	else if (strncasecmp(command, "CAPABILITY", 10) == 0)
-		snprintf(out, sizeof(out), "* CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN IDLE\r\n%.60s OK done\r\n", tag);
+		snprintf(out, sizeof(out),
+			"* CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN IDLE\r\n%.60s OK done\r\n", tag);
 	else if (strncasecmp(command, "LOGIN", 5) == 0 || strncasecmp(command, "AUTH", 4) == 0)
 		snprintf(out, sizeof(out), "%.60s OK [CAPABILITY IMAP4rev1 IDLE NAMESPACE] in\r\n", tag);
 	else if (strncasecmp(command, "FETCH", 5) == 0) {
@@ -141,7 +142,8 @@ static void on_input(struct peer *p)
 		if (p->line_len && p->line[p->line_len - 1] == '\r')
 			p->line_len--;
 		if (p->is_imap && p->line_len && p->line[p->line_len - 1] == '}') {
-			say(p, "+ go on\r\n"); /* a literal: nginx logs in with them; its text goes on the line */
+			/* a literal: nginx logs in with them; its text goes on the line */
+			say(p, "+ go on\r\n");
 			continue;
 		}
 		p->line[p->line_len] = '\0';
@@ -168,7 +170,8 @@ static void on_accept(struct peer *listener)
 		p->fd = fd;
 		p->is_imap = listener->is_imap;
 		watch(p, EPOLL_CTL_ADD);
-		say(p, p->is_imap ? "* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] null\r\n" : "+OK null\r\n");
+		say(p, p->is_imap ? "* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] null\r\n"
+				  : "+OK null\r\n");
 	}
 }
 
@@ -182,8 +185,8 @@ static void listen_on(const char *host, unsigned port, bool is_imap)
 	p->is_listener = true;
 	p->is_imap = is_imap;
 	setsockopt(p->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (inet_pton(AF_INET, host, &at.sin_addr) != 1 || bind(p->fd, (struct sockaddr *)&at, sizeof(at)) < 0 ||
-		listen(p->fd, 4096) < 0) {
+	if (inet_pton(AF_INET, host, &at.sin_addr) != 1 ||
+		bind(p->fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(p->fd, 4096) < 0) {
 		fprintf(stderr, "nullbe: %s:%u: %s\n", host, port, strerror(errno));
 		exit(1);
 	}

@@ -25,9 +25,18 @@ static void test_utf8_is_judged_as_rfc3629_says(void **state)
 		const char *text;
 		bool want;
 	} rows[] = {
-		{"", true}, {"abc", true}, {"\xc3\xa4", true}, {"\xc0\x80", false}, {"\xe0\x9f\xbf", false},
-		{"\xe0\xa0\x80", true}, {"\xed\xa0\x80", false}, {"\xf0\x90\x80\x80", true}, {"\xf4\x90\x80\x80", false},
-		{"\xc3", false}, {"a\xff", false}, {"\xf5\x80\x80\x80", false},
+		{"", true},
+		{"abc", true},
+		{"\xc3\xa4", true},
+		{"\xc0\x80", false},
+		{"\xe0\x9f\xbf", false},
+		{"\xe0\xa0\x80", true},
+		{"\xed\xa0\x80", false},
+		{"\xf0\x90\x80\x80", true},
+		{"\xf4\x90\x80\x80", false},
+		{"\xc3", false},
+		{"a\xff", false},
+		{"\xf5\x80\x80\x80", false},
 	};
 
 	(void)state;
@@ -103,9 +112,20 @@ static void test_base64_is_strict(void **state)
 		const char *text;
 		const char *want; /* NULL: refused */
 	} rows[] = {
-		{"", ""}, {"Zg==", "f"}, {"Zm8=", "fo"}, {"Zm9v", "foo"}, {"Zm9vYmFy", "foobar"}, {"Zg=", NULL},
-		{"Zg", NULL}, {"Zh==", NULL}, {"Zm9=", NULL}, {"Z===", NULL}, {"=AAA", NULL}, {"Zg==Zg==", NULL},
-		{"Zm9v\n", NULL}, {"Zm 9", NULL},
+		{"", ""},
+		{"Zg==", "f"},
+		{"Zm8=", "fo"},
+		{"Zm9v", "foo"},
+		{"Zm9vYmFy", "foobar"},
+		{"Zg=", NULL},
+		{"Zg", NULL},
+		{"Zh==", NULL},
+		{"Zm9=", NULL},
+		{"Z===", NULL},
+		{"=AAA", NULL},
+		{"Zg==Zg==", NULL},
+		{"Zm9v\n", NULL},
+		{"Zm 9", NULL},
 	};
 
 	(void)state;

@@ -77,10 +77,11 @@ static void talk_login(struct front *f, const struct front_credentials *c)
 		{"notpermitted", FRONT_NOT_PERMITTED}, {"inuse", FRONT_IN_USE}, {"limit", FRONT_LIMIT}};
 	char host[ADDR_TEXT_MAX];
 
-	snprintf(talk_seen, sizeof(talk_seen), "%.*s|%.*s|%.*s|%s|%s:%u|%s|%d", SLICE_ARG(c->authzid), SLICE_ARG(c->authcid),
-		SLICE_ARG(c->password), c->mechanism, front_is_proxied(f) ? addr_host(front_client(f), host) : "-",
-		front_is_proxied(f) ? addr_port(front_client(f)) : 0, front_is_proxied(f) ? front_session(f) : "-",
-		front_is_secure(f));
+	snprintf(talk_seen, sizeof(talk_seen), "%.*s|%.*s|%.*s|%s|%s:%u|%s|%d", SLICE_ARG(c->authzid),
+		SLICE_ARG(c->authcid), SLICE_ARG(c->password), c->mechanism,
+		front_is_proxied(f) ? addr_host(front_client(f), host) : "-",
+		front_is_proxied(f) ? addr_port(front_client(f)) : 0,
+		front_is_proxied(f) ? front_session(f) : "-", front_is_secure(f));
 	for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
 		if (slice_is_str(c->authcid, refusals[i].user)) {
 			front_refuse(f, refusals[i].result, "as the test wants");
@@ -105,7 +106,8 @@ static bool talk_is_trusted(struct front *f)
 	return atomic_load(&talk_trusts);
 }
 
-static const struct front_ops talk_ops = {.login = talk_login, .cancel = talk_cancel, .is_trusted = talk_is_trusted};
+static const struct front_ops talk_ops = {
+	.login = talk_login, .cancel = talk_cancel, .is_trusted = talk_is_trusted};
 
 struct talk_start {
 	front_start_fn *start;
