@@ -203,7 +203,6 @@ static void set_tcp_options(int fd, const struct addr *addr)
 	int one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (addr->ss.ss_family == AF_INET6)
@@ -224,8 +223,26 @@ static int bind_unix(int fd, const struct addr *addr, int mode, struct buf *why)
 	return 0;
 }
 
-static int open_socket(
-	const struct listener_options *options, const struct addr *addr, struct buf *why, int *fd_out)
+/*
+ * The first socket of an address is bound without SO_REUSEPORT, so that an address at which anybody listens already
+ * is refused; then it shares with those of the other loops.
+ */
+static int bind_tcp(int fd, const struct addr *addr, bool is_first, struct buf *why)
+{
+	int one = 1;
+
+	set_tcp_options(fd, addr);
+	if (!is_first)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
+		return fail(why, addr, "cannot bind");
+	if (is_first)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	return 0;
+}
+
+static int open_socket(const struct listener_options *options, const struct addr *addr, bool is_first,
+	struct buf *why, int *fd_out)
 {
 	int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int rc = 0;
@@ -235,9 +252,7 @@ static int open_socket(
 	if (is_unix(addr)) {
 		rc = bind_unix(fd, addr, options->unix_mode ? options->unix_mode : 0600, why);
 	} else {
-		set_tcp_options(fd, addr);
-		if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
-			rc = fail(why, addr, "cannot bind");
+		rc = bind_tcp(fd, addr, is_first, why);
 	}
 	if (rc == 0 && listen(fd, options->backlog ? (int)options->backlog : BACKLOG) != 0)
 		rc = fail(why, addr, "cannot listen");
@@ -286,7 +301,7 @@ static int add_part(
 		if (part->fd < 0)
 			rc = fail(why, &l->addr, "cannot duplicate");
 	} else {
-		rc = open_socket(options, &l->addr, why, &part->fd);
+		rc = open_socket(options, &l->addr, l->parts_count == 0, why, &part->fd);
 	}
 	if (rc)
 		return rc;

@@ -22,7 +22,7 @@ struct listener_options {
 	const char *name;          /* for logs and metrics */
 	int unix_mode;             /* permission bits of a unix socket */
 };
-/* Opens on all loops of the group. why: reason for the operator. Main thread. */
+/* Opens on all loops of the group; an address that is taken, be it by another process of ours, is refused. why: reason for the operator. Main thread. */
 MUST_CHECK int listener_open(struct loop_group *group, const struct listener_options *options,
 	listener_fn *fn, void *arg, struct buf *why, struct listener **listener_out);
 /* The same on one loop only. */

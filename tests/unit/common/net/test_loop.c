@@ -281,6 +281,26 @@ static void test_an_address_in_use_is_explained(void **state)
 	close(fd);
 }
 
+/* SO_REUSEPORT is for the loops of one listener: a second program at the same address would get half of the clients. */
+static void test_an_address_of_another_listener_is_refused(void **state)
+{
+	struct listener_options options = {.name = "first"};
+	struct listener *first, *second = NULL;
+	struct loop_group *group;
+	struct buf why = {0};
+
+	(void)state;
+	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1"), 0, &options.addr), 0);
+	assert_int_equal(loop_group_start(2, &group), 0);
+	assert_int_equal(listener_open(group, &options, on_accept, NULL, &why, &first), 0);
+	options.addr = *listener_addr(first);
+	assert_int_equal(listener_open(group, &options, on_accept, NULL, &why, &second), ERR_EXISTS);
+	assert_non_null(strstr(buf_str_view(&why), "cannot bind: Address already in use"));
+	buf_deinit(&why);
+	listener_close(&first);
+	loop_group_stop(&group);
+}
+
 /* ---- workers ---- */
 
 struct job {
@@ -388,6 +408,7 @@ int main(void)
 		T(test_a_group_runs_by_itself),
 		T(test_listeners_share_an_address),
 		T(test_an_address_in_use_is_explained),
+		T(test_an_address_of_another_listener_is_refused),
 		T(test_workers_answer_on_the_loop),
 		T(test_a_full_queue_refuses_and_a_freed_pool_cancels),
 	};
