@@ -41,6 +41,7 @@ struct program {
 	uint64_t drain_until_ms;
 	bool is_draining;
 	bool is_closed; /* the listeners */
+	bool is_ending;
 };
 
 /* Says each line of why as an error, and ends. */
@@ -169,6 +170,9 @@ static void tell_workers(loop_fn *fn)
 /* Closes what lives on the main loop while that still turns, and lets it turn a little. */
 static void end(struct program *p)
 {
+	if (p->is_ending)
+		return;
+	p->is_ending = true;
 	tell_workers(end_mail);
 	probe_end();
 	tell_workers(spare_end);

@@ -472,11 +472,6 @@ bool smtp_leg_is_smtp(const struct smtp_leg *l)
 	return l->backend->is_smtp;
 }
 
-const char *smtp_leg_backend_name(const struct smtp_leg *l)
-{
-	return l->backend->name;
-}
-
 static void add_attribute(struct buf *out, const char *name, const char *value)
 {
 	if (!*value)

@@ -59,7 +59,6 @@ bool smtp_leg_is_ready(const struct smtp_leg *leg);
 bool smtp_leg_is_stale(const struct smtp_leg *leg);
 const struct smtp_words *smtp_leg_words(const struct smtp_leg *leg);
 bool smtp_leg_is_smtp(const struct smtp_leg *leg);
-const char *smtp_leg_backend_name(const struct smtp_leg *leg);
 
 void smtp_leg_mail(struct smtp_leg *leg, const struct smtp_leg_mail *mail);
 void smtp_leg_rcpt(struct smtp_leg *leg, unsigned number, struct slice address);
