@@ -1,7 +1,7 @@
 /*
  * A queue, a mutex, a semaphore and threads. Results go home by loop_post().
  *
- * A semaphore with one count for each job, and no condition variable: glibc before 2.41 now and then loses a
+ * A semaphore with one count for each job, and no condition variable: glibc before 2.41 can lose a
  * pthread_cond_signal() when several threads wait (its bug 25847), and a job would lie until the next one
  * comes.
  */
