@@ -20,18 +20,19 @@ BIN := $(B)/bin
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the rooms: what each may use of ours (transitive), what it links of others ----
-ROOMS := common/base common/crypto common/proto common/net common/conf common/auth common/front common/control \
+ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control \
 	mapping proxy backend/store backend/store_work backend/delivery backend/session backend
 uses_common/base :=
 uses_common/crypto := common/base
 uses_common/proto := common/base
 uses_common/net := common/base common/proto common/crypto
 uses_common/conf := common/base
+uses_common/directory := common/base common/net common/proto common/crypto
 uses_common/auth := common/base common/crypto common/net common/proto
 uses_common/front := common/base common/crypto common/proto common/net common/conf common/auth
 uses_common/control := common/base common/proto common/net common/conf
-uses_mapping := common/base common/crypto common/proto common/net common/conf common/auth
-uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/auth common/front common/control
+uses_mapping := common/base common/crypto common/proto common/net common/conf common/directory common/auth
+uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control
 uses_backend/store := common/base common/crypto common/proto
 uses_backend/store_work := backend/store common/base common/net common/crypto common/proto
 uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
@@ -43,6 +44,7 @@ libs_common/crypto := -lcrypto
 libs_common/proto := -lidn2 -lunistring
 libs_common/net := -luv -lssl -lcrypto -lunbound
 libs_common/conf := -lconfuse
+libs_common/directory := -lldap -llber
 libs_common/auth := -lsasl2 -lcrypt -largon2
 libs_common/control := -ljansson
 libs_mapping := -lpcre2-8

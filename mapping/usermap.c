@@ -1,7 +1,7 @@
 /*
- * Asking a chain. The walk goes through the maps in order and stops at the first thing that decides; only a
- * slow hash makes it wait, and after that nothing is left to ask: right is yes, wrong is no, not now is not
- * now. So a request that waits holds just the answer that it will give.
+ * Asking a chain. The walk goes through the maps in order until it has a route and, where it must, a checked
+ * credential. A file map answers at once, or makes the walk wait for a slow hash; an LDAP map may make it wait for the
+ * directory. A walk that waits keeps its question and goes on where it stood, on its own loop.
  */
 #include "mapping/usermap.h"
 
@@ -9,16 +9,24 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/secret.h"
 #include "mapping/usermap_private.h"
 
 #define AREA "mapping"
 
 struct usermap_request {
 	struct usermap_chain *chain;
+	struct loop *loop;
 	usermap_fn *fn;
 	void *arg;
-	struct usermap *map; /* whose password is being checked */
+	size_t at;                        /* the map being asked */
+	struct usermap_question question; /* own copies once it waits */
+	struct secret password;
+	char *service, *name;
 	struct credential_check *check;
+	struct map_ldap_request *ldap;
+	bool is_known, is_routed, is_checked;
+	bool send_only; /* as the map says that knew the user first */
 	struct usermap_answer answer;
 };
 
@@ -96,38 +104,78 @@ static void route_fill(
 	copy_text(a->backend, sizeof(a->backend), e->backend);
 }
 
-static void verdict_set(struct usermap_answer *a, struct usermap *map, int verdict)
+enum walk {
+	WALK_ON,
+	WALK_ANSWERED,
+	WALK_WAITING
+};
+
+static struct usermap *map_of(const struct usermap_request *r)
 {
-	switch (verdict) {
-	case 0:
-		a->verdict = USERMAP_YES;
-		a->checked = true;
-		count(map, USERMAP_COUNT_HIT);
-		break;
-	case ERR_DENIED:
-		a->verdict = USERMAP_WRONG_CREDENTIAL;
-		count(map, USERMAP_COUNT_WRONG);
-		break;
-	default:
-		a->verdict = USERMAP_NOT_NOW;
-		count(map, USERMAP_COUNT_NOT_NOW);
-		break;
+	return r->chain->maps[r->at];
+}
+
+static enum walk decide(struct usermap_request *r, enum usermap_verdict verdict, enum usermap_counter counter)
+{
+	r->answer.verdict = verdict;
+	count(map_of(r), counter);
+	return WALK_ANSWERED;
+}
+
+/* The map knows the user: is anything left to ask? */
+static enum walk known(struct usermap_request *r)
+{
+	if (!r->is_known)
+		r->send_only = map_of(r)->send_only;
+	r->is_known = true;
+	if (!r->is_routed || (r->question.check && !r->is_checked))
+		return WALK_ON;
+	r->answer.checked = r->is_checked;
+	return decide(r, USERMAP_YES, USERMAP_COUNT_HIT);
+}
+
+/* No map is left. */
+static void walk_end(struct usermap_request *r)
+{
+	bool wants_check = r->question.check && !r->is_checked;
+
+	if (!r->is_known) {
+		r->answer.verdict = USERMAP_NO_SUCH_USER;
+	} else if (wants_check) {
+		/* Known to some map, and none could check the credential: that is a no. */
+		r->answer.verdict = USERMAP_WRONG_CREDENTIAL;
+	} else {
+		/* Known, and no map has a host for him. */
+		r->answer.verdict = USERMAP_YES;
+		r->answer.checked = r->is_checked;
+		r->answer.target = USERMAP_NOWHERE;
+		r->answer.send_only = r->send_only;
 	}
 }
 
-/* On the request's loop; the last word. */
-static void request_checked(void *arg, int verdict)
+/* ---- a file map ---- */
+
+static enum walk password_verdict(struct usermap_request *r, int verdict)
+{
+	switch (verdict) {
+	case 0:
+		r->is_checked = true;
+		return known(r);
+	case ERR_DENIED:
+		return decide(r, USERMAP_WRONG_CREDENTIAL, USERMAP_COUNT_WRONG);
+	default:
+		return decide(r, USERMAP_NOT_NOW, USERMAP_COUNT_NOT_NOW);
+	}
+}
+
+static void walk_resume(struct usermap_request *r, enum walk walk);
+
+static void on_password(void *arg, int verdict)
 {
 	struct usermap_request *r = arg;
-	struct usermap_answer answer;
-	usermap_fn *fn = r->fn;
-	void *fn_arg = r->arg;
 
-	verdict_set(&r->answer, r->map, verdict);
-	answer = r->answer;
-	usermap_chain_unref(&r->chain);
-	free(r);
-	fn(fn_arg, &answer);
+	r->check = NULL;
+	walk_resume(r, password_verdict(r, verdict));
 }
 
 /*
@@ -135,39 +183,29 @@ static void request_checked(void *arg, int verdict)
  * a push that leaves this user's line alone leaves his remembered login alone
  * (docs/decisions/credential-key.md).
  */
-static int entry_check(struct usermap_chain *chain, struct usermap *map, const struct usermap_question *q,
-	struct slice stored, struct loop *loop, struct usermap_request *r)
+static enum walk entry_check(struct usermap_request *r, struct slice stored)
 {
-	struct credential c = {.realm = slice_str(map->name),
-		.service = q->service,
-		.user = q->name,
+	struct credential c = {.realm = slice_str(map_of(r)->name),
+		.service = r->question.service,
+		.user = r->question.name,
 		.stored = stored,
-		.password = q->password};
+		.password = r->question.password};
 	int verdict;
 
-	r->map = map;
-	if (!credential_check(chain->set->cache, chain->set->hash_pool, loop, &c, request_checked, r,
+	if (!credential_check(r->chain->set->cache, r->chain->set->hash_pool, r->loop, &c, on_password, r,
 		    &verdict, &r->check))
-		return 0;
-	verdict_set(&r->answer, map, verdict);
-	return 1;
+		return WALK_WAITING;
+	return password_verdict(r, verdict);
 }
 
-enum walk {
-	WALK_ON,
-	WALK_ANSWERED,
-	WALK_WAITING
-};
-
-/* One map of the chain; routed: an earlier one gave the route. */
-static enum walk walk_map(struct usermap_chain *chain, struct usermap *map, const struct usermap_question *q,
-	struct loop *loop, struct usermap_request *r, bool *routed)
+static enum walk walk_file(struct usermap_request *r)
 {
 	char account[USERMAP_ADDRESS_MOST + 1];
+	struct usermap *map = map_of(r);
 	struct map_entry e = {0};
 	uint64_t generation;
 	struct map_data *data = usermap_data(map, &generation);
-	int error = data ? map_data_find(data, q->name, &e, account, NULL, NULL) : ERR_NOT_NOW;
+	int error = data ? map_data_find(data, r->question.name, &e, account, NULL, NULL) : ERR_NOT_NOW;
 	enum walk walk = WALK_ON;
 
 	if (error == ERR_NOT_FOUND) {
@@ -175,41 +213,135 @@ static enum walk walk_map(struct usermap_chain *chain, struct usermap *map, cons
 	} else if (error) {
 		if (data)
 			log_warn(AREA, "expression met its match limit map=%s line=%u", map->name, e.line);
-		verdict_set(&r->answer, map, ERR_NOT_NOW);
-		walk = WALK_ANSWERED;
+		walk = decide(r, USERMAP_NOT_NOW, USERMAP_COUNT_NOT_NOW);
 	} else {
-		if (!*routed)
+		if (!r->is_routed)
 			route_fill(&r->answer, map, generation, &e);
-		*routed = true;
-		if (!q->check) {
-			count(map, USERMAP_COUNT_HIT);
-			r->answer.verdict = USERMAP_YES;
-			walk = WALK_ANSWERED;
-		} else if (e.password.len) {
-			walk = entry_check(chain, map, q, e.password, loop, r) ? WALK_ANSWERED : WALK_WAITING;
-		}
+		r->is_routed = true;
+		walk = r->question.check && !r->is_checked && e.password.len ? entry_check(r, e.password)
+									     : known(r);
 	}
 	map_data_unref(&data);
 	return walk;
 }
 
-static enum walk walk_chain(struct usermap_chain *chain, const struct usermap_question *q, struct loop *loop,
-	struct usermap_request *r)
+/* ---- an LDAP map ---- */
+
+static enum walk ldap_hit(struct usermap_request *r, const struct map_cache_entry *e)
 {
-	bool routed = false;
+	struct usermap *map = map_of(r);
 
-	for (size_t i = 0; i < chain->count; i++) {
-		enum walk walk;
+	if (!r->is_known || (e->is_routed && !r->is_routed)) {
+		copy_text(r->answer.map, sizeof(r->answer.map), slice_str(map->name));
+		copy_text(r->answer.account, sizeof(r->answer.account), slice_str(e->account));
+	}
+	if (e->is_routed && !r->is_routed) {
+		r->answer.target = e->target;
+		r->answer.port = e->port;
+		r->answer.line = 0;
+		copy_text(r->answer.backend, sizeof(r->answer.backend), slice_str(e->backend));
+		r->is_routed = true;
+	}
+	r->is_checked |= e->is_checked;
+	return known(r);
+}
 
-		if (!usermap_has_domain(chain->maps[i], q->name))
-			continue;
-		walk = walk_map(chain, chain->maps[i], q, loop, r, &routed);
+static enum walk ldap_answered(struct usermap_request *r, const struct map_ldap_answer *a)
+{
+	switch (a->verdict) {
+	case MAP_LDAP_HIT:
+		return ldap_hit(r, &a->entry);
+	case MAP_LDAP_NONE:
+		count(map_of(r), USERMAP_COUNT_NONE);
+		return WALK_ON;
+	case MAP_LDAP_WRONG:
+		return decide(r, USERMAP_WRONG_CREDENTIAL, USERMAP_COUNT_WRONG);
+	case MAP_LDAP_NOT_NOW:
+		break;
+	}
+	return decide(r, USERMAP_NOT_NOW, USERMAP_COUNT_NOT_NOW);
+}
+
+static void on_ldap(void *arg, const struct map_ldap_answer *a)
+{
+	struct usermap_request *r = arg;
+
+	r->ldap = NULL;
+	walk_resume(r, ldap_answered(r, a));
+}
+
+static enum walk walk_ldap(struct usermap_request *r)
+{
+	struct usermap_question q = r->question;
+	struct map_ldap_answer a;
+
+	q.check = q.check && !r->is_checked;
+	if (!map_ldap_ask(map_of(r)->ldap, &q, r->loop, on_ldap, r, &a, &r->ldap))
+		return WALK_WAITING;
+	return ldap_answered(r, &a);
+}
+
+/* ---- the walk ---- */
+
+static enum walk walk_map(struct usermap_request *r)
+{
+	if (!usermap_has_domain(map_of(r), r->question.name))
+		return WALK_ON;
+	return map_of(r)->ldap ? walk_ldap(r) : walk_file(r);
+}
+
+static enum walk walk_from(struct usermap_request *r)
+{
+	enum walk walk = WALK_ON;
+
+	for (; r->at < r->chain->count; r->at++) {
+		walk = walk_map(r);
 		if (walk != WALK_ON)
 			return walk;
 	}
-	/* Known to some map, and none could check the credential: that is a no. */
-	r->answer.verdict = routed ? USERMAP_WRONG_CREDENTIAL : USERMAP_NO_SUCH_USER;
+	walk_end(r);
 	return WALK_ANSWERED;
+}
+
+static void request_free(struct usermap_request *r)
+{
+	usermap_chain_unref(&r->chain);
+	secret_deinit(&r->password);
+	free(r->service);
+	free(r->name);
+	free(r);
+}
+
+/* The last word, unless something else is to be waited for. */
+static void walk_resume(struct usermap_request *r, enum walk walk)
+{
+	struct usermap_answer answer;
+	usermap_fn *fn = r->fn;
+	void *arg = r->arg;
+
+	if (walk == WALK_ON) {
+		r->at++;
+		walk = walk_from(r);
+	}
+	if (walk == WALK_WAITING)
+		return;
+	answer = r->answer;
+	request_free(r);
+	fn(arg, &answer);
+}
+
+/* What was borrowed for the call becomes ours. */
+static void question_keep(struct usermap_request *r)
+{
+	struct usermap_question *q = &r->question;
+
+	r->service = slice_copy_str(q->service);
+	r->name = slice_copy_str(q->name);
+	q->service = slice_str(r->service);
+	q->name = slice_of(r->name, q->name.len);
+	if (q->check)
+		secret_set(&r->password, q->password);
+	q->password = secret_view(&r->password);
 }
 
 int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q, struct loop *loop,
@@ -217,8 +349,11 @@ int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q
 {
 	struct usermap_request *r = xcalloc(1, sizeof(*r));
 
-	if (walk_chain(chain, q, loop, r) == WALK_WAITING) {
-		r->chain = usermap_chain_ref(chain);
+	r->chain = usermap_chain_ref(chain);
+	r->question = *q;
+	r->loop = loop;
+	if (walk_from(r) == WALK_WAITING) {
+		question_keep(r);
 		r->fn = fn;
 		r->arg = arg;
 		*request_out = r;
@@ -226,7 +361,7 @@ int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q
 	}
 	*answer_out = r->answer;
 	*request_out = NULL;
-	free(r);
+	request_free(r);
 	return 1;
 }
 
@@ -238,6 +373,6 @@ void usermap_cancel(struct usermap_request **request)
 	if (!r)
 		return;
 	credential_check_cancel(&r->check);
-	usermap_chain_unref(&r->chain);
-	free(r);
+	map_ldap_cancel(&r->ldap);
+	request_free(r);
 }

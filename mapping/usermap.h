@@ -21,6 +21,7 @@
 #include "common/base/error.h"
 #include "common/base/slice.h"
 #include "common/conf/conf.h"
+#include "common/directory/directory.h"
 #include "common/net/loop.h"
 #include "common/net/work.h"
 
@@ -32,13 +33,35 @@
 /* ---- the maps of a program ---- */
 
 enum usermap_type {
-	USERMAP_FILE
+	USERMAP_FILE,
+	USERMAP_LDAP_PASSWORD, /* finds the entry, holds the password against the one in it */
+	USERMAP_LDAP_BIND      /* finds the entry, binds as it */
+};
+
+enum usermap_several {
+	USERMAP_SEVERAL_ERROR, /* more than one entry: not now, and a line of the log */
+	USERMAP_SEVERAL_FIRST
+};
+
+/* A group of LDAP servers and what an entry there means. */
+struct usermap_connector {
+	struct directory_options directory; /* name, servers, times */
+	const char *base;                   /* templates: %u %d %e %s (common/directory/directory_text.h) */
+	const char *filter, *address_filter;
+	const char *host_attribute, *password_attribute, *account_attribute; /* "": none */
+	enum usermap_several several;
 };
 
 struct usermap_options {
 	const char *name;
 	enum usermap_type type;
-	const char *file;
+	const char *file;      /* USERMAP_FILE */
+	const char *connector; /* LDAP maps */
+	uint64_t positive_ms, negative_ms,
+		stale_ms; /* how long answers are good for; beyond positive_ms only while
+							the directory cannot say */
+	size_t cache_entries;
+	bool send_only;             /* users whom the chain gives no host may authenticate and send */
 	const char *const *domains; /* NULL-ended; asked about these only; NULL or empty: about all */
 	unsigned max_shrink;        /* per cent; a generation with more entries lost is refused; 100: any */
 	bool ports;                 /* `host:port` is legal: one protocol alone uses this map */
@@ -47,6 +70,8 @@ struct usermap_options {
 struct usermap_config {
 	const struct usermap_options *maps;
 	size_t count;
+	const struct usermap_connector *connectors;
+	size_t connector_count;
 	const char *const *backends;     /* NULL-ended: names that the second column may have */
 	uint64_t credential_lifetime_ms; /* 0: credentials are not remembered */
 	size_t credential_entries;
@@ -68,8 +93,9 @@ MUST_CHECK int usermap_set_reconfigure(
 /* On the set's loop, or after it has ended. All requests are answered or cancelled before, all chains freed.
  */
 void usermap_set_close(struct usermap_set **set);
-/* Forgets checked credentials (mailtierctl map flush). Any thread. */
-void usermap_set_flush(struct usermap_set *set);
+/* Forgets checked credentials, and what LDAP maps were answered (mailtierctl map flush): of one normalised name, or of
+ * all if it is empty (checked credentials of all in any case). On the set's loop. */
+void usermap_set_flush(struct usermap_set *set, struct slice name);
 
 struct usermap_chain;
 /* maps: NULL-ended names of the set. ERR_NOT_FOUND: one is not there; ERR_TOO_BIG. On the set's loop, or
@@ -87,6 +113,7 @@ struct usermap_question {
 	struct slice
 		name; /* user or address; normalised, with its domain and +detail (auth_name_normalise()) */
 	bool check;   /* the password must be right: `authenticate = map` */
+	bool is_address;       /* a recipient, not a login: LDAP maps ask by their address filter */
 	struct slice password; /* with check */
 };
 
@@ -135,9 +162,11 @@ void usermap_cancel(struct usermap_request **request);
 
 struct usermap_status {
 	const char *name; /* views: until the next call on the set */
+	const char *type; /* as in the configuration */
 	const char *file;
-	bool usable;         /* some generation is in force */
-	uint64_t generation; /* content hash, 0 if none */
+	const char *connector, *server; /* LDAP maps: which, and the URI in use; else "" */
+	bool usable;                    /* some generation is in force; the connector is up */
+	uint64_t generation;            /* content hash, 0 if none */
 	uint64_t entries;
 	uint64_t bytes;    /* memory that it takes */
 	int64_t loaded_at; /* seconds since 1970 */
@@ -181,23 +210,30 @@ struct usermap_step {
 };
 typedef void usermap_step_fn(void *arg, const struct usermap_step *step);
 /* Goes through a chain as a look-up would, and says every step; checks no credential. The answer is the
- * look-up's. */
-void usermap_explain(struct usermap_chain *chain, struct slice name, usermap_step_fn *fn, void *arg,
+ * look-up's. 1: *answer_out is it, done is not called. 0: done gets it on this loop later, once; it cannot be
+ * cancelled. */
+MUST_CHECK int usermap_explain(struct usermap_chain *chain, struct slice service, struct slice name,
+	struct loop *loop, usermap_step_fn *fn, usermap_fn *done, void *arg,
 	struct usermap_answer *answer_out);
 
 /* ---- configuration: rows for the program's table ---- */
 
 #define USERMAP_CONF_SECTIONS                                                                                \
+	{"map", CONF_TITLED | CONF_RELOAD, NULL,                                                             \
+		"A user map: says for a user or address which back-end it is on"},                           \
 	{                                                                                                    \
-		"map", CONF_TITLED | CONF_RELOAD, NULL,                                                      \
-			"A user map: says for a user or address which back-end it is on"                     \
+		"connector", CONF_TITLED | CONF_RELOAD, NULL,                                                \
+			"A group of LDAP servers, and how users are found there; LDAP maps name it"          \
 	}
-/* Sections "map" and the keys credential-cache… of the top. */
+/* Sections "map" and "connector", and the keys credential-cache… of the top. */
 extern const struct conf_key usermap_conf_keys[];
+/* For the program's check(): what single keys cannot show. */
+void usermap_conf_check(struct conf *conf);
 /*
- * What the configuration says, as views of it; free() what config_out->maps points to. backends: names of the
+ * What the configuration says, as views of it, until usermap_config_free(). backends: names of the
  * configured back-ends; single: NULL-ended names of the maps that one protocol alone uses (`host:port` is
  * legal there).
  */
 void usermap_config_read(const struct conf *conf, const char *const *backends, const char *const *single,
 	struct usermap_config *config_out);
+void usermap_config_free(struct usermap_config *config);

@@ -1,17 +1,37 @@
 /*
  * What a look-up does, told step by step. It walks as usermap.c walks, with the same functions underneath,
- * and checks no credential.
+ * and checks no credential. An LDAP map may make it wait.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/auth/password.h"
 #include "common/base/buf.h"
+#include "common/base/mem.h"
 #include "mapping/usermap_private.h"
 
 struct teller {
 	usermap_step_fn *fn;
 	void *arg;
 	const char *map;
+};
+
+struct explain {
+	struct teller t;
+	struct usermap_chain *chain;
+	size_t at;
+	char *service, *name;
+	struct loop *loop;
+	usermap_fn *done;
+	bool is_known, is_routed, can_check, send_only;
+	struct map_ldap_request *request;
+	struct usermap_answer answer;
+};
+
+enum explain_step {
+	EXPLAIN_ON,
+	EXPLAIN_END,
+	EXPLAIN_WAITING
 };
 
 static const char *const rules[] = {
@@ -100,54 +120,175 @@ static void answer_fill(
 	snprintf(a->backend, sizeof(a->backend), "%.*s", SLICE_ARG(e->backend));
 }
 
-/* True: nothing more is asked after this map. */
-static bool explain_map(const struct teller *t, struct usermap *map, struct slice name, bool *known,
-	struct usermap_answer *answer)
+/* As a login would: on until there is a route, and a map that can check. */
+static enum explain_step known(struct explain *x, bool can_check)
 {
-	char account[USERMAP_ADDRESS_MOST + 1];
-	struct map_entry e;
-	uint64_t generation;
-	struct map_data *data;
-	int error;
-
-	if (!usermap_has_domain(map, name)) {
-		tell(t, "domains", name, 0, false, "the map is not asked about this domain");
-		return false;
-	}
-	data = usermap_data(map, &generation);
-	error = data ? map_data_find(data, name, &e, account, on_rule, (void *)t) : ERR_NOT_NOW;
-	if (error == ERR_NOT_FOUND) {
-		tell(t, "result", name, 0, false, "no such user in this map: the next one is asked");
-	} else if (error) {
-		tell(t, "result", name, 0, false,
-			data ? "an expression met its match limit: not now"
-			     : "no usable generation of this map: not now");
-		if (!*known)
-			answer->verdict = USERMAP_NOT_NOW;
-	} else {
-		explain_hit(t, &e, !*known);
-		if (!*known)
-			answer_fill(answer, map, generation, &e);
-		*known = true;
-		error = e.password.len ? 0 : ERR_NOT_FOUND;
-	}
-	map_data_unref(&data);
-	return error != ERR_NOT_FOUND;
+	if (!x->is_known)
+		x->send_only = x->chain->maps[x->at]->send_only;
+	x->is_known = true;
+	x->can_check |= can_check;
+	return x->is_routed && x->can_check ? EXPLAIN_END : EXPLAIN_ON;
 }
 
-void usermap_explain(struct usermap_chain *chain, struct slice name, usermap_step_fn *fn, void *arg,
-	struct usermap_answer *answer_out)
+static enum explain_step cannot_say(struct explain *x, const char *words)
 {
-	struct usermap_answer answer = {.verdict = USERMAP_NO_SUCH_USER};
-	struct teller t = {.fn = fn, .arg = arg, .map = ""};
-	bool known = false;
+	tell(&x->t, "result", slice_str(x->name), 0, false, words);
+	if (!x->is_routed)
+		x->answer.verdict = USERMAP_NOT_NOW;
+	return EXPLAIN_END;
+}
 
-	for (size_t i = 0; i < chain->count; i++) {
-		t.map = chain->maps[i]->name;
-		if (explain_map(&t, chain->maps[i], name, &known, &answer))
-			break;
+static enum explain_step explain_file(struct explain *x, struct usermap *map)
+{
+	char account[USERMAP_ADDRESS_MOST + 1];
+	struct slice name = slice_str(x->name);
+	struct map_entry e;
+	uint64_t generation;
+	struct map_data *data = usermap_data(map, &generation);
+	int error = data ? map_data_find(data, name, &e, account, on_rule, &x->t) : ERR_NOT_NOW;
+	enum explain_step step = EXPLAIN_ON;
+
+	if (error == ERR_NOT_FOUND) {
+		tell(&x->t, "result", name, 0, false, "no such user in this map: the next one is asked");
+	} else if (error) {
+		step = cannot_say(x, data ? "an expression met its match limit: not now"
+					  : "no usable generation of this map: not now");
+	} else {
+		explain_hit(&x->t, &e, !x->is_routed);
+		if (!x->is_routed)
+			answer_fill(&x->answer, map, generation, &e);
+		x->is_routed = true;
+		step = known(x, e.password.len > 0);
 	}
-	if (answer.verdict == USERMAP_NO_SUCH_USER)
-		tell(&t, "result", name, 0, false, "no map knows this user");
-	*answer_out = answer;
+	map_data_unref(&data);
+	return step;
+}
+
+static enum explain_step explain_entry(struct explain *x, const struct map_cache_entry *e, bool is_cached)
+{
+	struct usermap *map = x->chain->maps[x->at];
+	struct map_entry route = {.account = slice_str(e->account),
+		.backend = slice_str(e->backend),
+		.target = e->target,
+		.port = e->port};
+	struct buf words = {0};
+
+	if (e->is_routed && x->is_routed)
+		buf_add_str(&words, "an earlier map has the route; would be: ");
+	if (e->is_routed)
+		describe_route(&words, &route);
+	else
+		buf_printf(&words, "account %s, no host: this map does not route", e->account);
+	if (is_cached)
+		buf_add_str(&words, " (remembered)");
+	tell(&x->t, "result", route.account, 0, true, buf_str_view(&words));
+	tell(&x->t, "credential", slice_of(NULL, 0), 0, e->can_check,
+		!e->can_check                    ? "no password in the entry: a login goes on to the next map"
+		: map->type == USERMAP_LDAP_BIND ? "a login is tried by a bind as this entry"
+						 : "a login is held against the password of this entry");
+	if (e->is_routed && !x->is_routed)
+		answer_fill(&x->answer, map, 0, &route);
+	x->is_routed |= e->is_routed;
+	buf_deinit(&words);
+	return known(x, e->can_check);
+}
+
+static enum explain_step explain_ldap_answer(struct explain *x, const struct map_ldap_answer *a)
+{
+	switch (a->verdict) {
+	case MAP_LDAP_HIT:
+		return explain_entry(x, &a->entry, a->is_cached);
+	case MAP_LDAP_NONE:
+	case MAP_LDAP_WRONG: /* of a question that checks nothing there is none */
+		tell(&x->t, "result", slice_str(x->name), 0, false,
+			a->is_cached ? "no such entry (remembered): the next map is asked"
+				     : "no such entry: the next map is asked");
+		return EXPLAIN_ON;
+	case MAP_LDAP_NOT_NOW:
+		break;
+	}
+	return cannot_say(x, "the directory cannot say: not now");
+}
+
+static void explain_resume(void *arg, const struct map_ldap_answer *a);
+
+static enum explain_step explain_map(struct explain *x)
+{
+	struct usermap *map = x->chain->maps[x->at];
+	struct usermap_question q = {.service = slice_str(x->service),
+		.name = slice_str(x->name),
+		.is_address = !strcmp(x->service, "smtp")}; /* there nobody logs in */
+	struct map_ldap_answer a;
+
+	x->t.map = map->name;
+	if (!usermap_has_domain(map, q.name)) {
+		tell(&x->t, "domains", q.name, 0, false, "the map is not asked about this domain");
+		return EXPLAIN_ON;
+	}
+	if (!map->ldap)
+		return explain_file(x, map);
+	if (!map_ldap_ask(map->ldap, &q, x->loop, explain_resume, x, &a, &x->request))
+		return EXPLAIN_WAITING;
+	return explain_ldap_answer(x, &a);
+}
+
+static void explain_free(struct explain *x)
+{
+	usermap_chain_unref(&x->chain);
+	free(x->service);
+	free(x->name);
+	free(x);
+}
+
+/* From the present map on. False: it waits. */
+static bool explain_run(struct explain *x)
+{
+	enum explain_step step = EXPLAIN_ON;
+
+	for (; step == EXPLAIN_ON && x->at < x->chain->count; x->at += step == EXPLAIN_ON)
+		step = explain_map(x);
+	if (step == EXPLAIN_WAITING)
+		return false;
+	if (!x->is_known && x->answer.verdict == USERMAP_NO_SUCH_USER)
+		tell(&x->t, "result", slice_str(x->name), 0, false, "no map knows this user");
+	if (x->is_known && !x->is_routed && x->answer.verdict == USERMAP_NO_SUCH_USER) {
+		x->answer = (struct usermap_answer){
+			.verdict = USERMAP_YES, .target = USERMAP_NOWHERE, .send_only = x->send_only};
+		tell(&x->t, "result", slice_str(x->name), 0, true,
+			"known, and no map has a host: no mailbox");
+	}
+	return true;
+}
+
+static void explain_resume(void *arg, const struct map_ldap_answer *a)
+{
+	struct explain *x = arg;
+	struct usermap_answer answer;
+	enum explain_step step = explain_ldap_answer(x, a);
+
+	x->at = step == EXPLAIN_ON ? x->at + 1 : x->chain->count;
+	if (!explain_run(x))
+		return;
+	answer = x->answer;
+	x->done(x->t.arg, &answer);
+	explain_free(x);
+}
+
+int usermap_explain(struct usermap_chain *chain, struct slice service, struct slice name, struct loop *loop,
+	usermap_step_fn *fn, usermap_fn *done, void *arg, struct usermap_answer *answer_out)
+{
+	struct explain *x = xcalloc(1, sizeof(*x));
+
+	x->t = (struct teller){.fn = fn, .arg = arg, .map = ""};
+	x->chain = usermap_chain_ref(chain);
+	x->service = slice_copy_str(service);
+	x->name = slice_copy_str(name);
+	x->loop = loop;
+	x->done = done;
+	x->answer.verdict = USERMAP_NO_SUCH_USER;
+	if (!explain_run(x))
+		return 0;
+	*answer_out = x->answer;
+	explain_free(x);
+	return 1;
 }

@@ -95,20 +95,57 @@ static void metrics_find(struct usermap *map)
 	buf_deinit(&label);
 }
 
+/* The LDAP side of a map. */
+static int ldap_open(struct usermap_set *set, struct usermap *map, const struct usermap_options *o,
+	struct connector *const *connectors, struct buf *why)
+{
+	struct map_ldap_options options = {.name = map->name,
+		.by_bind = o->type == USERMAP_LDAP_BIND,
+		.backends = (const char *const *)map->backends,
+		.ports = map->ports,
+		.positive_ms = o->positive_ms,
+		.negative_ms = o->negative_ms,
+		.stale_ms = o->stale_ms,
+		.cache_entries = o->cache_entries,
+		.home = set->loop,
+		.credentials = set->cache,
+		.hash_pool = set->hash_pool};
+
+	if (o->type == USERMAP_FILE)
+		return 0;
+	for (; *connectors; connectors++) {
+		if (!strcmp(directory_name((*connectors)->directory), o->connector))
+			break;
+	}
+	if (!*connectors) {
+		buf_printf(why, "map %s: there is no connector %s", map->name, o->connector);
+		return ERR_CONFIG;
+	}
+	options.connector = &(*connectors)->options;
+	options.directory = (*connectors)->directory;
+	map->ldap = map_ldap_new(&options);
+	return 0;
+}
+
 struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *o,
-	const char *const *backends, struct buf *why)
+	const char *const *backends, struct connector *const *connectors, struct buf *why)
 {
 	struct usermap *map = xcalloc(1, sizeof(*map));
 
 	atomic_init(&map->refs, 1);
 	map->set = set;
 	map->name = xstrdup(o->name);
-	map->path = xstrdup(o->file);
+	map->path = xstrdup(o->file ? o->file : "");
 	map->type = o->type;
 	map->domains = copy_names(o->domains);
 	map->backends = copy_names(backends);
 	map->max_shrink = o->max_shrink < 100 ? o->max_shrink : 100;
 	map->ports = o->ports;
+	map->positive_ms = o->positive_ms;
+	map->negative_ms = o->negative_ms;
+	map->stale_ms = o->stale_ms;
+	map->cache_entries = o->cache_entries;
+	map->send_only = o->send_only;
 	map->error = xstrdup("");
 	pthread_mutex_init(&map->lock, NULL);
 	list_init(&map->reloads);
@@ -117,7 +154,8 @@ struct usermap *usermap_new(struct usermap_set *set, const struct usermap_option
 	map->file.max_shrink = map->max_shrink;
 	if (strlen(o->name) > USERMAP_NAME_MOST)
 		buf_printf(why, "map %s: the name is longer than %d octets", o->name, USERMAP_NAME_MOST);
-	if (strlen(o->name) > USERMAP_NAME_MOST || normalise_domains(map, why)) {
+	if (strlen(o->name) > USERMAP_NAME_MOST || normalise_domains(map, why) ||
+		ldap_open(set, map, o, connectors, why)) {
 		usermap_unref(&map);
 		return NULL;
 	}
@@ -138,6 +176,7 @@ void usermap_unref(struct usermap **map)
 	*map = NULL;
 	if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	map_ldap_unref(&m->ldap);
 	map_data_unref(&m->data);
 	map_data_unref(&m->retired);
 	pthread_mutex_destroy(&m->lock);
@@ -153,7 +192,11 @@ bool usermap_is_same(const struct usermap *a, const struct usermap *b)
 {
 	return !strcmp(a->name, b->name) && !strcmp(a->path, b->path) && a->type == b->type &&
 	       is_same_names(a->domains, b->domains) && is_same_names(a->backends, b->backends) &&
-	       a->max_shrink == b->max_shrink && a->ports == b->ports;
+	       a->max_shrink == b->max_shrink && a->ports == b->ports && a->positive_ms == b->positive_ms &&
+	       a->negative_ms == b->negative_ms && a->stale_ms == b->stale_ms &&
+	       a->cache_entries == b->cache_entries && a->send_only == b->send_only &&
+	       (a->ldap ? map_ldap_directory(a->ldap) : NULL) ==
+		       (b->ldap ? map_ldap_directory(b->ldap) : NULL);
 }
 
 struct map_data *usermap_data(struct usermap *map, uint64_t *generation_out)

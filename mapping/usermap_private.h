@@ -15,6 +15,7 @@
 #include "common/base/metrics.h"
 #include "common/net/timer.h"
 #include "mapping/map_file.h"
+#include "mapping/map_ldap.h"
 #include "mapping/usermap.h"
 
 enum usermap_counter {
@@ -24,6 +25,8 @@ enum usermap_counter {
 	USERMAP_COUNT_NOT_NOW,
 	USERMAP_COUNTERS
 };
+
+struct connector;
 
 struct usermap_metrics {
 	struct metric *usable, *entries, *bytes, *generation, *loaded_at, *load_ms, *loads, *failures,
@@ -35,12 +38,16 @@ struct usermap {
 	_Atomic unsigned refs;
 	struct usermap_set *set; /* NULL: dropped */
 	/* options, constant */
-	char *name, *path;
+	char *name, *path; /* path: "" of an LDAP map */
 	enum usermap_type type;
 	char **domains; /* NULL-ended, normalised; NULL: all */
 	char **backends;
 	unsigned max_shrink;
 	bool ports;
+	struct map_ldap *ldap; /* NULL: a file map */
+	uint64_t positive_ms, negative_ms, stale_ms;
+	size_t cache_entries;
+	bool send_only;
 	/* in force */
 	pthread_mutex_t lock;
 	struct map_data *data; /* NULL: none */
@@ -59,8 +66,19 @@ struct usermap {
 	struct usermap_metrics metrics;
 };
 
+/* A connector of the configuration, with its servers. */
+struct connector {
+	struct list link;                 /* of those that went, until nobody asks them any more */
+	struct usermap_connector options; /* texts are copies */
+	struct directory *directory;
+};
+
 struct usermap_set {
 	struct loop *loop;
+	struct work_pool *directory_pool; /* NULL until there is a connector */
+	struct connector **connectors;
+	size_t connector_count;
+	struct list gone; /* struct connector */
 	struct work_pool *hash_pool, *load_pool;
 	struct credential_cache *cache;
 	struct usermap **maps;
@@ -75,9 +93,9 @@ struct usermap_chain {
 	struct usermap *maps[USERMAP_CHAIN_MOST];
 };
 
-/* NULL and why: a domain that is none, a name too long. refs is 1. */
+/* NULL and why: a domain that is none, a name too long, no such connector. refs is 1. connectors: NULL-ended. */
 struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *options,
-	const char *const *backends, struct buf *why);
+	const char *const *backends, struct connector *const *connectors, struct buf *why);
 struct usermap *usermap_ref(struct usermap *map);
 void usermap_unref(struct usermap **map);
 /* True if the options are those that the map has. */

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "mapping/usermap_connector.h"
 #include "mapping/usermap_private.h"
 
 #define AREA "mapping"
@@ -187,7 +188,7 @@ static void map_poll(struct usermap_set *set, struct usermap *map)
 {
 	struct poll *p;
 
-	if (map->poll)
+	if (map->poll || map->ldap)
 		return;
 	p = poll_new(map, (map->reloading ? MAP_LOOK_AGAIN : 0) | (map->reload_force ? MAP_LOOK_FORCE : 0));
 	if (work_submit(set->load_pool, set->loop, &p->work))
@@ -202,6 +203,7 @@ static void on_timer(void *arg)
 
 	for (size_t i = 0; i < set->count; i++)
 		map_poll(set, set->maps[i]);
+	usermap_connectors_sweep(set);
 	timer_set(&set->timer, set->loop, LOOK_EVERY_MS);
 }
 
@@ -213,7 +215,7 @@ static void map_first(struct usermap *map)
 	uint64_t until = clock_mono_ms() + START_WAIT_MS;
 	const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
 
-	for (;;) {
+	while (!map->ldap) {
 		struct poll *p = poll_new(map, MAP_LOOK_START);
 		bool moving;
 
@@ -237,13 +239,13 @@ static void maps_free(struct usermap **maps, size_t count)
 	free(maps);
 }
 
-static int maps_new(struct usermap_set *set, const struct usermap_config *config, struct buf *why,
-	struct usermap ***maps_out)
+static int maps_new(struct usermap_set *set, const struct usermap_config *config,
+	struct connector *const *connectors, struct buf *why, struct usermap ***maps_out)
 {
 	struct usermap **maps = xcalloc(config->count + 1, sizeof(*maps));
 
 	for (size_t i = 0; i < config->count; i++) {
-		maps[i] = usermap_new(set, &config->maps[i], config->backends, why);
+		maps[i] = usermap_new(set, &config->maps[i], config->backends, connectors, why);
 		if (!maps[i]) {
 			maps_free(maps, config->count);
 			return ERR_CONFIG;
@@ -253,25 +255,38 @@ static int maps_new(struct usermap_set *set, const struct usermap_config *config
 	return 0;
 }
 
+static void set_free(struct usermap_set *set)
+{
+	usermap_connectors_close(set);
+	work_pool_free(&set->load_pool);
+	credential_cache_free(&set->cache);
+	free(set);
+}
+
 int usermap_set_open(const struct usermap_config *config, struct loop *loop, struct work_pool *hash_pool,
 	struct buf *why, struct usermap_set **set_out)
 {
 	struct usermap_set *set = xcalloc(1, sizeof(*set));
 	unsigned queue = config->count ? (unsigned)config->count * 2 : 1;
-	int error = maps_new(set, config, why, &set->maps);
+	struct connector **connectors;
+	int error;
 
+	set->loop = loop;
+	set->hash_pool = hash_pool;
+	list_init(&set->gone);
+	set->cache = credential_cache_new(config->credential_lifetime_ms, config->credential_entries);
+	error = work_pool_new("map-load", 1, queue + 64, &set->load_pool);
 	if (!error)
-		error = work_pool_new("map-load", 1, queue + 64, &set->load_pool);
+		error = usermap_connectors_make(set, config, &connectors);
+	if (!error) {
+		usermap_connectors_use(set, connectors, config->connector_count);
+		error = maps_new(set, config, connectors, why, &set->maps);
+	}
 	if (error) {
-		if (set->maps)
-			maps_free(set->maps, config->count);
-		free(set);
+		set_free(set);
 		return error;
 	}
 	set->count = config->count;
-	set->loop = loop;
-	set->hash_pool = hash_pool;
-	set->cache = credential_cache_new(config->credential_lifetime_ms, config->credential_entries);
 	for (size_t i = 0; i < set->count; i++)
 		map_first(set->maps[i]);
 	timer_init(&set->timer, on_timer, set);
@@ -287,6 +302,10 @@ static void map_inherit(struct usermap *map, struct usermap *old)
 	uint64_t generation;
 	struct map_data *data = usermap_data(old, &generation);
 
+	if (map->ldap || old->ldap) {
+		map_data_unref(&data);
+		return;
+	}
 	data_swap(map, data, generation);
 	map->loaded_at = old->loaded_at;
 	map->load_ms = old->load_ms;
@@ -317,10 +336,17 @@ int usermap_set_reconfigure(struct usermap_set *set, const struct usermap_config
 {
 	struct usermap **old = set->maps, **maps;
 	size_t old_count = set->count;
-	int error = maps_new(set, config, why, &maps);
+	struct connector **connectors;
+	int error = usermap_connectors_make(set, config, &connectors);
 
 	if (error)
 		return error;
+	error = maps_new(set, config, connectors, why, &maps);
+	if (error) {
+		usermap_connectors_drop(set, connectors, config->connector_count);
+		return error;
+	}
+	usermap_connectors_use(set, connectors, config->connector_count);
 	for (size_t i = 0; i < config->count; i++) {
 		struct usermap *before = map_named(set, maps[i]->name);
 
@@ -373,18 +399,23 @@ void usermap_set_close(struct usermap_set **set_in_out)
 	for (size_t i = 0; i < set->count; i++) {
 		set->maps[i]->set = NULL;
 		reloads_answer(set->maps[i], ERR_CANCELLED, "the program ends");
+		if (set->maps[i]->ldap)
+			map_ldap_end(set->maps[i]->ldap);
 	}
 	work_pool_free(&set->load_pool);
 	if (loop_current() != set->loop)
 		polls_forget(set);
 	maps_free(set->maps, set->count);
-	credential_cache_free(&set->cache);
-	free(set);
+	set_free(set);
 }
 
-void usermap_set_flush(struct usermap_set *set)
+void usermap_set_flush(struct usermap_set *set, struct slice name)
 {
 	credential_cache_flush(set->cache);
+	for (size_t i = 0; i < set->count; i++) {
+		if (set->maps[i]->ldap)
+			map_ldap_flush(set->maps[i]->ldap, name);
+	}
 }
 
 /* ---- operating ---- */
@@ -399,7 +430,12 @@ void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status
 	struct usermap *map = set->maps[i];
 
 	*status_out = (struct usermap_status){.name = map->name,
+		.type = map->type == USERMAP_FILE            ? "file"
+			: map->type == USERMAP_LDAP_PASSWORD ? "ldap-password"
+							     : "ldap-bind",
 		.file = map->path,
+		.connector = "",
+		.server = "",
 		.usable = map->data != NULL,
 		.generation = map->data_generation,
 		.loaded_at = map->loaded_at,
@@ -412,6 +448,24 @@ void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status
 		status_out->entries = map_data_count(map->data);
 		status_out->bytes = map_data_bytes(map->data);
 	}
+	if (map->ldap) {
+		struct directory_status d;
+
+		directory_status(map_ldap_directory(map->ldap), &d);
+		status_out->connector = directory_name(map_ldap_directory(map->ldap));
+		status_out->server = d.server;
+		status_out->usable = d.is_up;
+		status_out->error = d.error;
+		status_out->entries = map_ldap_count(map->ldap);
+	}
+}
+
+/* Nothing is loaded of a directory: a reload forgets what it said. */
+static void ldap_reload(struct usermap *map, usermap_reload_fn *fn, void *arg)
+{
+	map_ldap_flush(map->ldap, slice_of(NULL, 0));
+	if (fn)
+		fn(arg, map->name, 0, "answers of the directory are forgotten");
 }
 
 static void map_reload(
@@ -434,7 +488,11 @@ int usermap_set_reload(
 	if (name && !map_named(set, name))
 		return ERR_NOT_FOUND;
 	for (size_t i = 0; i < set->count; i++) {
-		if (!name || !strcmp(set->maps[i]->name, name))
+		if (name && strcmp(set->maps[i]->name, name))
+			continue;
+		if (set->maps[i]->ldap)
+			ldap_reload(set->maps[i], fn, arg);
+		else
 			map_reload(set, set->maps[i], force, fn, arg);
 	}
 	return 0;

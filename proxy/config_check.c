@@ -3,6 +3,7 @@
 
 #include "common/base/slice.h"
 #include "common/net/addr.h"
+#include "mapping/usermap.h"
 
 static const char *const service_titles[] = {"imap", "pop3", "smtp", "submission", NULL};
 
@@ -171,6 +172,7 @@ void config_check(struct conf *conf)
 			check_service(conf, *service);
 	}
 	check_map_title(conf, "map");
+	usermap_conf_check(conf);
 	check_map_title(conf, "backend");
 	titles = conf_titles(conf, "backend", &count);
 	for (size_t i = 0; i < count; i++) {

@@ -87,7 +87,7 @@ static int make_maps(struct program *p, struct config *config, struct buf *why)
 		err = usermap_set_reconfigure(p->verbs.maps, &maps, why);
 	else
 		err = usermap_set_open(&maps, p->loop, p->hash_pool, why, &p->verbs.maps);
-	free((void *)(uintptr_t)maps.maps);
+	usermap_config_free(&maps);
 	return err ? err : config_tie_maps(config, p->verbs.maps, why);
 }
 
@@ -230,7 +230,8 @@ static bool is_ready(void *arg, struct buf *reason)
 		struct usermap_status s;
 
 		usermap_set_status(p->verbs.maps, i, &s);
-		if (!s.usable) {
+		/* A directory that is down takes no proxy out: known users go on, and another proxy would not be better. */
+		if (!s.usable && !*s.connector) {
 			buf_printf(reason, "map %s is not usable", s.name);
 			return false;
 		}

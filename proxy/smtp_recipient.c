@@ -367,8 +367,9 @@ static void on_mapped(void *arg, const struct usermap_answer *answer)
 static void ask_map(struct smtp_recipient *r)
 {
 	struct smtp_client *c = r->client;
-	const struct usermap_question question = {
-		.service = slice_str(config_service_name(c->service)), .name = slice_str(r->name)};
+	const struct usermap_question question = {.service = slice_str(config_service_name(c->service)),
+		.name = slice_str(r->name),
+		.is_address = true};
 	struct usermap_answer answer;
 
 	if (usermap_lookup(c->config->services[c->service].chain, &question, smtp_front_loop(c->front),

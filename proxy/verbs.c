@@ -24,6 +24,7 @@ static void map_status(void *arg, struct control_request *r)
 		usermap_set_status(v->maps, i, &s);
 		control_row(r);
 		control_add_str(r, "map", s.name);
+		control_add_str(r, "type", s.type);
 		control_add_bool(r, "usable", s.usable);
 		control_add_int(r, "entries", (int64_t)s.entries);
 		control_add_text(r, "generation", "%016llx", (unsigned long long)s.generation);
@@ -33,6 +34,8 @@ static void map_status(void *arg, struct control_request *r)
 		control_add_int(r, "loads", (int64_t)s.loads);
 		control_add_int(r, "failures", (int64_t)s.failures);
 		control_add_str(r, "file", s.file);
+		control_add_str(r, "connector", s.connector);
+		control_add_str(r, "server", s.server);
 		control_add_str(r, "error", s.error);
 	}
 	control_done(r);
@@ -77,6 +80,24 @@ static const struct config_service_of *asked_service(const struct config *c, con
 	return name ? NULL : &c->services[CONFIG_IMAP];
 }
 
+static void explained(void *arg, const struct usermap_answer *answer)
+{
+	struct control_request *r = arg;
+
+	control_result(r);
+	control_add_str(r, "verdict", verdict_words(answer->verdict));
+	if (answer->verdict == USERMAP_YES) {
+		control_add_str(r, "account", answer->account);
+		control_add_str(r, "backend", answer->target == USERMAP_NOWHERE ? "-" : answer->backend);
+		control_add_str(r, "map", answer->map);
+		control_add_int(r, "line", answer->line);
+		control_done(r);
+	} else {
+		control_fail(r, answer->verdict == USERMAP_NOT_NOW ? ERR_NOT_NOW : ERR_NOT_FOUND, "%s",
+			verdict_words(answer->verdict));
+	}
+}
+
 static void map_explain(void *arg, struct control_request *r)
 {
 	const struct verbs *v = arg;
@@ -94,23 +115,13 @@ static void map_explain(void *arg, struct control_request *r)
 		    &arena, slice_str(control_arg(r, 0)), slice_str(v->config->default_domain), &name) < 0) {
 		control_fail(r, ERR_SYNTAX, "no user can have this name");
 	} else {
-		usermap_explain(service->chain, name, add_step, r, &answer);
-		control_result(r);
+		const char *title = config_service_name(service->id);
+
 		control_add_slice(r, "asked", name);
-		control_add_str(r, "service", config_service_name(service->id));
-		control_add_str(r, "verdict", verdict_words(answer.verdict));
-		if (answer.verdict == USERMAP_YES) {
-			control_add_str(r, "account", answer.account);
-			control_add_str(
-				r, "backend", answer.target == USERMAP_NOWHERE ? "-" : answer.backend);
-			control_add_str(r, "map", answer.map);
-			control_add_int(r, "line", answer.line);
-		}
-		if (answer.verdict == USERMAP_YES)
-			control_done(r);
-		else
-			control_fail(r, answer.verdict == USERMAP_NOT_NOW ? ERR_NOT_NOW : ERR_NOT_FOUND, "%s",
-				verdict_words(answer.verdict));
+		control_add_str(r, "service", title);
+		if (usermap_explain(service->chain, slice_str(title), name, control_request_loop(r), add_step,
+			    explained, r, &answer) == 1)
+			explained(r, &answer);
 	}
 	arena_deinit(&arena);
 }
@@ -190,8 +201,21 @@ static void map_flush(void *arg, struct control_request *r)
 {
 	const struct verbs *v = arg;
 
-	usermap_set_flush(v->maps);
-	control_done(r);
+	struct arena arena;
+	struct slice name = {0};
+	int err = 0;
+
+	arena_init(&arena, 8 * 1024);
+	if (control_arg_count(r))
+		err = auth_name_normalise(
+			&arena, slice_str(control_arg(r, 0)), slice_str(v->config->default_domain), &name);
+	if (err < 0) {
+		control_fail(r, ERR_SYNTAX, "no user can have this name");
+	} else {
+		usermap_set_flush(v->maps, name);
+		control_done(r);
+	}
+	arena_deinit(&arena);
 }
 
 /* ---- back-ends ---- */
@@ -403,7 +427,9 @@ static const struct control_verb rows[] = {
 	{"map check", "FILE [--as MAP]", "Checks a map's file without loading it", map_check, 1, 1, "as=", 0},
 	{"map reload", "[MAP] [--force]", "Reads a map again, even if it shrank with --force", map_reload, 0,
 		1, "force", 0},
-	{"map flush", "", "Forgets which passwords were right", map_flush, 0, 0, NULL, 0},
+	{"map flush", "[USER]",
+		"Forgets which passwords were right, and what directories said of a user, or of all",
+		map_flush, 0, 1, NULL, 0},
 	{"backend list", "", "Each back-end: whether it is up, drained, how many sessions it has",
 		backend_list, 0, 0, NULL, 0},
 	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones",

@@ -71,7 +71,7 @@ foreign 'sasl/' common/auth
 foreign '(crypt|argon2)\.h' common/auth
 foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session
-foreign 'ldap\.h' common/directory
+foreign '(ldap|openldap|lber)\.h' common/directory
 foreign 'xxhash\.h' common/base
 foreign '(idn2|unicase|uninorm|unistr|unictype|uniconv|unitypes)\.h' common/proto
 exit $bad

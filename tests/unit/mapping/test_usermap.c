@@ -305,7 +305,7 @@ static void test_a_remembered_credential_answers_at_once(void **state)
 	q.service = SLICE_LIT("pop3");
 	assert_int_equal(usermap_lookup(w.chain, &q, w.loop, on_answer, &w, &a, &r), 0);
 	loop_run(w.loop);
-	usermap_set_flush(w.set);
+	usermap_set_flush(w.set, slice_of(NULL, 0));
 	assert_int_equal(usermap_lookup(w.chain, &q, w.loop, on_answer, &w, &a, &r), 0);
 	loop_run(w.loop);
 	assert_int_equal(w.answer.verdict, USERMAP_YES);
@@ -524,7 +524,9 @@ static void test_explaining(void **state)
 	put(&w, "m1", "x@a.b b1\n/^y/ b1\n/^alice/ b2\n", 0600, 10);
 	put(&w, "m2", "@c.d b3 account=all@c.d password={PLAIN}x\n", 0600, 10);
 	world_open(&w, 2, domains);
-	usermap_explain(w.chain, SLICE_LIT("alice+n@a.b"), on_step, &steps, &a);
+	assert_int_equal(usermap_explain(w.chain, SLICE_LIT("imap"), SLICE_LIT("alice+n@a.b"), w.loop,
+				 on_step, NULL, &steps, &a),
+		1);
 	assert_string_equal(buf_str_view(&steps),
 		"m1/exact/alice+n@a.b/0/no;m1/without "
 		"detail/alice@a.b/0/no;m1/domain/@a.b/0/no;m1/expression/^y/2/no;"
@@ -534,13 +536,17 @@ static void test_explaining(void **state)
 	assert_int_equal(a.verdict, USERMAP_YES);
 	assert_string_equal(a.backend, "b2");
 	buf_clear(&steps);
-	usermap_explain(w.chain, SLICE_LIT("q@c.d"), on_step, &steps, &a);
+	assert_int_equal(usermap_explain(w.chain, SLICE_LIT("imap"), SLICE_LIT("q@c.d"), w.loop, on_step,
+				 NULL, &steps, &a),
+		1);
 	assert_string_equal(buf_str_view(&steps),
 		"m1/domains/q@c.d/0/no;m2/exact/q@c.d/0/no;m2/domain/@c.d/1/yes;"
 		"m2/result/all@c.d/1/yes;m2/credential//1/yes;");
 	assert_string_equal(a.account, "all@c.d");
 	buf_clear(&steps);
-	usermap_explain(w.chain, SLICE_LIT("q@e.f"), on_step, &steps, &a);
+	assert_int_equal(usermap_explain(w.chain, SLICE_LIT("imap"), SLICE_LIT("q@e.f"), w.loop, on_step,
+				 NULL, &steps, &a),
+		1);
 	assert_int_equal(a.verdict, USERMAP_NO_SUCH_USER);
 	buf_deinit(&steps);
 	world_end(&w);

@@ -12,7 +12,7 @@
 
 static const struct conf_section sections[] = {{"", 0, NULL, ""}, USERMAP_CONF_SECTIONS, {0}};
 static const struct conf_key *const keys[] = {usermap_conf_keys, NULL};
-static const struct conf_table table = {"test", "/etc/test.conf", sections, keys, NULL};
+static const struct conf_table table = {"test", "/etc/test.conf", sections, keys, usermap_conf_check};
 
 static struct conf *load(const char *text, struct buf *why)
 {
@@ -51,10 +51,52 @@ static void test_maps_are_read(void **state)
 	assert_true(!c.maps[1].domains || !c.maps[1].domains[0]);
 	assert_int_equal(c.maps[1].max_shrink, 20);
 	assert_true(c.maps[1].ports);
-	free((void *)c.maps);
+	usermap_config_free(&c);
 	conf_free(&conf);
 	buf_deinit(&why);
 }
+
+static void test_connectors_are_read(void **state)
+{
+	static const char *const backends[] = {"b1", NULL};
+	struct usermap_config c;
+	struct buf why = {0};
+	struct conf *conf = load("connector open { uris = {\"ldap://d1.example\", \"ldaps://d2.example\"} "
+				 "bind = anonymous base = \"dc=x\" }\n"
+				 "connector ad { type = activedirectory uris = {\"ldaps://ad.example\"} bind "
+				 "= anonymous base = \"dc=%d\" "
+				 "timeout = 10s several = error host-attribute = info }\n"
+				 "map one { type = ldap-password connector = open positive-ttl = 5s }\n"
+				 "map two { type = ldap-bind connector = ad send-only = yes }\n",
+		&why);
+
+	(void)state;
+	if (!conf)
+		fail_msg("%s", buf_str_view(&why));
+	usermap_config_read(conf, backends, NULL, &c);
+	assert_int_equal(c.count, 2);
+	assert_int_equal(c.maps[0].type, USERMAP_LDAP_PASSWORD);
+	assert_int_equal(c.maps[0].positive_ms, 5000);
+	assert_int_equal(c.maps[0].stale_ms, 3600000);
+	assert_string_equal(c.maps[1].connector, "ad");
+	assert_true(c.maps[1].send_only);
+	assert_int_equal(c.connector_count, 2);
+	assert_string_equal(c.connectors[0].directory.uris[1], "ldaps://d2.example");
+	assert_string_equal(c.connectors[0].filter, "(mail=%e)");
+	assert_string_equal(c.connectors[0].host_attribute, "mailHost");
+	assert_int_equal(c.connectors[0].several, USERMAP_SEVERAL_ERROR);
+	assert_true(c.connectors[0].directory.client.start_tls && c.connectors[0].directory.client.verify);
+	assert_int_equal(c.connectors[0].directory.timeout_ms, 4000);
+	assert_non_null(strstr(c.connectors[1].filter, "sAMAccountName"));
+	assert_string_equal(c.connectors[1].host_attribute, "info");
+	assert_int_equal(c.connectors[1].several, USERMAP_SEVERAL_ERROR);
+	assert_int_equal(c.connectors[1].directory.timeout_ms, 10000);
+	usermap_config_free(&c);
+	conf_free(&conf);
+	buf_deinit(&why);
+}
+
+#define CONNECTOR(more) "connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = anonymous " more " }\n"
 
 static void test_bad_maps_are_refused(void **state)
 {
@@ -65,6 +107,27 @@ static void test_bad_maps_are_refused(void **state)
 		{"map one { file = x type = ldap }\n", "type"},
 		{"map one { file = x max-shrink = 101 }\n", "max-shrink"},
 		{"credential-cache = 2d\n", "credential-cache"},
+		{"map one { type = ldap-bind }\n", "connector"},
+		{"map one { type = ldap-bind connector = none }\n", "connector"},
+		{"map one { file = x connector = c }\n", "connector"},
+		{CONNECTOR("") "map one { type = ldap-bind connector = c file = x }\n", "file"},
+		{CONNECTOR("password-attribute = \"\"") "map one { type = ldap-password connector = c }\n",
+			"password-attribute"},
+		{CONNECTOR("timeout = 601s"), "timeout"},
+		{CONNECTOR("filter = \"(mail=%e\""), "filter"},
+		{CONNECTOR("address-filter = \"mail=%x\""), "address-filter"},
+		{CONNECTOR("host-attribute = \"a b\""), "host-attribute"},
+		{CONNECTOR("bind-dn = \"cn=a\""), "bind"},
+		{CONNECTOR("certificate = /etc/hostname"), "certificate"},
+		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" }\n", "bind"},
+		{"connector c { uris = {\"http://d\"} base = \"dc=x\" bind = anonymous }\n", "uris"},
+		{"connector c { uris = {\"ldap://d\"} base = nonsense bind = anonymous }\n", "base"},
+		{"connector c { uris = "
+		 "{\"ldap://a\",\"ldap://b\",\"ldap://c\",\"ldap://d\",\"ldap://e\",\"ldap://f\"} "
+		 "base = \"dc=x\" bind = anonymous }\n",
+			"uris"},
+		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = external tls = none }\n",
+			"external"},
 	};
 
 	(void)state;
@@ -81,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_maps_are_read),
+		cmocka_unit_test(test_connectors_are_read),
 		cmocka_unit_test(test_bad_maps_are_refused),
 	};
 
