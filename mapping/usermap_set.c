@@ -376,18 +376,6 @@ int usermap_set_reconfigure(struct usermap_set *set, const struct usermap_config
 	return 0;
 }
 
-/* The loop has ended: it will not bring back what its worker has finished. */
-static void polls_forget(struct usermap_set *set)
-{
-	for (size_t i = 0; i < set->count; i++) {
-		struct poll *p = set->maps[i]->poll;
-
-		set->maps[i]->poll = NULL;
-		if (p)
-			poll_free(p);
-	}
-}
-
 void usermap_set_close(struct usermap_set **set_in_out)
 {
 	struct usermap_set *set = *set_in_out;
@@ -403,8 +391,6 @@ void usermap_set_close(struct usermap_set **set_in_out)
 			map_ldap_end(set->maps[i]->ldap);
 	}
 	work_pool_free(&set->load_pool);
-	if (loop_current() != set->loop)
-		polls_forget(set);
 	maps_free(set->maps, set->count);
 	set_free(set);
 }

@@ -119,8 +119,11 @@ static void on_hup(void *arg)
 	struct buf why = {0}, notes = {0};
 	struct config *config = NULL;
 	struct conf *conf;
-	int err = conf_reload(p->verbs.config->conf, &why, &notes, &conf);
+	int err;
 
+	if (p->is_ending)
+		return;
+	err = conf_reload(p->verbs.config->conf, &why, &notes, &conf);
 	if (err == 0)
 		err = make_config(p, conf, &why, &config);
 	if (err < 0) {
@@ -280,6 +283,9 @@ static void stop(struct program *p)
 	usermap_set_close(&p->verbs.maps);
 	work_pool_free(&p->hash_pool);
 	timer_stop(&p->drain);
+	/* What workers have finished comes home once more, to be freed. */
+	loop_post(p->loop, stop_loop, p);
+	loop_run(p->loop);
 	loop_free(&p->loop);
 	resolve_deinit();
 	sasl_deinit();

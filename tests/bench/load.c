@@ -36,6 +36,7 @@
 #define LINE_MOST 2000
 #define STEPS_MOST 4000
 #define TIMES_MOST 4000000
+#define OPENING_MOST 64
 
 struct client {
 	int fd;
@@ -79,6 +80,9 @@ static uint64_t bytes_in, unique, failures;
 static unsigned holding, active;
 static bool is_over;
 static uint64_t run_began_us;
+static struct client *clients;
+static unsigned opened;
+static bool holds; /* the script has an H step */
 
 static uint64_t now_us(void)
 {
@@ -249,6 +253,13 @@ static void round_is_over(struct client *c)
 		is_over = true;
 }
 
+/* Clients that hold come in one after the other, OPENING_MOST on the way at a time: a storm would measure the storm. */
+static void open_next(void)
+{
+	if (holds && opened < opt.conns)
+		connect_client(&clients[opened++]);
+}
+
 /* Goes on with the script until it must wait. False: the connection was closed. */
 static bool advance(struct client *c)
 {
@@ -292,6 +303,7 @@ static bool advance(struct client *c)
 			holding++;
 			active--;
 			flush(c);
+			open_next();
 			return true;
 		case 'B':
 			if (!c->bytes_left)
@@ -487,12 +499,13 @@ static void read_options(int argc, char **argv)
 	for (int i = 0; i < opt.step_count; i++) {
 		if (opt.steps[i][0] == 'L')
 			opt.loop_from = i + 1;
+		if (opt.steps[i][0] == 'H')
+			holds = true;
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct client *clients;
 	struct rlimit files = {20000, 20000};
 	double elapsed;
 
@@ -509,9 +522,12 @@ int main(int argc, char **argv)
 	clients = calloc(opt.conns, sizeof(*clients));
 	run_began_us = now_us();
 	active = opt.conns;
-	for (unsigned i = 0; i < opt.conns; i++) {
+	for (unsigned i = 0; i < opt.conns; i++)
 		clients[i].number = i;
-		connect_client(&clients[i]);
+	while (opened < opt.conns && !(holds && opened >= OPENING_MOST)) {
+		unsigned i = opened;
+
+		connect_client(&clients[opened++]);
 		/* a storm of SYNs would only test the backlog: let each batch be answered */
 		if (i % 64 == 63) {
 			struct epoll_event evs[64];
