@@ -12,6 +12,7 @@
 #define assert_int_equal(a, b) require((a) == (b))
 #define fail_msg(...) (fprintf(stderr, __VA_ARGS__), abort())
 
+#include "tests/fuzz/ready.h"
 #include "tests/unit/backend/session/imap_rig.h"
 
 /* A commit may wait for a disk that others keep busy. */
@@ -57,7 +58,7 @@ static void drain(struct rig_client *c)
 	for (;;) {
 		struct pollfd p = {.fd = c->fd, .events = POLLIN};
 
-		require(poll(&p, 1, WAIT_MS) > 0);
+		require(ready(&p, WAIT_MS) > 0);
 		if (read(c->fd, piece, sizeof(piece)) <= 0)
 			return;
 	}
@@ -71,7 +72,7 @@ static void send_some(struct rig_client *c, struct slice bytes)
 		struct pollfd p = {.fd = c->fd, .events = POLLIN | POLLOUT};
 		ssize_t n;
 
-		require(poll(&p, 1, WAIT_MS) > 0);
+		require(ready(&p, WAIT_MS) > 0);
 		if (p.revents & POLLIN && read(c->fd, piece, sizeof(piece)) <= 0)
 			return;
 		if (!(p.revents & POLLOUT))

@@ -2,11 +2,11 @@
  * Whole dialogues before login. The first octet says which front and whether the peer is trusted; the rest is what the client sends,
  * then it half-closes. Every front must end by itself, whatever came.
  */
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/fuzz/ready.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/front/imap_front.h"
@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (;;) {
 		struct pollfd p = {.fd = fds[1], .events = (short)(POLLIN | (at < size ? POLLOUT : 0))};
 
-		require(poll(&p, 1, 10000) > 0);
+		require(ready(&p, 10000) > 0);
 		if (p.revents & POLLOUT) {
 			ssize_t n = send(fds[1], data + at, size - at, MSG_NOSIGNAL | MSG_DONTWAIT);
 
