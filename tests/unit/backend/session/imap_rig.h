@@ -6,6 +6,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,9 +162,11 @@ static inline const char *rig_until(struct rig_client *c, const char *start)
 		{
 			uint64_t now = clock_mono_ms();
 			struct pollfd p = {.fd = c->fd, .events = POLLIN};
-			ssize_t n;
+			ssize_t n = now < until ? poll(&p, 1, (int)(until - now)) : 0;
 
-			if (now >= until || poll(&p, 1, (int)(until - now)) <= 0)
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n <= 0)
 				fail_msg("no line that begins with %s; got: %s", start, buf_str_view(&c->in));
 			n = read(c->fd, piece, sizeof(piece));
 			if (n <= 0)
