@@ -105,10 +105,10 @@ void map_cache_key(const struct map_cache *c, const struct usermap_question *q, 
 
 	(void)buf_reserve(
 		&b, 64 + q->service.len + q->name.len + q->password.len); /* so that it never moves */
-	buf_add_char(&b, (char)(q->check | q->is_address << 1));
+	buf_add_char(&b, (char)((unsigned)q->shown | (unsigned)q->is_address << 4));
 	text_add(&b, q->service);
 	text_add(&b, q->name);
-	text_add(&b, q->check ? q->password : slice_of(NULL, 0));
+	text_add(&b, q->shown == USERMAP_SHOWN_PASSWORD ? q->password : slice_of(NULL, 0));
 	digest_hmac(DIGEST_SHA256, slice_of(c->key, sizeof(c->key)), buf_view(&b), key_out->digest);
 	key_out->user = hash_bytes(q->name, c->seed);
 	secret_wipe(b.data, b.cap);

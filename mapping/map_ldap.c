@@ -65,7 +65,8 @@ struct flight {
 	/* the question */
 	char *service, *name;
 	struct secret password;
-	bool check, is_address;
+	enum usermap_shown shown;
+	bool is_address;
 	/* on its way */
 	bool is_bare; /* asking without the detail */
 	struct directory_request *request;
@@ -83,6 +84,7 @@ struct map_ldap_request {
 	map_ldap_fn *fn; /* NULL: cancelled; touched on its loop alone */
 	void *arg;
 	struct map_ldap_answer answer;
+	struct secret stored; /* what the answer shows */
 };
 
 /* ---- the map ---- */
@@ -206,8 +208,10 @@ static void waiter_tell(void *arg)
 	struct map_ldap_request *w = arg;
 	map_ldap_fn *fn = w->fn;
 
+	w->answer.stored = secret_view(&w->stored);
 	if (fn)
 		fn(w->arg, &w->answer);
+	secret_deinit(&w->stored);
 	free(w);
 }
 
@@ -259,6 +263,23 @@ static void flight_remove(struct map_ldap *m, struct flight *f)
 		(void)table_remove(m->by_key, key);
 }
 
+/* A fetch has one waiter alone. */
+static void stored_give(struct flight *f)
+{
+	struct buf texts = {0};
+
+	(void)buf_reserve(&texts, PASSWORDS_MOST * (PASSWORD_STORED_MOST + 1)); /* so that it never moves */
+	for (size_t i = 0; i < f->stored_count; i++) {
+		buf_add_slice(&texts, secret_view(&f->stored[i]));
+		buf_add_char(&texts, 0);
+	}
+	list_for_each (at, &f->waiters)
+		secret_set(&container_of(at, struct map_ldap_request, link)->stored, buf_view(&texts));
+	if (texts.data)
+		secret_wipe(texts.data, texts.cap);
+	buf_deinit(&texts);
+}
+
 /* The flight is over: nobody can join it any more, all waiters are told. */
 static void land(struct flight *f, enum map_ldap_verdict verdict)
 {
@@ -267,7 +288,9 @@ static void land(struct flight *f, enum map_ldap_verdict verdict)
 	struct list waiters;
 
 	f->answer.verdict = verdict;
-	if (verdict == MAP_LDAP_NOT_NOW)
+	if (f->shown == USERMAP_SHOWN_FETCH)
+		stored_give(f);
+	else if (verdict == MAP_LDAP_NOT_NOW)
 		stale_serve(f);
 	else
 		remember(f);
@@ -462,7 +485,7 @@ static void check_begin(struct flight *f, const struct directory_found *found)
 		stored_take(f, found);
 		f->answer.entry.can_check = f->stored_count > 0;
 	}
-	if (!f->check || !f->answer.entry.can_check) {
+	if (f->shown != USERMAP_SHOWN_PASSWORD || !f->answer.entry.can_check) {
 		land(f, MAP_LDAP_HIT);
 	} else if (!password_is_acceptable(secret_view(&f->password))) {
 		land(f, MAP_LDAP_WRONG);
@@ -573,9 +596,9 @@ static struct flight *flight_new(
 	list_init(&f->waiters);
 	f->service = slice_copy_str(q->service);
 	f->name = slice_copy_str(q->name);
-	if (q->check)
+	if (q->shown == USERMAP_SHOWN_PASSWORD)
 		secret_set(&f->password, q->password);
-	f->check = q->check;
+	f->shown = q->shown;
 	f->is_address = q->is_address;
 	return f;
 }
@@ -590,7 +613,8 @@ static struct flight *flight_find(struct map_ldap *m, const struct map_cache_key
 
 static void flight_add(struct map_ldap *m, struct flight *f)
 {
-	(void)table_put(m->by_key, slice_of(f->key.digest, sizeof(f->key.digest)), f);
+	if (f->shown != USERMAP_SHOWN_FETCH)
+		(void)table_put(m->by_key, slice_of(f->key.digest, sizeof(f->key.digest)), f);
 	list_add_last(&m->flights, &f->link);
 }
 

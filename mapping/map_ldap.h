@@ -19,6 +19,8 @@ struct map_ldap_answer {
 	enum map_ldap_verdict verdict;
 	bool is_cached, is_stale;
 	struct map_cache_entry entry; /* of a hit */
+	/* USERMAP_SHOWN_FETCH: the texts that are stored, each ended by a NUL. A view, until fn returns */
+	struct slice stored;
 };
 
 struct map_ldap;
@@ -47,7 +49,8 @@ void map_ldap_end(struct map_ldap *map);
 typedef void map_ldap_fn(void *arg, const struct map_ldap_answer *answer);
 struct map_ldap_request;
 /*
- * 1: answered. 0: fn gets the answer on this loop, not within the call.
+ * 1: answered. 0: fn gets the answer on this loop, not within the call. What USERMAP_SHOWN_FETCH asks for is never
+ * remembered and never shared: passwords in clear do not outlive the answer.
  */
 MUST_CHECK int map_ldap_ask(struct map_ldap *map, const struct usermap_question *question, struct loop *loop,
 	map_ldap_fn *fn, void *arg, struct map_ldap_answer *answer_out,

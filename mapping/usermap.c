@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "common/auth/password.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/secret.h"
@@ -21,7 +22,7 @@ struct usermap_request {
 	void *arg;
 	size_t at;                        /* the map being asked */
 	struct usermap_question question; /* own copies once it waits */
-	struct secret password;
+	struct secret password, stored;   /* stored: what was fetched */
 	char *service, *name;
 	struct credential_check *check;
 	struct map_ldap_request *ldap;
@@ -128,8 +129,12 @@ static enum walk known(struct usermap_request *r)
 	if (!r->is_known)
 		r->send_only = map_of(r)->send_only;
 	r->is_known = true;
-	if (!r->is_routed || (r->question.check && !r->is_checked))
+	if (r->question.shown == USERMAP_SHOWN_FETCH) {
+		if (!r->stored.len)
+			return WALK_ON;
+	} else if (!r->is_routed || (r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked)) {
 		return WALK_ON;
+	}
 	r->answer.checked = r->is_checked;
 	return decide(r, USERMAP_YES, USERMAP_COUNT_HIT);
 }
@@ -137,7 +142,7 @@ static enum walk known(struct usermap_request *r)
 /* No map is left. */
 static void walk_end(struct usermap_request *r)
 {
-	bool wants_check = r->question.check && !r->is_checked;
+	bool wants_check = r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked;
 
 	if (!r->is_known) {
 		r->answer.verdict = USERMAP_NO_SUCH_USER;
@@ -198,6 +203,23 @@ static enum walk entry_check(struct usermap_request *r, struct slice stored)
 	return password_verdict(r, verdict);
 }
 
+static bool wants_password(const struct usermap_request *r)
+{
+	return r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked;
+}
+
+/* One text, with the NUL that ends it. */
+static void stored_keep(struct usermap_request *r, struct slice text)
+{
+	char copy[PASSWORD_STORED_MOST + 1];
+
+	require(text.len < sizeof(copy));
+	memcpy(copy, text.p, text.len);
+	copy[text.len] = 0;
+	secret_set(&r->stored, slice_of(copy, text.len + 1));
+	secret_wipe(copy, sizeof(copy));
+}
+
 static enum walk walk_file(struct usermap_request *r)
 {
 	char account[USERMAP_ADDRESS_MOST + 1];
@@ -218,8 +240,9 @@ static enum walk walk_file(struct usermap_request *r)
 		if (!r->is_routed)
 			route_fill(&r->answer, map, generation, &e);
 		r->is_routed = true;
-		walk = r->question.check && !r->is_checked && e.password.len ? entry_check(r, e.password)
-									     : known(r);
+		if (e.password.len && r->question.shown == USERMAP_SHOWN_FETCH)
+			stored_keep(r, e.password);
+		walk = wants_password(r) && e.password.len ? entry_check(r, e.password) : known(r);
 	}
 	map_data_unref(&data);
 	return walk;
@@ -227,8 +250,9 @@ static enum walk walk_file(struct usermap_request *r)
 
 /* ---- an LDAP map ---- */
 
-static enum walk ldap_hit(struct usermap_request *r, const struct map_cache_entry *e)
+static enum walk ldap_hit(struct usermap_request *r, const struct map_ldap_answer *a)
 {
+	const struct map_cache_entry *e = &a->entry;
 	struct usermap *map = map_of(r);
 
 	if (!r->is_known || (e->is_routed && !r->is_routed)) {
@@ -243,6 +267,8 @@ static enum walk ldap_hit(struct usermap_request *r, const struct map_cache_entr
 		r->is_routed = true;
 	}
 	r->is_checked |= e->is_checked;
+	if (a->stored.len)
+		secret_set(&r->stored, a->stored);
 	return known(r);
 }
 
@@ -250,7 +276,7 @@ static enum walk ldap_answered(struct usermap_request *r, const struct map_ldap_
 {
 	switch (a->verdict) {
 	case MAP_LDAP_HIT:
-		return ldap_hit(r, &a->entry);
+		return ldap_hit(r, a);
 	case MAP_LDAP_NONE:
 		count(map_of(r), USERMAP_COUNT_NONE);
 		return WALK_ON;
@@ -275,7 +301,9 @@ static enum walk walk_ldap(struct usermap_request *r)
 	struct usermap_question q = r->question;
 	struct map_ldap_answer a;
 
-	q.check = q.check && !r->is_checked;
+	/* Whether it was proven does not change what a directory is asked. */
+	if (q.shown == USERMAP_SHOWN_PROVEN || (q.shown == USERMAP_SHOWN_PASSWORD && r->is_checked))
+		q.shown = USERMAP_SHOWN_NONE;
 	if (!map_ldap_ask(map_of(r)->ldap, &q, r->loop, on_ldap, r, &a, &r->ldap))
 		return WALK_WAITING;
 	return ldap_answered(r, &a);
@@ -307,9 +335,22 @@ static void request_free(struct usermap_request *r)
 {
 	usermap_chain_unref(&r->chain);
 	secret_deinit(&r->password);
+	secret_deinit(&r->stored);
 	free(r->service);
 	free(r->name);
 	free(r);
+}
+
+/* The fetched texts go to the asker. */
+static void stored_give(struct usermap_request *r)
+{
+	if (r->question.shown != USERMAP_SHOWN_FETCH)
+		return;
+	secret_deinit(r->question.stored_out);
+	if (r->answer.verdict == USERMAP_YES) {
+		*r->question.stored_out = r->stored;
+		r->stored = (struct secret){0};
+	}
 }
 
 /* The last word, unless something else is to be waited for. */
@@ -326,6 +367,7 @@ static void walk_resume(struct usermap_request *r, enum walk walk)
 	if (walk == WALK_WAITING)
 		return;
 	answer = r->answer;
+	stored_give(r);
 	request_free(r);
 	fn(arg, &answer);
 }
@@ -339,7 +381,7 @@ static void question_keep(struct usermap_request *r)
 	r->name = slice_copy_str(q->name);
 	q->service = slice_str(r->service);
 	q->name = slice_of(r->name, q->name.len);
-	if (q->check)
+	if (q->shown == USERMAP_SHOWN_PASSWORD)
 		secret_set(&r->password, q->password);
 	q->password = secret_view(&r->password);
 }
@@ -352,6 +394,7 @@ int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q
 	r->chain = usermap_chain_ref(chain);
 	r->question = *q;
 	r->loop = loop;
+	r->is_checked = q->shown == USERMAP_SHOWN_PROVEN;
 	if (walk_from(r) == WALK_WAITING) {
 		question_keep(r);
 		r->fn = fn;
@@ -360,6 +403,7 @@ int usermap_lookup(struct usermap_chain *chain, const struct usermap_question *q
 		return 0;
 	}
 	*answer_out = r->answer;
+	stored_give(r);
 	*request_out = NULL;
 	request_free(r);
 	return 1;

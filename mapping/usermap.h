@@ -9,8 +9,8 @@
  *
  * Answers are three-valued: yes; no (no such user, or wrong credential); not now. Maps are asked in order. No
  * such user goes on to the next; a wrong credential ends with no; not now ends with not now. The first map
- * that knows the user gives the route, the first that can check the credential checks it; with `check` set,
- * no map that could means no.
+ * that knows the user gives the route, the first that can check the credential checks it; where a password was
+ * shown, no map that could means no.
  */
 #pragma once
 
@@ -19,6 +19,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/error.h"
+#include "common/base/secret.h"
 #include "common/base/slice.h"
 #include "common/conf/conf.h"
 #include "common/directory/directory.h"
@@ -108,13 +109,27 @@ void usermap_chain_unref(struct usermap_chain **chain);
 
 /* ---- asking ---- */
 
+/* How the user shows who he is. */
+enum usermap_shown {
+	USERMAP_SHOWN_NONE,     /* not at all: the question is where he is */
+	USERMAP_SHOWN_PASSWORD, /* `password`: a map must find it right */
+	USERMAP_SHOWN_FETCH,    /* not yet: what is stored for him is wanted, to put a challenge */
+	USERMAP_SHOWN_PROVEN /* by a certificate, a ticket, or a challenge that was met: a map must know him */
+};
+
 struct usermap_question {
 	struct slice service; /* "imap", "smtp" …: part of the credential's cache key */
 	struct slice
 		name; /* user or address; normalised, with its domain and +detail (auth_name_normalise()) */
-	bool check;   /* the password must be right: `authenticate = map` */
+	enum usermap_shown shown;
 	bool is_address;       /* a recipient, not a login: LDAP maps ask by their address filter */
-	struct slice password; /* with check */
+	struct slice password; /* USERMAP_SHOWN_PASSWORD */
+	/*
+	 * USERMAP_SHOWN_FETCH: the caller's, alive until the answer or the cancelling. With the verdict yes it holds what
+	 * the first map stores that has something stored for this user: texts as common/auth/password.h knows them, each
+	 * ended by a NUL. Empty: he is known, and no map has anything.
+	 */
+	struct secret *stored_out;
 };
 
 enum usermap_verdict {
@@ -136,7 +151,7 @@ struct usermap_answer {
 	enum usermap_target target;
 	uint16_t port;
 	bool send_only;      /* USERMAP_NOWHERE: may authenticate and send */
-	bool checked;        /* a map has positively checked the credential */
+	bool checked;        /* a map has positively checked the credential, or it was proven */
 	uint32_t line;       /* of the map's file that decided */
 	uint64_t generation; /* content hash of what decided */
 	char map[USERMAP_NAME_MOST + 1];
@@ -229,6 +244,8 @@ MUST_CHECK int usermap_explain(struct usermap_chain *chain, struct slice service
 extern const struct conf_key usermap_conf_keys[];
 /* For the program's check(): what single keys cannot show. */
 void usermap_conf_check(struct conf *conf);
+/* Can the map of this name give what is stored for a user (USERMAP_SHOWN_FETCH)? Bind maps cannot. */
+bool usermap_conf_can_fetch(const struct conf *conf, const char *map);
 /*
  * What the configuration says, as views of it, until usermap_config_free(). backends: names of the
  * configured back-ends; single: NULL-ended names of the maps that one protocol alone uses (`host:port` is

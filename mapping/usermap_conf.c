@@ -338,3 +338,8 @@ void usermap_config_read(const struct conf *conf, const char *const *backends, c
 		.credential_lifetime_ms = conf_get_duration(conf, "", NULL, "credential-cache"),
 		.credential_entries = (size_t)conf_get_int(conf, "", NULL, "credential-cache-entries")};
 }
+
+bool usermap_conf_can_fetch(const struct conf *conf, const char *map)
+{
+	return conf_get_enum(conf, "map", map, "type") != USERMAP_LDAP_BIND;
+}

@@ -227,7 +227,7 @@ static void start(struct login *l, struct slice name)
 	const struct usermap_question question = {
 		.service = slice_str(config_service_name(l->service->id)),
 		.name = name,
-		.check = service->authenticate == CONFIG_BY_MAP,
+		.shown = service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
 		.password = l->credentials->password,
 	};
 

@@ -131,7 +131,7 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 	const struct config_service_of *service = &c->config->services[c->service];
 	struct slice domain = slice_str(c->config->default_domain), name;
 	struct usermap_question question = {.service = slice_str(config_service_name(c->service)),
-		.check = service->authenticate == CONFIG_BY_MAP,
+		.shown = service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
 		.password = credentials->password};
 	struct usermap_answer found;
 	struct arena arena;

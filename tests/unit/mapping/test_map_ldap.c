@@ -155,7 +155,7 @@ static struct usermap_answer ask_bytes(
 {
 	struct usermap_question q = {.service = SLICE_LIT("imap"),
 		.name = slice_str(name),
-		.check = check,
+		.shown = check ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
 		.is_address = is_address,
 		.password = password};
 	struct usermap_request *r = NULL;
@@ -534,6 +534,68 @@ static void test_a_changed_password_and_flush(void **state)
 	set_password("alice-Pw");
 }
 
+/* What is stored is fetched anew each time, never remembered, and who is proven is only looked up. */
+static void test_fetched_and_proven(void **state)
+{
+	struct world *w = world_of(state);
+	struct secret stored = {0};
+	struct usermap_question q = {
+		.service = SLICE_LIT("imap"), .shown = USERMAP_SHOWN_FETCH, .stored_out = &stored};
+	static const struct {
+		const char *name;
+		enum usermap_verdict want;
+		bool has_stored;
+	} rows[] = {
+		{"alice@corp.example", USERMAP_YES, true},
+		{"nopass@corp.example", USERMAP_YES, false},
+		{"nobody@corp.example", USERMAP_NO_SUCH_USER, false},
+		{"twin@corp.example", USERMAP_NOT_NOW, false},
+	};
+
+	w->type = USERMAP_LDAP_PASSWORD;
+	set_open(w);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		struct usermap_request *r = NULL;
+		struct usermap_answer a = {0};
+		size_t held = usermap_set_count(w->set) ? status_of(w).entries : 0;
+
+		q.name = slice_str(rows[i / 2].name);
+		q.shown = USERMAP_SHOWN_FETCH;
+		w->answers = 0;
+		assert_int_equal(usermap_lookup(w->chain, &q, w->loop, on_answer, w, &a, &r), 0);
+		for (uint64_t until = clock_mono_ms() + WAIT_MS; !w->answers && clock_mono_ms() < until;)
+			run_for(w, 20);
+		assert_int_equal(w->answers, 1);
+		assert_int_equal(w->answer.verdict, rows[i / 2].want);
+		assert_false(w->answer.checked);
+		assert_int_equal(stored.len > 0, rows[i / 2].has_stored);
+		if (stored.len)
+			assert_int_equal(stored.data[stored.len - 1], 0);
+		assert_int_equal(status_of(w).entries, held);
+	}
+	q.name = SLICE_LIT("alice@corp.example");
+	for (unsigned i = 0; i < 2; i++) {
+		struct usermap_request *r = NULL;
+		struct usermap_answer a = {0};
+
+		q.shown = USERMAP_SHOWN_PROVEN;
+		w->answers = 0;
+		if (!usermap_lookup(w->chain, &q, w->loop, on_answer, w, &a, &r)) {
+			assert_int_equal(i, 0);
+			for (uint64_t until = clock_mono_ms() + WAIT_MS;
+				!w->answers && clock_mono_ms() < until;)
+				run_for(w, 20);
+			a = w->answer;
+		}
+		assert_int_equal(a.verdict, USERMAP_YES);
+		assert_true(a.checked);
+		assert_string_equal(a.backend, "b1");
+	}
+	/* A password that is wrong stays wrong beside a proven name that is remembered. */
+	assert_int_equal(ask(w, "alice@corp.example", "wrong").verdict, USERMAP_WRONG_CREDENTIAL);
+	secret_deinit(&stored);
+}
+
 static void on_count(void *arg, const struct usermap_answer *answer)
 {
 	struct world *w = arg;
@@ -545,8 +607,9 @@ static void on_count(void *arg, const struct usermap_answer *answer)
 static void test_many_ask_and_some_give_up(void **state)
 {
 	struct world *w = world_of(state);
-	struct usermap_question q = {
-		.service = SLICE_LIT("imap"), .check = true, .password = SLICE_LIT("alice-Pw")};
+	struct usermap_question q = {.service = SLICE_LIT("imap"),
+		.shown = USERMAP_SHOWN_PASSWORD,
+		.password = SLICE_LIT("alice-Pw")};
 	struct usermap_request *r[300] = {0};
 	struct usermap_answer a;
 	char name[300][40];
@@ -606,6 +669,7 @@ int main(void)
 		TEST(test_a_stopped_server_is_not_now_in_time),
 		TEST(test_a_killed_server_leaves_stale_answers),
 		TEST(test_failover_and_return),
+		TEST(test_fetched_and_proven),
 		TEST(test_a_changed_password_and_flush),
 		TEST(test_many_ask_and_some_give_up),
 	};

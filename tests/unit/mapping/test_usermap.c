@@ -146,7 +146,7 @@ static struct usermap_answer ask(struct world *w, const char *name, const char *
 {
 	struct usermap_question q = {.service = SLICE_LIT("imap"),
 		.name = slice_str(name),
-		.check = password != NULL,
+		.shown = password ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
 		.password = slice_str(password)};
 	struct usermap_request *r;
 	struct usermap_answer a;
@@ -250,6 +250,56 @@ static void test_a_chain_answers_in_three_values(void **state)
 }
 
 /* A map that is not there answers not now for its domains, and other domains feel nothing. */
+/* For challenges: what is stored, of the first map that has something; and names that were proven. */
+static void test_fetched_and_proven(void **state)
+{
+	static const struct {
+		const char *name;
+		enum usermap_verdict want;
+		const char *stored;
+	} rows[] = {
+		{"alice@a.b", USERMAP_YES, "{PLAIN}right"},
+		{"slow@a.b", USERMAP_YES, PBKDF2},
+		{"routed@a.b", USERMAP_YES, "{PLAIN}second"},
+		{"nopass@a.b", USERMAP_YES, NULL},
+		{"nobody@a.b", USERMAP_NO_SUCH_USER, NULL},
+	};
+	struct secret stored = {0};
+	struct usermap_request *r;
+	struct usermap_answer a;
+	struct world w;
+
+	(void)state;
+	world_begin(&w);
+	put(&w, "m1",
+		"alice@a.b b1 password={PLAIN}right\nslow@a.b b2 password=" PBKDF2
+		"\nrouted@a.b b1 account=other@a.b\nnopass@a.b b1\n",
+		0600, 10);
+	put(&w, "m2", "routed@a.b b3 password={PLAIN}second\nalice@a.b b1 password={PLAIN}wrong\n", 0600, 10);
+	world_open(&w, 2, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct usermap_question q = {.service = SLICE_LIT("imap"),
+			.name = slice_str(rows[i].name),
+			.shown = USERMAP_SHOWN_FETCH,
+			.stored_out = &stored};
+
+		secret_set(&stored, SLICE_LIT("of before"));
+		assert_int_equal(usermap_lookup(w.chain, &q, w.loop, on_answer, &w, &a, &r), 1);
+		assert_int_equal(a.verdict, rows[i].want);
+		assert_false(a.checked);
+		assert_int_equal(stored.len, rows[i].stored ? strlen(rows[i].stored) + 1 : 0);
+		if (rows[i].stored)
+			assert_string_equal(stored.data, rows[i].stored);
+		q.shown = USERMAP_SHOWN_PROVEN;
+		q.stored_out = NULL;
+		assert_int_equal(usermap_lookup(w.chain, &q, w.loop, on_answer, &w, &a, &r), 1);
+		assert_int_equal(a.verdict, rows[i].want);
+		assert_int_equal(a.checked, rows[i].want == USERMAP_YES);
+	}
+	secret_deinit(&stored);
+	world_end(&w);
+}
+
 static void test_a_map_without_a_generation_is_not_now(void **state)
 {
 	static const char *const domains[] = {"Down.Example", NULL};
@@ -281,7 +331,7 @@ static void test_a_remembered_credential_answers_at_once(void **state)
 {
 	struct usermap_question q = {.service = SLICE_LIT("imap"),
 		.name = SLICE_LIT("slow@a.b"),
-		.check = true,
+		.shown = USERMAP_SHOWN_PASSWORD,
 		.password = slice_str(WORD)};
 	struct usermap_request *r = NULL;
 	struct usermap_answer a;
@@ -583,6 +633,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_chain_answers_in_three_values),
+		cmocka_unit_test(test_fetched_and_proven),
 		cmocka_unit_test(test_a_map_without_a_generation_is_not_now),
 		cmocka_unit_test(test_a_remembered_credential_answers_at_once),
 		cmocka_unit_test(security_07_a_changed_password_is_not_remembered),
