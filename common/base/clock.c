@@ -8,6 +8,7 @@
 static atomic_bool is_fake;
 static _Atomic uint64_t fake_mono_ms;
 static _Atomic uint64_t fake_wall_ms;
+static _Atomic uint64_t ahead_us; /* what a fake that has ended was ahead: the clock never goes back */
 
 static uint64_t now_us(clockid_t id)
 {
@@ -19,7 +20,7 @@ static uint64_t now_us(clockid_t id)
 
 uint64_t clock_mono_us(void)
 {
-	return is_fake ? fake_mono_ms * 1000u : now_us(CLOCK_MONOTONIC);
+	return is_fake ? fake_mono_ms * 1000u : now_us(CLOCK_MONOTONIC) + ahead_us;
 }
 
 uint64_t clock_mono_ms(void)
@@ -34,7 +35,8 @@ uint64_t clock_wall_ms(void)
 
 void clock_fake_start(uint64_t wall_ms)
 {
-	fake_mono_ms = 1000000;
+	/* a round number, so that timers' ticks are the same in each run */
+	fake_mono_ms = (clock_mono_ms() / 1000000u + 1) * 1000000u;
 	fake_wall_ms = wall_ms;
 	is_fake = true;
 }
@@ -47,5 +49,6 @@ void clock_fake_advance(uint64_t ms)
 
 void clock_fake_stop(void)
 {
+	ahead_us = fake_mono_ms * 1000u - now_us(CLOCK_MONOTONIC);
 	is_fake = false;
 }
