@@ -13,7 +13,8 @@
  *	H         holds: the connection stays open, idle, until the run ends
  *	T         from here on the time of a round is taken (default: from connect)
  *
- * Prints one line of JSON: rounds, rounds a second, bytes, percentiles of a round's time in ms.
+ * Prints one line of JSON: rounds, rounds a second, bytes, percentiles of a round's time in ms. With --tls --resume each client
+ * resumes the TLS session of its connection before; `resumed` counts how often the server let it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,6 +42,7 @@
 struct client {
 	int fd;
 	SSL *ssl;
+	SSL_SESSION *session; /* with --resume: what the server gave last */
 	unsigned number;
 	unsigned user;
 	int step;
@@ -83,6 +85,7 @@ static uint64_t run_began_us;
 static struct client *clients;
 static unsigned opened;
 static bool holds; /* the script has an H step */
+static uint64_t resumed;
 
 static uint64_t now_us(void)
 {
@@ -134,11 +137,24 @@ static void connect_client(struct client *c)
 	started++;
 	if (opt.tls) {
 		c->ssl = SSL_new(ctx);
+		SSL_set_app_data(c->ssl, c);
+		if (c->session)
+			SSL_set_session(c->ssl, c->session);
 		SSL_set_fd(c->ssl, c->fd);
 		SSL_set_connect_state(c->ssl);
 		c->is_handshaking = true;
 	}
 	watch(c, EPOLL_CTL_ADD);
+}
+
+/* With TLS 1.3 it comes after the handshake, with the first data. */
+static int on_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct client *c = SSL_get_app_data(ssl);
+
+	SSL_SESSION_free(c->session);
+	c->session = session;
+	return 1;
 }
 
 static void close_client(struct client *c)
@@ -372,6 +388,7 @@ static void handshake(struct client *c)
 	if (r == 1) {
 		c->is_handshaking = false;
 		c->wants_write = false;
+		resumed += (uint64_t)SSL_session_reused(c->ssl);
 		watch(c, EPOLL_CTL_MOD);
 		advance(c);
 		return;
@@ -449,7 +466,8 @@ static void read_options(int argc, char **argv)
 {
 	static const struct option longs[] = {{"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"conns", 1, 0, 'c'},
 		{"users", 1, 0, 'u'}, {"first-user", 1, 0, 'f'}, {"size", 1, 0, 's'}, {"total", 1, 0, 'n'},
-		{"seconds", 1, 0, 't'}, {"tls", 0, 0, 'T'}, {"fail", 1, 0, 'F'}, {"sources", 1, 0, 'o'}, {0}};
+		{"seconds", 1, 0, 't'}, {"tls", 0, 0, 'T'}, {"fail", 1, 0, 'F'}, {"sources", 1, 0, 'o'},
+		{"resume", 0, 0, 'R'}, {0}};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
@@ -480,6 +498,9 @@ static void read_options(int argc, char **argv)
 			break;
 		case 'T':
 			opt.tls = true;
+			break;
+		case 'R':
+			opt.tls_resume = true;
 			break;
 		case 'F':
 			opt.fail = optarg;
@@ -515,7 +536,11 @@ int main(int argc, char **argv)
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (opt.tls) {
 		ctx = SSL_CTX_new(TLS_client_method());
-		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+		SSL_CTX_set_session_cache_mode(
+			ctx, opt.tls_resume ? SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL
+					    : SSL_SESS_CACHE_OFF);
+		if (opt.tls_resume)
+			SSL_CTX_sess_set_new_cb(ctx, on_session);
 		SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 					      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	}
@@ -551,9 +576,10 @@ int main(int argc, char **argv)
 	elapsed = (double)(now_us() - run_began_us) / 1e6;
 	qsort(times_ms, times, sizeof(*times_ms), by_value);
 	printf("{\"rounds\": %ld, \"per_second\": %.1f, \"seconds\": %.3f, \"bytes\": %llu, \"holding\": %u, "
+	       "\"resumed\": %llu, "
 	       "\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n",
 		rounds, (double)rounds / elapsed, elapsed, (unsigned long long)bytes_in, holding,
-		percentile(0.5), percentile(0.99), percentile(1.0));
+		(unsigned long long)resumed, percentile(0.5), percentile(0.99), percentile(1.0));
 	fflush(stdout);
 	if (holding) { /* until standard input ends */
 		char c;
