@@ -27,9 +27,9 @@ uses_common/crypto := common/base
 uses_common/proto := common/base
 uses_common/net := common/base common/proto common/crypto
 uses_common/conf := common/base
-uses_common/directory := common/base common/net common/proto common/crypto
-uses_common/auth := common/base common/crypto common/net common/proto
-uses_common/front := common/base common/crypto common/proto common/net common/conf common/auth
+uses_common/directory := common/base common/net common/conf common/proto common/crypto
+uses_common/auth := common/base common/crypto common/net common/conf common/proto common/directory
+uses_common/front := common/base common/crypto common/proto common/net common/conf common/directory common/auth
 uses_common/control := common/base common/proto common/net common/conf
 uses_mapping := common/base common/crypto common/proto common/net common/conf common/directory common/auth
 uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control
@@ -37,7 +37,7 @@ uses_backend/store := common/base common/crypto common/proto
 uses_backend/store_work := backend/store common/base common/net common/crypto common/proto
 uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
 uses_backend/session := backend/delivery backend/store_work backend/store common/base common/crypto common/proto \
-	common/net common/conf common/auth common/front common/control
+	common/net common/conf common/directory common/auth common/front common/control
 uses_backend := backend/session $(uses_backend/session)
 libs_common/base := -lxxhash
 libs_common/crypto := -lcrypto

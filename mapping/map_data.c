@@ -1,7 +1,8 @@
 /*
  * Records stand one behind the other in `block`:
  *
- *	line:4  backend:2  flags:1  port:2  key_len:2  key…  [len:2 account…]  [len:2 password…]  [len:2 host…]
+ *	line:4  flags:1  targets:1  key_len:2  key…  [len:2 account…]  [len:2 password…]
+ *	and for each target   backend:2  [port:2  len:2 host…]     host: where backend is NO_BACKEND
  *
  * in the machine's order: the block never leaves the process. The table is open addressing over two arrays: a
  * tag (7 bits of the hash and a mark; 0: free), and the record's offset. A probe reads tags, which lie close together, and
@@ -22,7 +23,7 @@
 #include "common/base/secret.h"
 #include "common/base/table.h"
 
-#define HEAD 11
+#define HEAD 8 /* up to the key */
 #define NO_BACKEND 0xffff
 #define NESTING_MOST 32    /* parentheses of an expression */
 #define MATCH_HEAP_KIB 256 /* memory of one match */
@@ -30,8 +31,7 @@
 enum record_flag {
 	RECORD_SEND_ONLY = 1,
 	RECORD_ACCOUNT = 2,
-	RECORD_PASSWORD = 4,
-	RECORD_HOST = 8
+	RECORD_PASSWORD = 4
 };
 
 struct expression {
@@ -168,37 +168,68 @@ static char *put_text(char *p, struct slice s)
 	return p + 2 + s.len;
 }
 
+static char *put_target(const struct map_data *d, char *p, const struct map_target *t)
+{
+	size_t backend = NO_BACKEND;
+
+	if (t->kind == USERMAP_BACKEND)
+		require(backend_index(d, t->name, &backend));
+	put16(p, backend);
+	if (t->kind == USERMAP_BACKEND)
+		return p + 2;
+	put16(p + 2, t->port);
+	p += 4;
+	put_text(p, t->name);
+	for (size_t i = 2; i < t->name.len + 2; i++)
+		p[i] = ascii_lower(p[i]);
+	return p + 2 + t->name.len;
+}
+
+/* How much it takes; or ERR_*. */
+static int targets_size(const struct map_data *d, const struct map_targets *targets, size_t *size_out)
+{
+	*size_out = 0;
+	for (unsigned i = 0; i < targets->count; i++) {
+		const struct map_target *t = &targets->at[i];
+
+		if (t->name.len > USERMAP_HOST_MOST)
+			return ERR_TOO_BIG;
+		if (t->kind == USERMAP_BACKEND && !map_data_has_backend(d, t->name))
+			return ERR_NOT_FOUND;
+		*size_out += 2 + (t->kind == USERMAP_HOST ? 4 + t->name.len : 0);
+	}
+	return 0;
+}
+
 /* Appends a record; its offset in *offset_out. */
 static int record_add(struct map_data *d, const struct map_entry *e, uint32_t *offset_out)
 {
-	bool host = e->target == USERMAP_HOST;
-	size_t need = HEAD + e->key.len + e->account.len + e->password.len + e->backend.len + 6;
-	size_t backend = NO_BACKEND;
+	size_t need;
+	int error = targets_size(d, &e->targets, &need);
 	char *p;
 
+	if (error)
+		return error;
+	need += HEAD + e->key.len + e->account.len + e->password.len + 4;
 	if (e->key.len > UINT16_MAX || e->account.len > USERMAP_ADDRESS_MOST ||
-		e->password.len > UINT16_MAX || e->backend.len > USERMAP_HOST_MOST ||
-		d->used + need >= UINT32_MAX)
+		e->password.len > UINT16_MAX || d->used + need >= UINT32_MAX)
 		return ERR_TOO_BIG;
-	if (e->target == USERMAP_BACKEND && !backend_index(d, e->backend, &backend))
-		return ERR_NOT_FOUND;
 	if (d->used + need > d->room) {
 		d->room = (d->used + need) * 2;
 		d->block = xreallocarray(d->block, d->room, 1);
 	}
 	p = d->block + d->used;
 	memcpy(p, &e->line, 4);
-	put16(p + 4, backend);
-	p[6] = (char)((e->send_only ? RECORD_SEND_ONLY : 0) | (e->account.len ? RECORD_ACCOUNT : 0) |
-		      (e->password.len ? RECORD_PASSWORD : 0) | (host ? RECORD_HOST : 0));
-	put16(p + 7, e->port);
-	p = put_text(p + 9, e->key);
+	p[4] = (char)((e->send_only ? RECORD_SEND_ONLY : 0) | (e->account.len ? RECORD_ACCOUNT : 0) |
+		      (e->password.len ? RECORD_PASSWORD : 0));
+	p[5] = (char)e->targets.count;
+	p = put_text(p + 6, e->key);
 	if (e->account.len)
 		p = put_text(p, e->account);
 	if (e->password.len)
 		p = put_text(p, e->password);
-	if (host)
-		p = put_text(p, e->backend);
+	for (unsigned i = 0; i < e->targets.count; i++)
+		p = put_target(d, p, &e->targets.at[i]);
 	*offset_out = (uint32_t)d->used;
 	d->used = (size_t)(p - d->block);
 	return 0;
@@ -206,7 +237,7 @@ static int record_add(struct map_data *d, const struct map_entry *e, uint32_t *o
 
 static struct slice record_key(const struct map_data *d, uint32_t offset)
 {
-	return slice_of(d->block + offset + HEAD, get16(d->block + offset + 9));
+	return slice_of(d->block + offset + HEAD, get16(d->block + offset + HEAD - 2));
 }
 
 static uint32_t record_line(const struct map_data *d, uint32_t offset)
@@ -223,27 +254,33 @@ static const char *get_text(const char *p, struct slice *s_out)
 	return p + 2 + s_out->len;
 }
 
+static const char *get_target(const struct map_data *d, const char *p, struct map_target *t_out)
+{
+	uint16_t backend = get16(p);
+
+	if (backend != NO_BACKEND) {
+		*t_out =
+			(struct map_target){.kind = USERMAP_BACKEND, .name = slice_str(d->backends[backend])};
+		return p + 2;
+	}
+	*t_out = (struct map_target){.kind = USERMAP_HOST, .port = get16(p + 2)};
+	return get_text(p + 4, &t_out->name);
+}
+
 static struct map_entry record_read(const struct map_data *d, uint32_t offset)
 {
 	const char *p = d->block + offset;
-	struct map_entry e = {
-		.line = record_line(d, offset), .port = get16(p + 7), .target = USERMAP_NOWHERE};
-	uint16_t backend = get16(p + 4);
-	int flags = p[6];
+	struct map_entry e = {.line = record_line(d, offset), .targets.count = (unsigned char)p[5]};
+	int flags = p[4];
 
-	p = get_text(p + 9, &e.key);
+	p = get_text(p + 6, &e.key);
 	e.send_only = flags & RECORD_SEND_ONLY;
 	if (flags & RECORD_ACCOUNT)
 		p = get_text(p, &e.account);
 	if (flags & RECORD_PASSWORD)
 		p = get_text(p, &e.password);
-	if (flags & RECORD_HOST) {
-		get_text(p, &e.backend);
-		e.target = USERMAP_HOST;
-	} else if (backend != NO_BACKEND) {
-		e.backend = slice_str(d->backends[backend]);
-		e.target = USERMAP_BACKEND;
-	}
+	for (unsigned i = 0; i < e.targets.count; i++)
+		p = get_target(d, p, &e.targets.at[i]);
 	return e;
 }
 

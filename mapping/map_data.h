@@ -6,7 +6,7 @@
 #pragma once
 
 #include "common/base/attr.h"
-#include "mapping/usermap.h"
+#include "mapping/map_target.h"
 
 #define MAP_EXPRESSIONS_MOST 1000
 #define MAP_EXPRESSION_MOST 1024 /* octets of a pattern */
@@ -18,9 +18,7 @@ struct map_entry {
 	struct slice key;      /* as compared: address, "@domain", pattern, "*" */
 	struct slice account;  /* empty: the name itself */
 	struct slice password; /* empty: none */
-	struct slice backend;  /* name of a back-end, or host */
-	enum usermap_target target;
-	uint16_t port;
+	struct map_targets targets;
 	bool send_only;
 	uint32_t line;
 };

@@ -10,7 +10,6 @@
 #include "common/base/secret.h"
 #include "common/base/table.h"
 #include "common/proto/address.h"
-#include "mapping/map_host.h"
 
 #define ARENA_MOST (64u * 1024) /* of one line */
 
@@ -193,40 +192,34 @@ static int parse_key(struct parse *p, struct slice field, enum key_kind *kind_ou
 
 /* ---- the second field ---- */
 
+static bool is_backend(const void *data, struct slice name)
+{
+	return map_data_has_backend(data, name);
+}
+
 static int parse_target(struct parse *p, struct slice field, struct map_entry *e)
 {
-	char *lower;
+	struct slice bad;
+	int error;
 
-	if (slice_is_str(field, "-")) {
-		e->target = USERMAP_NOWHERE;
+	if (slice_is_str(field, "-"))
 		return 0;
-	}
-	if (map_data_has_backend(p->data, field)) {
-		e->target = USERMAP_BACKEND;
-		e->backend = field;
-		return 0;
-	}
-	e->target = USERMAP_HOST;
-	if (map_host_split(field, &e->backend, &e->port)) {
+	error = map_targets_parse(field, is_backend, p->data, p->options->ports, &e->targets, &bad);
+	if (error == ERR_SYNTAX)
 		fault(p, p->line,
 			"\"%.*s\" is no back-end of the configuration, and no host (an address, or a name "
 			"with "
 			"a dot; :port may follow)",
-			SLICE_ARG(field));
-		return ERR_SYNTAX;
-	}
-	if (e->port && !p->options->ports) {
+			SLICE_ARG(bad));
+	else if (error == ERR_DENIED)
 		fault(p, p->line, "\"%.*s\": a port is refused in a map that several protocols use",
-			SLICE_ARG(field));
-		return ERR_SYNTAX;
-	}
-	lower = arena_copy_str(&p->arena, e->backend);
-	if (!lower)
-		return ERR_TOO_BIG;
-	for (size_t i = 0; i < e->backend.len; i++)
-		lower[i] = ascii_lower(lower[i]);
-	e->backend = slice_of(lower, e->backend.len);
-	return 0;
+			SLICE_ARG(bad));
+	else if (error == ERR_EXISTS)
+		fault(p, p->line, "\"%.*s\" stands in the list twice", SLICE_ARG(bad));
+	else if (error)
+		fault(p, p->line, "\"%.*s\": more than %d back-ends for one user", SLICE_ARG(bad),
+			USERMAP_TARGETS_MOST);
+	return error;
 }
 
 /* ---- options ---- */
@@ -276,7 +269,7 @@ static int option_password(struct parse *p, struct slice value, struct map_entry
 static int option_send_only(struct parse *p, struct slice value, struct map_entry *e)
 {
 	(void)value;
-	if (e->send_only || e->target != USERMAP_NOWHERE) {
+	if (e->send_only || e->targets.count) {
 		fault(p, p->line,
 			e->send_only ? "send-only stands there twice"
 				     : "send-only needs \"-\" for a back-end");

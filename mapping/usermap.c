@@ -25,7 +25,7 @@ struct usermap_request {
 	struct secret password, stored;   /* stored: what was fetched */
 	char *service, *name;
 	struct credential_check *check;
-	struct map_ldap_request *ldap;
+	struct directory_login_request *ldap;
 	bool is_known, is_routed, is_checked;
 	bool send_only; /* as the map says that knew the user first */
 	struct usermap_answer answer;
@@ -95,14 +95,12 @@ static void copy_text(char *to, size_t room, struct slice s)
 static void route_fill(
 	struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
 {
-	a->target = e->target;
-	a->port = e->port;
 	a->send_only = e->send_only;
 	a->line = e->line;
 	a->generation = generation;
 	copy_text(a->map, sizeof(a->map), slice_str(map->name));
 	copy_text(a->account, sizeof(a->account), e->account);
-	copy_text(a->backend, sizeof(a->backend), e->backend);
+	map_targets_fill(a, &e->targets);
 }
 
 enum walk {
@@ -123,6 +121,11 @@ static enum walk decide(struct usermap_request *r, enum usermap_verdict verdict,
 	return WALK_ANSWERED;
 }
 
+static bool wants_password(const struct usermap_request *r)
+{
+	return r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked;
+}
+
 /* The map knows the user: is anything left to ask? */
 static enum walk known(struct usermap_request *r)
 {
@@ -132,7 +135,7 @@ static enum walk known(struct usermap_request *r)
 	if (r->question.shown == USERMAP_SHOWN_FETCH) {
 		if (!r->stored.len)
 			return WALK_ON;
-	} else if (!r->is_routed || (r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked)) {
+	} else if (!r->is_routed || wants_password(r)) {
 		return WALK_ON;
 	}
 	r->answer.checked = r->is_checked;
@@ -142,18 +145,16 @@ static enum walk known(struct usermap_request *r)
 /* No map is left. */
 static void walk_end(struct usermap_request *r)
 {
-	bool wants_check = r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked;
-
 	if (!r->is_known) {
 		r->answer.verdict = USERMAP_NO_SUCH_USER;
-	} else if (wants_check) {
+	} else if (wants_password(r)) {
 		/* Known to some map, and none could check the credential: that is a no. */
 		r->answer.verdict = USERMAP_WRONG_CREDENTIAL;
 	} else {
 		/* Known, and no map has a host for him. */
 		r->answer.verdict = USERMAP_YES;
 		r->answer.checked = r->is_checked;
-		r->answer.target = USERMAP_NOWHERE;
+		r->answer.target_count = 0;
 		r->answer.send_only = r->send_only;
 	}
 }
@@ -203,11 +204,6 @@ static enum walk entry_check(struct usermap_request *r, struct slice stored)
 	return password_verdict(r, verdict);
 }
 
-static bool wants_password(const struct usermap_request *r)
-{
-	return r->question.shown == USERMAP_SHOWN_PASSWORD && !r->is_checked;
-}
-
 /* One text, with the NUL that ends it. */
 static void stored_keep(struct usermap_request *r, struct slice text)
 {
@@ -250,45 +246,70 @@ static enum walk walk_file(struct usermap_request *r)
 
 /* ---- an LDAP map ---- */
 
-static enum walk ldap_hit(struct usermap_request *r, const struct map_ldap_answer *a)
+/* The fetched texts, each with the NUL that ends it. */
+static void ldap_stored_keep(struct usermap_request *r, const struct directory_login_answer *a)
 {
-	const struct map_cache_entry *e = &a->entry;
-	struct usermap *map = map_of(r);
+	struct buf texts = {0};
+	size_t room = 0;
 
-	if (!r->is_known || (e->is_routed && !r->is_routed)) {
+	for (size_t i = 0; i < a->stored_count; i++)
+		room += a->stored[i].len + 1;
+	if (buf_reserve(&texts, room)) /* so that it never moves */
+		return;
+	for (size_t i = 0; i < a->stored_count; i++) {
+		buf_add_slice(&texts, a->stored[i]);
+		buf_add_char(&texts, 0);
+	}
+	secret_set(&r->stored, buf_view(&texts));
+	if (texts.data)
+		secret_wipe(texts.data, texts.cap);
+	buf_deinit(&texts);
+}
+
+static enum walk ldap_hit(struct usermap_request *r, const struct directory_login_answer *a)
+{
+	const struct directory_cache_entry *e = &a->entry;
+	struct usermap *map = map_of(r);
+	struct map_targets targets;
+	struct slice bad;
+
+	if (e->host[0] && usermap_targets(map, slice_str(e->host), &targets, &bad)) {
+		log_error(AREA, "bad value of the host attribute, not now map=%s user=%.*s value=%.*s",
+			map->name, SLICE_ARG(r->question.name), SLICE_ARG(bad));
+		return decide(r, USERMAP_NOT_NOW, USERMAP_COUNT_NOT_NOW);
+	}
+	if (!r->is_known || (e->host[0] && !r->is_routed)) {
 		copy_text(r->answer.map, sizeof(r->answer.map), slice_str(map->name));
 		copy_text(r->answer.account, sizeof(r->answer.account), slice_str(e->account));
 	}
-	if (e->is_routed && !r->is_routed) {
-		r->answer.target = e->target;
-		r->answer.port = e->port;
+	if (e->host[0] && !r->is_routed) {
+		map_targets_fill(&r->answer, &targets);
 		r->answer.line = 0;
-		copy_text(r->answer.backend, sizeof(r->answer.backend), slice_str(e->backend));
 		r->is_routed = true;
 	}
 	r->is_checked |= e->is_checked;
-	if (a->stored.len)
-		secret_set(&r->stored, a->stored);
+	if (a->stored_count && !r->stored.len)
+		ldap_stored_keep(r, a);
 	return known(r);
 }
 
-static enum walk ldap_answered(struct usermap_request *r, const struct map_ldap_answer *a)
+static enum walk ldap_answered(struct usermap_request *r, const struct directory_login_answer *a)
 {
 	switch (a->verdict) {
-	case MAP_LDAP_HIT:
+	case DIRECTORY_LOGIN_HIT:
 		return ldap_hit(r, a);
-	case MAP_LDAP_NONE:
+	case DIRECTORY_LOGIN_NONE:
 		count(map_of(r), USERMAP_COUNT_NONE);
 		return WALK_ON;
-	case MAP_LDAP_WRONG:
+	case DIRECTORY_LOGIN_WRONG:
 		return decide(r, USERMAP_WRONG_CREDENTIAL, USERMAP_COUNT_WRONG);
-	case MAP_LDAP_NOT_NOW:
+	case DIRECTORY_LOGIN_NOT_NOW:
 		break;
 	}
 	return decide(r, USERMAP_NOT_NOW, USERMAP_COUNT_NOT_NOW);
 }
 
-static void on_ldap(void *arg, const struct map_ldap_answer *a)
+static void on_ldap(void *arg, const struct directory_login_answer *a)
 {
 	struct usermap_request *r = arg;
 
@@ -296,15 +317,24 @@ static void on_ldap(void *arg, const struct map_ldap_answer *a)
 	walk_resume(r, ldap_answered(r, a));
 }
 
+static enum directory_login_want ldap_want(const struct usermap_request *r)
+{
+	if (r->question.is_address)
+		return DIRECTORY_LOGIN_ADDRESS;
+	if (r->question.shown == USERMAP_SHOWN_FETCH)
+		return DIRECTORY_LOGIN_FETCH;
+	return wants_password(r) ? DIRECTORY_LOGIN_CHECK : DIRECTORY_LOGIN_USER;
+}
+
 static enum walk walk_ldap(struct usermap_request *r)
 {
-	struct usermap_question q = r->question;
-	struct map_ldap_answer a;
+	const struct directory_login_question question = {.want = ldap_want(r),
+		.service = r->question.service,
+		.name = r->question.name,
+		.password = r->question.password};
+	struct directory_login_answer a;
 
-	/* Whether it was proven does not change what a directory is asked. */
-	if (q.shown == USERMAP_SHOWN_PROVEN || (q.shown == USERMAP_SHOWN_PASSWORD && r->is_checked))
-		q.shown = USERMAP_SHOWN_NONE;
-	if (!map_ldap_ask(map_of(r)->ldap, &q, r->loop, on_ldap, r, &a, &r->ldap))
+	if (!directory_login_ask(map_of(r)->ldap, &question, r->loop, on_ldap, r, &a, &r->ldap))
 		return WALK_WAITING;
 	return ldap_answered(r, &a);
 }
@@ -417,6 +447,6 @@ void usermap_cancel(struct usermap_request **request)
 	if (!r)
 		return;
 	credential_check_cancel(&r->check);
-	map_ldap_cancel(&r->ldap);
+	directory_login_cancel(&r->ldap);
 	request_free(r);
 }

@@ -22,14 +22,15 @@
 #include "common/base/secret.h"
 #include "common/base/slice.h"
 #include "common/conf/conf.h"
-#include "common/directory/directory.h"
+#include "common/directory/directory_set.h"
 #include "common/net/loop.h"
 #include "common/net/work.h"
 
 #define USERMAP_NAME_MOST 63 /* octets of a map's or back-end's name */
 #define USERMAP_ADDRESS_MOST 320
 #define USERMAP_HOST_MOST 255
-#define USERMAP_CHAIN_MOST 8 /* maps of a chain */
+#define USERMAP_CHAIN_MOST 8   /* maps of a chain */
+#define USERMAP_TARGETS_MOST 4 /* places where one user's mailbox may be asked for */
 
 /* ---- the maps of a program ---- */
 
@@ -37,20 +38,6 @@ enum usermap_type {
 	USERMAP_FILE,
 	USERMAP_LDAP_PASSWORD, /* finds the entry, holds the password against the one in it */
 	USERMAP_LDAP_BIND      /* finds the entry, binds as it */
-};
-
-enum usermap_several {
-	USERMAP_SEVERAL_ERROR, /* more than one entry: not now, and a line of the log */
-	USERMAP_SEVERAL_FIRST
-};
-
-/* A group of LDAP servers and what an entry there means. */
-struct usermap_connector {
-	struct directory_options directory; /* name, servers, times */
-	const char *base;                   /* templates: %u %d %e %s (common/directory/directory_text.h) */
-	const char *filter, *address_filter;
-	const char *host_attribute, *password_attribute, *account_attribute; /* "": none */
-	enum usermap_several several;
 };
 
 struct usermap_options {
@@ -71,7 +58,7 @@ struct usermap_options {
 struct usermap_config {
 	const struct usermap_options *maps;
 	size_t count;
-	const struct usermap_connector *connectors;
+	const struct directory_connector *connectors;
 	size_t connector_count;
 	const char *const *backends;     /* NULL-ended: names that the second column may have */
 	uint64_t credential_lifetime_ms; /* 0: credentials are not remembered */
@@ -139,24 +126,28 @@ enum usermap_verdict {
 	USERMAP_NOT_NOW
 };
 
-enum usermap_target {
-	USERMAP_BACKEND, /* backend is the name of a section */
-	USERMAP_HOST,    /* backend is a host name or address; port 0: the protocol's own */
-	USERMAP_NOWHERE  /* "-": known, and without a mailbox */
+enum usermap_target_kind {
+	USERMAP_BACKEND, /* name is that of a section */
+	USERMAP_HOST     /* name is a host name or address; port 0: the protocol's own */
+};
+
+struct usermap_target {
+	enum usermap_target_kind kind;
+	uint16_t port;
+	char name[USERMAP_HOST_MOST + 1];
 };
 
 /* Owns nothing; may be copied. Only verdict is set unless it is USERMAP_YES. */
 struct usermap_answer {
 	enum usermap_verdict verdict;
-	enum usermap_target target;
-	uint16_t port;
-	bool send_only;      /* USERMAP_NOWHERE: may authenticate and send */
-	bool checked;        /* a map has positively checked the credential, or it was proven */
-	uint32_t line;       /* of the map's file that decided */
-	uint64_t generation; /* content hash of what decided */
+	unsigned target_count; /* 0: known, and without a mailbox */
+	bool send_only;        /* without a mailbox: may authenticate and send */
+	bool checked;          /* a map has positively checked the credential, or it was proven */
+	uint32_t line;         /* of the map's file that decided */
+	uint64_t generation;   /* content hash of what decided */
 	char map[USERMAP_NAME_MOST + 1];
-	char account[USERMAP_ADDRESS_MOST + 1]; /* canonical; without detail */
-	char backend[USERMAP_HOST_MOST + 1];
+	char account[USERMAP_ADDRESS_MOST + 1];              /* canonical; without detail */
+	struct usermap_target targets[USERMAP_TARGETS_MOST]; /* in the order in which they are tried */
 };
 
 typedef void usermap_fn(void *arg, const struct usermap_answer *answer);
@@ -233,14 +224,12 @@ MUST_CHECK int usermap_explain(struct usermap_chain *chain, struct slice service
 
 /* ---- configuration: rows for the program's table ---- */
 
-#define USERMAP_CONF_SECTIONS                                                                                \
-	{"map", CONF_TITLED | CONF_RELOAD, NULL,                                                             \
-		"A user map: says for a user or address which back-end it is on"},                           \
+#define USERMAP_CONF_SECTION                                                                                 \
 	{                                                                                                    \
-		"connector", CONF_TITLED | CONF_RELOAD, NULL,                                                \
-			"A group of LDAP servers, and how users are found there; LDAP maps name it"          \
+		"map", CONF_TITLED | CONF_RELOAD, NULL,                                                      \
+			"A user map: says for a user or address which back-end it is on"                     \
 	}
-/* Sections "map" and "connector", and the keys credential-cache… of the top. */
+/* Section "map", and the keys credential-cache… of the top. The program has DIRECTORY_CONF_SECTION too. */
 extern const struct conf_key usermap_conf_keys[];
 /* For the program's check(): what single keys cannot show. */
 void usermap_conf_check(struct conf *conf);

@@ -24,7 +24,7 @@ struct explain {
 	struct loop *loop;
 	usermap_fn *done;
 	bool is_known, is_routed, can_check, send_only;
-	struct map_ldap_request *request;
+	struct directory_login_request *request;
 	struct usermap_answer answer;
 };
 
@@ -72,18 +72,15 @@ static void on_rule(void *arg, enum map_rule rule, struct slice key, uint32_t li
 static void describe_route(struct buf *b, const struct map_entry *e)
 {
 	buf_printf(b, "account %.*s, ", SLICE_ARG(e->account));
-	switch (e->target) {
-	case USERMAP_BACKEND:
-		buf_printf(b, "back-end %.*s", SLICE_ARG(e->backend));
-		break;
-	case USERMAP_HOST:
-		buf_printf(b, "host %.*s", SLICE_ARG(e->backend));
-		if (e->port)
-			buf_printf(b, " port %u", e->port);
-		break;
-	case USERMAP_NOWHERE:
+	if (!e->targets.count)
 		buf_add_str(b, e->send_only ? "no mailbox, may authenticate and send" : "no mailbox");
-		break;
+	for (unsigned i = 0; i < e->targets.count; i++) {
+		const struct map_target *t = &e->targets.at[i];
+
+		buf_printf(b, "%s%s %.*s", i ? ", then " : "",
+			t->kind == USERMAP_BACKEND ? "back-end" : "host", SLICE_ARG(t->name));
+		if (t->port)
+			buf_printf(b, " port %u", t->port);
 	}
 }
 
@@ -109,15 +106,11 @@ static void explain_hit(const struct teller *t, const struct map_entry *e, bool 
 static void answer_fill(
 	struct usermap_answer *a, const struct usermap *map, uint64_t generation, const struct map_entry *e)
 {
-	*a = (struct usermap_answer){.verdict = USERMAP_YES,
-		.target = e->target,
-		.port = e->port,
-		.send_only = e->send_only,
-		.line = e->line,
-		.generation = generation};
+	*a = (struct usermap_answer){
+		.verdict = USERMAP_YES, .send_only = e->send_only, .line = e->line, .generation = generation};
 	snprintf(a->map, sizeof(a->map), "%s", map->name);
 	snprintf(a->account, sizeof(a->account), "%.*s", SLICE_ARG(e->account));
-	snprintf(a->backend, sizeof(a->backend), "%.*s", SLICE_ARG(e->backend));
+	map_targets_fill(a, &e->targets);
 }
 
 /* As a login would: on until there is a route, and a map that can check. */
@@ -164,18 +157,23 @@ static enum explain_step explain_file(struct explain *x, struct usermap *map)
 	return step;
 }
 
-static enum explain_step explain_entry(struct explain *x, const struct map_cache_entry *e, bool is_cached)
+static enum explain_step explain_entry(
+	struct explain *x, const struct directory_cache_entry *e, bool is_cached)
 {
 	struct usermap *map = x->chain->maps[x->at];
-	struct map_entry route = {.account = slice_str(e->account),
-		.backend = slice_str(e->backend),
-		.target = e->target,
-		.port = e->port};
+	struct map_entry route = {.account = slice_str(e->account)};
+	struct slice bad;
 	struct buf words = {0};
+	bool is_routed = e->host[0];
 
-	if (e->is_routed && x->is_routed)
+	if (is_routed) {
+		tell(&x->t, "host attribute", slice_str(e->host), 0, true, "what the entry says");
+		if (usermap_targets(map, slice_str(e->host), &route.targets, &bad))
+			return cannot_say(x, "that is neither back-end nor host, or too many: not now");
+	}
+	if (is_routed && x->is_routed)
 		buf_add_str(&words, "an earlier map has the route; would be: ");
-	if (e->is_routed)
+	if (is_routed)
 		describe_route(&words, &route);
 	else
 		buf_printf(&words, "account %s, no host: this map does not route", e->account);
@@ -186,39 +184,40 @@ static enum explain_step explain_entry(struct explain *x, const struct map_cache
 		!e->can_check                    ? "no password in the entry: a login goes on to the next map"
 		: map->type == USERMAP_LDAP_BIND ? "a login is tried by a bind as this entry"
 						 : "a login is held against the password of this entry");
-	if (e->is_routed && !x->is_routed)
+	if (is_routed && !x->is_routed)
 		answer_fill(&x->answer, map, 0, &route);
-	x->is_routed |= e->is_routed;
+	x->is_routed |= is_routed;
 	buf_deinit(&words);
 	return known(x, e->can_check);
 }
 
-static enum explain_step explain_ldap_answer(struct explain *x, const struct map_ldap_answer *a)
+static enum explain_step explain_ldap_answer(struct explain *x, const struct directory_login_answer *a)
 {
 	switch (a->verdict) {
-	case MAP_LDAP_HIT:
+	case DIRECTORY_LOGIN_HIT:
 		return explain_entry(x, &a->entry, a->is_cached);
-	case MAP_LDAP_NONE:
-	case MAP_LDAP_WRONG: /* of a question that checks nothing there is none */
+	case DIRECTORY_LOGIN_NONE:
+	case DIRECTORY_LOGIN_WRONG: /* of a question that checks nothing there is none */
 		tell(&x->t, "result", slice_str(x->name), 0, false,
 			a->is_cached ? "no such entry (remembered): the next map is asked"
 				     : "no such entry: the next map is asked");
 		return EXPLAIN_ON;
-	case MAP_LDAP_NOT_NOW:
+	case DIRECTORY_LOGIN_NOT_NOW:
 		break;
 	}
 	return cannot_say(x, "the directory cannot say: not now");
 }
 
-static void explain_resume(void *arg, const struct map_ldap_answer *a);
+static void explain_resume(void *arg, const struct directory_login_answer *a);
 
 static enum explain_step explain_map(struct explain *x)
 {
 	struct usermap *map = x->chain->maps[x->at];
-	struct usermap_question q = {.service = slice_str(x->service),
+	const struct directory_login_question q = {.service = slice_str(x->service),
 		.name = slice_str(x->name),
-		.is_address = !strcmp(x->service, "smtp")}; /* there nobody logs in */
-	struct map_ldap_answer a;
+		.want = strcmp(x->service, "smtp") ? DIRECTORY_LOGIN_USER : DIRECTORY_LOGIN_ADDRESS};
+	struct directory_login_answer a;
+	struct buf words = {0};
 
 	x->t.map = map->name;
 	if (!usermap_has_domain(map, q.name)) {
@@ -227,7 +226,10 @@ static enum explain_step explain_map(struct explain *x)
 	}
 	if (!map->ldap)
 		return explain_file(x, map);
-	if (!map_ldap_ask(map->ldap, &q, x->loop, explain_resume, x, &a, &x->request))
+	directory_login_describe(map->ldap, &q, &words);
+	tell(&x->t, "filter", q.name, 0, true, buf_str_view(&words));
+	buf_deinit(&words);
+	if (!directory_login_ask(map->ldap, &q, x->loop, explain_resume, x, &a, &x->request))
 		return EXPLAIN_WAITING;
 	return explain_ldap_answer(x, &a);
 }
@@ -252,15 +254,14 @@ static bool explain_run(struct explain *x)
 	if (!x->is_known && x->answer.verdict == USERMAP_NO_SUCH_USER)
 		tell(&x->t, "result", slice_str(x->name), 0, false, "no map knows this user");
 	if (x->is_known && !x->is_routed && x->answer.verdict == USERMAP_NO_SUCH_USER) {
-		x->answer = (struct usermap_answer){
-			.verdict = USERMAP_YES, .target = USERMAP_NOWHERE, .send_only = x->send_only};
+		x->answer = (struct usermap_answer){.verdict = USERMAP_YES, .send_only = x->send_only};
 		tell(&x->t, "result", slice_str(x->name), 0, true,
 			"known, and no map has a host: no mailbox");
 	}
 	return true;
 }
 
-static void explain_resume(void *arg, const struct map_ldap_answer *a)
+static void explain_resume(void *arg, const struct directory_login_answer *a)
 {
 	struct explain *x = arg;
 	struct usermap_answer answer;

@@ -97,12 +97,11 @@ static void metrics_find(struct usermap *map)
 
 /* The LDAP side of a map. */
 static int ldap_open(struct usermap_set *set, struct usermap *map, const struct usermap_options *o,
-	struct connector *const *connectors, struct buf *why)
+	const struct directory_plan *connectors, struct buf *why)
 {
-	struct map_ldap_options options = {.name = map->name,
+	struct directory_login_options options = {.kind = "map",
+		.name = map->name,
 		.by_bind = o->type == USERMAP_LDAP_BIND,
-		.backends = (const char *const *)map->backends,
-		.ports = map->ports,
 		.positive_ms = o->positive_ms,
 		.negative_ms = o->negative_ms,
 		.stale_ms = o->stale_ms,
@@ -113,22 +112,34 @@ static int ldap_open(struct usermap_set *set, struct usermap *map, const struct 
 
 	if (o->type == USERMAP_FILE)
 		return 0;
-	for (; *connectors; connectors++) {
-		if (!strcmp(directory_name((*connectors)->directory), o->connector))
-			break;
-	}
-	if (!*connectors) {
+	options.connector = directory_plan_find(connectors, o->connector);
+	if (!options.connector) {
 		buf_printf(why, "map %s: there is no connector %s", map->name, o->connector);
 		return ERR_CONFIG;
 	}
-	options.connector = &(*connectors)->options;
-	options.directory = (*connectors)->directory;
-	map->ldap = map_ldap_new(&options);
+	map->ldap = directory_login_new(&options);
 	return 0;
 }
 
+static bool is_backend(const void *arg, struct slice name)
+{
+	const struct usermap *map = arg;
+
+	for (size_t i = 0; map->backends[i]; i++) {
+		if (slice_is_str(name, map->backends[i]))
+			return true;
+	}
+	return false;
+}
+
+int usermap_targets(
+	const struct usermap *map, struct slice hosts, struct map_targets *targets_out, struct slice *bad_out)
+{
+	return map_targets_parse(hosts, is_backend, map, map->ports, targets_out, bad_out);
+}
+
 struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *o,
-	const char *const *backends, struct connector *const *connectors, struct buf *why)
+	const char *const *backends, const struct directory_plan *connectors, struct buf *why)
 {
 	struct usermap *map = xcalloc(1, sizeof(*map));
 
@@ -176,7 +187,7 @@ void usermap_unref(struct usermap **map)
 	*map = NULL;
 	if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	map_ldap_unref(&m->ldap);
+	directory_login_unref(&m->ldap);
 	map_data_unref(&m->data);
 	map_data_unref(&m->retired);
 	pthread_mutex_destroy(&m->lock);
@@ -195,8 +206,8 @@ bool usermap_is_same(const struct usermap *a, const struct usermap *b)
 	       a->max_shrink == b->max_shrink && a->ports == b->ports && a->positive_ms == b->positive_ms &&
 	       a->negative_ms == b->negative_ms && a->stale_ms == b->stale_ms &&
 	       a->cache_entries == b->cache_entries && a->send_only == b->send_only &&
-	       (a->ldap ? map_ldap_directory(a->ldap) : NULL) ==
-		       (b->ldap ? map_ldap_directory(b->ldap) : NULL);
+	       (a->ldap ? directory_login_directory(a->ldap) : NULL) ==
+		       (b->ldap ? directory_login_directory(b->ldap) : NULL);
 }
 
 struct map_data *usermap_data(struct usermap *map, uint64_t *generation_out)

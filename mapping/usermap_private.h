@@ -10,12 +10,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "common/auth/credential_cache.h"
+#include "common/auth/directory_login.h"
 #include "common/base/list.h"
 #include "common/base/metrics.h"
 #include "common/net/timer.h"
 #include "mapping/map_file.h"
-#include "mapping/map_ldap.h"
 #include "mapping/usermap.h"
 
 enum usermap_counter {
@@ -25,8 +24,6 @@ enum usermap_counter {
 	USERMAP_COUNT_NOT_NOW,
 	USERMAP_COUNTERS
 };
-
-struct connector;
 
 struct usermap_metrics {
 	struct metric *usable, *entries, *bytes, *generation, *loaded_at, *load_ms, *loads, *failures,
@@ -44,7 +41,7 @@ struct usermap {
 	char **backends;
 	unsigned max_shrink;
 	bool ports;
-	struct map_ldap *ldap; /* NULL: a file map */
+	struct directory_login *ldap; /* NULL: a file map */
 	uint64_t positive_ms, negative_ms, stale_ms;
 	size_t cache_entries;
 	bool send_only;
@@ -66,19 +63,9 @@ struct usermap {
 	struct usermap_metrics metrics;
 };
 
-/* A connector of the configuration, with its servers. */
-struct connector {
-	struct list link;                 /* of those that went, until nobody asks them any more */
-	struct usermap_connector options; /* texts are copies */
-	struct directory *directory;
-};
-
 struct usermap_set {
 	struct loop *loop;
-	struct work_pool *directory_pool; /* NULL until there is a connector */
-	struct connector **connectors;
-	size_t connector_count;
-	struct list gone; /* struct connector */
+	struct directory_set *directories;
 	struct work_pool *hash_pool, *load_pool;
 	struct credential_cache *cache;
 	struct usermap **maps;
@@ -93,9 +80,9 @@ struct usermap_chain {
 	struct usermap *maps[USERMAP_CHAIN_MOST];
 };
 
-/* NULL and why: a domain that is none, a name too long, no such connector. refs is 1. connectors: NULL-ended. */
+/* NULL and why: a domain that is none, a name too long, no such connector. refs is 1. */
 struct usermap *usermap_new(struct usermap_set *set, const struct usermap_options *options,
-	const char *const *backends, struct connector *const *connectors, struct buf *why);
+	const char *const *backends, const struct directory_plan *connectors, struct buf *why);
 struct usermap *usermap_ref(struct usermap *map);
 void usermap_unref(struct usermap **map);
 /* True if the options are those that the map has. */
@@ -104,3 +91,6 @@ bool usermap_is_same(const struct usermap *map, const struct usermap *other);
 struct map_data *usermap_data(struct usermap *map, uint64_t *generation_out);
 /* The map is asked about names of this domain. */
 bool usermap_has_domain(const struct usermap *map, struct slice name);
+/* Where an entry of a directory leads. ERR_*: its values are neither back-ends nor hosts, or too many; bad_out: which. */
+MUST_CHECK int usermap_targets(const struct usermap *map, struct slice hosts, struct map_targets *targets_out,
+	struct slice *bad_out);

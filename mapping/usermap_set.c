@@ -12,7 +12,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "mapping/usermap_connector.h"
 #include "mapping/usermap_private.h"
 
 #define AREA "mapping"
@@ -203,7 +202,7 @@ static void on_timer(void *arg)
 
 	for (size_t i = 0; i < set->count; i++)
 		map_poll(set, set->maps[i]);
-	usermap_connectors_sweep(set);
+	directory_set_sweep(set->directories);
 	timer_set(&set->timer, set->loop, LOOK_EVERY_MS);
 }
 
@@ -240,7 +239,7 @@ static void maps_free(struct usermap **maps, size_t count)
 }
 
 static int maps_new(struct usermap_set *set, const struct usermap_config *config,
-	struct connector *const *connectors, struct buf *why, struct usermap ***maps_out)
+	const struct directory_plan *connectors, struct buf *why, struct usermap ***maps_out)
 {
 	struct usermap **maps = xcalloc(config->count + 1, sizeof(*maps));
 
@@ -257,7 +256,7 @@ static int maps_new(struct usermap_set *set, const struct usermap_config *config
 
 static void set_free(struct usermap_set *set)
 {
-	usermap_connectors_close(set);
+	directory_set_free(&set->directories);
 	work_pool_free(&set->load_pool);
 	credential_cache_free(&set->cache);
 	free(set);
@@ -268,19 +267,20 @@ int usermap_set_open(const struct usermap_config *config, struct loop *loop, str
 {
 	struct usermap_set *set = xcalloc(1, sizeof(*set));
 	unsigned queue = config->count ? (unsigned)config->count * 2 : 1;
-	struct connector **connectors;
+	struct directory_plan *connectors;
 	int error;
 
 	set->loop = loop;
 	set->hash_pool = hash_pool;
-	list_init(&set->gone);
+	set->directories = directory_set_new(loop);
 	set->cache = credential_cache_new(config->credential_lifetime_ms, config->credential_entries);
 	error = work_pool_new("map-load", 1, queue + 64, &set->load_pool);
 	if (!error)
-		error = usermap_connectors_make(set, config, &connectors);
+		error = directory_set_plan(
+			set->directories, config->connectors, config->connector_count, &connectors);
 	if (!error) {
-		usermap_connectors_use(set, connectors, config->connector_count);
 		error = maps_new(set, config, connectors, why, &set->maps);
+		directory_set_use(set->directories, &connectors);
 	}
 	if (error) {
 		set_free(set);
@@ -336,17 +336,18 @@ int usermap_set_reconfigure(struct usermap_set *set, const struct usermap_config
 {
 	struct usermap **old = set->maps, **maps;
 	size_t old_count = set->count;
-	struct connector **connectors;
-	int error = usermap_connectors_make(set, config, &connectors);
+	struct directory_plan *connectors;
+	int error = directory_set_plan(
+		set->directories, config->connectors, config->connector_count, &connectors);
 
 	if (error)
 		return error;
 	error = maps_new(set, config, connectors, why, &maps);
 	if (error) {
-		usermap_connectors_drop(set, connectors, config->connector_count);
+		directory_set_drop(set->directories, &connectors);
 		return error;
 	}
-	usermap_connectors_use(set, connectors, config->connector_count);
+	directory_set_use(set->directories, &connectors);
 	for (size_t i = 0; i < config->count; i++) {
 		struct usermap *before = map_named(set, maps[i]->name);
 
@@ -388,7 +389,7 @@ void usermap_set_close(struct usermap_set **set_in_out)
 		set->maps[i]->set = NULL;
 		reloads_answer(set->maps[i], ERR_CANCELLED, "the program ends");
 		if (set->maps[i]->ldap)
-			map_ldap_end(set->maps[i]->ldap);
+			directory_login_end(set->maps[i]->ldap);
 	}
 	work_pool_free(&set->load_pool);
 	maps_free(set->maps, set->count);
@@ -400,7 +401,7 @@ void usermap_set_flush(struct usermap_set *set, struct slice name)
 	credential_cache_flush(set->cache);
 	for (size_t i = 0; i < set->count; i++) {
 		if (set->maps[i]->ldap)
-			map_ldap_flush(set->maps[i]->ldap, name);
+			directory_login_flush(set->maps[i]->ldap, name);
 	}
 }
 
@@ -437,19 +438,19 @@ void usermap_set_status(struct usermap_set *set, size_t i, struct usermap_status
 	if (map->ldap) {
 		struct directory_status d;
 
-		directory_status(map_ldap_directory(map->ldap), &d);
-		status_out->connector = directory_name(map_ldap_directory(map->ldap));
+		directory_status(directory_login_directory(map->ldap), &d);
+		status_out->connector = directory_name(directory_login_directory(map->ldap));
 		status_out->server = d.server;
 		status_out->usable = d.is_up;
 		status_out->error = d.error;
-		status_out->entries = map_ldap_count(map->ldap);
+		status_out->entries = directory_login_count(map->ldap);
 	}
 }
 
 /* Nothing is loaded of a directory: a reload forgets what it said. */
 static void ldap_reload(struct usermap *map, usermap_reload_fn *fn, void *arg)
 {
-	map_ldap_flush(map->ldap, slice_of(NULL, 0));
+	directory_login_flush(map->ldap, slice_of(NULL, 0));
 	if (fn)
 		fn(arg, map->name, 0, "answers of the directory are forgotten");
 }

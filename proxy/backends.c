@@ -458,15 +458,17 @@ static int route_literal(
 int backends_route(struct backends *set, const struct usermap_answer *answer, struct backend **backend_out,
 	uint16_t *port_out, const char **why_out)
 {
+	const struct usermap_target *target = &answer->targets[0];
 	struct backend *b;
 	int err;
 
-	switch (answer->target) {
-	case USERMAP_NOWHERE:
+	if (!answer->target_count) {
 		*why_out = "the map gives no back-end";
 		return ERR_NOT_FOUND;
+	}
+	switch (target->kind) {
 	case USERMAP_BACKEND:
-		b = backends_find(set, answer->backend);
+		b = backends_find(set, target->name);
 		if (!b) {
 			*why_out = "the map names a back-end that the configuration does not have";
 			return ERR_NOT_NOW;
@@ -475,9 +477,9 @@ int backends_route(struct backends *set, const struct usermap_answer *answer, st
 		*port_out = 0;
 		return 0;
 	case USERMAP_HOST:
-		err = route_literal(set, answer->backend, backend_out, why_out);
+		err = route_literal(set, target->name, backend_out, why_out);
 		if (err == 0)
-			*port_out = answer->port;
+			*port_out = target->port;
 		return err;
 	}
 	return ERR_NOT_NOW;

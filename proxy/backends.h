@@ -112,7 +112,7 @@ struct backend *backends_at(const struct backends *backends, size_t i);
 /* NULL: none of this name. */
 struct backend *backends_find(const struct backends *backends, const char *name);
 /*
- * Where a map's answer leads: a counted back-end and a port (0: its own). ERR_NOT_FOUND: USERMAP_NOWHERE. ERR_NOT_NOW: a
+ * Where a map's answer leads: a counted back-end and a port (0: its own). ERR_NOT_FOUND: nowhere. ERR_NOT_NOW: a
  * name that is no section, or a host outside `hosts` of backend-default: *why_out says which, for an ERROR line. Any loop.
  */
 MUST_CHECK int backends_route(struct backends *backends, const struct usermap_answer *answer,

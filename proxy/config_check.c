@@ -173,6 +173,7 @@ void config_check(struct conf *conf)
 	}
 	check_map_title(conf, "map");
 	usermap_conf_check(conf);
+	directory_conf_check(conf);
 	check_map_title(conf, "backend");
 	titles = conf_titles(conf, "backend", &count);
 	for (size_t i = 0; i < count; i++) {

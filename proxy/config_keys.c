@@ -8,7 +8,8 @@ static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, times"},
 	{"listener", CONF_TITLED, NULL, "Where a service is offered to clients; any number"},
 	{"service", CONF_TITLED | CONF_RELOAD, CONFIG_SERVICE_TITLES, "Who may come in, and where he is led"},
-	USERMAP_CONF_SECTIONS,
+	USERMAP_CONF_SECTION,
+	DIRECTORY_CONF_SECTION,
 	{"backend", CONF_TITLED | CONF_RELOAD, NULL, "A back-end that maps name"},
 	{"backend-default", CONF_RELOAD, NULL, "The terms for hosts that a map names itself"},
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
@@ -137,7 +138,8 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, usermap_conf_keys, smtp_service_keys, NULL};
+static const struct conf_key *const tables[] = {
+	keys, usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

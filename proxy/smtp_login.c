@@ -91,7 +91,7 @@ static void mapped(struct smtp_client *c, const struct usermap_answer *found)
 			try_backend(c, found);
 		else if (!found->checked)
 			answer(c, FRONT_WRONG, "no map has checked the credential");
-		else if (found->target == USERMAP_NOWHERE && !found->send_only)
+		else if (!found->target_count && !found->send_only)
 			answer(c, FRONT_NOT_PERMITTED, "neither mailbox nor send-only");
 		else
 			answer(c, FRONT_OK, NULL);

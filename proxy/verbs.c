@@ -80,6 +80,23 @@ static const struct config_service_of *asked_service(const struct config *c, con
 	return name ? NULL : &c->services[CONFIG_IMAP];
 }
 
+/* "b1,10.0.0.12:1143", as a map has it. */
+static void add_targets(struct control_request *r, const struct usermap_answer *answer)
+{
+	struct buf b = {0};
+
+	for (unsigned i = 0; i < answer->target_count; i++) {
+		const struct usermap_target *t = &answer->targets[i];
+		bool is_v6 = t->port && strchr(t->name, ':');
+
+		buf_printf(&b, "%s%s%s%s", i ? "," : "", is_v6 ? "[" : "", t->name, is_v6 ? "]" : "");
+		if (t->port)
+			buf_printf(&b, ":%u", t->port);
+	}
+	control_add_str(r, "backend", buf_len(&b) ? buf_str_view(&b) : "-");
+	buf_deinit(&b);
+}
+
 static void explained(void *arg, const struct usermap_answer *answer)
 {
 	struct control_request *r = arg;
@@ -88,7 +105,7 @@ static void explained(void *arg, const struct usermap_answer *answer)
 	control_add_str(r, "verdict", verdict_words(answer->verdict));
 	if (answer->verdict == USERMAP_YES) {
 		control_add_str(r, "account", answer->account);
-		control_add_str(r, "backend", answer->target == USERMAP_NOWHERE ? "-" : answer->backend);
+		add_targets(r, answer);
 		control_add_str(r, "map", answer->map);
 		control_add_int(r, "line", answer->line);
 		control_done(r);

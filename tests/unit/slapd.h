@@ -139,6 +139,10 @@ static inline bool slapd_entries(const struct slapd *s)
 	slapd_user(f, "twin1", "twin1-Pw", "b1", "mail: twin@corp.example\n");
 	slapd_user(f, "twin2", "twin2-Pw", "b2", "mail: twin@corp.example\n");
 	slapd_user(f, "star", "star-Pw", "b2", "mail: o.paren(x)*@corp.example\n");
+	slapd_user(f, "list", "list-Pw", "b2, 10.0.0.12 b1", "mail: list@corp.example\n");
+	slapd_user(f, "values", "values-Pw", NULL,
+		"description: b2\ndescription: b1\nmail: values@corp.example\n");
+	slapd_user(f, "halfbad", "halfbad-Pw", "b2,nonsense", "mail: halfbad@corp.example\n");
 	slapd_user(f, "other", "other-Pw", "b2", "mail: other@elsewhere.example\n");
 	if (fclose(f))
 		return false;

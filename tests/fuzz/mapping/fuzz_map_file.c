@@ -12,10 +12,13 @@ static void ask(const struct map_data *d, struct slice name)
 	if (map_data_find(d, name, &e, account, NULL, NULL))
 		return;
 	require(e.account.len && e.account.len <= USERMAP_ADDRESS_MOST);
-	require(e.backend.len <= USERMAP_HOST_MOST && e.line > 0);
-	require((e.target == USERMAP_NOWHERE) == (e.backend.len == 0));
-	require(!memchr(e.account.p, 0, e.account.len) &&
-		!memchr(e.backend.p ? e.backend.p : "x", 0, e.backend.len));
+	require(e.line > 0 && e.targets.count <= USERMAP_TARGETS_MOST);
+	require(!memchr(e.account.p, 0, e.account.len));
+	for (unsigned i = 0; i < e.targets.count; i++) {
+		struct slice host = e.targets.at[i].name;
+
+		require(host.len && host.len <= USERMAP_HOST_MOST && !memchr(host.p, 0, host.len));
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

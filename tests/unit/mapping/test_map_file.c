@@ -56,7 +56,7 @@ static struct look look(struct map_file *f, unsigned flags)
 	l.look = map_file_look(f, flags, &why, &l.error, &info, &data);
 	snprintf(l.words, sizeof(l.words), "%s", buf_str_view(&why));
 	if (l.look == MAP_LOOK_LOADED && !map_data_find(data, SLICE_LIT("alice"), &e, account, NULL, NULL))
-		snprintf(l.backend, sizeof(l.backend), "%.*s", SLICE_ARG(e.backend));
+		snprintf(l.backend, sizeof(l.backend), "%.*s", SLICE_ARG(e.targets.at[0].name));
 	map_data_unref(&data);
 	buf_deinit(&why);
 	return l;

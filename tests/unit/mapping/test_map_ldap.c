@@ -15,6 +15,7 @@
 #include "tests/unit/slapd.h"
 
 #define WAIT_MS 15000
+#define NOWHERE (-1)
 
 static const char *const backends[] = {"b1", "b2", NULL};
 static const char *const only_corp[] = {"corp.example", NULL};
@@ -34,7 +35,7 @@ struct world {
 	enum usermap_type type;
 	char uri[2][60];
 	const char *uris[3], *chain_names[4];
-	struct usermap_connector connector;
+	struct directory_connector connector;
 	struct usermap_options maps[2];
 };
 
@@ -51,18 +52,18 @@ static int begin(void **state)
 	w->uris[0] = w->uri[0];
 	w->type = USERMAP_LDAP_PASSWORD;
 	w->connector =
-		(struct usermap_connector){.directory = {.name = "corp",
-						   .uris = w->uris,
-						   .client = {.verify = true,
-							   .bind = LDAP_CLIENT_SIMPLE,
-							   .bind_dn = SLAPD_READER,
-							   .password = SLICE_LIT(SLAPD_READER_PASSWORD)},
-						   .timeout_ms = 1000,
-						   .connect_timeout_ms = 1000,
-						   .health_ms = 500,
-						   .connections = 2,
-						   .bind_connections = 2,
-						   .in_flight = 100},
+		(struct directory_connector){.directory = {.name = "corp",
+						     .uris = w->uris,
+						     .client = {.verify = true,
+							     .bind = LDAP_CLIENT_SIMPLE,
+							     .bind_dn = SLAPD_READER,
+							     .password = SLICE_LIT(SLAPD_READER_PASSWORD)},
+						     .timeout_ms = 1000,
+						     .connect_timeout_ms = 1000,
+						     .health_ms = 500,
+						     .connections = 2,
+						     .bind_connections = 2,
+						     .in_flight = 100},
 			.base = SLAPD_BASE,
 			.filter = "mail=%e",
 			.address_filter = "(|(mail=%e)(mailLocalAddress=%e))",
@@ -202,7 +203,7 @@ static void check_users(struct world *w, enum usermap_type type)
 	static const struct {
 		const char *name, *password;
 		enum usermap_verdict want;
-		enum usermap_target target;
+		int kind; /* NOWHERE: none */
 		const char *backend, *account;
 	} rows[] = {
 		{"alice@corp.example", "alice-Pw", USERMAP_YES, USERMAP_BACKEND, "b1", "alice@corp.example"},
@@ -215,7 +216,7 @@ static void check_users(struct world *w, enum usermap_type type)
 		{"bob@corp.example", NULL, USERMAP_YES, USERMAP_HOST, "10.0.0.12", "bob@corp.example"},
 		{"nobody@corp.example", "x", USERMAP_NO_SUCH_USER, 0, "", ""},
 		{"nobody@corp.example", NULL, USERMAP_NO_SUCH_USER, 0, "", ""},
-		{"nohost@corp.example", "nohost-Pw", USERMAP_YES, USERMAP_NOWHERE, "", "nohost@corp.example"},
+		{"nohost@corp.example", "nohost-Pw", USERMAP_YES, NOWHERE, "", "nohost@corp.example"},
 		{"nohost@corp.example", "wrong", USERMAP_WRONG_CREDENTIAL, 0, "", ""},
 		{"nopass@corp.example", "x", USERMAP_WRONG_CREDENTIAL, 0, "", ""},
 		{"badhost@corp.example", "badhost-Pw", USERMAP_NOT_NOW, 0, "", ""},
@@ -233,11 +234,13 @@ static void check_users(struct world *w, enum usermap_type type)
 					rows[i].password ? rows[i].password : "-", a.verdict, rows[i].want);
 			if (a.verdict != USERMAP_YES)
 				continue;
-			assert_int_equal(a.target, rows[i].target);
+			assert_int_equal(a.target_count, rows[i].kind != NOWHERE);
 			assert_string_equal(a.account, rows[i].account);
 			assert_int_equal(a.checked, rows[i].password != NULL);
-			if (a.target != USERMAP_NOWHERE)
-				assert_string_equal(a.backend, rows[i].backend);
+			if (a.target_count) {
+				assert_int_equal(a.targets[0].kind, rows[i].kind);
+				assert_string_equal(a.targets[0].name, rows[i].backend);
+			}
 		}
 	}
 }
@@ -256,7 +259,7 @@ static void test_several_may_mean_the_first(void **state)
 {
 	struct world *w = world_of(state);
 
-	w->connector.several = USERMAP_SEVERAL_FIRST;
+	w->connector.several = DIRECTORY_SEVERAL_FIRST;
 	set_open(w);
 	assert_int_equal(ask(w, "twin@corp.example", "twin1-Pw").verdict, USERMAP_YES);
 }
@@ -271,7 +274,39 @@ static void test_addresses_have_their_own_filter(void **state)
 	a = ask_bytes(w, "sales@corp.example", slice_of(NULL, 0), false, true);
 	assert_int_equal(a.verdict, USERMAP_YES);
 	assert_string_equal(a.account, "alice@corp.example");
-	assert_string_equal(a.backend, "b1");
+	assert_string_equal(a.targets[0].name, "b1");
+}
+
+/* One value may be a list; of several values the server's order counts. */
+static void test_hosts_are_an_ordered_list(void **state)
+{
+	static const char *const want[] = {"b2", "10.0.0.12", "b1"};
+	struct world *w = world_of(state);
+	struct usermap_answer a;
+
+	set_open(w);
+	for (unsigned round = 0; round < 2; round++) {
+		a = ask(w, "list@corp.example", NULL);
+		assert_int_equal(a.verdict, USERMAP_YES);
+		assert_int_equal(a.target_count, 3);
+		for (unsigned i = 0; i < 3; i++)
+			assert_string_equal(a.targets[i].name, want[i]);
+	}
+	/* One good host does not make a list good. */
+	assert_int_equal(ask(w, "halfbad@corp.example", NULL).verdict, USERMAP_NOT_NOW);
+}
+
+static void test_hosts_may_be_several_values(void **state)
+{
+	struct world *w = world_of(state);
+	struct usermap_answer a;
+
+	w->connector.host_attribute = "description";
+	set_open(w);
+	a = ask(w, "values@corp.example", NULL);
+	assert_int_equal(a.target_count, 2);
+	assert_string_equal(a.targets[0].name, "b2");
+	assert_string_equal(a.targets[1].name, "b1");
 }
 
 static void test_security_06_names_cannot_inject(void **state)
@@ -333,7 +368,7 @@ static void test_directory_authenticates_and_a_file_routes(void **state)
 	a = ask(w, "alice@corp.example", "alice-Pw");
 	assert_int_equal(a.verdict, USERMAP_YES);
 	assert_true(a.checked);
-	assert_string_equal(a.backend, "b2");
+	assert_string_equal(a.targets[0].name, "b2");
 	assert_string_equal(a.map, "file");
 	assert_int_equal(ask(w, "alice@corp.example", "wrong").verdict, USERMAP_WRONG_CREDENTIAL);
 	/* Nobody can check this one: the file routes only. */
@@ -349,7 +384,7 @@ static void test_a_user_without_a_host_may_only_send(void **state)
 	set_open(w);
 	a = ask(w, "nohost@corp.example", "nohost-Pw");
 	assert_int_equal(a.verdict, USERMAP_YES);
-	assert_int_equal(a.target, USERMAP_NOWHERE);
+	assert_int_equal(a.target_count, 0);
 	assert_true(a.checked && a.send_only);
 }
 
@@ -589,7 +624,7 @@ static void test_fetched_and_proven(void **state)
 		}
 		assert_int_equal(a.verdict, USERMAP_YES);
 		assert_true(a.checked);
-		assert_string_equal(a.backend, "b1");
+		assert_string_equal(a.targets[0].name, "b1");
 	}
 	/* A password that is wrong stays wrong beside a proven name that is remembered. */
 	assert_int_equal(ask(w, "alice@corp.example", "wrong").verdict, USERMAP_WRONG_CREDENTIAL);
@@ -656,6 +691,8 @@ int main(void)
 		TEST(test_bind_map),
 		TEST(test_several_may_mean_the_first),
 		TEST(test_addresses_have_their_own_filter),
+		TEST(test_hosts_are_an_ordered_list),
+		TEST(test_hosts_may_be_several_values),
 		TEST(test_security_06_names_cannot_inject),
 		TEST(test_security_06_empty_and_nul_passwords_never_bind),
 		TEST(test_directory_authenticates_and_a_file_routes),

@@ -43,14 +43,22 @@ static const char *find(const struct map_data *d, const char *name)
 	char account[USERMAP_ADDRESS_MOST + 1];
 	struct map_entry e;
 	int error = map_data_find(d, slice_str(name), &e, account, NULL, NULL);
+	size_t n;
 
 	if (error)
 		return error == ERR_NOT_FOUND ? "none" : "not now";
-	snprintf(text, sizeof(text), "%.*s>%s%.*s%s%.0u %u", SLICE_ARG(e.account),
-		e.target == USERMAP_HOST      ? "host "
-		: e.target == USERMAP_NOWHERE ? (e.send_only ? "send-only" : "-")
-					      : "",
-		SLICE_ARG(e.backend), e.port ? ":" : "", e.port, e.line);
+	n = (size_t)snprintf(text, sizeof(text), "%.*s>%s", SLICE_ARG(e.account),
+		e.targets.count ? ""
+		: e.send_only   ? "send-only"
+				: "-");
+	for (unsigned i = 0; i < e.targets.count; i++) {
+		const struct map_target *t = &e.targets.at[i];
+
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s%.*s%s%.0u", i ? ", " : "",
+			t->kind == USERMAP_HOST ? "host " : "", SLICE_ARG(t->name), t->port ? ":" : "",
+			t->port);
+	}
+	snprintf(text + n, sizeof(text) - n, " %u", e.line);
 	return text;
 }
 
@@ -189,6 +197,9 @@ static void test_targets(void **state)
 		{"[2001:DB8::1]:65535", "u>host 2001:db8::1:65535 1"},
 		{"-", "u>- 1"},
 		{"-  send-only", "u>send-only 1"},
+		{"b2,b1", "u>b2, b1 1"},
+		{"b1,MX.Example.Org:2525,b3,", "u>b1, host mx.example.org:2525, b3 1"},
+		{"b1,b2,b3,10.0.0.12", "u>b1, b2, b3, host 10.0.0.12 1"},
 	};
 
 	(void)state;
@@ -217,7 +228,7 @@ static void test_option_values(void **state)
 	assert_int_equal(map_data_find(d, slice_str("c"), &e, account, NULL, NULL), 0);
 	assert_true(slice_is_str(e.password, "{PLAIN}#=x"));
 	assert_true(e.send_only);
-	assert_int_equal(e.target, USERMAP_NOWHERE);
+	assert_int_equal(e.targets.count, 0);
 	map_data_unref(&d);
 }
 

@@ -323,7 +323,7 @@ static void test_a_map_without_a_generation_is_not_now(void **state)
 	s = status_after(&w, 2);
 	assert_true(s.usable);
 	assert_string_equal(s.error, "");
-	assert_string_equal(ask(&w, "a@down.example", NULL).backend, "b3");
+	assert_string_equal(ask(&w, "a@down.example", NULL).targets[0].name, "b3");
 	world_end(&w);
 }
 
@@ -412,7 +412,7 @@ static void test_a_file_that_changes(void **state)
 		put(&w, "m1", rows[i].text, rows[i].mode, 10);
 		if (reload(&w, rows[i].force) != rows[i].want || !strstr(w.reload_words, rows[i].words))
 			fail_msg("row %zu: got %d %s", i, w.reload_error, w.reload_words);
-		assert_string_equal(ask(&w, "alice", NULL).backend, rows[i].backend);
+		assert_string_equal(ask(&w, "alice", NULL).targets[0].name, rows[i].backend);
 	}
 	usermap_set_status(w.set, 0, &s);
 	assert_int_equal(s.loads, 3);
@@ -438,7 +438,7 @@ static void test_a_file_that_is_written_slowly(void **state)
 		fputs(i == 0 ? "alice b2\n" : i == 4 ? "last b1\n" : "# more\n", f);
 		fflush(f);
 		run_for(&w, 350);
-		assert_string_equal(ask(&w, "alice", NULL).backend, "b1");
+		assert_string_equal(ask(&w, "alice", NULL).targets[0].name, "b1");
 	}
 	fclose(f);
 	usermap_set_status(w.set, 0, &s);
@@ -446,12 +446,12 @@ static void test_a_file_that_is_written_slowly(void **state)
 	assert_int_equal(s.failures, 0);
 	s = status_after(&w, 2);
 	assert_int_equal(s.entries, 2);
-	assert_string_equal(ask(&w, "alice", NULL).backend, "b2");
+	assert_string_equal(ask(&w, "alice", NULL).targets[0].name, "b2");
 	/* Removed: the last good one stays. */
 	assert_int_equal(unlink(path_of(&w, "m1")), 0);
 	s = status_after(&w, 3);
 	assert_int_equal(s.failures, 1);
-	assert_string_equal(ask(&w, "alice", NULL).backend, "b2");
+	assert_string_equal(ask(&w, "alice", NULL).targets[0].name, "b2");
 	world_end(&w);
 }
 
@@ -480,8 +480,9 @@ static void *reader_run(void *arg)
 		struct usermap_answer a;
 
 		if (!usermap_lookup(r->w->chain, &q, NULL, on_never, NULL, &a, &request) ||
-			a.verdict != USERMAP_YES || (strcmp(a.backend, "b1") && strcmp(a.backend, "b2")) ||
-			a.line != (a.backend[1] == '1' ? 1 : 2))
+			a.verdict != USERMAP_YES ||
+			(strcmp(a.targets[0].name, "b1") && strcmp(a.targets[0].name, "b2")) ||
+			a.line != (a.targets[0].name[1] == '1' ? 1 : 2))
 			r->bad++;
 		r->asked++;
 	}
@@ -551,7 +552,7 @@ static void test_a_new_configuration(void **state)
 	usermap_chain_unref(&w.chain);
 	w.chain = after;
 	assert_int_equal(ask(&w, "carol", NULL).verdict, USERMAP_NO_SUCH_USER);
-	assert_string_equal(ask(&w, "bob", NULL).backend, "b2");
+	assert_string_equal(ask(&w, "bob", NULL).targets[0].name, "b2");
 	world_end(&w);
 	buf_deinit(&why);
 }
@@ -584,7 +585,7 @@ static void test_explaining(void **state)
 		"m2/exact/alice+n@a.b/0/no;m2/without "
 		"detail/alice@a.b/0/no;m2/domain/@a.b/0/no;m2/result/alice+n@a.b/0/no;");
 	assert_int_equal(a.verdict, USERMAP_YES);
-	assert_string_equal(a.backend, "b2");
+	assert_string_equal(a.targets[0].name, "b2");
 	buf_clear(&steps);
 	assert_int_equal(usermap_explain(w.chain, SLICE_LIT("imap"), SLICE_LIT("q@c.d"), w.loop, on_step,
 				 NULL, &steps, &a),
@@ -625,7 +626,7 @@ static void test_checking_without_loading(void **state)
 	assert_non_null(strstr(w.reload_words, "bad:2: alice stands on line 1 already"));
 	assert_int_equal(
 		usermap_set_check(w.set, "nosuch", path_of(&w, "bad"), on_reload, &w), ERR_NOT_FOUND);
-	assert_string_equal(ask(&w, "alice", NULL).backend, "b1");
+	assert_string_equal(ask(&w, "alice", NULL).targets[0].name, "b1");
 	world_end(&w);
 }
 

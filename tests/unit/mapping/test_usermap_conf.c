@@ -10,9 +10,16 @@
 
 #include "mapping/usermap.h"
 
-static const struct conf_section sections[] = {{"", 0, NULL, ""}, USERMAP_CONF_SECTIONS, {0}};
-static const struct conf_key *const keys[] = {usermap_conf_keys, NULL};
-static const struct conf_table table = {"test", "/etc/test.conf", sections, keys, usermap_conf_check};
+static const struct conf_section sections[] = {
+	{"", 0, NULL, ""}, USERMAP_CONF_SECTION, DIRECTORY_CONF_SECTION, {0}};
+static const struct conf_key *const keys[] = {usermap_conf_keys, directory_conf_keys, NULL};
+static void check(struct conf *conf)
+{
+	usermap_conf_check(conf);
+	directory_conf_check(conf);
+}
+
+static const struct conf_table table = {"test", "/etc/test.conf", sections, keys, check};
 
 static struct conf *load(const char *text, struct buf *why)
 {
@@ -84,12 +91,12 @@ static void test_connectors_are_read(void **state)
 	assert_string_equal(c.connectors[0].directory.uris[1], "ldaps://d2.example");
 	assert_string_equal(c.connectors[0].filter, "(mail=%e)");
 	assert_string_equal(c.connectors[0].host_attribute, "mailHost");
-	assert_int_equal(c.connectors[0].several, USERMAP_SEVERAL_ERROR);
+	assert_int_equal(c.connectors[0].several, DIRECTORY_SEVERAL_ERROR);
 	assert_true(c.connectors[0].directory.client.start_tls && c.connectors[0].directory.client.verify);
 	assert_int_equal(c.connectors[0].directory.timeout_ms, 4000);
 	assert_non_null(strstr(c.connectors[1].filter, "sAMAccountName"));
 	assert_string_equal(c.connectors[1].host_attribute, "info");
-	assert_int_equal(c.connectors[1].several, USERMAP_SEVERAL_ERROR);
+	assert_int_equal(c.connectors[1].several, DIRECTORY_SEVERAL_ERROR);
 	assert_int_equal(c.connectors[1].directory.timeout_ms, 10000);
 	usermap_config_free(&c);
 	conf_free(&conf);

@@ -3,13 +3,14 @@
  *
  * A place owns one block: the entry's fields, and both texts behind them.
  */
-#include "mapping/map_cache.h"
+#include "common/auth/directory_cache.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/base/random.h"
 #include "common/base/secret.h"
@@ -19,12 +20,12 @@
 #define WAYS 8
 #define TAG 16
 
-#define HEAD offsetof(struct map_cache_entry, account)
+#define HEAD offsetof(struct directory_cache_entry, account)
 
 struct held {
 	size_t account_len;
 	char head[HEAD]; /* the entry without its texts */
-	char texts[];    /* account, back-end; each with its NUL */
+	char texts[];    /* account, hosts; each with its NUL */
 };
 
 struct place {
@@ -39,7 +40,7 @@ struct shard {
 	size_t count;
 };
 
-struct map_cache {
+struct directory_cache {
 	struct shard shards[SHARDS];
 	size_t sets;
 	uint8_t key[DIGEST_SHA256_LEN];
@@ -47,9 +48,9 @@ struct map_cache {
 	_Atomic uint64_t epoch;
 };
 
-struct map_cache *map_cache_new(size_t entries)
+struct directory_cache *directory_cache_new(size_t entries)
 {
-	struct map_cache *c = xcalloc(1, sizeof(*c));
+	struct directory_cache *c = xcalloc(1, sizeof(*c));
 
 	c->sets = 1;
 	while (c->sets * WAYS * SHARDS < entries)
@@ -72,14 +73,14 @@ static void place_clear(struct shard *s, struct place *p)
 	*p = (struct place){0};
 }
 
-void map_cache_free(struct map_cache **cache)
+void directory_cache_free(struct directory_cache **cache)
 {
-	struct map_cache *c = *cache;
+	struct directory_cache *c = *cache;
 
 	*cache = NULL;
 	if (!c)
 		return;
-	map_cache_flush(c, slice_of(NULL, 0));
+	directory_cache_flush(c, slice_of(NULL, 0));
 	for (size_t i = 0; i < SHARDS; i++) {
 		pthread_mutex_destroy(&c->shards[i].lock);
 		free(c->shards[i].places);
@@ -98,29 +99,30 @@ static void text_add(struct buf *b, struct slice s)
 	buf_add_slice(b, s);
 }
 
-/* A cache belongs to one map, so the map is in the key by the key. */
-void map_cache_key(const struct map_cache *c, const struct usermap_question *q, struct map_cache_key *key_out)
+/* A cache belongs to one map or service, so that is in the key by the key. */
+void directory_cache_key(const struct directory_cache *c, const struct directory_cache_question *q,
+	struct directory_cache_key *key_out)
 {
 	struct buf b = {0};
 
 	(void)buf_reserve(
 		&b, 64 + q->service.len + q->name.len + q->password.len); /* so that it never moves */
-	buf_add_char(&b, (char)((unsigned)q->shown | (unsigned)q->is_address << 4));
+	buf_add_char(&b, (char)q->wanted);
 	text_add(&b, q->service);
 	text_add(&b, q->name);
-	text_add(&b, q->shown == USERMAP_SHOWN_PASSWORD ? q->password : slice_of(NULL, 0));
+	text_add(&b, q->password);
 	digest_hmac(DIGEST_SHA256, slice_of(c->key, sizeof(c->key)), buf_view(&b), key_out->digest);
 	key_out->user = hash_bytes(q->name, c->seed);
 	secret_wipe(b.data, b.cap);
 	buf_deinit(&b);
 }
 
-static struct shard *shard_of(struct map_cache *c, const struct map_cache_key *key)
+static struct shard *shard_of(struct directory_cache *c, const struct directory_cache_key *key)
 {
 	return &c->shards[key->digest[7] % SHARDS];
 }
 
-static struct place *set_of(struct map_cache *c, const struct map_cache_key *key)
+static struct place *set_of(struct directory_cache *c, const struct directory_cache_key *key)
 {
 	uint64_t n;
 
@@ -128,7 +130,7 @@ static struct place *set_of(struct map_cache *c, const struct map_cache_key *key
 	return shard_of(c, key)->places + (n & (c->sets - 1)) * WAYS;
 }
 
-static struct place *place_find(struct place *set, const struct map_cache_key *key)
+static struct place *place_find(struct place *set, const struct directory_cache_key *key)
 {
 	for (size_t i = 0; i < WAYS; i++) {
 		if (set[i].held && secret_is_equal(slice_of(set[i].tag, TAG), slice_of(key->digest + 8, TAG)))
@@ -139,25 +141,25 @@ static struct place *place_find(struct place *set, const struct map_cache_key *k
 
 /* ---- what is held ---- */
 
-uint64_t map_cache_epoch(struct map_cache *c)
+uint64_t directory_cache_epoch(struct directory_cache *c)
 {
 	return atomic_load(&c->epoch);
 }
 
-static struct held *held_new(const struct map_cache_entry *e)
+static struct held *held_new(const struct directory_cache_entry *e)
 {
-	size_t account = strlen(e->account) + 1, backend = strlen(e->backend) + 1;
-	struct held *h = xmalloc(sizeof(*h) + account + backend);
+	size_t account = strlen(e->account) + 1, host = strlen(e->host) + 1;
+	struct held *h = xmalloc(sizeof(*h) + account + host);
 
 	memcpy(h->head, e, HEAD);
 	h->account_len = account;
 	memcpy(h->texts, e->account, account);
-	memcpy(h->texts + account, e->backend, backend);
+	memcpy(h->texts + account, e->host, host);
 	return h;
 }
 
-void map_cache_put(struct map_cache *c, const struct map_cache_key *key, uint64_t epoch, uint64_t now_ms,
-	const struct map_cache_entry *e)
+void directory_cache_put(struct directory_cache *c, const struct directory_cache_key *key, uint64_t epoch,
+	uint64_t now_ms, const struct directory_cache_entry *e)
 {
 	struct shard *s = shard_of(c, key);
 	struct place *set = set_of(c, key), *p;
@@ -182,8 +184,8 @@ void map_cache_put(struct map_cache *c, const struct map_cache_key *key, uint64_
 	pthread_mutex_unlock(&s->lock);
 }
 
-bool map_cache_get(struct map_cache *c, const struct map_cache_key *key, struct map_cache_entry *entry_out,
-	uint64_t *got_ms_out)
+bool directory_cache_get(struct directory_cache *c, const struct directory_cache_key *key,
+	struct directory_cache_entry *entry_out, uint64_t *got_ms_out)
 {
 	struct shard *s = shard_of(c, key);
 	struct place *p;
@@ -195,14 +197,14 @@ bool map_cache_get(struct map_cache *c, const struct map_cache_key *key, struct 
 
 		memcpy(entry_out, h->head, HEAD);
 		memcpy(entry_out->account, h->texts, h->account_len);
-		memcpy(entry_out->backend, h->texts + h->account_len, strlen(h->texts + h->account_len) + 1);
+		memcpy(entry_out->host, h->texts + h->account_len, strlen(h->texts + h->account_len) + 1);
 		*got_ms_out = p->got_ms;
 	}
 	pthread_mutex_unlock(&s->lock);
 	return p != NULL;
 }
 
-void map_cache_flush(struct map_cache *c, struct slice name)
+void directory_cache_flush(struct directory_cache *c, struct slice name)
 {
 	uint64_t user = hash_bytes(name, c->seed);
 
@@ -219,7 +221,7 @@ void map_cache_flush(struct map_cache *c, struct slice name)
 	}
 }
 
-size_t map_cache_count(struct map_cache *c)
+size_t directory_cache_count(struct directory_cache *c)
 {
 	size_t n = 0;
 
