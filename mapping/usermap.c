@@ -254,8 +254,7 @@ static void ldap_stored_keep(struct usermap_request *r, const struct directory_l
 
 	for (size_t i = 0; i < a->stored_count; i++)
 		room += a->stored[i].len + 1;
-	if (buf_reserve(&texts, room)) /* so that it never moves */
-		return;
+	(void)buf_reserve(&texts, room); /* so that it never moves */
 	for (size_t i = 0; i < a->stored_count; i++) {
 		buf_add_slice(&texts, a->stored[i]);
 		buf_add_char(&texts, 0);
