@@ -96,6 +96,27 @@ void listeners_set_config(const struct config *config)
 	}
 }
 
+void listeners_refuse(void)
+{
+	for (size_t i = 0; i < place_count; i++)
+		listener_refuse(places[i].listener);
+}
+
+void listeners_stop(void)
+{
+	for (size_t i = 0; i < place_count; i++)
+		listener_stop(places[i].listener);
+}
+
+int64_t listeners_connections(void)
+{
+	int64_t count = 0;
+
+	for (size_t i = 0; i < place_count; i++)
+		count += listener_connections(places[i].listener);
+	return count;
+}
+
 void listeners_close(void)
 {
 	/* The memory of a place stays: a connection may be on its way to on_accept(). */

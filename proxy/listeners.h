@@ -10,5 +10,11 @@
 MUST_CHECK int listeners_open(struct loop_group *group, const struct config *config, struct buf *why);
 /* New connections use the certificates of this configuration. */
 void listeners_set_config(const struct config *config);
-/* Takes what the kernel has queued, then closes. */
+/* The end, in steps. No new client comes into the kernel's queues; those in it are still taken. */
+void listeners_refuse(void);
+/* Takes what the kernel has queued, then closes the sockets. */
+void listeners_stop(void);
+/* Clients whose connections are open: before login, joined, in a mail dialogue. */
+int64_t listeners_connections(void);
+/* All of the steps at once, and the end of the counting. */
 void listeners_close(void);

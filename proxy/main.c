@@ -3,7 +3,8 @@
  * signals, control, status, maps and health probes; clients are served by the loops of a group.
  *
  * SIGHUP reads configuration, maps and log file anew. SIGTERM and SIGINT drain: /ready says no, after ready-delay the listeners close,
- * open sessions may go on for drain-limit.
+ * open sessions may go on for drain-limit. SIGUSR2 hands the listeners over to a newly started program; this one then lives as long as
+ * its sessions, at most handover-sessions.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,8 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/control/control.h"
+#include "common/control/handover.h"
+#include "common/control/notify.h"
 #include "common/control/program.h"
 #include "common/control/status.h"
 #include "common/net/resolve.h"
@@ -29,6 +32,9 @@
 
 #define HASH_QUEUE_MOST 10000
 #define DRAIN_POLL_MS 50
+/* From refusing to closing: clients whose handshake had begun come in. */
+#define REFUSE_MS 200
+#define RETIRED_POLL_MS 200
 
 struct program {
 	struct loop *loop;
@@ -37,10 +43,12 @@ struct program {
 	struct verbs verbs; /* maps and the configuration in force */
 	struct control *control;
 	struct status *status;
-	struct timer drain;
-	uint64_t drain_until_ms;
+	struct handover *handover;
+	struct timer drain, retired;
+	uint64_t drain_until_ms, retired_until_ms;
 	bool is_draining;
-	bool is_closed; /* the listeners */
+	bool is_refusing; /* new clients */
+	bool is_closed;   /* the listeners */
 	bool is_ending;
 };
 
@@ -134,6 +142,7 @@ static void on_hup(void *arg)
 		workers_set_config(config);
 		listeners_set_config(config);
 		probe_set_config(p->loop, config);
+		handover_set_limit(p->handover, conf_get_duration(config->conf, "", NULL, "handover-limit"));
 		config_unref(&p->verbs.config);
 		p->verbs.config = config;
 		log_info("proxy", "configuration read again");
@@ -188,21 +197,36 @@ static void end(struct program *p)
 	timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
 }
 
+/* Every client of ours, whatever he does. */
+static int64_t clients(void)
+{
+	return listeners_connections();
+}
+
+static void close_listeners(struct program *p)
+{
+	p->is_closed = true;
+	p->drain_until_ms =
+		loop_now_ms(p->loop) + conf_get_duration(p->verbs.config->conf, "", NULL, "drain-limit");
+	listeners_stop();
+	log_info("proxy", "listeners are closed sessions=%lld", (long long)clients());
+}
+
 static void drain_step(void *arg)
 {
 	struct program *p = arg;
-	uint64_t now = loop_now_ms(p->loop);
 
-	if (!p->is_closed) {
-		p->is_closed = true;
-		p->drain_until_ms = now + conf_get_duration(p->verbs.config->conf, "", NULL, "drain-limit");
-		listeners_close();
-		log_info("proxy", "listeners are closed sessions=%lld",
-			(long long)(sessions_open() + smtp_service_sessions()));
+	if (!p->is_refusing) {
+		p->is_refusing = true;
+		listeners_refuse();
+		timer_set(&p->drain, p->loop, REFUSE_MS);
+		return;
 	}
+	if (!p->is_closed)
+		close_listeners(p);
 	/* Again and again: a client that was accepted late is told too. */
 	tell_workers(close_mail);
-	if (sessions_open() + smtp_service_sessions() > 0 && now < p->drain_until_ms)
+	if (clients() > 0 && loop_now_ms(p->loop) < p->drain_until_ms)
 		timer_set(&p->drain, p->loop, DRAIN_POLL_MS);
 	else
 		end(p);
@@ -212,15 +236,70 @@ static void on_term(void *arg)
 {
 	struct program *p = arg;
 
-	if (p->is_draining) {
-		end(p); /* asked twice: at once */
+	if (p->is_draining || handover_is_waiting(p->handover)) {
+		end(p); /* asked twice, or nobody is served yet: at once */
 		return;
 	}
 	p->is_draining = true;
+	handover_cancel(p->handover);
 	log_info("proxy", "draining");
+	if (!handover_is_retired(p->handover))
+		notify_send("STOPPING=1");
 	if (p->status)
 		status_set_draining(p->status);
-	timer_set(&p->drain, p->loop, conf_get_duration(p->verbs.config->conf, "", NULL, "ready-delay"));
+	/* One that has retired takes no clients: nobody has to notice. */
+	timer_set(&p->drain, p->loop,
+		p->is_refusing ? 1 : conf_get_duration(p->verbs.config->conf, "", NULL, "ready-delay"));
+}
+
+/* ---- hand-over ---- */
+
+/* Ends when the last client has gone, or at the limit. */
+static void retired_step(void *arg)
+{
+	struct program *p = arg;
+	int64_t left = clients();
+
+	if (p->is_draining || p->is_ending)
+		return;
+	handover_tell_sessions(p->handover, left);
+	if (left > 0 && loop_now_ms(p->loop) < p->retired_until_ms) {
+		timer_set(&p->retired, p->loop, RETIRED_POLL_MS);
+		return;
+	}
+	log_info("proxy", "has handed over, and ends sessions=%lld", (long long)left);
+	end(p);
+}
+
+static void on_retire(void *arg)
+{
+	struct program *p = arg;
+	struct buf why = {0};
+
+	/* Those that were handed over are closed already; the rest is not in the new configuration. */
+	p->is_refusing = true;
+	listeners_stop();
+	tell_workers(spare_end);
+	if (p->status)
+		status_close(&p->status);
+	if (p->control && control_move(p->control, &why) != 0)
+		program_log_lines(LOG_WARN, "proxy", "no control socket any more", &why);
+	buf_deinit(&why);
+	p->retired_until_ms = loop_now_ms(p->loop) +
+			      conf_get_duration(p->verbs.config->conf, "", NULL, "handover-sessions");
+	timer_set(&p->retired, p->loop, RETIRED_POLL_MS);
+}
+
+static void on_begin(void *arg)
+{
+	(void)arg; /* the listeners begin by themselves */
+}
+
+static const char *refusal(void *arg)
+{
+	const struct program *p = arg;
+
+	return p->is_draining || p->is_ending ? "this program is to end" : NULL;
 }
 
 /* ---- start ---- */
@@ -244,6 +323,24 @@ static bool is_ready(void *arg, struct buf *reason)
 	return probe_is_settled();
 }
 
+static void start_handover(struct program *p, struct buf *why)
+{
+	const struct handover_options options = {
+		.loop = p->loop,
+		.area = "proxy",
+		.limit_ms = conf_get_duration(p->verbs.config->conf, "", NULL, "handover-limit"),
+		.is_ready = is_ready,
+		.begin = on_begin,
+		.retire = on_retire,
+		.refusal = refusal,
+		.arg = p,
+	};
+
+	if (p->control)
+		handover_register(p->handover, p->control);
+	must(handover_start(p->handover, &options, why), why, "no signals");
+}
+
 static void start(struct program *p, struct conf *conf)
 {
 	struct buf why = {0};
@@ -265,30 +362,34 @@ static void start(struct program *p, struct conf *conf)
 	must(status_open(p->loop, p->verbs.config->conf, is_ready, p, &why, &p->status), &why,
 		"the status listener cannot be opened");
 	timer_init(&p->drain, drain_step, p);
+	timer_init(&p->retired, retired_step, p);
 	must(loop_on_signal(p->loop, SIGHUP, on_hup, p), &why, "no signals");
 	must(loop_on_signal(p->loop, SIGTERM, on_term, p), &why, "no signals");
 	must(loop_on_signal(p->loop, SIGINT, on_term, p), &why, "no signals");
 	tell_workers(spare_begin);
 	probe_set_config(p->loop, p->verbs.config);
+	start_handover(p, &why);
 	buf_deinit(&why);
 }
 
 static void stop(struct program *p)
 {
-	if (!p->is_closed)
-		listeners_close();
+	listeners_close();
+	handover_stop(p->handover);
 	loop_group_stop(&p->group);
 	workers_end();
 	config_unref(&p->verbs.config);
 	usermap_set_close(&p->verbs.maps);
 	work_pool_free(&p->hash_pool);
 	timer_stop(&p->drain);
+	timer_stop(&p->retired);
 	/* What workers have finished comes home once more, to be freed. */
 	loop_post(p->loop, stop_loop, p);
 	loop_run(p->loop);
 	loop_free(&p->loop);
 	resolve_deinit();
 	sasl_deinit();
+	handover_free(&p->handover);
 }
 
 int main(int argc, char **argv)
@@ -300,6 +401,7 @@ int main(int argc, char **argv)
 	mem_init();
 	if (password_command(argc, argv, &status))
 		return status;
+	program.handover = handover_new(argc, argv);
 	conf = conf_command_line(&config_table, argc, argv, PASSWORD_COMMAND_HELP);
 	program_set_log(conf, "proxy");
 	signal(SIGPIPE, SIG_IGN);

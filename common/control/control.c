@@ -16,6 +16,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/control/control_internal.h"
+#include "common/net/inherit.h"
 
 static void peer_close(struct control_peer *peer)
 {
@@ -184,30 +185,37 @@ static int set_group(const char *path, const char *group, struct buf *why)
 	return 0;
 }
 
-int control_open(struct loop *loop, const char *program, const char *path, const char *group, struct buf *why,
-	struct control **control_out)
+/* Opens the listener at path, or takes it from the program before us. */
+static int listen_at(struct control *control, const char *path, struct buf *why)
 {
 	struct listener_options options = {
 		.connections_most = CONTROL_PEERS_MOST, .name = "control", .unix_mode = 0600};
-	struct control *control;
-	int error = clear_path(path, why);
+	int error = addr_parse(slice_str(path), 0, &options.addr);
 
-	if (error)
-		return error;
-	error = addr_parse(slice_str(path), 0, &options.addr);
 	if (error) {
 		buf_printf(why, "%s: is no path of a socket (write it from the root)", path);
 		return error;
 	}
-	control = xcalloc(1, sizeof(*control));
+	error = inherit_count(&options.addr) ? 0 : clear_path(path, why);
+	if (!error)
+		error = listener_open_on(
+			control->loop, &options, on_accept, control, why, &control->listener);
+	return error ? error : set_group(path, control->group, why);
+}
+
+int control_open(struct loop *loop, const char *program, const char *path, const char *group, struct buf *why,
+	struct control **control_out)
+{
+	struct control *control = xcalloc(1, sizeof(*control));
+	int error;
+
 	control->loop = loop;
 	control->program = program;
 	control->path = xstrdup(path);
+	control->group = group ? xstrdup(group) : NULL;
 	control->started_ms = clock_mono_ms();
 	list_init(&control->peers);
-	error = listener_open_on(loop, &options, on_accept, control, why, &control->listener);
-	if (!error)
-		error = set_group(path, group, why);
+	error = listen_at(control, path, why);
 	if (error) {
 		control_close(&control);
 		return error;
@@ -215,6 +223,18 @@ int control_open(struct loop *loop, const char *program, const char *path, const
 	control_register(control, control_own_verbs, control_own_verb_count, control);
 	*control_out = control;
 	return 0;
+}
+
+int control_move(struct control *control, struct buf *why)
+{
+	struct buf path = {0};
+	int error;
+
+	buf_printf(&path, "%s.%d", control->path, (int)getpid());
+	listener_close(&control->listener);
+	error = listen_at(control, buf_str_view(&path), why);
+	buf_deinit(&path);
+	return error;
 }
 
 static void free_control(void *arg)
@@ -228,6 +248,7 @@ static void free_control(void *arg)
 		free(t);
 	}
 	free(control->path);
+	free(control->group);
 	free(control);
 }
 
@@ -242,10 +263,7 @@ void control_close(struct control **control)
 	c->is_closing = true;
 	list_for_each_safe (at, &c->peers)
 		peer_close(container_of(at, struct control_peer, link));
-	if (c->listener) {
-		unlink(c->path);
-		listener_close(&c->listener);
-	}
+	listener_close(&c->listener);
 	loop_post(c->loop, free_control, c);
 }
 

@@ -58,6 +58,11 @@ MUST_CHECK int control_open(struct loop *loop, const char *program, const char *
 /* Ends the socket and its connections; requests that still run end when their verbs answer. On the control
  * loop. */
 void control_close(struct control **control);
+/*
+ * The program has handed over, and with it the socket: this one listens at the same path with ".PID" behind it from
+ * now on. Connections stay. On an error nobody can ask it any more. On the control loop.
+ */
+MUST_CHECK int control_move(struct control *control, struct buf *why);
 /* Adds count verbs; the table must live as long as the control. On the control loop, or before it runs. */
 void control_register(struct control *control, const struct control_verb *verbs, size_t count, void *arg);
 

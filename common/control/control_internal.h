@@ -34,6 +34,7 @@ struct control {
 	struct listener *listener;
 	const char *program;
 	char *path;
+	char *group; /* or NULL */
 	struct control_table *tables;
 	struct list peers;
 	uint64_t started_ms;

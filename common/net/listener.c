@@ -10,8 +10,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -22,6 +24,7 @@
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
 #include "common/net/conn_private.h"
+#include "common/net/inherit.h"
 
 #define BACKLOG 1024
 #define BURST_MOST 64
@@ -40,7 +43,11 @@ struct part {
 };
 
 struct listener {
-	atomic_uint refs; /* the caller, parts, connections */
+	struct list link;   /* of all that are open */
+	bool is_held;       /* opened, and waits for listener_begin_all() */
+	bool is_stopped;    /* its sockets have gone, or will at once */
+	bool has_inherited; /* some of its sockets were another program's */
+	atomic_uint refs;   /* the caller, parts, connections */
 	atomic_uint open;
 	unsigned connections_most;
 	listener_fn *fn;
@@ -51,6 +58,11 @@ struct listener {
 	unsigned parts_count;
 	struct part parts[];
 };
+
+/* All open listeners, for a hand-over. */
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list all = {&all, &all};
+static bool is_holding;
 
 static void listener_unref(struct listener *l)
 {
@@ -270,6 +282,7 @@ static struct listener *listener_new(
 	struct listener *l = xcalloc(1, sizeof(*l) + parts * sizeof(l->parts[0]));
 	struct buf labels = {0};
 
+	list_init(&l->link);
 	l->refs = 1;
 	l->connections_most = options->connections_most;
 	l->fn = fn;
@@ -289,20 +302,44 @@ static struct listener *listener_new(
 	return l;
 }
 
+static int share_socket(struct listener *l, struct buf *why, int *fd_out)
+{
+	*fd_out = fcntl(l->parts[0].fd, F_DUPFD_CLOEXEC, 0);
+	return *fd_out < 0 ? fail(why, &l->addr, "cannot duplicate") : 0;
+}
+
+/*
+ * An inherited socket; else one of our own. A unix path can be bound once: the loops share its queue. So do loops that an
+ * inherited address has no socket for, when we may not bind it (a port below 1024, the user has changed).
+ */
+static int get_socket(
+	struct listener *l, const struct listener_options *options, struct buf *why, int *fd_out)
+{
+	bool is_first = l->parts_count == 0;
+	struct buf ignored = {0};
+	int rc;
+
+	*fd_out = inherit_take_give(&l->addr);
+	if (*fd_out >= 0) {
+		l->has_inherited = true;
+		return 0;
+	}
+	if (!is_first && is_unix(&l->addr))
+		return share_socket(l, why, fd_out);
+	if (!l->has_inherited)
+		return open_socket(options, &l->addr, is_first, why, fd_out);
+	rc = open_socket(options, &l->addr, false, &ignored, fd_out);
+	buf_deinit(&ignored);
+	return rc ? share_socket(l, why, fd_out) : 0;
+}
+
 /* Sockets first, all of them; the loops get them when nothing can fail any more. */
 static int add_part(
 	struct listener *l, const struct listener_options *options, struct loop *loop, struct buf *why)
 {
 	struct part *part = &l->parts[l->parts_count];
-	int rc = 0;
+	int rc = get_socket(l, options, why, &part->fd);
 
-	if (l->parts_count && is_unix(&l->addr)) { /* a path can be bound once: the loops share its queue */
-		part->fd = fcntl(l->parts[0].fd, F_DUPFD_CLOEXEC, 0);
-		if (part->fd < 0)
-			rc = fail(why, &l->addr, "cannot duplicate");
-	} else {
-		rc = open_socket(options, &l->addr, l->parts_count == 0, why, &part->fd);
-	}
 	if (rc)
 		return rc;
 	if (!is_unix(&l->addr) && addr_port(&l->addr) == 0) {
@@ -338,14 +375,24 @@ static void start_part(void *arg)
 		log_error("net", "a listening socket could not be watched listener=%s", part->listener->name);
 }
 
+static void start_parts(struct listener *l)
+{
+	l->is_held = false;
+	for (unsigned i = 0; i < l->parts_count; i++)
+		loop_post(l->parts[i].loop, start_part, &l->parts[i]);
+}
+
+/* Each loop has a socket, and each inherited socket a loop: there may be more of either. */
 static int open_on_loops(struct loop **loops, unsigned count, const struct listener_options *options,
 	listener_fn *fn, void *arg, struct buf *why, struct listener **listener_out)
 {
-	struct listener *l = listener_new(options, count, fn, arg);
+	unsigned inherited = inherit_count(&options->addr);
+	unsigned parts = inherited > count ? inherited : count;
+	struct listener *l = listener_new(options, parts, fn, arg);
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < count; i++)
-		rc = add_part(l, options, loops[i], why);
+	for (unsigned i = 0; rc == 0 && i < parts; i++)
+		rc = add_part(l, options, loops[i % count], why);
 	if (rc) {
 		for (unsigned i = 0; i < l->parts_count; i++)
 			close_part(&l->parts[i]);
@@ -353,9 +400,13 @@ static int open_on_loops(struct loop **loops, unsigned count, const struct liste
 		return rc;
 	}
 	*listener_out = l;
-	atomic_fetch_add(&l->refs, count);
-	for (unsigned i = 0; i < count; i++)
-		loop_post(loops[i], start_part, &l->parts[i]);
+	atomic_fetch_add(&l->refs, parts);
+	pthread_mutex_lock(&all_lock);
+	list_add_last(&all, &l->link);
+	l->is_held = is_holding;
+	pthread_mutex_unlock(&all_lock);
+	if (!l->is_held)
+		start_parts(l);
 	return 0;
 }
 
@@ -423,6 +474,14 @@ void listener_set_tls(struct listener *l, struct tls *tls)
 	}
 }
 
+static void close_stopped(struct part *part)
+{
+	timer_stop(&part->pause);
+	loop_io_stop(part->loop, part->fd, &part->io);
+	close_part(part);
+	listener_unref(part->listener);
+}
+
 static void stop_part(void *arg)
 {
 	struct part *part = arg;
@@ -430,10 +489,40 @@ static void stop_part(void *arg)
 	timer_stop(&part->pause);
 	while (part->fd >= 0 && accept_one(part))
 		;
-	timer_stop(&part->pause);
-	loop_io_stop(part->loop, part->fd, &part->io);
-	close_part(part);
-	listener_unref(part->listener);
+	close_stopped(part);
+}
+
+static void release_part(void *arg)
+{
+	close_stopped(arg);
+}
+
+static void stop_parts(struct listener *l, loop_fn *fn)
+{
+	if (l->is_stopped)
+		return;
+	l->is_stopped = true;
+	pthread_mutex_lock(&all_lock);
+	list_remove(&l->link);
+	pthread_mutex_unlock(&all_lock);
+	for (unsigned i = 0; i < l->parts_count; i++)
+		loop_post(l->parts[i].loop, fn, &l->parts[i]);
+}
+
+void listener_stop(struct listener *l)
+{
+	if (l->is_held) { /* the queue is still the other program's */
+		stop_parts(l, release_part);
+		return;
+	}
+	if (!l->is_stopped && is_unix(&l->addr))
+		unlink(((const struct sockaddr_un *)&l->addr.ss)->sun_path);
+	stop_parts(l, stop_part);
+}
+
+void listener_release(struct listener *l)
+{
+	stop_parts(l, release_part);
 }
 
 void listener_close(struct listener **listener)
@@ -443,9 +532,84 @@ void listener_close(struct listener **listener)
 	if (!l)
 		return;
 	*listener = NULL;
-	if (is_unix(&l->addr))
-		unlink(((const struct sockaddr_un *)&l->addr.ss)->sun_path);
-	for (unsigned i = 0; i < l->parts_count; i++)
-		loop_post(l->parts[i].loop, stop_part, &l->parts[i]);
+	listener_stop(l);
 	listener_unref(l);
+}
+
+/*
+ * A filter of the socket that drops segments with SYN and without ACK: nobody new comes into the queue, while those whose
+ * handshake has begun come through. A client's system tries again in a second and meets a closed port, or another program.
+ * skb->data is the TCP header there; byte 13 holds the flags (RFC 9293 section 3.1).
+ */
+void listener_refuse(struct listener *l)
+{
+	static const struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog filter = {
+		ARRAY_LEN(code), (struct sock_filter *)(uintptr_t)(const void *)code};
+
+	if (is_unix(&l->addr) || l->is_stopped)
+		return;
+	for (unsigned i = 0; i < l->parts_count; i++) {
+		if (setsockopt(l->parts[i].fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0)
+			log_debug("net", "no filter on a listening socket listener=%s errno=%d", l->name,
+				errno);
+	}
+}
+
+/* ---- hand-over ---- */
+
+void listener_hold_all(void)
+{
+	is_holding = true;
+}
+
+void listener_begin_all(void)
+{
+	pthread_mutex_lock(&all_lock);
+	is_holding = false;
+	list_for_each (at, &all) {
+		struct listener *l = container_of(at, struct listener, link);
+
+		if (l->is_held)
+			start_parts(l);
+	}
+	pthread_mutex_unlock(&all_lock);
+}
+
+void listener_release_all(listener_keep_fn *keeps, void *arg)
+{
+	struct list gone;
+
+	list_init(&gone);
+	pthread_mutex_lock(&all_lock);
+	list_for_each_safe (at, &all) {
+		struct listener *l = container_of(at, struct listener, link);
+
+		if (keeps(arg, &l->addr))
+			continue;
+		list_remove(at);
+		list_add_last(&gone, at);
+	}
+	pthread_mutex_unlock(&all_lock);
+	list_for_each_safe (at, &gone)
+		listener_release(container_of(at, struct listener, link));
+}
+
+void listener_each_socket(listener_socket_fn *fn, void *arg)
+{
+	pthread_mutex_lock(&all_lock);
+	list_for_each (at, &all) {
+		struct listener *l = container_of(at, struct listener, link);
+		unsigned count = is_unix(&l->addr) ? 1 : l->parts_count;
+
+		for (unsigned i = 0; i < count; i++)
+			fn(arg, &l->addr, l->parts[i].fd);
+	}
+	pthread_mutex_unlock(&all_lock);
 }

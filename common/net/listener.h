@@ -31,7 +31,25 @@ MUST_CHECK int listener_open_on(struct loop *loop, const struct listener_options
 const struct addr *listener_addr(const struct listener *listener);
 /* New connections from now on use this context (reload). Any thread. */
 void listener_set_tls(struct listener *listener, struct tls *tls);
-/* Accepts what the kernel has queued, then closes the sockets. Any thread; done on their loops. */
+/* Clients that are new are no longer let into the queues (TCP); those in it are accepted as before. Main thread. */
+void listener_refuse(struct listener *listener);
+/* Accepts what the kernel has queued, then closes the sockets, on their loops; its connections are still counted. Any thread. */
+void listener_stop(struct listener *listener);
+/* listener_stop() without accepting: another program has the sockets, and their queues. */
+void listener_release(struct listener *listener);
+/* listener_stop(), unless it was stopped or released before, and the end. Any thread. */
 void listener_close(struct listener **listener);
 /* Connections that this listener has open now. */
 unsigned listener_connections(const struct listener *listener);
+
+/* ---- between the old and the new program (common/control/handover.h), on the main thread ---- */
+
+/* Listeners that are opened from now on accept nothing before listener_begin_all(). */
+void listener_hold_all(void);
+void listener_begin_all(void);
+/* Lets go of all listeners but those that are to be kept. */
+typedef bool listener_keep_fn(void *arg, const struct addr *addr);
+void listener_release_all(listener_keep_fn *keeps, void *arg);
+/* Every socket of every listener that is open. */
+typedef void listener_socket_fn(void *arg, const struct addr *addr, int fd);
+void listener_each_socket(listener_socket_fn *fn, void *arg);

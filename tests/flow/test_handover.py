@@ -1,0 +1,298 @@
+"""Hand-over of a proxy to a newly started program: what lives on, what is refused, who dies when."""
+import contextlib
+import imaplib
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+
+import mt
+
+PROXY = ["--proxies", 1, "--backends", 1, "--users", 4, "--loops", 2]
+
+
+def login(place, user="user0001", password="pass0001", timeout=30):
+    m = imaplib.IMAP4(*place, timeout=timeout)
+    m.login(user, password)
+    return m
+
+
+class Handover(mt.ClusterCase):
+    FLAGS = PROXY
+
+    @classmethod
+    def setUpClass(cls):
+        # A configuration and a program that tests may change.
+        cls.folder = tempfile.mkdtemp(prefix="mt-handover-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        cls.conf = os.path.join(cls.folder, "more.conf")
+        cls.set_conf("")
+        cls.bin = os.path.join(cls.folder, "bin")
+        shutil.copytree(mt.bin_dir(), cls.bin)
+        cls.FLAGS = PROXY + ["--conf", cls.conf]
+        cls.ENV = {"MAILTIER_BIN": cls.bin}
+        super().setUpClass()
+        cls.place = cls.cluster.at("p1", "imap")
+
+    @classmethod
+    def set_conf(cls, text):
+        with open(cls.conf, "w") as f:
+            f.write(text)
+
+    def setUp(self):
+        self.set_conf("")
+
+    def generation(self):
+        return int(self.cluster.metric("p1", "mailtier_program_generation"))
+
+    def hand_over(self):
+        """By the verb; the new process."""
+        old = self.cluster.pid("p1")
+        answer = self.cluster.ctl_json("p1", "handover")
+        mt.wait_for(lambda: self.cluster.pid("p1") == answer["pid"] != old, 30, "the starter hears of the new process")
+        return old, answer["pid"]
+
+    def old_ctl(self, pid, *words):
+        self.cluster.places["old", "ctl"] = f"{self.cluster.at('p1', 'ctl')}.{pid}"
+        return self.cluster.ctl_json("old", *words)
+
+    def is_running(self, pid):
+        return os.path.exists(f"/proc/{pid}")
+
+    def test_sessions_live_on_and_new_clients_meet_the_new_program(self):
+        before = self.generation()
+        m = login(self.place)
+        old, new = self.hand_over()
+        self.assertEqual(self.generation(), before + 1)
+        self.assertEqual(m.noop()[0], "OK")
+        with login(self.place, "user0002", "pass0002") as other:
+            self.assertEqual(other.noop()[0], "OK")
+            # Each has its own; the old one is asked under its number.
+            self.assertEqual([r["user"] for r in self.old_ctl(old, "session", "list")["rows"]], ["user0001@example.test"])
+            self.assertEqual([r["user"] for r in self.cluster.ctl_json("p1", "session", "list")["rows"]], ["user0002@example.test"])
+            mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_program_predecessor_sessions") == 1, 30, "the old one's count")
+        self.assertTrue(self.is_running(old))
+        m.logout()
+        mt.wait_for(lambda: not self.is_running(old), 30, "the old program ends with its last session")
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_program_predecessors") == 0, 30, "the new one knows")
+        self.assertFalse(os.path.exists(f"{self.cluster.at('p1', 'ctl')}.{old}"))
+        self.assertIn(f"took over pid={old} ", self.cluster.log("p1"))
+
+    def test_client_in_the_middle_of_its_login_goes_on(self):
+        m = imaplib.IMAP4(*self.place, timeout=30)  # has its greeting
+        old, _ = self.hand_over()
+        m.login("user0003", "pass0003")
+        self.assertEqual(m.noop()[0], "OK")
+        m.logout()
+        mt.wait_for(lambda: not self.is_running(old), 30, "the old program ends")
+
+    def test_several_in_a_row(self):
+        before = self.generation()
+        held = []
+        for _ in range(3):
+            held.append((login(self.place), self.hand_over()[0]))
+        self.assertEqual(self.generation(), before + 3)
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_program_predecessors") == 3, 30, "three old ones")
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_program_predecessor_sessions") == 3, 30, "a session each")
+        for m, pid in held[::-1]:
+            self.assertEqual(m.noop()[0], "OK")
+            m.logout()
+            mt.wait_for(lambda: not self.is_running(pid), 30, "an old one ends")
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_program_predecessors") == 0, 30, "all are known to have ended")
+
+    def test_signal_does_the_same(self):
+        old = self.cluster.pid("p1")
+        self.cluster.kill("p1", signal.SIGUSR2)
+        mt.wait_for(lambda: self.cluster.pid("p1") != old, 30, "another process")
+        mt.wait_for(lambda: not self.is_running(old), 30, "without sessions the old one ends at once")
+        login(self.place).logout()
+
+    def test_sigterm_ends_an_old_one(self):
+        m = login(self.place)
+        old, _ = self.hand_over()
+        os.kill(old, signal.SIGTERM)
+        mt.wait_for(lambda: not self.is_running(old), 30, "the old one drains for drain-limit, and ends")
+        with self.assertRaises((imaplib.IMAP4.abort, OSError)):
+            m.noop()
+        login(self.place).logout()
+
+    def test_old_one_ends_at_the_limit(self):
+        self.set_conf("handover-sessions = 1s\n")
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: "configuration read again" in self.cluster.log("p1"), 30, "the reload")
+        m = login(self.place)
+        old, _ = self.hand_over()
+        mt.wait_for(lambda: not self.is_running(old), 30, "a session does not hold it beyond handover-sessions")
+        with self.assertRaises((imaplib.IMAP4.abort, OSError)):
+            m.noop()
+
+    # ---- what goes wrong ----
+
+    def failed(self, words):
+        """A hand-over that fails: the exit status is 75, the ERROR line and the answer have the reason, and all goes on."""
+        before, pid = self.cluster.log("p1").count("hand-over failed"), self.cluster.pid("p1")
+        m = login(self.place)
+        code, said = self.cluster.ctl("p1", "handover", code=None)
+        self.assertEqual(code, 75, said)
+        self.assertRegex(said, words)
+        log = self.cluster.log("p1")
+        self.assertEqual(log.count("hand-over failed"), before + 1)
+        self.assertRegex([line for line in log.split("\n") if "hand-over failed" in line][-1], f" ERROR proxy: .*{words}")
+        self.assertEqual(m.noop()[0], "OK")
+        m.logout()
+        login(self.place).logout()
+        self.assertEqual(self.cluster.pid("p1"), pid)
+
+    def test_bad_configuration(self):
+        self.set_conf("no-such-key = 1\n")
+        self.failed("no-such-key")
+
+    def test_address_that_is_taken(self):
+        with socket.create_server((self.cluster.host, 0)) as other:
+            port = other.getsockname()[1]
+            self.set_conf(f"listener more {{ service = imap listen = {{\"{self.cluster.host}:{port}\"}} }}\n")
+            self.failed(f"{port}.*cannot bind")
+
+    def test_program_that_is_none(self):
+        path = os.path.join(self.bin, "mailtier-proxy")
+        os.rename(path, path + ".good")
+        self.addCleanup(os.rename, path + ".good", path)
+        self.failed("cannot be started: No such file")
+        with open(path, "w") as f:
+            f.write("#!/bin/sh\necho this one cannot >&2\nexit 3\n")
+        os.chmod(path, 0o755)
+        self.failed("ended with status 3; this one cannot")
+
+    def test_map_that_cannot_be_used(self):
+        self.set_conf(f"handover-limit = 1s\nmap users {{ file = \"{self.folder}/none.map\" }}\n")
+        # The limit is the old one's: it reads it first.
+        conf = open(self.conf).read()
+        self.set_conf("handover-limit = 1s\n")
+        count = self.cluster.log("p1").count("configuration read again")
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: self.cluster.log("p1").count("configuration read again") > count, 30, "the reload")
+        self.set_conf(conf)
+        self.failed("not ready in time: map users is not usable")
+
+    def slow(self):
+        """While this holds, a new program does not get ready: the back-end that it probes stands still."""
+        @contextlib.contextmanager
+        def held():
+            self.set_conf("backend b1 { connect-timeout = 20s }\n")
+            self.cluster.kill("b1", signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                self.cluster.kill("b1", signal.SIGCONT)
+        return held()
+
+    def begin(self):
+        """A hand-over by signal that will not come to its end: the new process."""
+        count = self.cluster.log("p1").count("the new program comes up")
+        self.cluster.kill("p1", signal.SIGUSR2)
+        mt.wait_for(lambda: self.cluster.log("p1").count("the new program comes up") > count, 15, "a new process")
+        return int(re.findall(r"comes up pid=(\d+)", self.cluster.log("p1"))[-1])
+
+    def test_new_one_is_killed_in_the_middle(self):
+        pid = self.cluster.pid("p1")
+        with self.slow():
+            new = self.begin()
+            os.kill(new, signal.SIGKILL)
+            mt.wait_for(lambda: "hand-over failed" in self.cluster.log("p1").rpartition("comes up")[2], 15, "the old one notices")
+        self.assertEqual(self.cluster.pid("p1"), pid)
+        login(self.place).logout()
+        self.set_conf("")
+        self.hand_over()  # and the next one comes to its end
+
+    def test_second_one_is_refused_meanwhile(self):
+        with self.slow():
+            new = self.begin()
+            code, said = self.cluster.ctl("p1", "handover", code=None)
+            self.assertEqual((code, "a hand-over is under way" in said), (75, True), said)
+            self.cluster.kill("p1", signal.SIGUSR2)
+            mt.wait_for(lambda: self.cluster.log("p1").count("refused: a hand-over is under way") >= 2, 15, "a line for each")
+        mt.wait_for(lambda: self.cluster.pid("p1") == new, 30, "the first one is done in the end")
+        login(self.place).logout()
+
+    def test_old_one_is_killed_in_the_middle(self):
+        old = self.cluster.pid("p1")
+        with self.slow():
+            new = self.begin()
+            os.kill(old, signal.SIGKILL)
+            mt.wait_for(lambda: not self.is_running(old), 15, "the old one is gone")
+        mt.wait_for(lambda: self.cluster.pid("p1") == new, 30, "the new one serves in its place")
+        login(self.place).logout()
+        self.assertIn("the old program died during the hand-over", self.cluster.log("p1"))
+        self.hand_over()
+
+    # ---- other listeners, other loops ----
+
+    def test_listeners_come_and_go(self):
+        host, _ = self.place
+        with socket.create_server((host, 0)) as s:
+            port = s.getsockname()[1]
+        self.set_conf(f"listener more {{ service = imap listen = {{\"{host}:{port}\"}} allow-clear = yes }}\n")
+        self.hand_over()
+        kept = login((host, port))
+        self.set_conf("")
+        old, _ = self.hand_over()
+
+        def is_closed():
+            try:
+                socket.create_connection((host, port), 5).close()
+                return False
+            except ConnectionRefusedError:
+                return True
+        mt.wait_for(is_closed, 30, "a listener that no configuration names is closed")
+        self.assertEqual(kept.noop()[0], "OK")
+        kept.logout()
+        login(self.place).logout()
+        mt.wait_for(lambda: not self.is_running(old), 30, "the old one ends")
+
+    def test_another_number_of_loops(self):
+        for loops in (1, 4, 3, 2):
+            self.set_conf(f"loops = {loops}\n")
+            self.hand_over()
+            self.assertIn(f"started loops={loops}", self.cluster.log("p1").rpartition("comes up")[2])
+            # Whichever socket the kernel chooses, somebody accepts from it.
+            for _ in range(24):
+                with socket.create_connection(self.place, 30) as s:
+                    self.assertTrue(s.recv(100).startswith(b"* OK"))
+
+    def test_no_connection_is_lost_by_many(self):
+        """Connections come all the time while it is handed over again and again, with other numbers of loops."""
+        stop, bad, good = threading.Event(), [], [0] * 4
+
+        def work(i):
+            while not stop.is_set():
+                try:
+                    with socket.create_connection(self.place, 30) as s:
+                        line = s.recv(100)
+                    if not line.startswith(b"* OK"):
+                        bad.append(line)
+                    good[i] += 1
+                except OSError as e:
+                    bad.append(repr(e))
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(good))]
+        for t in threads:
+            t.start()
+        try:
+            for loops in (1, 3, 2, 2):
+                before = list(good)
+                self.set_conf(f"loops = {loops}\n")
+                self.hand_over()
+                mt.wait_for(lambda: all(a > b for a, b in zip(good, before)) or bad, 60, "everybody got in")
+        finally:
+            stop.set()
+            for t in threads:
+                t.join()
+        self.assertEqual(bad, [])
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()
