@@ -3,7 +3,9 @@
 
 #include "common/base/slice.h"
 #include "common/net/addr.h"
+#include "common/net/dial.h"
 #include "mapping/usermap.h"
+#include "proxy/backend.h"
 
 static const char *const service_titles[] = {"imap", "pop3", "smtp", "submission", NULL};
 
@@ -115,8 +117,34 @@ static void check_service(struct conf *conf, const char *service)
 	}
 }
 
+static bool are_loopback(const struct conf *conf, const char *title)
+{
+	size_t count;
+	const char *const *hosts = conf_get_list(conf, "backend", title, "host", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!config_check_is_loopback(hosts[i]))
+			return false;
+	}
+	return count > 0;
+}
+
+static void check_sources(struct conf *conf, const char *section, const char *title)
+{
+	size_t count;
+	const char *const *list = conf_get_list(conf, section, title, "source-addresses", &count);
+	struct addr addr;
+
+	if (count > DIAL_SOURCES_MOST)
+		conf_error(conf, section, title, "source-addresses", "at most %d", DIAL_SOURCES_MOST);
+	for (size_t i = 0; i < count; i++) {
+		if (addr_parse(slice_str(list[i]), 0, &addr) != 0 || addr.ss.ss_family == AF_UNIX)
+			conf_error(conf, section, title, "source-addresses", "%s is no address", list[i]);
+	}
+}
+
 /* Our own credential goes only over verified TLS or loopback. */
-static void check_backend(struct conf *conf, const char *section, const char *title, const char *host)
+static void check_backend(struct conf *conf, const char *section, const char *title)
 {
 	bool is_tls = conf_get_enum(conf, section, title, "tls") != 0;
 	bool is_verified = is_tls && conf_get_bool(conf, section, title, "verify");
@@ -125,6 +153,7 @@ static void check_backend(struct conf *conf, const char *section, const char *ti
 		conf_error(conf, section, title, "certificate", "certificate and key belong together");
 	if (conf_get_int(conf, section, title, "spare") && !is_tls)
 		conf_error(conf, section, title, "spare", "spare connections are for back-ends with TLS");
+	check_sources(conf, section, title);
 	if (conf_get_enum(conf, section, title, "trust") == 1)
 		return;
 	if (conf_get_secret(conf, section, title, "credential").len == 0)
@@ -132,16 +161,28 @@ static void check_backend(struct conf *conf, const char *section, const char *ti
 			"trust = proxy-auth needs the proxy's own password");
 	if (conf_get_string(conf, section, title, "user")[0] == '\0')
 		conf_error(conf, section, title, "user", "trust = proxy-auth needs the proxy's own name");
-	if (!is_verified && !(host && config_check_is_loopback(host)))
+	if (!is_verified && !(title && are_loopback(conf, title)))
 		conf_error(conf, section, title, is_tls ? "verify" : "tls",
 			"the proxy's own credential goes only over TLS with verify = yes, or to a loopback "
 			"address");
 }
 
-static void check_host(struct conf *conf, const char *title, const char *host)
+static void check_hosts(struct conf *conf, const char *title)
 {
-	if (host[0] == '\0' || slice_has_control(slice_str(host)) || strchr(host, ' '))
-		conf_error(conf, "backend", title, "host", "this is no host");
+	size_t count;
+	const char *const *hosts = conf_get_list(conf, "backend", title, "host", &count);
+
+	if (count == 0 || count > BACKEND_HOSTS_MOST)
+		conf_error(
+			conf, "backend", title, "host", "one to %d hosts are asked for", BACKEND_HOSTS_MOST);
+	for (size_t i = 0; i < count; i++) {
+		if (hosts[i][0] == '\0' || slice_has_control(slice_str(hosts[i])) || strchr(hosts[i], ' '))
+			conf_error(conf, "backend", title, "host", "this is no host");
+		for (size_t k = 0; k < i; k++) {
+			if (strcmp(hosts[i], hosts[k]) == 0)
+				conf_error(conf, "backend", title, "host", "%s stands there twice", hosts[i]);
+		}
+	}
 }
 
 static void check_map_title(struct conf *conf, const char *section)
@@ -177,12 +218,10 @@ void config_check(struct conf *conf)
 	check_map_title(conf, "backend");
 	titles = conf_titles(conf, "backend", &count);
 	for (size_t i = 0; i < count; i++) {
-		const char *host = conf_get_string(conf, "backend", titles[i], "host");
-
-		check_host(conf, titles[i], host);
-		check_backend(conf, "backend", titles[i], host);
+		check_hosts(conf, titles[i]);
+		check_backend(conf, "backend", titles[i]);
 	}
 	(void)conf_get_list(conf, "backend-default", NULL, "hosts", &count);
 	if (count)
-		check_backend(conf, "backend-default", NULL, NULL);
+		check_backend(conf, "backend-default", NULL);
 }

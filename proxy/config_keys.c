@@ -35,7 +35,8 @@ static const struct conf_section sections[] = {
 		{section, "ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,                      \
 			"Certificates that its certificate must descend from; not set: the system's", NULL}, \
 		{section, "server-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,                           \
-			"Name that its certificate must have; empty: the host", NULL},                       \
+			"Name that the certificates of its hosts must have; empty: each host its own name",  \
+			NULL},                                                                               \
 		{section, "certificate", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,             \
 			"Certificate that the proxy shows to it", NULL},                                     \
 		{section, "key", CONF_PATH, CONF_RELOAD | CONF_PRIVATE, NULL, 0, 0, NULL,                    \
@@ -50,13 +51,36 @@ static const struct conf_section sections[] = {
 			"File with the proxy's own password, with trust = proxy-auth", NULL},                \
 		{section, "spare", CONF_INT, CONF_RELOAD, "0", 0, 64, NULL,                                  \
 			"Ready TLS connections that each loop keeps for IMAP logins", NULL},                 \
+		{section, "connections", CONF_INT, CONF_RELOAD, "0", 0, 10000000, NULL,                      \
+			"Most connections of this proxy to it, probes apart; beyond it logins wait for "     \
+			"wait-timeout, mail is told to come later; 0: no limit",                             \
+			NULL},                                                                               \
+		{section, "source-addresses", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,                        \
+			"Local addresses that connections to it come from, in turn; one without a free "     \
+			"port "                                                                              \
+			"is passed over; empty: the system chooses",                                         \
+			NULL},                                                                               \
 		{section, "connect-timeout", CONF_DURATION, CONF_RELOAD, "900ms", 50, 60000, NULL,           \
-			"For connecting and the TLS handshake", NULL},                                       \
+			"For connecting and the TLS handshake, all hosts and their addresses together",      \
+			NULL},                                                                               \
 		{section, "login-timeout", CONF_DURATION, CONF_RELOAD, "30s", 100, 300000, NULL,             \
 			"For the login at it", NULL},                                                        \
+		{section, "wait-timeout", CONF_DURATION, CONF_RELOAD, "1500ms", 0, 60000, NULL,              \
+			"How long a login waits while it may have no more connections or is coming back; "   \
+			"then a temporary error",                                                            \
+			NULL},                                                                               \
+		{section, "return-time", CONF_DURATION, CONF_RELOAD, "5s", 0, 3600000, NULL,                 \
+			"When it is up again after it was down: time over which ever more logins are let "   \
+			"to "                                                                                \
+			"it at once; 0: all at once",                                                        \
+			NULL},                                                                               \
+		{section, "failures", CONF_INT, CONF_RELOAD, "3", 1, 1000, NULL,                             \
+			"Connections in a row that fail before a login is sent, and take a host as down "    \
+			"without waiting for a probe",                                                       \
+			NULL},                                                                               \
 	{                                                                                                    \
 		section, "probe-interval", CONF_DURATION, CONF_RELOAD, "1s", 0, 3600000, NULL,               \
-			"Between two health probes of each protocol; 0: none", NULL                          \
+			"Between two health probes of each host and protocol; 0: none", NULL                 \
 	}
 
 static const struct conf_key keys[] = {
@@ -112,8 +136,8 @@ static const struct conf_key keys[] = {
 		"any",
 		NULL},
 
-	{"backend", "host", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL, "Name or address",
-		NULL},
+	{"backend", "host", CONF_LIST, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
+		"Name or address; several: tried in this order, and all must hold the same mailboxes", NULL},
 	BACKEND_KEYS("backend"),
 	{"backend-default", "hosts", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Hosts that maps may name: networks, names, or .example.com for all names below", NULL},

@@ -1,6 +1,9 @@
 /*
  * States and their deadlines. Only leg_enter() changes the state. finish() is the one way out: it makes the owner's callback its last
  * statement.
+ *
+ * What fails before a login is answered is the host's fault as long as it has not greeted us: then the next host is tried, in a
+ * moment, since the protocol may still be on the stack; conn is NULL until then.
  */
 #include "proxy/leg.h"
 
@@ -8,6 +11,7 @@
 #include <stdio.h>
 
 #include "common/base/base64.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 
 static const struct {
@@ -24,6 +28,7 @@ static const struct {
 	[LEG_TIMEOUT] = {"timeout", "the back-end does not answer in time", FRONT_NOT_NOW, false},
 	[LEG_DOWN] = {"down", "the back-end is down", FRONT_NOT_NOW, false},
 	[LEG_DRAINED] = {"drained", "the back-end is drained", FRONT_NOT_NOW, false},
+	[LEG_FULL] = {"full", "the back-end has all that it may", FRONT_NOT_NOW, false},
 	[LEG_UNAVAILABLE] = {"unavailable", "the back-end cannot now", FRONT_NOT_NOW, false},
 	[LEG_WRONG] = {"wrong-credential", "the back-end refused the credential", FRONT_WRONG, false},
 	[LEG_DISTRUSTED] = {"distrusted", "the back-end refused the proxy's own credential", FRONT_NOT_NOW,
@@ -41,12 +46,13 @@ static const struct {
 	const char *name;
 	unsigned moves;
 } states[] = {
-	[LEG_DIALING] = {"dialling", TO(LEG_GREETING) | TO(LEG_ENDED)},
-	[LEG_GREETING] = {"greeting",
-		TO(LEG_STARTTLS) | TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
-	[LEG_STARTTLS] = {"starttls", TO(LEG_SECURING) | TO(LEG_ENDED)},
-	[LEG_SECURING] = {"securing", TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
-	[LEG_CAPABILITY] = {"capability", TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
+	[LEG_DIALING] = {"dialling", TO(LEG_DIALING) | TO(LEG_GREETING) | TO(LEG_ENDED)},
+	[LEG_GREETING] = {"greeting", TO(LEG_DIALING) | TO(LEG_STARTTLS) | TO(LEG_CAPABILITY) |
+					      TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
+	[LEG_STARTTLS] = {"starttls", TO(LEG_DIALING) | TO(LEG_SECURING) | TO(LEG_ENDED)},
+	[LEG_SECURING] = {"securing",
+		TO(LEG_DIALING) | TO(LEG_CAPABILITY) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
+	[LEG_CAPABILITY] = {"capability", TO(LEG_DIALING) | TO(LEG_READY) | TO(LEG_LOGIN) | TO(LEG_ENDED)},
 	[LEG_READY] = {"ready", TO(LEG_ENDED)},
 	[LEG_LOGIN] = {"login", TO(LEG_DIALING) | TO(LEG_ENDED)},
 	[LEG_ENDED] = {"ended", 0},
@@ -78,14 +84,52 @@ void leg_enter(struct leg *leg, enum leg_state state)
 	leg->state = state;
 }
 
+/* How a leg ended, and what that says of its host. */
+static bool is_of_host(enum leg_result result)
+{
+	return result == LEG_CONNECT || result == LEG_TLS || result == LEG_CLOSED || result == LEG_PROTOCOL ||
+	       result == LEG_TIMEOUT || result == LEG_UNAVAILABLE;
+}
+
+static bool is_greeted(const struct leg *leg)
+{
+	return leg->state == LEG_READY || leg->state == LEG_LOGIN;
+}
+
 /* The one way out. */
 static void finish(struct leg *leg, enum leg_result result)
 {
 	timer_stop(&leg->timer);
+	if (!leg->is_probe && is_greeted(leg) && !is_of_host(result) && result != LEG_DOWN)
+		backend_tried(leg->backend, leg->attempt.host, leg->protocol->protocol, 0, NULL);
 	leg_enter(leg, LEG_ENDED);
 	if (result != LEG_OK && leg->conn)
 		conn_close(&leg->conn);
 	leg->fn(leg->arg, result, leg->detail);
+}
+
+static void dial_it(struct leg *leg);
+
+static void on_moment_passed(void *arg)
+{
+	dial_it(arg);
+}
+
+/* Leaves this host for the next. */
+static bool go_to_next_host(struct leg *leg)
+{
+	if (leg->is_probe || !backend_next_host(leg->backend, leg->protocol->protocol, &leg->attempt))
+		return false;
+	if (leg->conn)
+		conn_close(&leg->conn);
+	timer_stop(&leg->timer);
+	leg_enter(leg, LEG_DIALING);
+	leg->is_spare = leg->is_challenged = leg->is_flown = leg->is_believed = leg->is_by_user = false;
+	leg->step = 0;
+	leg->taking = 0;
+	timer_init(&leg->timer, on_moment_passed, leg);
+	timer_set(&leg->timer, leg->loop, 0);
+	return true;
 }
 
 void leg_fail(struct leg *leg, enum leg_result result, const char *format, ...)
@@ -95,7 +139,24 @@ void leg_fail(struct leg *leg, enum leg_result result, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(leg->detail, sizeof(leg->detail), format, args);
 	va_end(args);
+	if (is_of_host(result) && !is_greeted(leg) && !leg->is_probe) {
+		char text[256];
+
+		snprintf(text, sizeof(text), "%s: %s", leg_result_text(result), leg->detail);
+		backend_tried(leg->backend, leg->attempt.host, leg->protocol->protocol, ERR_NOT_NOW, text);
+		if (go_to_next_host(leg))
+			return;
+	}
 	finish(leg, result);
+}
+
+void leg_host_is_down(struct leg *leg)
+{
+	/* A login that was sent and not answered may be sent again elsewhere: it changes nothing. */
+	leg->attempt.until_ms = 0;
+	leg->attempt.tried |= 1u << leg->attempt.host;
+	if (!go_to_next_host(leg))
+		leg_fail(leg, LEG_DOWN, "%s", "found while waiting");
 }
 
 static void fail_plain(struct leg *leg, enum leg_result result)
@@ -105,8 +166,8 @@ static void fail_plain(struct leg *leg, enum leg_result result)
 
 static void pump(struct leg *leg)
 {
-	while (leg->state != LEG_ENDED && leg->state != LEG_SECURING && leg->state != LEG_DIALING &&
-		conn_input(leg->conn).len) {
+	while (leg->conn && leg->state != LEG_ENDED && leg->state != LEG_SECURING &&
+		leg->state != LEG_DIALING && conn_input(leg->conn).len) {
 		ssize_t n = leg->protocol->take(leg);
 
 		if (n == 0)
@@ -120,6 +181,29 @@ static void pump(struct leg *leg)
 
 static void dial_again(struct leg *leg);
 
+/* Is there another host, should this one not greet? */
+static bool has_other_host(const struct leg *leg)
+{
+	for (unsigned i = 0; !leg->is_probe && i < leg->backend->host_count; i++) {
+		if (!(leg->attempt.tried & 1u << i) &&
+			backend_host_is_up(leg->backend, i, leg->protocol->protocol))
+			return true;
+	}
+	return false;
+}
+
+static void opened(struct leg *leg)
+{
+	const struct backend *b = leg->backend;
+
+	/* Once more the time of connecting, where it is of use. */
+	leg->attempt.until_ms = clock_mono_ms() + 2 * b->connect_ms;
+	timer_set(&leg->timer, leg->loop,
+		has_other_host(leg) && b->connect_ms < b->login_ms ? b->connect_ms : b->login_ms);
+	leg_enter(leg, LEG_GREETING);
+	pump(leg);
+}
+
 static void on_event(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct leg *leg = owner;
@@ -127,9 +211,7 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	(void)conn;
 	switch (event) {
 	case CONN_OPENED:
-		timer_set(&leg->timer, conn_loop(leg->conn), leg->backend->login_ms);
-		leg_enter(leg, LEG_GREETING);
-		pump(leg);
+		opened(leg);
 		break;
 	case CONN_SECURED:
 		leg->protocol->secured(leg);
@@ -170,19 +252,26 @@ static bool can_fly(const struct leg *leg)
 {
 	unsigned needed = BACKEND_KNOWN | BACKEND_AUTH_PLAIN | BACKEND_SASL_IR;
 
-	return leg->has_login && leg->backend->may_fly && (leg->capabilities & needed) == needed;
+	return leg->has_login && leg->backend->hosts[leg->attempt.host].may_fly &&
+	       (leg->capabilities & needed) == needed;
 }
 
 static void fail_to_dial(void *arg)
 {
-	leg_fail(arg, LEG_CONNECT, "%s", "no descriptor, or no such address");
+	leg_fail(arg, LEG_CONNECT, "%s", "no descriptor, no free port, or no such address");
+}
+
+static void fail_no_host(void *arg)
+{
+	leg_fail(arg, LEG_DOWN, "%s", "no host is up");
 }
 
 static void begin(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
-	const struct leg_login *login, leg_fn *fn, void *arg)
+	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg)
 {
 	leg->protocol = protocol;
 	leg->backend = backend_ref(backend);
+	leg->loop = loop;
 	leg->fn = fn;
 	leg->arg = arg;
 	leg->has_login = login != NULL;
@@ -192,19 +281,26 @@ static void begin(struct leg *leg, const struct leg_protocol *protocol, struct b
 	timer_init(&leg->timer, on_deadline, leg);
 }
 
-static void dial_it(struct leg *leg, struct loop *loop)
+/* Told in a moment, so that the owner is not called from within. */
+static void fail_soon(struct leg *leg, loop_fn *fn)
+{
+	timer_init(&leg->timer, fn, leg);
+	timer_set(&leg->timer, leg->loop, 0);
+}
+
+static void dial_it(struct leg *leg)
 {
 	const struct backend *b = leg->backend;
 
-	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, loop, on_event, leg, &leg->conn) <
-		0) {
-		/* Told in a moment, so that the owner is not called from within. */
-		timer_init(&leg->timer, fail_to_dial, leg);
-		timer_set(&leg->timer, loop, 0);
+	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, &leg->attempt, leg->loop, on_event,
+		    leg, &leg->conn) < 0) {
+		fail_soon(leg, fail_to_dial);
 		return;
 	}
+	timer_init(&leg->timer, on_deadline, leg);
 	/* dial() keeps a deadline itself; this one is the belt. */
-	timer_set(&leg->timer, loop, b->connect_ms + 1000);
+	timer_set(&leg->timer, leg->loop, b->connect_ms + 1000);
+	leg->capabilities = leg->has_login ? backend_capabilities(leg->backend, leg->protocol->protocol) : 0;
 	if (can_fly(leg)) {
 		leg->is_flown = true;
 		leg->protocol->log_in(leg);
@@ -214,33 +310,45 @@ static void dial_it(struct leg *leg, struct loop *loop)
 /* The spare connection had ended before it heard of us: once more, from the beginning. */
 static void dial_again(struct leg *leg)
 {
-	struct loop *loop = conn_loop(leg->conn);
-
-	conn_close(&leg->conn);
-	timer_stop(&leg->timer);
-	leg_enter(leg, LEG_DIALING);
-	leg->is_spare = leg->is_challenged = false;
-	dial_it(leg, loop);
+	leg->attempt = (struct backend_try){0};
+	if (!go_to_next_host(leg))
+		leg_fail(leg, LEG_DOWN, "%s", "a spare connection has ended");
 }
 
 void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, uint16_t port,
 	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg)
 {
-	begin(leg, protocol, backend, login, fn, arg);
+	begin(leg, protocol, backend, loop, login, fn, arg);
+	leg->has_connection = true;
 	leg->port = port;
-	dial_it(leg, loop);
+	if (backend_next_host(backend, protocol->protocol, &leg->attempt))
+		dial_it(leg);
+	else
+		fail_soon(leg, fail_no_host);
 }
 
 void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
-	struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg)
+	unsigned host, struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg)
 {
-	begin(leg, protocol, backend, login, fn, arg);
+	begin(leg, protocol, backend, conn_loop(conn_take), login, fn, arg);
+	leg->has_connection = true;
+	leg->attempt = (struct backend_try){.host = host, .tried = 1u << host};
 	leg->conn = conn_take;
 	leg->is_spare = true;
 	conn_set_owner(conn_take, on_event, leg);
-	timer_set(&leg->timer, conn_loop(conn_take), backend->login_ms);
+	timer_set(&leg->timer, leg->loop, backend->login_ms);
 	leg_enter(leg, LEG_GREETING);
 	leg_ready(leg);
+}
+
+void leg_start_probe(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
+	unsigned host, struct loop *loop, leg_fn *fn, void *arg)
+{
+	begin(leg, protocol, backend, loop, NULL, fn, arg);
+	leg->is_probe = true;
+	leg->attempt = (struct backend_try){
+		.host = host, .tried = ~0u, .until_ms = clock_mono_ms() + backend->connect_ms};
+	dial_it(leg);
 }
 
 void leg_deinit(struct leg *leg)
@@ -248,6 +356,9 @@ void leg_deinit(struct leg *leg)
 	timer_stop(&leg->timer);
 	if (leg->conn)
 		conn_close(&leg->conn);
+	if (leg->has_connection)
+		backend_disconnected(leg->backend);
+	leg->has_connection = false;
 	backend_unref(&leg->backend);
 	buf_deinit(&leg->announced);
 }
@@ -257,6 +368,7 @@ struct conn *leg_take_conn(struct leg *leg)
 	struct conn *conn = leg->conn;
 
 	leg->conn = NULL;
+	leg->has_connection = false;
 	if (conn && leg->taking)
 		conn_consume(conn, leg->taking);
 	leg->taking = 0;
@@ -274,7 +386,8 @@ void leg_start_tls(struct leg *leg)
 	}
 	leg_enter(leg, LEG_SECURING);
 	leg->capabilities = leg->has_login ? backend_capabilities(leg->backend, leg->protocol->protocol) : 0;
-	if (conn_start_tls_client(leg->conn, leg->backend->tls, leg->backend->server_name) < 0)
+	if (conn_start_tls_client(
+		    leg->conn, leg->backend->tls, leg->backend->hosts[leg->attempt.host].server_name) < 0)
 		leg_fail(leg, LEG_TLS, "%s", "TLS cannot be started");
 }
 

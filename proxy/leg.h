@@ -19,13 +19,14 @@
 
 enum leg_result {
 	LEG_OK,
-	LEG_CONNECT,      /* no connection */
-	LEG_TLS,          /* handshake or verification failed */
-	LEG_CLOSED,       /* it ended the connection */
-	LEG_PROTOCOL,     /* it does not speak as it should */
-	LEG_TIMEOUT,      /* no answer in time */
-	LEG_DOWN,         /* health probes say so */
-	LEG_DRAINED,      /* an operator says so */
+	LEG_CONNECT,  /* no connection */
+	LEG_TLS,      /* handshake or verification failed */
+	LEG_CLOSED,   /* it ended the connection */
+	LEG_PROTOCOL, /* it does not speak as it should */
+	LEG_TIMEOUT,  /* no answer in time */
+	LEG_DOWN,     /* health probes say so */
+	LEG_DRAINED,  /* an operator says so */
+	LEG_FULL, /* as many connections as it may have, or as many logins as it may take while it comes back */
 	LEG_UNAVAILABLE,  /* it said: not now */
 	LEG_WRONG,        /* it refused the user's own credential (replay) */
 	LEG_DISTRUSTED,   /* it refused our credential (proxy-auth) */
@@ -82,12 +83,16 @@ struct leg_protocol {
 
 struct leg {
 	const struct leg_protocol *protocol;
-	struct backend *backend; /* counted */
-	struct conn *conn;
+	struct backend *backend;    /* counted */
+	struct backend_try attempt; /* which of its hosts */
+	struct loop *loop;
+	struct conn *conn; /* NULL for a moment between two hosts */
 	struct timer timer;
 	enum leg_state state;
 	unsigned capabilities; /* enum backend_capability */
 	uint16_t port;         /* 0: the back-end's own */
+	bool is_probe;         /* one host alone, and its owner tells what came of it */
+	bool has_connection;   /* backend_connects() was asked for it */
 	bool is_spare;         /* conn has waited; nothing has come over it for this login */
 	bool is_flown;         /* the login was sent before the greeting came */
 	bool is_challenged;    /* the SASL continuation was answered */
@@ -108,18 +113,26 @@ struct leg {
 extern const struct leg_protocol imap_handover;
 extern const struct leg_protocol pop3_handover;
 
-/* Begins; login NULL: only to LEG_READY. fn is never called from within. leg is zeroed. port 0: the back-end's own. */
+/*
+ * Begins; login NULL: only to LEG_READY. Hosts of the back-end are tried one after the other until one greets. fn is never called from
+ * within. leg is zeroed. port 0: the back-end's own. The caller has a connection by backend_connects(), which is the leg's from now on.
+ */
 void leg_start(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend, uint16_t port,
 	struct loop *loop, const struct leg_login *login, leg_fn *fn, void *arg);
-/* The same with a connection that stands and has been greeted (spare.h): the login is sent at once. Should the back-end have
- * ended it meanwhile, a new one is dialled. fn may be called from within. */
+/* The same with a connection that stands with this host and has been greeted (spare.h): the login is sent at once. Should the
+ * back-end have ended it meanwhile, a new one is dialled. fn may be called from within. */
 void leg_start_on(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
-	struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg);
+	unsigned host, struct conn *conn_take, const struct leg_login *login, leg_fn *fn, void *arg);
+/* To LEG_READY at this host alone, uncounted. */
+void leg_start_probe(struct leg *leg, const struct leg_protocol *protocol, struct backend *backend,
+	unsigned host, struct loop *loop, leg_fn *fn, void *arg);
+/* The host that it deals with was found down: goes on with the next, or ends as LEG_DOWN. */
+void leg_host_is_down(struct leg *leg);
 /* Without a word; fn is not called. After fn was called: frees what is left. Always call one of these at the end. */
 void leg_deinit(struct leg *leg);
 /* Ends it as if it had failed by itself. */
 void leg_fail(struct leg *leg, enum leg_result result, const char *format, ...) PRINTF_LIKE(3, 4);
-/* After LEG_OK. Input behind the login's answer is in it. */
+/* After LEG_OK. Input behind the login's answer is in it; backend_disconnected() is the caller's to say. */
 struct conn *leg_take_conn(struct leg *leg);
 
 /* ---- for the protocols ---- */

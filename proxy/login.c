@@ -2,19 +2,29 @@
  * One struct login from the front's question to its answer. Whatever waits (map, leg) is owned by it and cancelled with it;
  * end_login() is the one way out.
  *
- *	ops->login -> usermap_lookup -> route -> leg -> hand-over -> session
- *	                    |             |       |
- *	                    +-------------+-------+--> front_refuse
+ *	ops->login -> usermap_lookup -> route -> gate -> leg -> hand-over -> session
+ *	                    |             |       |      |
+ *	                    +-------------+-------+------+--> front_refuse
+ *
+ * At the gate of a back-end that has all the connections it may, or has just come back, logins wait in the worker's list, in order.
+ * Each login that ends lets the next ones try; a tick does so for what other loops have ended, and turns away who has waited too long.
  */
 #include "proxy/login.h"
+
+#include <stdlib.h>
 
 #include "common/auth/auth_name.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "proxy/sessions.h"
+#include "proxy/smtp_leg.h"
 #include "proxy/spare.h"
 #include "proxy/worker.h"
+
+#define WAITING_MOST 8192 /* logins at gates, of one loop */
+#define WAITING_TICK_MS 10
+#define ADMITTED_A_TURN 16 /* so that no turn of the loop gets long */
 
 struct service {
 	enum config_service id;
@@ -37,6 +47,12 @@ struct login {
 	struct usermap_answer answer;
 	struct leg leg;
 	bool has_leg;
+	bool is_counted; /* backend_login_begins() */
+	/* at the gate */
+	struct list waiting;     /* of the worker */
+	struct backend *backend; /* counted; NULL: it does not wait */
+	uint16_t port;
+	uint64_t until_ms;
 };
 
 void *login_tier(enum config_service service)
@@ -44,13 +60,30 @@ void *login_tier(enum config_service service)
 	return (void *)(uintptr_t)&services[service];
 }
 
+static void let_in(void *worker);
+
+static void leave_gate(struct login *l)
+{
+	if (!l->backend)
+		return;
+	list_remove(&l->waiting);
+	l->worker->waiting_count--;
+	backend_count_waiting(l->backend, -1);
+	backend_unref(&l->backend);
+}
+
 static void end_login(struct login *l)
 {
 	struct loop *loop = l->worker->loop;
 
 	usermap_cancel(&l->request);
+	leave_gate(l);
+	if (l->is_counted)
+		backend_login_ended(l->leg.backend);
 	if (l->has_leg)
 		leg_deinit(&l->leg);
+	if (l->is_counted && l->worker->waiting_count)
+		loop_defer(loop, let_in, l->worker);
 	list_remove(&l->link);
 	config_unref(&l->config);
 	/* The leg may be on the stack. */
@@ -127,9 +160,10 @@ static void leg_ended(void *arg, enum leg_result result, const char *detail)
 	refuse(l, leg_result_front(result), text);
 }
 
-/* ---- the map has answered ---- */
+/* ---- the gate ---- */
 
-static void start_leg(struct login *l, struct backend *backend, uint16_t port)
+static void start_leg(
+	struct login *l, struct backend *backend, uint16_t port, struct conn *spare, unsigned host)
 {
 	struct leg_login login = {
 		.account = slice_str(l->answer.account),
@@ -139,17 +173,107 @@ static void start_leg(struct login *l, struct backend *backend, uint16_t port)
 		.local = front_local(l->front),
 		.is_secure = front_is_secure(l->front),
 	};
-	struct conn *spare = NULL;
 
-	l->has_leg = true;
-	if (l->service->id == CONFIG_IMAP && port == 0)
-		spare = spare_take(l->worker, backend);
+	l->has_leg = l->is_counted = true;
 	if (spare)
-		leg_start_on(&l->leg, l->service->protocol, backend, spare, &login, leg_ended, l);
+		leg_start_on(&l->leg, l->service->protocol, backend, host, spare, &login, leg_ended, l);
 	else
 		leg_start(
 			&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
 }
+
+/* False: it has to wait. */
+static bool enter(struct login *l, struct backend *backend, uint16_t port)
+{
+	struct conn *spare = NULL;
+	unsigned host = 0;
+
+	if (!backend_login_begins(backend))
+		return false;
+	if (l->service->id == CONFIG_IMAP && port == 0)
+		spare = spare_take(l->worker, backend, &host);
+	if (!spare && !backend_connects(backend)) {
+		backend_login_ended(backend);
+		return false;
+	}
+	start_leg(l, backend, port, spare, host);
+	return true;
+}
+
+static void refuse_leg(struct login *l, enum leg_result result)
+{
+	refuse(l, leg_result_front(result), leg_result_text(result));
+}
+
+static void wait_at_gate(struct login *l, struct backend *backend, uint16_t port)
+{
+	struct worker *worker = l->worker;
+
+	if (worker->waiting_count >= WAITING_MOST || backend->wait_ms == 0) {
+		backend_count_turned_away(backend);
+		refuse_leg(l, LEG_FULL);
+		return;
+	}
+	l->backend = backend_ref(backend);
+	l->port = port;
+	l->until_ms = clock_mono_ms() + backend->wait_ms;
+	list_add_last(&worker->waiting, &l->waiting);
+	worker->waiting_count++;
+	backend_count_waiting(backend, 1);
+	if (!timer_is_set(&worker->waiting_tick)) {
+		timer_init(&worker->waiting_tick, let_in, worker);
+		timer_set(&worker->waiting_tick, worker->loop, WAITING_TICK_MS);
+	}
+}
+
+/* What there is to do for one that waits. True: it does not wait any more. */
+static bool try_waiting(struct login *l, uint64_t now)
+{
+	struct backend *backend = backend_ref(l->backend);
+	bool has_ended = true;
+
+	if (backend_is_drained(backend)) {
+		refuse_leg(l, LEG_DRAINED);
+	} else if (!backend_is_up(backend, l->service->protocol->protocol)) {
+		refuse_leg(l, LEG_DOWN);
+	} else if (enter(l, backend, l->port)) {
+		leave_gate(l);
+	} else if (now >= l->until_ms) {
+		backend_count_turned_away(backend);
+		refuse_leg(l, LEG_FULL);
+	} else {
+		has_ended = false;
+	}
+	backend_unref(&backend);
+	return has_ended;
+}
+
+static void let_in(void *arg)
+{
+	struct worker *worker = arg;
+	const struct backend *full = NULL;
+	uint64_t now = clock_mono_ms();
+	unsigned left = ADMITTED_A_TURN;
+
+	list_for_each_safe (at, &worker->waiting) {
+		struct login *l = container_of(at, struct login, waiting);
+
+		if (left == 0)
+			break;
+		/* Those behind one who has to wait for the same back-end have to as well, unless their time is over. */
+		if (l->backend == full && now < l->until_ms)
+			continue;
+		full = l->backend;
+		if (try_waiting(l, now)) {
+			full = NULL;
+			left--;
+		}
+	}
+	if (!list_is_empty(&worker->waiting) && !timer_is_set(&worker->waiting_tick))
+		timer_set(&worker->waiting_tick, worker->loop, WAITING_TICK_MS);
+}
+
+/* ---- the map has answered ---- */
 
 static void route(struct login *l)
 {
@@ -174,11 +298,11 @@ static void route(struct login *l)
 			l->answer.account, l->answer.map, l->answer.line);
 		refuse(l, FRONT_NOT_NOW, why);
 	} else if (backend_is_drained(backend)) {
-		refuse(l, leg_result_front(LEG_DRAINED), leg_result_text(LEG_DRAINED));
+		refuse_leg(l, LEG_DRAINED);
 	} else if (!backend_is_up(backend, l->service->protocol->protocol)) {
-		refuse(l, leg_result_front(LEG_DOWN), leg_result_text(LEG_DOWN));
-	} else {
-		start_leg(l, backend, port);
+		refuse_leg(l, LEG_DOWN);
+	} else if (!enter(l, backend, port)) {
+		wait_at_gate(l, backend, port);
 	}
 	backend_unref(&backend);
 }
@@ -273,15 +397,41 @@ const struct front_ops login_ops = {
 	.cancel = cancel,
 };
 
-void login_backend_is_down(struct backend_state *state, enum backend_protocol protocol)
+/* ---- a host went down ---- */
+
+struct down {
+	struct backend *backend;
+	unsigned host;
+	enum backend_protocol protocol;
+};
+
+static void on_host_down(void *arg)
 {
+	struct down *down = arg;
 	struct worker *worker = worker_here();
 
 	list_for_each_safe (at, &worker->logins) {
 		struct login *l = container_of(at, struct login, link);
 
-		if (l->has_leg && l->leg.state != LEG_ENDED && l->leg.backend->state == state &&
-			l->service->protocol->protocol == protocol)
-			leg_fail(&l->leg, LEG_DOWN, "%s", "found by a probe");
+		if (l->has_leg && l->leg.state != LEG_ENDED &&
+			l->service->protocol->protocol == down->protocol &&
+			backend_is_same_host(l->leg.backend, l->leg.attempt.host, down->backend, down->host))
+			leg_host_is_down(&l->leg);
+	}
+	if (down->protocol == BACKEND_IMAP)
+		spare_host_is_down(worker, down->backend, down->host);
+	if (down->protocol == BACKEND_LMTP)
+		smtp_leg_host_is_down(down->backend, down->host);
+	backend_unref(&down->backend);
+	free(down);
+}
+
+void login_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol)
+{
+	for (unsigned i = 0; i < workers_count(); i++) {
+		struct down *down = xmalloc(sizeof(*down));
+
+		*down = (struct down){backend_ref(backend), host, protocol};
+		loop_post(workers_at(i)->loop, on_host_down, down);
 	}
 }

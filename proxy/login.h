@@ -13,5 +13,6 @@
 extern const struct front_ops login_ops;
 /* What login_ops wants as `tier`. */
 void *login_tier(enum config_service service);
-/* On the loop: logins that wait for this back-end's protocol fail now, since it was found down. */
-void login_backend_is_down(struct backend_state *state, enum backend_protocol protocol);
+/* backend_down_fn: logins, spare connections and mail legs that deal with this host go on with the next one or end as not now. Any
+ * thread. */
+void login_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol);

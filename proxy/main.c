@@ -23,6 +23,7 @@
 #include "common/net/timer.h"
 #include "common/net/work.h"
 #include "proxy/listeners.h"
+#include "proxy/login.h"
 #include "proxy/probe.h"
 #include "proxy/sessions.h"
 #include "proxy/smtp_service.h"
@@ -354,6 +355,7 @@ static void start(struct program *p, struct conf *conf)
 	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
 	must(loop_group_start(program_loops(p->verbs.config->conf), &p->group), &why, "no threads");
 	workers_start(p->group, p->verbs.config);
+	backend_on_down(login_host_is_down);
 	must(control_open_conf(p->loop, "mailtier-proxy", p->verbs.config->conf, &why, &p->control), &why,
 		"the control socket cannot be opened");
 	if (p->control)

@@ -1,20 +1,18 @@
 /*
- * One struct probe per back-end and protocol. A leg without a login is the probe of IMAP and POP3; LMTP needs its greeting alone. A
+ * One struct probe per host of a back-end and protocol. A leg without a login is the probe of IMAP and POP3; LMTP needs its greeting alone. A
  * probe that was told to end while it runs lives until its turn is over.
  */
 #include "proxy/probe.h"
 
-#include <stdlib.h>
-
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "proxy/leg.h"
-#include "proxy/login.h"
-#include "proxy/worker.h"
 
 struct probe {
 	struct list link;
 	struct loop *loop;
 	struct backend *backend; /* counted */
+	unsigned host;
 	enum backend_protocol protocol;
 	struct timer timer; /* until the next, or the deadline of LMTP's */
 	struct leg leg;
@@ -29,35 +27,10 @@ static void run(void *arg);
 
 /* ---- what a probe found ---- */
 
-struct down {
-	struct backend *backend;
-	enum backend_protocol protocol;
-};
-
-static void tell_worker(void *arg)
-{
-	struct down *down = arg;
-
-	login_backend_is_down(down->backend->state, down->protocol);
-	backend_unref(&down->backend);
-	free(down);
-}
-
-static void tell_workers(const struct probe *p)
-{
-	for (unsigned i = 0; i < workers_count(); i++) {
-		struct down *down = xmalloc(sizeof(*down));
-
-		*down = (struct down){backend_ref(p->backend), p->protocol};
-		loop_post(workers_at(i)->loop, tell_worker, down);
-	}
-}
-
 static void found(struct probe *p, int error, const char *detail)
 {
 	p->is_done = true;
-	if (backend_set_probed(p->backend, p->protocol, error, detail) && error < 0)
-		tell_workers(p);
+	backend_probed(p->backend, p->host, p->protocol, error, detail);
 	timer_stop(&p->timer);
 	timer_init(&p->timer, run, p);
 	timer_set(&p->timer, p->loop, p->backend->probe_ms);
@@ -139,15 +112,17 @@ static void run(void *arg)
 		[BACKEND_IMAP] = &imap_handover, [BACKEND_POP3] = &pop3_handover};
 	struct probe *p = arg;
 	bool is_lmtp = p->protocol == BACKEND_LMTP;
+	const struct backend_try attempt = {
+		.host = p->host, .tried = ~0u, .until_ms = clock_mono_ms() + p->backend->connect_ms};
 
 	timer_init(&p->timer, is_lmtp ? lmtp_is_late : leg_is_late, p);
 	timer_set(&p->timer, p->loop, p->backend->connect_ms);
 	if (!is_lmtp) {
 		memset(&p->leg, 0, sizeof(p->leg));
 		p->has_leg = true;
-		leg_start(&p->leg, protocols[p->protocol], p->backend, 0, p->loop, NULL, leg_ended, p);
-	} else if (backend_dial(p->backend, BACKEND_LMTP, 0, p->loop, on_lmtp, p, &p->conn) < 0) {
-		found(p, ERR_IO, "no descriptor, or no such address");
+		leg_start_probe(&p->leg, protocols[p->protocol], p->backend, p->host, p->loop, leg_ended, p);
+	} else if (backend_dial(p->backend, BACKEND_LMTP, 0, &attempt, p->loop, on_lmtp, p, &p->conn) < 0) {
+		found(p, ERR_IO, "no descriptor, no free port, or no such address");
 	}
 }
 
@@ -169,6 +144,18 @@ void probe_end(void)
 		end(container_of(at, struct probe, link));
 }
 
+static void begin(struct loop *loop, struct backend *b, unsigned host, enum backend_protocol protocol)
+{
+	struct probe *p = xcalloc(1, sizeof(*p));
+
+	p->loop = loop;
+	p->backend = backend_ref(b);
+	p->host = host;
+	p->protocol = protocol;
+	list_add_last(&probes, &p->link);
+	run(p);
+}
+
 void probe_set_config(struct loop *loop, struct config *config)
 {
 	const struct config_service_of *services = config->services;
@@ -182,17 +169,9 @@ void probe_set_config(struct loop *loop, struct config *config)
 	for (size_t i = 0; i < backends_count(config->backends); i++) {
 		struct backend *b = backends_at(config->backends, i);
 
-		for (unsigned protocol = 0; protocol < BACKEND_PROTOCOLS; protocol++) {
-			struct probe *p;
-
-			if (!used[protocol] || b->probe_ms == 0)
-				continue;
-			p = xcalloc(1, sizeof(*p));
-			p->loop = loop;
-			p->backend = backend_ref(b);
-			p->protocol = (enum backend_protocol)protocol;
-			list_add_last(&probes, &p->link);
-			run(p);
+		for (unsigned protocol = 0; b->probe_ms && protocol < BACKEND_PROTOCOLS; protocol++) {
+			for (unsigned host = 0; used[protocol] && host < b->host_count; host++)
+				begin(loop, b, host, (enum backend_protocol)protocol);
 		}
 	}
 }

@@ -1,5 +1,5 @@
 /*
- * Health probes: each back-end of the configuration is tried at its interval, for each protocol that a service uses: connect, TLS,
+ * Health probes: each host of each back-end of the configuration is tried at its interval, for each protocol that a service uses: connect, TLS,
  * greeting, capabilities, goodbye (LMTP: to the greeting). A failure marks the protocol as down, logins that wait for it fail at once, and
  * new ones are refused without trying; a success brings it back and remembers the capabilities. All on the main loop.
  */

@@ -68,6 +68,7 @@ static void on_end(void *arg, const struct relay_end *end)
 	count_bytes(end);
 	metric_add(open_sessions(), -1);
 	backend_count_session(s->backend, -1);
+	backend_disconnected(s->backend);
 	backend_unref(&s->backend);
 	list_remove(&s->link);
 	free(s);
@@ -98,6 +99,7 @@ int sessions_start(struct worker *worker, const struct session_options *options,
 	if (err < 0) {
 		conn_close(client_take);
 		conn_close(server_take);
+		backend_disconnected(s->backend);
 		backend_unref(&s->backend);
 		free(s);
 		return err;

@@ -28,7 +28,8 @@ struct session_options {
 	const char *account;
 	const char *client;
 };
-/* Joins both connections (sets them to NULL). ERR_*: they are closed. On the worker's loop. */
+/* Joins both connections (sets them to NULL). ERR_*: they are closed. On the worker's loop. The caller has a connection with the
+ * back-end (backend_connects()), which is the session's from now on. */
 MUST_CHECK int sessions_start(struct worker *worker, const struct session_options *options,
 	struct conn **client_take, struct conn **server_take);
 

@@ -47,8 +47,10 @@ struct expected {
 
 struct smtp_leg {
 	struct list link; /* pool */
+	struct list all;  /* of this thread */
 	struct loop *loop;
 	struct backend *backend;
+	struct backend_try attempt; /* which of its hosts */
 	uint16_t port;
 	char *host;
 	struct conn *conn;
@@ -69,13 +71,20 @@ struct smtp_leg {
 	void *owner;
 };
 
-static _Thread_local struct list pool;
+static _Thread_local struct list pool, legs;
 
 static struct list *own_pool(void)
 {
 	if (!pool.next)
 		list_init(&pool);
 	return &pool;
+}
+
+static struct list *own_legs(void)
+{
+	if (!legs.next)
+		list_init(&legs);
+	return &legs;
 }
 
 /* ---- the end ---- */
@@ -96,11 +105,15 @@ static void gone(struct smtp_leg *l)
 {
 	timer_stop(&l->timer);
 	list_remove(&l->link);
+	list_remove(&l->all);
+	backend_disconnected(l->backend);
 	l->phase = LEG_GONE;
 	l->owner = NULL;
 	l->fn = NULL;
 	loop_defer(l->loop, free_leg, l);
 }
+
+static bool redial(struct smtp_leg *l);
 
 static void lose(struct smtp_leg *l, const char *why)
 {
@@ -110,6 +123,11 @@ static void lose(struct smtp_leg *l, const char *why)
 
 	if (l->phase == LEG_GONE)
 		return;
+	if (l->phase != LEG_WORKS) {
+		backend_tried(l->backend, l->attempt.host, BACKEND_LMTP, ERR_NOT_NOW, why);
+		if (redial(l))
+			return;
+	}
 	if (owner)
 		log_info("smtp", "leg lost: %s backend=%s", why, l->backend->name);
 	if (l->conn)
@@ -234,6 +252,7 @@ static void ready(struct smtp_leg *l)
 
 	l->phase = LEG_WORKS;
 	timer_stop(&l->timer);
+	backend_tried(l->backend, l->attempt.host, BACKEND_LMTP, 0, NULL);
 	if (l->owner)
 		l->fn(l->owner, l, SMTP_LEG_READY, 0, &none);
 }
@@ -248,7 +267,8 @@ static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 		say_hello(l);
 	} else if (l->phase == LEG_STARTS_TLS) {
 		l->phase = LEG_SECURES;
-		if (conn_start_tls_client(l->conn, l->backend->tls, l->backend->server_name))
+		if (conn_start_tls_client(
+			    l->conn, l->backend->tls, l->backend->hosts[l->attempt.host].server_name))
 			lose(l, "STARTTLS failed");
 	} else {
 		smtp_reply_words(reply->lines, &l->words);
@@ -381,21 +401,62 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 	return found;
 }
 
+static int dial_host(struct smtp_leg *l)
+{
+	int err =
+		backend_dial(l->backend, BACKEND_LMTP, l->port, &l->attempt, l->loop, on_event, l, &l->conn);
+
+	if (err)
+		return err;
+	l->phase = LEG_DIALS;
+	l->words = (struct smtp_words){0};
+	l->is_secure = false;
+	conn_set_input_limit(l->conn, INPUT_MOST);
+	return 0;
+}
+
+static void dial_later(void *arg)
+{
+	struct smtp_leg *l = arg;
+
+	timer_init(&l->timer, on_timer, l);
+	if (dial_host(l))
+		lose(l, "no descriptor, no free port, or no such address");
+}
+
+/* The next host, in a moment: the connection's callback may be on the stack. */
+static bool redial(struct smtp_leg *l)
+{
+	if (!backend_next_host(l->backend, BACKEND_LMTP, &l->attempt))
+		return false;
+	if (l->conn)
+		conn_abort(&l->conn);
+	l->phase = LEG_DIALS;
+	timer_init(&l->timer, dial_later, l);
+	timer_set(&l->timer, l->loop, 0);
+	return true;
+}
+
 static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host)
 {
-	struct smtp_leg *l = xcalloc(1, sizeof(*l));
+	struct smtp_leg *l;
 
+	if (!backend_connects(backend)) {
+		backend_count_turned_away(backend);
+		return NULL;
+	}
+	l = xcalloc(1, sizeof(*l));
 	list_init(&l->link);
+	list_add_last(own_legs(), &l->all);
 	l->loop = loop;
 	l->backend = backend_ref(backend);
 	l->port = port;
 	l->host = xstrdup(*host ? host : "localhost");
 	timer_init(&l->timer, on_timer, l);
-	if (backend_dial(backend, BACKEND_LMTP, port, loop, on_event, l, &l->conn)) {
-		free_leg(l);
+	if (!backend_next_host(backend, BACKEND_LMTP, &l->attempt) || dial_host(l)) {
+		gone(l);
 		return NULL;
 	}
-	conn_set_input_limit(l->conn, INPUT_MOST);
 	return l;
 }
 
@@ -448,6 +509,32 @@ void smtp_leg_end_pool(void)
 {
 	list_for_each_safe (at, own_pool())
 		quit(container_of(at, struct smtp_leg, link));
+}
+
+static bool waits_for_end(const struct smtp_leg *l)
+{
+	return l->phase == LEG_WORKS && l->head < l->count && l->expected[l->head].kind == EXPECT_END;
+}
+
+static struct smtp_leg *find_leg_with(const struct backend *backend, unsigned host)
+{
+	list_for_each (at, own_legs()) {
+		struct smtp_leg *l = container_of(at, struct smtp_leg, all);
+
+		if (backend_is_same_host(l->backend, l->attempt.host, backend, host) &&
+			(!waits_for_end(l) || l->words.xmark))
+			return l;
+	}
+	return NULL;
+}
+
+void smtp_leg_host_is_down(struct backend *backend, unsigned host)
+{
+	struct smtp_leg *l;
+
+	/* Anew after each: losing one may cut others. */
+	while ((l = find_leg_with(backend, host)) != NULL)
+		lose(l, "its host was found down");
 }
 
 /* ---- commands ---- */

@@ -49,6 +49,7 @@ static void tried(void *arg, enum leg_result result, const char *detail)
 
 		conn_write_str(conn, "logout LOGOUT\r\n");
 		conn_close(&conn);
+		backend_disconnected(t->leg.backend);
 	}
 	end_trial(c);
 	answer(c, leg_result_front(result), text);
@@ -66,6 +67,13 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 		!config_may_reach(service, backend, &why) || backend->trust != BACKEND_REPLAY) {
 		backend_unref(&backend);
 		answer(c, FRONT_NOT_NOW, why);
+		return;
+	}
+	if (!backend_is_usable(backend, BACKEND_IMAP) || !backend_connects(backend)) {
+		enum leg_result result = backend_is_usable(backend, BACKEND_IMAP) ? LEG_FULL : LEG_DOWN;
+
+		backend_unref(&backend);
+		answer(c, leg_result_front(result), leg_result_text(result));
 		return;
 	}
 	c->trial = xcalloc(1, sizeof(*c->trial));

@@ -11,6 +11,7 @@ struct spare {
 	struct list link; /* of the worker */
 	struct worker *worker;
 	struct backend *backend; /* counted */
+	unsigned host;
 	struct leg leg;
 	bool has_leg;
 	struct conn *conn; /* once it is ready */
@@ -18,7 +19,7 @@ struct spare {
 	uint64_t since_ms;
 };
 
-static void count(int change)
+static void count(struct backend *backend, int change)
 {
 	static struct metric *_Atomic cached;
 	struct metric *m = atomic_load_explicit(&cached, memory_order_acquire);
@@ -29,16 +30,19 @@ static void count(int change)
 		atomic_store_explicit(&cached, m, memory_order_release);
 	}
 	metric_add(m, change);
+	backend_count_spare(backend, change);
 }
 
 static void drop(struct spare *s)
 {
-	count(s->is_ready ? -1 : 0);
+	count(s->backend, s->is_ready ? -1 : 0);
 	list_remove(&s->link);
 	if (s->has_leg)
 		leg_deinit(&s->leg);
-	if (s->conn)
+	if (s->conn) {
 		conn_close(&s->conn);
+		backend_disconnected(s->backend);
+	}
 	backend_unref(&s->backend);
 	loop_free_later(s->worker->loop, s);
 }
@@ -60,19 +64,32 @@ static void leg_ended(void *arg, enum leg_result result, const char *detail)
 		drop(s); /* the next tick tries again; probes say what is wrong */
 		return;
 	}
+	s->host = s->leg.attempt.host;
 	s->conn = leg_take_conn(&s->leg);
 	leg_deinit(&s->leg);
 	s->has_leg = false;
 	s->is_ready = true;
-	count(1);
+	count(s->backend, 1);
 	s->since_ms = loop_now_ms(s->worker->loop);
 	conn_set_owner(s->conn, on_event, s);
 }
 
+/* A limited back-end keeps half of its connections for those who ask. */
+static bool has_room(const struct backend *b)
+{
+	struct backend_figures f;
+
+	backend_figures(b, &f);
+	return b->connections_most == 0 || f.connections < b->connections_most / 2;
+}
+
 static void make(struct worker *worker, struct backend *backend)
 {
-	struct spare *s = xcalloc(1, sizeof(*s));
+	struct spare *s;
 
+	if (!has_room(backend) || !backend_connects(backend))
+		return;
+	s = xcalloc(1, sizeof(*s));
 	s->worker = worker;
 	s->backend = backend_ref(backend);
 	s->has_leg = true;
@@ -142,7 +159,17 @@ static void refill(void *arg)
 		keep(worker);
 }
 
-struct conn *spare_take(struct worker *worker, const struct backend *backend)
+void spare_host_is_down(struct worker *worker, const struct backend *backend, unsigned host)
+{
+	list_for_each_safe (at, &worker->spares) {
+		struct spare *s = container_of(at, struct spare, link);
+
+		if (s->is_ready && backend_is_same_host(s->backend, s->host, backend, host))
+			drop(s);
+	}
+}
+
+struct conn *spare_take(struct worker *worker, const struct backend *backend, unsigned *host_out)
 {
 	if (backend->spare == 0)
 		return NULL;
@@ -153,6 +180,7 @@ struct conn *spare_take(struct worker *worker, const struct backend *backend)
 		if (s->backend != backend || !conn)
 			continue;
 		s->conn = NULL;
+		*host_out = s->host;
 		drop(s);
 		loop_defer(worker->loop, refill, worker);
 		return conn;

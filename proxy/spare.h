@@ -12,5 +12,8 @@
 /* loop_post() these to a worker's loop: begin to keep spares; end for good. */
 void spare_begin(void *worker);
 void spare_end(void *worker);
-/* A connection that waits for a login, or NULL. The caller owns it; another is made in its place. */
-struct conn *spare_take(struct worker *worker, const struct backend *backend);
+/* A connection that waits for a login, with which host, or NULL. The caller owns it, and has a connection (backend_connects()) with
+ * it; another is made in its place. */
+struct conn *spare_take(struct worker *worker, const struct backend *backend, unsigned *host_out);
+/* Those with a host that was found down go. */
+void spare_host_is_down(struct worker *worker, const struct backend *backend, unsigned host);

@@ -237,6 +237,28 @@ static void map_flush(void *arg, struct control_request *r)
 
 /* ---- back-ends ---- */
 
+static void add_hosts(const struct backend *b, struct control_request *r)
+{
+	struct buf line = {0};
+
+	for (unsigned i = 0; i < b->host_count; i++)
+		control_add_item(r, "hosts", slice_str(b->hosts[i].name));
+	for (unsigned i = 0; i < b->host_count; i++) {
+		for (unsigned p = 0; p < BACKEND_PROTOCOLS; p++) {
+			char error[200];
+
+			if (backend_host_is_up(b, i, (enum backend_protocol)p))
+				continue;
+			backend_host_error(b, i, (enum backend_protocol)p, error, sizeof(error));
+			buf_clear(&line);
+			buf_printf(&line, "%s %s: %s", b->hosts[i].name,
+				backend_protocol_name((enum backend_protocol)p), error);
+			control_add_item(r, "down", buf_view(&line));
+		}
+	}
+	buf_deinit(&line);
+}
+
 static void backend_list(void *arg, struct control_request *r)
 {
 	const struct verbs *v = arg;
@@ -244,19 +266,24 @@ static void backend_list(void *arg, struct control_request *r)
 
 	for (size_t i = 0; i < backends_count(set); i++) {
 		const struct backend *b = backends_at(set, i);
-		char error[200];
+		struct backend_figures f;
 
-		backend_last_error(b, error, sizeof(error));
+		backend_figures(b, &f);
 		control_row(r);
 		control_add_str(r, "backend", b->name);
-		control_add_str(r, "host", b->host);
 		control_add_str(r, "trust", b->trust == BACKEND_REPLAY ? "replay" : "proxy-auth");
 		for (unsigned p = 0; p < BACKEND_PROTOCOLS; p++)
 			control_add_str(r, backend_protocol_name((enum backend_protocol)p),
 				backend_is_up(b, (enum backend_protocol)p) ? "up" : "down");
 		control_add_bool(r, "drained", backend_is_drained(b));
-		control_add_int(r, "sessions", backend_sessions(b));
-		control_add_str(r, "last_error", error);
+		control_add_int(r, "sessions", f.sessions);
+		control_add_int(r, "connections", f.connections);
+		control_add_int(r, "connections_most", b->connections_most);
+		control_add_int(r, "spare", f.spare);
+		control_add_int(r, "logins", f.logins);
+		control_add_int(r, "logins_most", f.window);
+		control_add_int(r, "waiting", f.waiting);
+		add_hosts(b, r);
 	}
 	control_done(r);
 }
@@ -414,6 +441,7 @@ static struct backend *asked_backend(const struct verbs *v, struct control_reque
 static void backend_drain(void *arg, struct control_request *r)
 {
 	struct backend *b = asked_backend(arg, r);
+	struct backend_figures f;
 
 	if (!b)
 		return;
@@ -422,7 +450,8 @@ static void backend_drain(void *arg, struct control_request *r)
 		ask_workers(r, true, NULL, b->name, NULL);
 		return;
 	}
-	control_add_int(r, "sessions", backend_sessions(b));
+	backend_figures(b, &f);
+	control_add_int(r, "sessions", f.sessions);
 	control_done(r);
 }
 
@@ -447,7 +476,8 @@ static const struct control_verb rows[] = {
 	{"map flush", "[USER]",
 		"Forgets which passwords were right, and what directories said of a user, or of all",
 		map_flush, 0, 1, NULL, 0},
-	{"backend list", "", "Each back-end: whether it is up, drained, how many sessions it has",
+	{"backend list", "",
+		"Each back-end: its hosts, what is down and why, drained, sessions, connections, who waits",
 		backend_list, 0, 0, NULL, 0},
 	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones",
 		backend_drain, 1, 1, "kick", 0},

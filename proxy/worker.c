@@ -36,6 +36,7 @@ void workers_start(struct loop_group *group, struct config *config)
 		workers[i].config = config_ref(config);
 		list_init(&workers[i].sessions);
 		list_init(&workers[i].logins);
+		list_init(&workers[i].waiting);
 		list_init(&workers[i].spares);
 	}
 }

@@ -14,6 +14,9 @@ struct worker {
 	struct list sessions; /* struct session (sessions.h) */
 	struct list logins;   /* logins under way (login.c) */
 	struct list spares;   /* ready connections (spare.h) */
+	struct list waiting;  /* logins that wait at a back-end's gate (login.c) */
+	unsigned waiting_count;
+	struct timer waiting_tick;
 	struct timer spare_tick;
 };
 

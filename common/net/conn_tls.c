@@ -12,12 +12,13 @@
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
 #include "common/net/conn_private.h"
+#include "common/net/tls_cache.h"
 #include "common/net/tls_private.h"
 
 #define RECORD_MAX 16384
 
 static BIO_METHOD *method;
-static struct metric *handshakes_done, *handshakes_failed;
+static struct metric *handshakes_done, *handshakes_failed, *resumed_as_client;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* ---- the BIO ---- */
@@ -86,6 +87,8 @@ static void init(void)
 		metrics_counter("mailtier_net_tls_handshakes", "result=\"ok\"", "TLS handshakes by result.");
 	handshakes_failed = metrics_counter(
 		"mailtier_net_tls_handshakes", "result=\"failed\"", "TLS handshakes by result.");
+	resumed_as_client = metrics_counter("mailtier_net_tls_resumed", "side=\"client\"",
+		"TLS handshakes that resumed an earlier session.");
 }
 
 /* ---- start ---- */
@@ -107,6 +110,17 @@ static int set_server_name(SSL *ssl, const struct tls *tls, const char *name)
 	return SSL_set1_host(ssl, name) == 1 ? 0 : ERR_TLS;
 }
 
+/* A session is resumed with the same host under the same name only. */
+static void offer_session(struct conn *c, const struct tls *tls, const char *server_name)
+{
+	char key[TLS_CACHE_KEY_MOST + 1], peer[ADDR_TEXT_MAX];
+	int n = snprintf(
+		key, sizeof(key), "%s %s", server_name ? server_name : "", addr_text(conn_peer(c), peer));
+
+	if (n > 0 && (size_t)n < sizeof(key))
+		tls_cache_offer(tls->cache, c->ssl, slice_of(key, (size_t)n));
+}
+
 int conn_tls_start(struct conn *c, struct tls *tls, const char *server_name)
 {
 	BIO *bio;
@@ -122,6 +136,7 @@ int conn_tls_start(struct conn *c, struct tls *tls, const char *server_name)
 	if (tls->is_client) {
 		rc = set_server_name(c->ssl, tls, server_name);
 		SSL_set_connect_state(c->ssl);
+		offer_session(c, tls, server_name);
 	} else {
 		SSL_set_accept_state(c->ssl);
 	}
@@ -177,6 +192,8 @@ int conn_tls_handshake(struct conn *c)
 	result = SSL_do_handshake(c->ssl);
 	if (result == 1) {
 		metric_add(handshakes_done, 1);
+		if (c->is_tls_client && SSL_session_reused(c->ssl))
+			metric_add(resumed_as_client, 1);
 		return 0;
 	}
 	rc = judge(c, result, "the connection broke during the TLS handshake");

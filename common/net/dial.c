@@ -23,7 +23,9 @@ struct dial {
 	struct resolve_request *request;
 	struct tls *tls;
 	char *server_name;
-	struct addr source;
+	struct addr *sources;
+	unsigned source_count, source_first;
+	struct buf prefix;
 	int error; /* of the last address tried */
 	const char *detail;
 	unsigned at, count;
@@ -41,6 +43,8 @@ void dial_done(struct conn *c)
 	resolve_cancel(&d->request);
 	tls_unref(&d->tls);
 	free(d->server_name);
+	free(d->sources);
+	buf_deinit(&d->prefix);
 	d->conn = NULL;
 	loop_free_later(c->loop, d);
 }
@@ -58,7 +62,8 @@ static void note_failure(struct dial *d, int code)
 	d->detail = strerrordesc_np(code);
 }
 
-static int open_socket(struct dial *d, const struct addr *addr)
+/* source NULL: any. The port is chosen when connecting: so one that is in use towards another peer may serve again. */
+static int open_socket(const struct addr *addr, const struct addr *source)
 {
 	int one = 1;
 	int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -67,14 +72,62 @@ static int open_socket(struct dial *d, const struct addr *addr)
 		return -1;
 	if (addr->ss.ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (d->source.len && d->source.ss.ss_family == addr->ss.ss_family) {
-		setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
-		if (bind(fd, (struct sockaddr *)&d->source.ss, d->source.len) != 0) {
-			close(fd);
-			return -1;
-		}
+	if (!source)
+		return fd;
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	if (bind(fd, (const struct sockaddr *)&source->ss, source->len) != 0) {
+		int code = errno;
+
+		close(fd);
+		errno = code;
+		return -1;
 	}
 	return fd;
+}
+
+/* A socket that connects or has; -1 and errno. */
+static int connect_from(const struct addr *addr, const struct addr *source)
+{
+	int fd = open_socket(addr, source);
+	int code;
+
+	if (fd < 0)
+		return -1;
+	/* EAGAIN: the queue of a unix socket is full. */
+	if (connect(fd, (const struct sockaddr *)&addr->ss, addr->len) == 0 || errno == EINPROGRESS)
+		return fd;
+	code = errno;
+	close(fd);
+	errno = code;
+	return -1;
+}
+
+/* From the first source address that has a port left. */
+static int connect_to(const struct dial *d, const struct addr *addr)
+{
+	bool is_bound = false;
+
+	for (unsigned i = 0; i < d->source_count; i++) {
+		const struct addr *source = &d->sources[(d->source_first + i) % d->source_count];
+		int fd;
+
+		if (source->ss.ss_family != addr->ss.ss_family)
+			continue;
+		is_bound = true;
+		fd = connect_from(addr, source);
+		if (fd >= 0 || errno != EADDRNOTAVAIL)
+			return fd;
+	}
+	return is_bound ? -1 : connect_from(addr, NULL);
+}
+
+/* A socket that has just connected takes so little whole, or is of no use. */
+static bool send_prefix(struct dial *d)
+{
+	struct slice prefix = buf_view(&d->prefix);
+
+	return prefix.len == 0 ||
+	       send(d->conn->fd, prefix.p, prefix.len, MSG_NOSIGNAL) == (ssize_t)prefix.len;
 }
 
 static void connected(struct dial *d)
@@ -108,6 +161,12 @@ void dial_on_io(struct conn *c, uint32_t events)
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP))
 		c->sock_in = c->readable = true;
 	c->sock_hup = events & (EPOLLRDHUP | EPOLLHUP);
+	if (!send_prefix(d)) {
+		note_failure(d, errno);
+		drop_socket(c);
+		try_next(d);
+		return;
+	}
 	connected(d);
 }
 
@@ -115,17 +174,11 @@ void dial_on_io(struct conn *c, uint32_t events)
 static bool try_address(struct dial *d, const struct addr *addr)
 {
 	struct conn *c = d->conn;
-	int fd = open_socket(d, addr);
+	int fd = connect_to(d, addr);
 	int rc;
 
 	if (fd < 0) {
 		note_failure(d, errno);
-		return false;
-	}
-	/* EAGAIN: the queue of a unix socket is full. */
-	if (connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 && errno != EINPROGRESS) {
-		note_failure(d, errno);
-		close(fd);
 		return false;
 	}
 	rc = conn_attach(c, fd, EPOLLOUT);
@@ -194,6 +247,13 @@ static struct dial *dial_new(struct conn *c, const struct dial_options *options,
 	d->deadline_ms = clock_mono_ms() + options->timeout_ms;
 	d->tls = tls_ref(options->tls);
 	d->server_name = xstrdup(options->server_name ? options->server_name : options->host);
+	d->source_count = options->source_count;
+	d->source_first = options->source_first;
+	if (d->source_count) {
+		d->sources = xcalloc(d->source_count, sizeof(*d->sources));
+		memcpy(d->sources, options->sources, d->source_count * sizeof(*d->sources));
+	}
+	buf_add_slice(&d->prefix, options->prefix);
 	timer_init(&d->timer, on_time, d);
 	c->dial = d;
 	c->phase = CONN_DIALING;
@@ -203,17 +263,16 @@ static struct dial *dial_new(struct conn *c, const struct dial_options *options,
 int dial(struct loop *loop, const struct dial_options *options, conn_fn *fn, void *owner,
 	struct conn **conn_out)
 {
-	struct addr addr = {0}, source = {0};
+	struct addr addr = {0};
 	bool is_literal = addr_parse(slice_str(options->host), options->port, &addr) == 0;
 	struct conn *c;
 	struct dial *d;
 	int rc;
 
-	if (options->source && addr_parse(slice_str(options->source), 0, &source) != 0)
-		return ERR_CONFIG;
+	if (options->source_count > DIAL_SOURCES_MOST || options->prefix.len > DIAL_PREFIX_MOST)
+		return ERR_TOO_BIG;
 	c = conn_new(loop, fn, owner);
 	d = dial_new(c, options, is_literal ? 1 : RESOLVE_ADDRS_MOST);
-	d->source = source;
 	if (is_literal) {
 		d->addrs[0] = addr;
 		d->count = 1;

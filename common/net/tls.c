@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "common/base/mem.h"
+#include "common/net/tls_cache.h"
 #include "common/net/tls_private.h"
 
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -192,6 +193,7 @@ int tls_client_new(const struct tls_client_options *options, struct buf *why, st
 	int rc = 0;
 
 	tls->verify = options->verify;
+	tls->cache = tls_cache_new(tls->ctx);
 	if (options->verify) {
 		SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
 		if (options->ca && SSL_CTX_load_verify_file(tls->ctx, options->ca) != 1)

@@ -6,6 +6,8 @@
 
 #include "common/net/tls.h"
 
+struct tls_cache;
+
 struct tls {
 	atomic_uint refs;
 	SSL_CTX *ctx;
@@ -13,6 +15,7 @@ struct tls {
 	bool verify;
 	unsigned char *alpn; /* wire format: length, name, … */
 	unsigned alpn_len;
+	struct tls_cache *cache; /* clients: sessions to resume; the context's */
 };
 
 /* Empties OpenSSL's error queue of this thread and gives a fixed text for its last entry. */
