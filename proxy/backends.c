@@ -292,17 +292,12 @@ static int route_literal(
 	return ERR_NOT_NOW;
 }
 
-int backends_route(struct backends *set, const struct usermap_answer *answer, struct backend **backend_out,
-	uint16_t *port_out, const char **why_out)
+static int route_target(struct backends *set, const struct usermap_target *target,
+	struct backend **backend_out, uint16_t *port_out, const char **why_out)
 {
-	const struct usermap_target *target = &answer->targets[0];
 	struct backend *b;
 	int err;
 
-	if (!answer->target_count) {
-		*why_out = "the map gives no back-end";
-		return ERR_NOT_FOUND;
-	}
 	switch (target->kind) {
 	case USERMAP_BACKEND:
 		b = backends_find(set, target->name);
@@ -320,4 +315,35 @@ int backends_route(struct backends *set, const struct usermap_answer *answer, st
 		return err;
 	}
 	return ERR_NOT_NOW;
+}
+
+int backends_route(struct backends *set, const struct usermap_answer *answer, enum backend_protocol protocol,
+	struct backend **backend_out, uint16_t *port_out, const char **why_out)
+{
+	struct backend *first = NULL;
+	uint16_t first_port = 0;
+
+	if (!answer->target_count) {
+		*why_out = "the map gives no back-end";
+		return ERR_NOT_FOUND;
+	}
+	for (unsigned i = 0; i < answer->target_count; i++) {
+		struct backend *b;
+		uint16_t port;
+
+		if (route_target(set, &answer->targets[i], &b, &port, why_out) < 0)
+			continue;
+		if (!first || (!backend_is_usable(first, protocol) && backend_is_usable(b, protocol))) {
+			backend_unref(&first);
+			first = b;
+			first_port = port;
+		} else {
+			backend_unref(&b);
+		}
+	}
+	if (!first)
+		return ERR_NOT_NOW;
+	*backend_out = first;
+	*port_out = first_port;
+	return 0;
 }

@@ -18,10 +18,11 @@ struct backend *backends_at(const struct backends *backends, size_t i);
 /* NULL: none of this name. */
 struct backend *backends_find(const struct backends *backends, const char *name);
 /*
- * Where a map's answer leads: a counted back-end and a port (0: its own). ERR_NOT_FOUND: nowhere. ERR_NOT_NOW: a
+ * Where a map's answer leads, the first of its targets that is up for this protocol and not drained (if none is, the first): a counted back-end and a port (0: its own). ERR_NOT_FOUND: nowhere. ERR_NOT_NOW: a
  * name that is no section, or a host outside `hosts` of backend-default: *why_out says which, for an ERROR line. Any loop.
  */
 MUST_CHECK int backends_route(struct backends *backends, const struct usermap_answer *answer,
-	struct backend **backend_out, uint16_t *port_out, const char **why_out);
+	enum backend_protocol protocol, struct backend **backend_out, uint16_t *port_out,
+	const char **why_out);
 /* Names for usermap_config; NULL-ended view. */
 const char *const *backends_names(const struct backends *backends);

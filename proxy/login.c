@@ -281,7 +281,8 @@ static void route(struct login *l)
 	struct backend *backend = NULL;
 	const char *why = "";
 	uint16_t port = 0;
-	int err = backends_route(l->config->backends, &l->answer, &backend, &port, &why);
+	int err = backends_route(
+		l->config->backends, &l->answer, l->service->protocol->protocol, &backend, &port, &why);
 
 	if (err == ERR_NOT_FOUND) {
 		refuse(l, FRONT_NO_ACCOUNT, why);

@@ -63,7 +63,7 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 	const char *why = "";
 	uint16_t port;
 
-	if (backends_route(c->config->backends, found, &backend, &port, &why) ||
+	if (backends_route(c->config->backends, found, BACKEND_IMAP, &backend, &port, &why) ||
 		!config_may_reach(service, backend, &why) || backend->trust != BACKEND_REPLAY) {
 		backend_unref(&backend);
 		answer(c, FRONT_NOT_NOW, why);

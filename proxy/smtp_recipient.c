@@ -321,7 +321,7 @@ static void route(struct smtp_recipient *r, const struct usermap_answer *answer)
 	struct backend *backend = NULL;
 	const char *why = "";
 	uint16_t port = 0;
-	int err = backends_route(config->backends, answer, &backend, &port, &why);
+	int err = backends_route(config->backends, answer, BACKEND_LMTP, &backend, &port, &why);
 
 	if (err == ERR_NOT_FOUND) {
 		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.2.1", "This user has no mailbox"));

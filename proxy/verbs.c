@@ -243,6 +243,7 @@ static void add_hosts(const struct backend *b, struct control_request *r)
 
 	for (unsigned i = 0; i < b->host_count; i++)
 		control_add_item(r, "hosts", slice_str(b->hosts[i].name));
+	control_add_list(r, "down", NULL, 0);
 	for (unsigned i = 0; i < b->host_count; i++) {
 		for (unsigned p = 0; p < BACKEND_PROTOCOLS; p++) {
 			char error[200];

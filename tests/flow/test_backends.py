@@ -1,0 +1,267 @@
+"""Back-ends as a proxy sees them: several hosts, health, the gate, caps, source addresses, drain, reload, loops. Scripted servers where
+their behaviour matters, real ones where numbers do."""
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import mt
+from test_proxy_foreign import Server, imap, pop3, right
+from test_proxy_login import Line
+
+USER = "user0001@example.test"
+
+
+class Rig(unittest.TestCase):
+    """One proxy in front of scripted servers."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="mt-backends-")
+        self.addCleanup(lambda: subprocess.run(["rm", "-rf", self.dir]))
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def write(self, name, text, mode=0o644):
+        with open(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as f:
+            f.write(text)
+
+    def server(self, serve=imap, host=None, port=0, **knobs):
+        s = Server.__new__(Server)
+        knobs.setdefault("login", right())
+        s.knobs, s.lines, s.serve, s.accepted, s.login_at = knobs, [], serve, 0, None
+        s.listener = socket.create_server((host or mt.fresh_host(), port), backlog=200)
+        s.host, s.port = s.listener.getsockname()
+        threading.Thread(target=s._accept, daemon=True).start()
+        self.addCleanup(s.close)
+        return s
+
+    def silent(self, host=None, port=0):
+        """A host that takes connections and never says a word: what a stopped program looks like."""
+        s = socket.create_server((host or mt.fresh_host(), port), backlog=200)
+        self.addCleanup(s.close)
+        return s.getsockname()
+
+    def start(self, backends, maps=f"{USER} f1\n", more="", flags=()):
+        self.write("users.map", maps, 0o600)
+        self.write("more.conf", f"""
+default-domain = example.test
+loops = 1
+listener imap {{ allow-clear = yes }}
+listener pop3 {{ allow-clear = yes }}
+limits {{ failed-login-delay = 50ms }}
+service imap {{ authenticate = backend }}
+service pop3 {{ authenticate = backend }}
+service submission {{ authenticate = backend }}
+{more}""")
+        self.write("backends.conf", backends)
+        self.cluster = mt.Cluster("--backends", 0, "--map", self.path("users.map"), "--conf", self.path("more.conf"), "--conf",
+                                  self.path("backends.conf"), *flags)
+        self.addCleanup(self.cluster.stop)
+
+    def login(self, user=USER, password="secret"):
+        """(answer, seconds)"""
+        begin = time.monotonic()
+        with Line(self.cluster.at("p1", "imap")) as c:
+            c.line()
+            answer = c.ask("a", f"LOGIN {user} {password}")[-1]
+        return answer, time.monotonic() - begin
+
+    def hold(self, user=USER):
+        c = Line(self.cluster.at("p1", "imap"))
+        self.addCleanup(c.close)
+        c.line()
+        self.assertIn("a OK", c.ask("a", f"LOGIN {user} secret")[-1])
+        return c
+
+    def row(self, name="f1"):
+        return next(r for r in self.cluster.ctl_json("p1", "backend", "list")["rows"] if r["backend"] == name)
+
+    def wait_row(self, seconds=10, name="f1", **want):
+        return mt.wait_for(lambda: all(self.row(name)[k] == v for k, v in want.items()), seconds, f"{name}: {want}; it is {self.row(name)}")
+
+    @staticmethod
+    def backend(hosts, port, name="f1", more=""):
+        return (f"backend {name} {{\n\thost = {{{', '.join(hosts)}}}\n\timap-port = {port}\n\ttrust = replay\n\ttls = none\n{more}}}\n")
+
+
+class Hosts(Rig):
+    def test_the_first_host_that_is_alive_serves(self):
+        first = self.server()
+        second = self.server(port=first.port)
+        self.start(self.backend([first.host, second.host], first.port, more="\tprobe-interval = 200ms\n"))
+        self.assertIn("a OK", self.login()[0])
+        self.assertTrue(first.login_at)
+        self.assertIsNone(second.login_at)
+        self.stop(first)
+        for _ in range(5):  # from the very first on nobody sees an error
+            self.assertIn("a OK", self.login()[0])
+        self.assertTrue(second.login_at)
+        mt.wait_for(lambda: any(d.startswith(f"{first.host} imap: ") for d in self.row()["down"]), 5, "it is shown as down")
+        self.assertEqual(self.row()["imap"], "up")
+        again = self.server(host=first.host, port=first.port)
+        mt.wait_for(lambda: not [d for d in self.row()["down"] if " imap: " in d], 5, "it is up again")
+        self.assertIn("a OK", self.login()[0])
+        self.assertTrue(again.login_at)
+
+    def stop(self, server):
+        # A thread in accept(2) keeps a closed socket alive: one connection wakes it.
+        server.listener.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+    def test_a_host_that_hangs_costs_its_share_of_the_time(self):
+        host, port = self.silent()
+        second = self.server(port=port)
+        self.start(self.backend([host, second.host], port, more="\tprobe-interval = 0\n\tconnect-timeout = 500ms\n\tlogin-timeout = 20s\n"))
+        for _ in range(3):
+            answer, seconds = self.login()
+            self.assertIn("a OK", answer)
+        mt.wait_for(lambda: self.row()["down"], 5, "three failures took it as down")
+        self.assertTrue(second.login_at)
+
+    def test_every_address_of_a_name_is_tried(self):
+        server = self.server(host="127.0.0.1")
+        # The starter's machine knows localhost as ::1 too, where nobody listens.
+        self.start(self.backend(["localhost"], server.port))
+        self.assertIn("a OK", self.login()[0])
+
+    def test_targets_of_a_map_in_order(self):
+        first, second = self.server(), self.server()
+        self.start(self.backend([first.host], first.port, "f1") + self.backend([second.host], second.port, "f2"), maps=f"{USER} f1,f2\n")
+        self.assertIn("a OK", self.login()[0])
+        self.assertTrue(first.login_at)
+        self.cluster.ctl("p1", "backend", "drain", "f1")
+        self.assertIn("a OK", self.login()[0])
+        self.assertTrue(second.login_at)
+        self.stop(second)
+        self.wait_row(name="f2", imap="down")
+        self.assertIn("a NO [UNAVAILABLE]", self.login()[0])
+        self.cluster.ctl("p1", "backend", "resume", "f1")
+        self.assertIn("a OK", self.login()[0])
+
+
+class Health(Rig):
+    def test_a_dead_back_end_is_answered_at_once(self):
+        server = self.server()
+        popper = self.server(pop3, login=right("+OK in", "-ERR [AUTH] no"))
+        self.start(self.backend([server.host], server.port, more=f"\tpop3-port = 1\n"))
+        self.wait_row(pop3="down", imap="up")
+        with Line(self.cluster.at("p1", "pop3")) as c:
+            c.line()
+            c.send(f"USER {USER}\r\nPASS secret\r\n")
+            c.line()
+            self.assertTrue(c.line().startswith("-ERR [SYS/TEMP]"))
+        self.assertIn("a OK", self.login()[0])
+        self.assertEqual(popper.accepted, 0)
+
+    def test_logins_under_way_end_when_the_back_end_hangs(self):
+        """A host that stops in the middle of a login: found by a probe, and who waits is told."""
+        hang = threading.Event()
+
+        def serve(server, s):
+            if hang.is_set():
+                time.sleep(30)
+            imap(server, s)
+
+        server = self.server(serve, login=lambda user, password: (hang.set(), time.sleep(30))[0])
+        self.start(self.backend([server.host], server.port, more="\tprobe-interval = 500ms\n\tlogin-timeout = 60s\n"))
+        answer, seconds = self.login()
+        self.assertIn("a NO [UNAVAILABLE]", answer)
+        self.assertLess(seconds, 10)
+        answer, seconds = self.login()
+        self.assertIn("a NO [UNAVAILABLE]", answer)
+        self.assertLess(seconds, 1)
+        self.assertIn("down", self.cluster.log("p1"))
+
+    def test_outcomes_of_logins_take_it_as_down_and_bring_it_back(self):
+        server = self.server()
+        self.start(self.backend([server.host], server.port, more="\tprobe-interval = 0\n"))
+        self.assertIn("a OK", self.login()[0])
+        server.knobs["greeting"] = "* BYE overloaded"
+        for _ in range(3):
+            self.assertIn("a NO [UNAVAILABLE]", self.login()[0])
+        self.assertEqual(self.row()["down"], [f"{server.host} imap: the back-end cannot now: greeting: overloaded"])
+        accepted = server.accepted
+        self.assertIn("a NO [UNAVAILABLE]", self.login()[0])
+        self.assertLessEqual(server.accepted, accepted + 1)
+        del server.knobs["greeting"]
+        mt.wait_for(lambda: "a OK" in self.login()[0], 10, "a trial finds it well")
+        self.assertEqual(self.row()["down"], [])
+        self.assertEqual(self.cluster.log("p1").count("WARN proxy: back-end is down"), 1)
+
+
+class Gate(Rig):
+    def test_a_cap_holds_and_those_beyond_it_wait_a_moment(self):
+        server = self.server()
+        self.start(self.backend([server.host], server.port, more="\tconnections = 2\n\twait-timeout = 1s\n"))
+        first, second = self.hold(), self.hold()
+        self.assertEqual(self.row()["connections"], 2)
+        answer, seconds = self.login()
+        self.assertIn("a NO [UNAVAILABLE]", answer)
+        self.assertGreater(seconds, 0.9)
+        self.assertEqual(self.cluster.metric("p1", "mailtier_proxy_backend_turned_away_total"), 1)
+        waiting = Line(self.cluster.at("p1", "imap"))
+        self.addCleanup(waiting.close)
+        waiting.line()
+        waiting.send(f"a LOGIN {USER} secret\r\n")
+        self.wait_row(waiting=1)
+        first.close()
+        self.assertIn("a OK", waiting.until("a")[-1])
+        second.close()
+        waiting.close()
+        self.wait_row(connections=0, waiting=0, sessions=0)
+
+    def test_who_leaves_while_waiting_is_forgotten(self):
+        server = self.server()
+        self.start(self.backend([server.host], server.port, more="\tconnections = 1\n\twait-timeout = 20s\n"))
+        self.hold()
+        c = Line(self.cluster.at("p1", "imap"))
+        c.line()
+        c.send(f"a LOGIN {USER} secret\r\n")
+        self.wait_row(waiting=1)
+        # Reset: a mere end would be a half-closed client, who still reads.
+        c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        c.close()
+        self.wait_row(waiting=0)
+
+    def test_source_addresses_in_turn(self):
+        peers = []
+
+        def serve(server, s):
+            peers.append(s.getpeername()[0])
+            imap(server, s)
+
+        server = self.server(serve)
+        self.start(self.backend([server.host], server.port, more='\tprobe-interval = 0\n\tsource-addresses = {"127.0.0.61", "127.0.0.62"}\n'))
+        for _ in range(4):
+            self.assertIn("a OK", self.login()[0])
+        self.assertEqual(sorted(peers), ["127.0.0.61"] * 2 + ["127.0.0.62"] * 2)
+
+
+class Reload(Rig):
+    def test_back_ends_come_and_go_and_sessions_stay(self):
+        first, second = self.server(), self.server()
+        self.start(self.backend([first.host], first.port))
+        first.knobs["login"] = second.knobs["login"] = lambda user, password: "OK in"
+        held = self.hold()
+        self.write("backends.conf", self.backend([first.host], first.port) + self.backend([second.host], second.port, "f2"))
+        self.write("users.map", f"{USER} f1\nuser0002@example.test f2\n")
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: any(r["backend"] == "f2" for r in self.cluster.ctl_json("p1", "backend", "list")["rows"]), 10, "f2 is there")
+        mt.wait_for(lambda: "a OK" in self.login("user0002@example.test")[0], 10, "its users are led there")
+        other = self.hold("user0002@example.test")
+        self.cluster.ctl("p1", "backend", "drain", "f1")
+        self.write("backends.conf", self.backend([second.host], second.port, "f2"))
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: len(self.cluster.ctl_json("p1", "backend", "list")["rows"]) == 1, 10, "f1 is gone")
+        self.assertIn("a NO [UNAVAILABLE]", self.login()[0])
+        for c in (held, other):
+            self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
+
+
+if __name__ == "__main__":
+    unittest.main()
