@@ -23,8 +23,7 @@ static const struct sockaddr_un *un(const struct addr *addr)
 	return (const struct sockaddr_un *)&addr->ss;
 }
 
-/* The bytes of the IP address, IPv4-mapped ones as IPv4; 0 bytes for a unix socket. */
-static struct slice ip_bytes(const struct addr *addr)
+struct slice addr_ip(const struct addr *addr)
 {
 	if (addr->len && addr->ss.ss_family == AF_INET)
 		return slice_of(&in4(addr)->sin_addr, 4);
@@ -109,7 +108,7 @@ int addr_parse_hostport(struct slice text, uint16_t default_port, struct addr *a
 
 const char *addr_host(const struct addr *addr, char text[ADDR_TEXT_MAX])
 {
-	struct slice ip = ip_bytes(addr);
+	struct slice ip = addr_ip(addr);
 
 	if (ip.len)
 		inet_ntop(ip.len == 4 ? AF_INET : AF_INET6, ip.p, text, ADDR_TEXT_MAX);
@@ -125,7 +124,7 @@ const char *addr_host(const struct addr *addr, char text[ADDR_TEXT_MAX])
 const char *addr_text(const struct addr *addr, char text[ADDR_TEXT_MAX])
 {
 	char host[ADDR_TEXT_MAX];
-	size_t ip_len = ip_bytes(addr).len;
+	size_t ip_len = addr_ip(addr).len;
 
 	addr_host(addr, host);
 	if (ip_len == 0)
@@ -151,10 +150,26 @@ void addr_set_port(struct addr *addr, uint16_t port)
 		in6(addr)->sin6_port = htons(port);
 }
 
+void addr_set_ip(struct addr *addr, const void *ip, size_t len, uint16_t port)
+{
+	*addr = (struct addr){0};
+	if (len == 4) {
+		addr->len = sizeof(struct sockaddr_in);
+		addr->ss.ss_family = AF_INET;
+		memcpy(&in4(addr)->sin_addr, ip, 4);
+	} else {
+		require(len == 16);
+		addr->len = sizeof(struct sockaddr_in6);
+		addr->ss.ss_family = AF_INET6;
+		memcpy(&in6(addr)->sin6_addr, ip, 16);
+	}
+	addr_set_port(addr, port);
+}
+
 bool addr_is_loopback(const struct addr *addr)
 {
 	static const struct in6_addr one = IN6ADDR_LOOPBACK_INIT;
-	struct slice ip = ip_bytes(addr);
+	struct slice ip = addr_ip(addr);
 
 	if (ip.len == 4)
 		return ip.p[0] == 127;
@@ -165,7 +180,7 @@ bool addr_is_loopback(const struct addr *addr)
 
 bool addr_is_equal_host(const struct addr *a, const struct addr *b)
 {
-	struct slice x = ip_bytes(a), y = ip_bytes(b);
+	struct slice x = addr_ip(a), y = addr_ip(b);
 
 	if (x.len || y.len)
 		return slice_is_equal(x, y);
@@ -206,7 +221,7 @@ int addr_net_parse(struct slice text, struct addr_net *net_out)
 	if (slash == 0 ||
 		addr_parse(slice_sub(text, 0, slash < 0 ? text.len : (size_t)slash), 0, &net.base) != 0)
 		return ERR_SYNTAX;
-	ip = ip_bytes(&net.base);
+	ip = addr_ip(&net.base);
 	net.bits = (unsigned)ip.len * 8;
 	if (slash > 0) {
 		if (num_parse_u32(slice_from(text, (size_t)slash + 1), &bits) != 0)
@@ -226,7 +241,7 @@ int addr_net_parse(struct slice text, struct addr_net *net_out)
 
 bool addr_net_has(const struct addr_net *net, const struct addr *addr)
 {
-	struct slice base = ip_bytes(&net->base), ip = ip_bytes(addr);
+	struct slice base = addr_ip(&net->base), ip = addr_ip(addr);
 
 	if (base.len == 0)
 		return net->base.len && addr->len && addr->ss.ss_family == AF_UNIX;

@@ -28,6 +28,10 @@ const char *addr_host(const struct addr *addr, char text[ADDR_TEXT_MAX]);
 const char *addr_text(const struct addr *addr, char text[ADDR_TEXT_MAX]);
 uint16_t addr_port(const struct addr *addr);
 void addr_set_port(struct addr *addr, uint16_t port);
+/* The IP address in network order: 4 octets (IPv4-mapped IPv6 too), 16, or 0 for none. View of addr. */
+struct slice addr_ip(const struct addr *addr);
+/* The address of 4 or 16 octets in network order. */
+void addr_set_ip(struct addr *addr, const void *ip, size_t len, uint16_t port);
 bool addr_is_loopback(const struct addr *addr);
 bool addr_is_equal_host(const struct addr *a, const struct addr *b);
 
