@@ -278,6 +278,8 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 	timer_init(&f->timer, on_deadline, f);
 	arena_init(&f->arena, DIALOGUE_ARENA_MOST);
 	random_id(f->session, FRONT_SESSION_LEN);
+	if (conn_unique_id(f->conn)[0])
+		require(dialogue_told_session(f, slice_str(conn_unique_id(f->conn))) == 0);
 	metric_add(service->counters->connections, 1);
 	metric_add(service->counters->open, 1);
 	conn_set_owner(f->conn, on_event, f);
@@ -294,7 +296,7 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 
 bool dialogue_allows_login(const struct front *f)
 {
-	return f->service->allows_clear || conn_is_tls(f->conn);
+	return f->service->allows_clear || conn_is_secure(f->conn);
 }
 
 bool dialogue_is_trusted(struct front *f)

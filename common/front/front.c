@@ -141,7 +141,7 @@ bool front_is_proxied(const struct front *front)
 
 bool front_is_secure(const struct front *front)
 {
-	return front->is_proxied ? front->is_secure : conn_is_tls(front->conn);
+	return front->is_proxied ? front->is_secure : conn_is_secure(front->conn);
 }
 
 void front_set_login(struct front *front, void *login)

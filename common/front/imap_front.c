@@ -72,14 +72,14 @@ static void say(struct front *f, const char *status_and_text)
 /* The words of CAPABILITY, as they stand now. */
 static void add_capabilities(struct front *f, struct buf *out)
 {
-	bool is_tls = conn_is_tls(f->conn);
+	bool is_secure = conn_is_secure(f->conn);
 
 	buf_add_str(out, "IMAP4rev1 LITERAL- SASL-IR ID");
 	if (f->service->capabilities[0]) {
 		buf_add_char(out, ' ');
 		buf_add_str(out, f->service->capabilities);
 	}
-	if (f->service->tls && !is_tls)
+	if (f->service->tls && !is_secure)
 		buf_add_str(out, " STARTTLS");
 	if (!dialogue_allows_login(f)) {
 		buf_add_str(out, " LOGINDISABLED");

@@ -121,7 +121,7 @@ static bool cmd_capa(struct front *f, const struct pop3_command *c)
 	buf_add_str(out, "+OK\r\n");
 	add_words(out, f->service->capabilities);
 	buf_add_str(out, "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n");
-	if (f->service->tls && !conn_is_tls(f->conn))
+	if (f->service->tls && !conn_is_secure(f->conn))
 		buf_add_str(out, "STLS\r\n");
 	if (dialogue_allows_login(f)) {
 		buf_add_str(out, "USER\r\nSASL");

@@ -5,6 +5,8 @@
  */
 #include "common/front/smtp_front.h"
 
+#include <stdio.h>
+
 #include <stdlib.h>
 
 #include "common/base/log.h"
@@ -333,7 +335,10 @@ void smtp_front_start(struct smtp_service *service, struct conn *conn_take, unsi
 	f->conn = conn_take;
 	f->loop = conn_loop(conn_take);
 	f->client = *conn_peer(conn_take);
-	random_id(f->session, FRONT_SESSION_LEN);
+	if (conn_unique_id(f->conn)[0])
+		snprintf(f->session, sizeof(f->session), "%s", conn_unique_id(f->conn));
+	else
+		random_id(f->session, FRONT_SESSION_LEN);
 	timer_init(&f->timer, on_deadline, f);
 	arena_init(&f->arena, SMTP_ARENA_MOST);
 	conn_set_owner(f->conn, on_event, f);
@@ -504,7 +509,7 @@ static const char *own_protocol(const struct smtp_front *f)
 
 	if (!f->is_extended)
 		return "SMTP";
-	return names[f->service->is_lmtp][f->is_utf8][conn_is_tls(f->conn)][f->user != NULL];
+	return names[f->service->is_lmtp][f->is_utf8][conn_is_secure(f->conn)][f->user != NULL];
 }
 
 const char *smtp_front_protocol(const struct smtp_front *f)

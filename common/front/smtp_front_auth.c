@@ -13,7 +13,7 @@ bool smtp_front_offers_login(const struct smtp_front *f)
 	const struct smtp_service *s = f->service;
 
 	return s->ops->login && s->mechanisms && *s->mechanisms && !f->user &&
-	       (s->allows_clear || conn_is_tls(f->conn));
+	       (s->allows_clear || conn_is_secure(f->conn));
 }
 
 void smtp_front_forget_login(struct smtp_front *f)

@@ -26,7 +26,7 @@ static void say_words(struct smtp_front *f)
 
 	smtp_reply_write_more(out, 250, none, slice_str(*s->host ? s->host : "localhost"));
 	buf_add_str(out, "250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n");
-	if (s->tls && !conn_is_tls(f->conn))
+	if (s->tls && !conn_is_secure(f->conn))
 		buf_add_str(out, "250-STARTTLS\r\n");
 	if (smtp_front_offers_login(f)) {
 		buf_add_str(out, "250-AUTH");

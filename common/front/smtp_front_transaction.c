@@ -49,7 +49,7 @@ static bool is_mail_out_of_order(struct smtp_front *f)
 		SMTP_WRONG(f, 503, "5.5.1", s->is_lmtp ? "LHLO first" : "EHLO first");
 	else if (f->is_mail && !f->is_over)
 		SMTP_WRONG(f, 503, "5.5.1", "One MAIL at a time");
-	else if (s->requires_tls && !conn_is_tls(f->conn))
+	else if (s->requires_tls && !conn_is_secure(f->conn))
 		SMTP_WRONG(f, 530, "5.7.0", "STARTTLS first");
 	else if (s->requires_login && !f->user)
 		SMTP_WRONG(f, 530, "5.7.0", "Log in first");

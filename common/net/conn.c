@@ -217,10 +217,11 @@ void conn_destroy(struct conn *c)
 		close(c->fd); /* leaves the epoll set by that */
 	c->fd = -1;
 	if (c->listener)
-		listener_gone(c->listener);
+		listener_gone(c->listener, c);
 	buf_deinit(&c->in);
 	buf_deinit(&c->out);
-	free(c->certificate_name);
+	conn_names_free(&c->names);
+	conn_told_free(c);
 	list_remove(&c->todo);
 	list_remove(&c->link);
 	loop_free_later(c->loop, c);
@@ -447,6 +448,10 @@ static void work(struct conn *c)
 	}
 	if (c->phase == CONN_DIALING || c->phase == CONN_CLOSED)
 		return;
+	if (c->phase == CONN_HEADER) {
+		conn_told_work(c);
+		return;
+	}
 	c->in_work = true;
 	work_open(c);
 	c->in_work = false;
@@ -689,6 +694,25 @@ bool conn_is_tls(const struct conn *c)
 	return c->ssl != NULL;
 }
 
+bool conn_is_secure(const struct conn *c)
+{
+	return c->ssl || (c->told && c->told->is_secure);
+}
+
+const char *conn_authority(const struct conn *c)
+{
+	const char *name = c->ssl ? SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+
+	if (!name && c->told)
+		name = c->told->authority;
+	return name ? name : "";
+}
+
+const char *conn_unique_id(const struct conn *c)
+{
+	return c->told && c->told->unique_id ? c->told->unique_id : "";
+}
+
 const char *conn_tls_text(const struct conn *c)
 {
 	return c->ssl ? conn_tls_name(c, c->loop->text_view, sizeof(c->loop->text_view)) : NULL;
@@ -739,10 +763,25 @@ const struct addr *conn_peer(const struct conn *c)
 	return a;
 }
 
+const struct addr *conn_raw_peer(const struct conn *c)
+{
+	struct addr *a;
+
+	if (!c->told || !c->told->raw_peer.family)
+		return conn_peer(c);
+	a = addr_view(c->loop);
+	expand_peer(&c->told->raw_peer, a);
+	return a;
+}
+
 const struct addr *conn_local(const struct conn *c)
 {
 	struct addr *a = addr_view(c->loop);
 
+	if (c->told && c->told->local.family) {
+		expand_peer(&c->told->local, a);
+		return a;
+	}
 	a->len = sizeof(a->ss);
 	if (c->fd < 0 || getsockname(c->fd, (struct sockaddr *)&a->ss, &a->len) != 0)
 		a->len = 0;

@@ -78,14 +78,35 @@ MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const c
 bool conn_is_tls(const struct conn *conn);
 /* "TLSv1.3 TLS_AES_128_GCM_SHA256", or NULL on a plain connection. View. */
 const char *conn_tls_text(const struct conn *conn);
-/* True if the peer showed a certificate that was verified. */
+/* The client's way to us is encrypted: by TLS here, or at a balancer whose PROXY header says so. */
+bool conn_is_secure(const struct conn *conn);
+/* The name that the client asked for: by SNI, or told by a balancer's PROXY header; "" if none. View. */
+const char *conn_authority(const struct conn *conn);
+/* The id that a balancer's PROXY header gave to the connection: printable ASCII, at most 64 octets; "" if none. View. */
+const char *conn_unique_id(const struct conn *conn);
+
+/* True if the peer showed a certificate that was verified and has not expired: here, or (without TLS here) to a balancer whose
+ * PROXY header says so. */
 bool conn_has_peer_certificate(const struct conn *conn);
-/* Common name, "" if none. View of the connection. */
+enum conn_certificate_field {
+	CONN_CERTIFICATE_CN,
+	CONN_CERTIFICATE_EMAIL, /* alternative names of type rfc822Name */
+	CONN_CERTIFICATE_UPN    /* alternative names of type otherName 1.3.6.1.4.1.311.20.2.3 */
+};
+#define CONN_CERTIFICATE_FIELDS (CONN_CERTIFICATE_UPN + 1)
+/* Of one field; further ones are not seen. */
+#define CONN_CERTIFICATE_VALUES_MOST 8
+/* The index-th value of a field of a certificate as above: UTF-8 without controls. NULL beyond the last, and without such a
+ * certificate. A balancer tells the common name alone. View of the connection. */
+const char *conn_peer_certificate_field(struct conn *conn, enum conn_certificate_field field, size_t index);
+/* The common name, "" if none. View of the connection. */
 const char *conn_peer_certificate_name(struct conn *conn);
 
 /* Views, overwritten when eight more have been asked for on this loop. len 0: not connected (any more). */
 const struct addr *conn_peer(const struct conn *conn);
 const struct addr *conn_local(const struct conn *conn);
+/* The other end of the socket: a balancer's address where conn_peer() gives what its PROXY header told. View as above. */
+const struct addr *conn_raw_peer(const struct conn *conn);
 struct loop *conn_loop(const struct conn *conn);
 /* ERR_* and a fixed text for the log after CONN_FAILED. */
 int conn_error(const struct conn *conn);

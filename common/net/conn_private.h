@@ -11,6 +11,7 @@
 
 enum conn_phase {
 	CONN_DIALING,     /* dial.c has it; fd may be -1 */
+	CONN_HEADER,      /* accepted, and its PROXY header is awaited: conn_told.c */
 	CONN_CLEAR_FIRST, /* STARTTLS: output of before still goes out in clear */
 	CONN_HANDSHAKE,
 	CONN_OPEN,
@@ -30,8 +31,26 @@ struct conn;
 struct dial;
 struct listener;
 struct conn_linger;
+struct conn_names;
 /* A raw owner (the relay) gets readiness, not events. */
 typedef void conn_raw_fn(void *owner, struct conn *conn);
+
+/* The header has been taken (error 0: the phase is CONN_OPEN or CONN_HANDSHAKE), or will not come. */
+typedef void conn_told_fn(struct conn *conn, int error);
+
+/* What a balancer's PROXY header told, and while it is awaited what is needed for that. */
+struct conn_told {
+	struct timer timer;
+	struct conn *conn;
+	conn_told_fn *done;
+	struct tls *tls; /* implicit TLS, to begin after it */
+	struct conn_addr raw_peer;
+	struct conn_addr local; /* family 0: not told */
+	char *name;             /* of a verified client certificate; NULL: none */
+	char *authority;
+	char *unique_id;
+	bool is_secure;
+};
 
 struct conn {
 	struct loop_io io;
@@ -54,11 +73,13 @@ struct conn {
 	};
 	struct listener *listener; /* counts this connection; NULL: none does */
 	const char *error_detail;
-	char *certificate_name;
+	struct conn_names *names; /* of the peer's certificate; NULL: not asked yet */
+	struct conn_told *told;   /* NULL: no PROXY header */
 	int fd;
 	uint32_t input_limit, high, low;
 	uint32_t clear_left; /* CONN_CLEAR_FIRST: bytes of `out` that go in clear */
 	int16_t error;
+	uint16_t part; /* of the listener */
 	uint8_t phase;
 	bool is_raw : 1;
 	bool is_tls_client : 1;
@@ -78,6 +99,8 @@ struct conn {
 	bool data_due : 1;
 	bool failure_due : 1;
 	bool is_starttls : 1;
+	bool is_in_flows : 1;   /* counted in the listener's flows */
+	uint8_t flows : 3;      /* in which of them its peer is */
 	bool is_out_broken : 1; /* raw only: writing failed, reading may still give the peer's last words */
 	struct conn_addr peer;
 };
@@ -129,8 +152,17 @@ void conn_tls_shutdown(struct conn *c);
 void conn_tls_free(struct conn *c);
 const char *conn_tls_name(const struct conn *c, char *text, size_t size);
 
+/* conn_certificate.c */
+void conn_names_free(struct conn_names **names);
+
+/* conn_told.c: waits for the header on a connection just accepted (phase CONN_OPEN, no TLS yet); done comes once, from a later
+ * turn of the loop. */
+void conn_told_begin(struct conn *c, uint64_t timeout_ms, struct tls *tls, conn_told_fn *done);
+void conn_told_work(struct conn *c);
+void conn_told_free(struct conn *c);
+
 /* dial.c */
 void dial_on_io(struct conn *c, uint32_t events);
 void dial_done(struct conn *c);
 /* listener.c */
-void listener_gone(struct listener *listener);
+void listener_gone(struct listener *listener, const struct conn *conn);

@@ -275,26 +275,3 @@ const char *conn_tls_name(const struct conn *c, char *text, size_t size)
 	snprintf(text, size, "%s %s", SSL_get_version(c->ssl), cipher ? cipher : "none");
 	return text;
 }
-
-bool conn_has_peer_certificate(const struct conn *c)
-{
-	return c->ssl && SSL_get0_peer_certificate(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK &&
-	       (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER);
-}
-
-const char *conn_peer_certificate_name(struct conn *c)
-{
-	const X509 *certificate = c->ssl ? SSL_get0_peer_certificate(c->ssl) : NULL;
-	char text[256];
-
-	if (!certificate)
-		return "";
-	if (!c->certificate_name) {
-		int len = X509_NAME_get_text_by_NID(
-			X509_get_subject_name(certificate), NID_commonName, text, sizeof(text));
-
-		/* A NUL inside would cut the name to another one. */
-		c->certificate_name = xstrdup(len > 0 && strlen(text) == (size_t)len ? text : "");
-	}
-	return c->certificate_name;
-}

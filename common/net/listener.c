@@ -29,12 +29,37 @@
 #define BACKLOG 1024
 #define BURST_MOST 64
 #define PAUSE_MS 100
+#define LOG_MS 10000 /* between two lines on refused connections */
+
+/* Why connections are closed at once. */
+enum refusal {
+	REFUSED_DESCRIPTORS,
+	REFUSED_RULE,
+	REFUSED_CONNECTIONS,
+	REFUSED_NEW,
+	REFUSED_PEER_CONNECTIONS,
+	REFUSED_PEER_NEW,
+	REFUSED_HEADER,
+	REFUSALS
+};
+static const char *const refusal_names[REFUSALS] = {[REFUSED_DESCRIPTORS] = "descriptors",
+	[REFUSED_RULE] = "rule",
+	[REFUSED_CONNECTIONS] = "connections",
+	[REFUSED_NEW] = "new-connections",
+	[REFUSED_PEER_CONNECTIONS] = "peer-connections",
+	[REFUSED_PEER_NEW] = "peer-new-connections",
+	[REFUSED_HEADER] = "proxy-header"};
+static const enum refusal refusal_of_flow[] = {[FLOW_CONNECTIONS] = REFUSED_CONNECTIONS,
+	[FLOW_NEW_CONNECTIONS] = REFUSED_NEW,
+	[FLOW_PEER_CONNECTIONS] = REFUSED_PEER_CONNECTIONS,
+	[FLOW_PEER_NEW_CONNECTIONS] = REFUSED_PEER_NEW};
 
 struct part {
 	struct loop_io io;
 	struct loop *loop;
 	struct listener *listener;
 	struct tls *tls;
+	struct listener_policy *policy;
 	struct timer pause;
 	int fd;
 	int reserve; /* given up for a moment when descriptors are exhausted, so that a client can be told */
@@ -49,12 +74,14 @@ struct listener {
 	bool has_inherited; /* some of its sockets were another program's */
 	atomic_uint refs;   /* the caller, parts, connections */
 	atomic_uint open;
-	unsigned connections_most;
+	struct flow *flows[LISTENER_LEVELS];
 	listener_fn *fn;
 	void *arg;
 	char *name;
 	struct addr addr;
-	struct metric *accepted, *refused, *open_gauge;
+	struct metric *accepted, *refused[REFUSALS], *open_gauge;
+	_Atomic uint64_t quiet_until_ms; /* no further line on refused connections until then */
+	_Atomic uint64_t unsaid;         /* refused since the last line */
 	unsigned parts_count;
 	struct part parts[];
 };
@@ -64,53 +91,211 @@ static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list all = {&all, &all};
 static bool is_holding;
 
+/* ---- policies ---- */
+
+struct listener_policy *listener_policy_new(void)
+{
+	struct listener_policy *policy = xcalloc(1, sizeof(*policy));
+
+	atomic_store(&policy->refs, 1);
+	return policy;
+}
+
+struct listener_policy *listener_policy_ref(struct listener_policy *policy)
+{
+	atomic_fetch_add(&policy->refs, 1);
+	return policy;
+}
+
+void listener_policy_unref(struct listener_policy **policy)
+{
+	struct listener_policy *p = *policy;
+
+	*policy = NULL;
+	if (!p || atomic_fetch_sub(&p->refs, 1) != 1)
+		return;
+	for (size_t i = 0; i < LISTENER_LEVELS; i++)
+		access_rules_free(&p->access[i]);
+	free(p->proxy_networks);
+	free(p);
+}
+
+static bool is_balancer(const struct listener_policy *policy, const struct addr *peer)
+{
+	for (size_t i = 0; i < policy->proxy_network_count; i++)
+		if (addr_net_has(&policy->proxy_networks[i], peer))
+			return true;
+	return false;
+}
+
+static bool is_allowed(const struct listener_policy *policy, const struct addr *peer)
+{
+	return access_is_allowed((const struct access_rules *const *)policy->access, LISTENER_LEVELS, peer);
+}
+
+/* ---- life ---- */
+
 static void listener_unref(struct listener *l)
 {
 	if (atomic_fetch_sub(&l->refs, 1) != 1)
 		return;
+	for (size_t i = 0; i < LISTENER_LEVELS; i++)
+		flow_unref(&l->flows[i]);
+	for (unsigned i = 0; i < l->parts_count; i++)
+		listener_policy_unref(&l->parts[i].policy);
 	free(l->name);
 	free(l);
 }
 
-void listener_gone(struct listener *l)
+void listener_gone(struct listener *l, const struct conn *c)
 {
+	/* Flows count who has been let in: not those whose PROXY header is still awaited. */
+	if (c->is_in_flows) {
+		const struct addr *peer = conn_peer(c);
+
+		for (unsigned i = 0; i < LISTENER_LEVELS; i++)
+			if (l->flows[i])
+				flow_leave(l->flows[i], peer, c->flows >> i & 1);
+	}
 	atomic_fetch_sub(&l->open, 1);
 	metric_add(l->open_gauge, -1);
 	listener_unref(l);
 }
 
-/* ---- accepting ---- */
+/* ---- who is let in ---- */
 
-static bool may_open(struct listener *l)
+/* Counted each, logged once in a while: an attacker must not write our log. */
+static void note_refusal(struct listener *l, enum refusal refusal, const struct addr *peer, uint64_t now_ms)
 {
-	unsigned before = atomic_fetch_add(&l->open, 1);
+	uint64_t quiet_until = atomic_load_explicit(&l->quiet_until_ms, memory_order_relaxed);
+	char text[ADDR_TEXT_MAX];
 
-	if (l->connections_most == 0 || before < l->connections_most)
-		return true;
-	atomic_fetch_sub(&l->open, 1);
-	return false;
+	metric_add(l->refused[refusal], 1);
+	atomic_fetch_add_explicit(&l->unsaid, 1, memory_order_relaxed);
+	if (now_ms < quiet_until ||
+		!atomic_compare_exchange_strong(&l->quiet_until_ms, &quiet_until, now_ms + LOG_MS))
+		return;
+	log_warn("net", "connections are refused listener=%s reason=%s peer=%s count=%llu", l->name,
+		refusal_names[refusal], addr_host(peer, text),
+		(unsigned long long)atomic_exchange_explicit(&l->unsaid, 0, memory_order_relaxed));
 }
 
-static void take(struct part *part, int fd, const struct sockaddr_storage *peer)
+/* All scopes or none. */
+static enum flow_answer enter_flows(
+	struct listener *l, const struct addr *peer, uint64_t now_ms, uint8_t *flows_out)
+{
+	uint8_t counted = 0;
+
+	for (unsigned i = 0; i < LISTENER_LEVELS; i++) {
+		bool is_counted = false;
+		enum flow_answer answer =
+			l->flows[i] ? flow_enter(l->flows[i], peer, now_ms, &is_counted) : FLOW_TAKEN;
+
+		if (answer != FLOW_TAKEN) {
+			while (i-- > 0)
+				if (l->flows[i])
+					flow_cancel(l->flows[i], peer, counted >> i & 1);
+			return answer;
+		}
+		counted |= (uint8_t)(is_counted << i);
+	}
+	*flows_out = counted;
+	return FLOW_TAKEN;
+}
+
+/* Rules and flow control for that peer; false: refused, noted. */
+static bool let_in(struct part *part, const struct addr *peer, uint8_t *flows_out)
+{
+	uint64_t now_ms = loop_now_ms(part->loop);
+	enum flow_answer answer;
+
+	if (!is_allowed(part->policy, peer)) {
+		note_refusal(part->listener, REFUSED_RULE, peer, now_ms);
+		return false;
+	}
+	answer = enter_flows(part->listener, peer, now_ms, flows_out);
+	if (answer != FLOW_TAKEN)
+		note_refusal(part->listener, refusal_of_flow[answer], peer, now_ms);
+	return answer == FLOW_TAKEN;
+}
+
+static void cancel_flows(struct listener *l, const struct addr *peer, uint8_t flows)
+{
+	for (unsigned i = 0; i < LISTENER_LEVELS; i++)
+		if (l->flows[i])
+			flow_cancel(l->flows[i], peer, flows >> i & 1);
+}
+
+static void on_header(struct conn *c, int error)
+{
+	struct listener *l = c->listener;
+	struct part *part = &l->parts[c->part];
+	const struct addr *peer = conn_peer(c);
+	uint8_t flows = 0;
+
+	if (error)
+		note_refusal(l, REFUSED_HEADER, peer, loop_now_ms(c->loop));
+	if (error || !let_in(part, peer, &flows)) {
+		conn_destroy(c);
+		return;
+	}
+	c->flows = flows & 7;
+	c->is_in_flows = true;
+	conn_schedule(c); /* what came behind the header */
+	l->fn(l->arg, c);
+}
+
+/* ---- accepting ---- */
+
+static bool open_conn(struct part *part, int fd, const struct sockaddr_storage *ss, bool awaits_header,
+	struct conn **conn_out)
 {
 	struct listener *l = part->listener;
 	struct conn *c;
 
-	if (!may_open(l)) {
-		metric_add(l->refused, 1);
-		close(fd);
-		return;
-	}
-	if (conn_open_accepted(part->loop, fd, part->tls, peer, NULL, NULL, &c) != 0) {
-		atomic_fetch_sub(&l->open, 1);
-		metric_add(l->refused, 1);
-		close(fd);
-		return;
-	}
+	if (conn_open_accepted(part->loop, fd, awaits_header ? NULL : part->tls, ss, NULL, NULL, &c) != 0)
+		return false;
 	atomic_fetch_add(&l->refs, 1);
+	atomic_fetch_add(&l->open, 1);
 	c->listener = l;
+	c->part = (uint16_t)(part - l->parts);
 	metric_add(l->accepted, 1);
 	metric_add(l->open_gauge, 1);
+	*conn_out = c;
+	return true;
+}
+
+static void take(struct part *part, int fd, const struct sockaddr_storage *ss, socklen_t len)
+{
+	struct listener *l = part->listener;
+	const struct listener_policy *policy = part->policy;
+	struct addr peer = {.len = len, .ss = *ss};
+	bool awaits_header = policy->proxy != LISTENER_PROXY_OFF && is_balancer(policy, &peer);
+	uint8_t flows = 0;
+	struct conn *c;
+
+	if (policy->proxy == LISTENER_PROXY_REQUIRED && !awaits_header) {
+		note_refusal(l, REFUSED_HEADER, &peer, loop_now_ms(part->loop));
+		close(fd);
+		return;
+	}
+	if (!awaits_header && !let_in(part, &peer, &flows)) {
+		close(fd);
+		return;
+	}
+	if (!open_conn(part, fd, ss, awaits_header, &c)) {
+		if (!awaits_header)
+			cancel_flows(l, &peer, flows);
+		note_refusal(l, REFUSED_DESCRIPTORS, &peer, loop_now_ms(part->loop));
+		close(fd);
+		return;
+	}
+	if (awaits_header) {
+		conn_told_begin(c, policy->proxy_timeout_ms, part->tls, on_header);
+		return;
+	}
+	c->flows = flows & 7;
+	c->is_in_flows = true;
 	l->fn(l->arg, c);
 }
 
@@ -134,7 +319,7 @@ static void starve(struct part *part)
 		fd = accept4(part->fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0) {
 			close(fd);
-			metric_add(part->listener->refused, 1);
+			metric_add(part->listener->refused[REFUSED_DESCRIPTORS], 1);
 		}
 		part->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}
@@ -145,13 +330,13 @@ static void starve(struct part *part)
 /* One connection; false when there is none now. */
 static bool accept_one(struct part *part)
 {
-	struct sockaddr_storage peer;
+	struct sockaddr_storage peer = {0};
 	socklen_t len = sizeof(peer);
 	int fd = accept4(part->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	if (fd >= 0) {
 		part->is_starved = false;
-		take(part, fd, &peer);
+		take(part, fd, &peer, len);
 		return true;
 	}
 	if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -276,6 +461,18 @@ static int open_socket(const struct listener_options *options, const struct addr
 	return 0;
 }
 
+static struct metric *refusal_metric(struct buf *labels, const char *reason)
+{
+	size_t len = buf_len(labels);
+	struct metric *metric;
+
+	buf_printf(labels, ",reason=\"%s\"", reason);
+	metric = metrics_counter("mailtier_net_connections_refused", buf_str_view(labels),
+		"Connections closed at once, by reason.");
+	buf_cut(labels, len);
+	return metric;
+}
+
 static struct listener *listener_new(
 	const struct listener_options *options, unsigned parts, listener_fn *fn, void *arg)
 {
@@ -284,7 +481,13 @@ static struct listener *listener_new(
 
 	list_init(&l->link);
 	l->refs = 1;
-	l->connections_most = options->connections_most;
+	for (size_t i = 0; i < LISTENER_LEVELS; i++)
+		l->flows[i] = flow_ref(options->flows[i]);
+	if (options->connections_most) {
+		l->flows[LISTENER_OWN] = flow_new();
+		flow_set_limits(l->flows[LISTENER_OWN],
+			&(struct flow_limits){.connections = options->connections_most});
+	}
 	l->fn = fn;
 	l->arg = arg;
 	l->name = xstrdup(options->name ? options->name : "listener");
@@ -294,8 +497,8 @@ static struct listener *listener_new(
 	buf_add_str(&labels, "\"");
 	l->accepted = metrics_counter(
 		"mailtier_net_connections_accepted", buf_str_view(&labels), "Connections accepted.");
-	l->refused = metrics_counter("mailtier_net_connections_refused", buf_str_view(&labels),
-		"Connections closed at once, for the limit or for lack of descriptors.");
+	for (size_t i = 0; i < REFUSALS; i++)
+		l->refused[i] = refusal_metric(&labels, refusal_names[i]);
 	l->open_gauge = metrics_gauge(
 		"mailtier_net_connections_open", buf_str_view(&labels), "Connections open now.");
 	buf_deinit(&labels);
@@ -350,6 +553,7 @@ static int add_part(
 	part->loop = loop;
 	part->listener = l;
 	part->tls = tls_ref(options->tls);
+	part->policy = options->policy ? listener_policy_ref(options->policy) : listener_policy_new();
 	part->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	part->burst = 1;
 	timer_init(&part->pause, on_pause_over, part);
@@ -365,6 +569,7 @@ static void close_part(struct part *part)
 		close(part->reserve);
 	part->fd = part->reserve = -1;
 	tls_unref(&part->tls);
+	/* The policy stays until the listener's end: connections whose PROXY header is awaited are judged by it. */
 }
 
 static void start_part(void *arg)
@@ -442,36 +647,55 @@ unsigned listener_connections(const struct listener *l)
 
 /* ---- changes, on the loops of the parts ---- */
 
-struct tls_change {
+struct change {
 	struct part *part;
 	struct tls *tls;
+	struct listener_policy *policy; /* NULL: it is tls that changes */
 };
 
-static void change_tls(void *arg)
+static void make_change(void *arg)
 {
-	struct tls_change *change = arg;
+	struct change *change = arg;
+	struct part *part = change->part;
 
-	if (change->part->fd >= 0) {
-		struct tls *old = change->part->tls;
+	if (change->policy) {
+		struct listener_policy *old = part->policy;
 
-		change->part->tls = change->tls;
+		part->policy = change->policy;
+		change->policy = old;
+	} else if (part->fd >= 0) {
+		struct tls *old = part->tls;
+
+		part->tls = change->tls;
 		change->tls = old;
 	}
 	tls_unref(&change->tls);
-	listener_unref(change->part->listener);
+	listener_policy_unref(&change->policy);
+	listener_unref(part->listener);
 	free(change);
+}
+
+static void post_change(struct listener *l, struct tls *tls, struct listener_policy *policy)
+{
+	for (unsigned i = 0; i < l->parts_count; i++) {
+		struct change *change = xmalloc(sizeof(*change));
+
+		change->part = &l->parts[i];
+		change->tls = tls_ref(tls);
+		change->policy = policy ? listener_policy_ref(policy) : NULL;
+		atomic_fetch_add(&l->refs, 1);
+		loop_post(l->parts[i].loop, make_change, change);
+	}
 }
 
 void listener_set_tls(struct listener *l, struct tls *tls)
 {
-	for (unsigned i = 0; i < l->parts_count; i++) {
-		struct tls_change *change = xmalloc(sizeof(*change));
+	post_change(l, tls, NULL);
+}
 
-		change->part = &l->parts[i];
-		change->tls = tls_ref(tls);
-		atomic_fetch_add(&l->refs, 1);
-		loop_post(l->parts[i].loop, change_tls, change);
-	}
+void listener_set_policy(struct listener *l, struct listener_policy *policy)
+{
+	post_change(l, NULL, policy);
 }
 
 static void close_stopped(struct part *part)

@@ -159,7 +159,9 @@ static inline int certs_make(void **state)
 	X509 *ca, *cert;
 	static const struct {
 		const char *name, *alt;
-	} leaves[] = {{"server", "DNS:mail.example.test,IP:127.0.0.1"}, {"client", NULL}};
+	} leaves[] = {{"server", "DNS:mail.example.test,IP:127.0.0.1"},
+		{"client", "email:client@example.test,email:other@example.test,otherName:1.3.6.1.4.1.311.20."
+			   "2.3;UTF8:client@ad.example.test"}};
 
 	(void)state;
 	if (!mkdtemp(cert_directory))

@@ -671,6 +671,32 @@ static void test_a_wrong_certificate_is_refused(void **state)
 	}
 }
 
+static void check_names(struct conn *conn, bool has_shown)
+{
+	static const struct {
+		enum conn_certificate_field field;
+		size_t index;
+		const char *want;
+	} rows[] = {
+		{CONN_CERTIFICATE_CN, 0, "client"},
+		{CONN_CERTIFICATE_CN, 1, NULL},
+		{CONN_CERTIFICATE_EMAIL, 0, "client@example.test"},
+		{CONN_CERTIFICATE_EMAIL, 1, "other@example.test"},
+		{CONN_CERTIFICATE_EMAIL, 2, NULL},
+		{CONN_CERTIFICATE_UPN, 0, "client@ad.example.test"},
+		{CONN_CERTIFICATE_UPN, 1, NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const char *got = conn_peer_certificate_field(conn, rows[i].field, rows[i].index);
+
+		if (has_shown && rows[i].want)
+			assert_string_equal(got, rows[i].want);
+		else
+			assert_null(got);
+	}
+}
+
 static void test_clients_show_certificates(void **state)
 {
 	static const struct {
@@ -716,6 +742,7 @@ static void test_clients_show_certificates(void **state)
 		assert_string_equal(conn_peer_certificate_name(seen->conn),
 			rows[i].want && rows[i].certificate ? "client"
 							    : conn_peer_certificate_name(seen->conn));
+		check_names(seen->conn, rows[i].want && rows[i].certificate);
 		tls_unref(&server);
 		tls_unref(&client_tls);
 		listener_close(&listener);
