@@ -20,7 +20,7 @@ BIN := $(B)/bin
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the rooms: what each may use of ours (transitive), what it links of others ----
-ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control \
+ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control common/front \
 	mapping proxy backend/store backend/store_work backend/delivery backend/session backend
 uses_common/base :=
 uses_common/crypto := common/base
@@ -29,8 +29,8 @@ uses_common/net := common/base common/proto common/crypto
 uses_common/conf := common/base
 uses_common/directory := common/base common/net common/conf common/proto common/crypto
 uses_common/auth := common/base common/crypto common/net common/conf common/proto common/directory
-uses_common/front := common/base common/crypto common/proto common/net common/conf common/directory common/auth
 uses_common/control := common/base common/proto common/net common/conf
+uses_common/front := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control
 uses_mapping := common/base common/crypto common/proto common/net common/conf common/directory common/auth
 uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control
 uses_backend/store := common/base common/crypto common/proto

@@ -13,6 +13,7 @@
 #include "common/auth/credential_cache.h"
 #include "common/control/control.h"
 #include "common/control/status.h"
+#include "common/front/front_penalty.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
 
@@ -22,6 +23,7 @@ struct backend {
 	struct work_pool *hash_pool;
 	struct work_pool *operator_pool; /* long verbs: store check */
 	struct credential_cache *credentials;
+	struct penalty *penalty;
 	struct store *store;
 	struct store_work *work;
 	struct imap_service *imap;

@@ -62,6 +62,9 @@ static int make_listener(
 
 	l->title = title;
 	l->service = (enum config_service)conf_get_enum(conf, "listener", title, "service");
+	l->domain = conf_get_string(conf, "listener", title, "domain");
+	if (!*l->domain)
+		l->domain = conf_get_string(conf, "", NULL, "default-domain");
 	l->tls_mode = (enum config_tls)conf_get_enum(conf, "listener", title, "tls");
 	l->allows_clear = conf_get_bool(conf, "listener", title, "allow-clear");
 	if (l->tls_mode == CONFIG_TLS_NONE)
@@ -137,7 +140,6 @@ static void read_values(struct config *c)
 	const struct conf *conf = c->conf;
 
 	program_host_name(conf, c->host, sizeof(c->host));
-	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
 	front_limits_read(conf, &c->limits);
 	c->wrong_commands = c->limits.wrong_commands;
 	c->imap_idle_ms = conf_get_duration(conf, "limits", NULL, "imap-idle");

@@ -35,6 +35,7 @@ struct config_listener {
 	enum config_tls tls_mode;
 	struct tls *tls; /* NULL with CONFIG_TLS_NONE */
 	bool allows_clear;
+	const char *domain; /* of users who log in without one; "" none */
 };
 
 /* One section `proxy`: a name under which proxies log in on their users' behalf. */
@@ -53,7 +54,6 @@ struct config {
 	size_t trusted_count;
 	const char *const *trusted_names; /* of client certificates; NULL-ended; empty: none is asked for */
 	char host[256];                   /* our name */
-	const char *default_domain;       /* "" none */
 	struct front_limits limits;
 	uint64_t message_size;
 	uint64_t imap_idle_ms, pop3_idle_ms, transfer_ms;

@@ -2,6 +2,7 @@
 #include "backend/config.h"
 
 #include "common/control/control.h"
+#include "common/front/front_penalty.h"
 
 #define SERVICES "imap pop3 lmtp"
 
@@ -21,7 +22,8 @@ static const struct conf_key keys[] = {
 	{"", "host-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Name of this back-end in greetings and trace fields; empty: the system's", NULL},
 	{"", "default-domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
-		"Domain of users who log in without one; empty: none is added", NULL},
+		"Domain of users who log in without one, where the listener names none; empty: none is added",
+		NULL},
 	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
 		NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
@@ -87,6 +89,8 @@ static const struct conf_key keys[] = {
 		"Title of a section `tls`", NULL},
 	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
 		NULL},
+	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
+		"Domain of users who log in without one here; empty: `default-domain`", NULL},
 	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
 		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
@@ -126,7 +130,7 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, NULL};
+static const struct conf_key *const tables[] = {keys, front_penalty_keys, NULL};
 
 /* What single rows cannot show: listeners name sections that there are, and certificates can be asked for. */
 static void check_listener(struct conf *conf, const char *title, bool needs_names)

@@ -79,6 +79,8 @@ static struct front_service *make_front(
 	*tier = (struct login_tier){.backend = b, .config = config_ref(config), .service = l->service};
 	front_service_init(service, config_service_name(l->service), &login_ops, tier);
 	service->host = config->host;
+	service->domain = l->domain;
+	service->penalty = b->penalty;
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
 	service->tls = l->tls_mode == CONFIG_TLS_START ? tls_ref(l->tls) : NULL;
 	service->allows_clear = l->allows_clear;

@@ -269,7 +269,7 @@ static struct slice normalise(struct login *l, struct slice name)
 {
 	struct slice out;
 
-	if (auth_name_normalise(&l->arena, name, slice_str(l->tier->config->default_domain), &out))
+	if (auth_name_normalise(&l->arena, name, slice_str(front_service(l->front)->domain), &out))
 		return (struct slice){NULL, 0};
 	return out;
 }

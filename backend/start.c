@@ -71,6 +71,7 @@ static void put_in_force(struct backend *b)
 	pop3_service_set_limits(b->pop3, &pop3);
 	credential_cache_set_lifetime(
 		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
+	front_penalty_reload(b->penalty, b->config->conf);
 	listeners_set_config(b);
 }
 
@@ -226,6 +227,7 @@ static void make_services(struct backend *b, struct buf *why)
 	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
 	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
 		conf_get_int(conf, "", NULL, "credential-entries"));
+	b->penalty = front_penalty_new(conf);
 	b->imap = imap_service_new(b->work, loops, &imap);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
@@ -239,6 +241,7 @@ static void open_places(struct backend *b, struct buf *why)
 		accounts_register(b);
 		sessions_register(b);
 		store_verbs_register(b);
+		front_penalty_register(b->control, b->penalty);
 	}
 	must(listeners_open(b, why), why, "a listener cannot be opened");
 	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why,
@@ -286,6 +289,7 @@ static void end_all(struct backend *b)
 	imap_service_free(&b->imap);
 	pop3_service_free(&b->pop3);
 	credential_cache_free(&b->credentials);
+	penalty_free(&b->penalty);
 	config_unref(&b->config);
 	sasl_deinit();
 }

@@ -120,6 +120,7 @@ static void make_service(struct config *c, enum config_service id)
 struct own_front {
 	struct front_service service;
 	char host[256];
+	char domain[256];
 	const char *mechanisms[8];
 };
 
@@ -140,6 +141,8 @@ static struct front_service *make_front(const struct config *c, const struct con
 	for (size_t i = 0; of->mechanisms[i] && i + 1 < ARRAY_LEN(own->mechanisms); i++)
 		own->mechanisms[i] = sasl_mechanism(slice_str(of->mechanisms[i]));
 	service->host = own->host;
+	memcpy(own->domain, l->domain, sizeof(own->domain));
+	service->domain = own->domain;
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
 	service->tls = l->tls && !l->is_implicit_tls ? tls_ref(l->tls) : NULL;
 	service->allows_clear = conf_get_bool(c->conf, "listener", l->title, "allow-clear");
@@ -147,6 +150,13 @@ static struct front_service *make_front(const struct config *c, const struct con
 	service->limits = c->limits;
 	service->free = front_free;
 	return service;
+}
+
+static void read_domain(const struct config *c, struct config_listener *l)
+{
+	const char *domain = conf_get_string(c->conf, "listener", l->title, "domain");
+
+	snprintf(l->domain, sizeof(l->domain), "%s", *domain ? domain : c->default_domain);
 }
 
 static int make_listener(struct config *c, const char *title, struct config_listener *l, struct buf *why)
@@ -158,6 +168,7 @@ static int make_listener(struct config *c, const char *title, struct config_list
 	l->title = title;
 	l->service = (enum config_service)conf_get_enum(c->conf, "listener", title, "service");
 	l->is_implicit_tls = tls_mode == 2;
+	read_domain(c, l);
 	if (tls_mode != 0) {
 		const struct tls_server_options options = {
 			.certificate = conf_get_string(c->conf, "tls", section, "certificate"),
@@ -173,7 +184,7 @@ static int make_listener(struct config *c, const char *title, struct config_list
 	if (l->service == CONFIG_IMAP || l->service == CONFIG_POP3)
 		l->front = make_front(c, l);
 	else
-		l->smtp = smtp_service_new(c, l->service, tls_mode == 1 ? l->tls : NULL,
+		l->smtp = smtp_service_new(c, l, tls_mode == 1 ? l->tls : NULL,
 			conf_get_bool(c->conf, "listener", title, "allow-clear"));
 	return 0;
 }
@@ -186,6 +197,16 @@ static void read_values(struct config *c)
 	c->default_domain = conf_get_string(conf, "", NULL, "default-domain");
 	c->relay_idle_ms = conf_get_duration(conf, "", NULL, "relay-idle");
 	front_limits_read(conf, &c->limits);
+}
+
+void config_set_penalty(struct config *c, struct penalty *penalty)
+{
+	for (size_t i = 0; i < c->listener_count; i++) {
+		if (c->listeners[i].front)
+			c->listeners[i].front->penalty = penalty;
+		if (c->listeners[i].smtp)
+			c->listeners[i].smtp->penalty = penalty;
+	}
 }
 
 int config_tie_maps(struct config *c, struct usermap_set *maps, struct buf *why)

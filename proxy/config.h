@@ -46,6 +46,7 @@ struct config_listener {
 	struct tls *tls;             /* NULL: plain */
 	struct front_service *front; /* IMAP and POP3 */
 	struct smtp_service *smtp;   /* SMTP and submission, counted (proxy/smtp_service.h) */
+	char domain[256];            /* of users who log in without one; "" none */
 };
 
 struct config {
@@ -68,6 +69,8 @@ MUST_CHECK int config_new(
 	struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out);
 /* The services' chains; maps: opened or reconfigured for this configuration. Once, before any loop sees it. */
 MUST_CHECK int config_tie_maps(struct config *config, struct usermap_set *maps, struct buf *why);
+/* For failed logins, of all its services. Once, before any loop sees it. */
+void config_set_penalty(struct config *config, struct penalty *penalty);
 struct config *config_ref(struct config *config);
 void config_unref(struct config **config);
 /* May this service's chain lead there? Checks trust against `authenticate` too. False: *why_out for an ERROR line. */

@@ -1,5 +1,6 @@
 /* The proxy's table of keys: one row is one key. What rows cannot say is in config_check.c. */
 #include "common/control/control.h"
+#include "common/front/front_penalty.h"
 #include "proxy/config.h"
 #include "proxy/config_check.h"
 #include "proxy/smtp_service.h"
@@ -87,7 +88,8 @@ static const struct conf_key keys[] = {
 	{"", "host-name", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Name of this proxy in greetings and trace fields; empty: the system's", NULL},
 	{"", "default-domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
-		"Domain of users who log in without one; empty: such names are asked of the maps as they are",
+		"Domain of users who log in without one, where the listener names none; empty: such names "
+		"are asked of the maps as they are",
 		NULL},
 	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
 		NULL},
@@ -122,6 +124,8 @@ static const struct conf_key keys[] = {
 		"Title of a section `tls`", NULL},
 	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
 		NULL},
+	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
+		"Domain of users who log in without one here; empty: `default-domain`", NULL},
 	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
 		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
@@ -168,7 +172,7 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {
-	keys, usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
+	keys, front_penalty_keys, usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

@@ -364,7 +364,7 @@ static void start(struct login *l, struct slice name)
 static void login(struct front *front, const struct front_credentials *credentials)
 {
 	struct worker *worker = worker_here();
-	struct slice domain = slice_str(worker->config->default_domain);
+	struct slice domain = slice_str(front_service(front)->domain);
 	struct arena arena;
 	struct slice name;
 

@@ -19,6 +19,7 @@
 #include "common/control/notify.h"
 #include "common/control/program.h"
 #include "common/control/status.h"
+#include "common/front/front_penalty.h"
 #include "common/net/resolve.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
@@ -41,6 +42,7 @@ struct program {
 	struct loop *loop;
 	struct loop_group *group;
 	struct work_pool *hash_pool;
+	struct penalty *penalty;
 	struct verbs verbs; /* maps and the configuration in force */
 	struct control *control;
 	struct status *status;
@@ -114,6 +116,9 @@ static int make_config(struct program *p, struct conf *conf, struct buf *why, st
 	err = config_new(conf, backends, why, &config);
 	if (err < 0)
 		return err;
+	if (!p->penalty)
+		p->penalty = front_penalty_new(config->conf);
+	config_set_penalty(config, p->penalty);
 	err = make_maps(p, config, why);
 	if (err < 0)
 		config_unref(&config);
@@ -140,6 +145,7 @@ static void on_hup(void *arg)
 	} else {
 		program_log_lines(LOG_WARN, "proxy", "takes effect at the next start", &notes);
 		program_set_log(config->conf, "proxy");
+		front_penalty_reload(p->penalty, config->conf);
 		workers_set_config(config);
 		listeners_set_config(config);
 		probe_set_config(p->loop, config);
@@ -358,8 +364,10 @@ static void start(struct program *p, struct conf *conf)
 	backend_on_down(login_host_is_down);
 	must(control_open_conf(p->loop, "mailtier-proxy", p->verbs.config->conf, &why, &p->control), &why,
 		"the control socket cannot be opened");
-	if (p->control)
+	if (p->control) {
 		verbs_register(p->control, &p->verbs);
+		front_penalty_register(p->control, p->penalty);
+	}
 	must(listeners_open(p->group, p->verbs.config, &why), &why, "a listener cannot be opened");
 	must(status_open(p->loop, p->verbs.config->conf, is_ready, p, &why, &p->status), &why,
 		"the status listener cannot be opened");
@@ -381,6 +389,7 @@ static void stop(struct program *p)
 	loop_group_stop(&p->group);
 	workers_end();
 	config_unref(&p->verbs.config);
+	penalty_free(&p->penalty);
 	usermap_set_close(&p->verbs.maps);
 	work_pool_free(&p->hash_pool);
 	timer_stop(&p->drain);

@@ -137,7 +137,7 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 {
 	struct smtp_client *c = smtp_front_tier(front);
 	const struct config_service_of *service = &c->config->services[c->service];
-	struct slice domain = slice_str(c->config->default_domain), name;
+	struct slice domain = slice_str(smtp_front_service(front)->domain), name;
 	struct usermap_question question = {.service = slice_str(config_service_name(c->service)),
 		.shown = service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
 		.password = credentials->password};

@@ -175,12 +175,14 @@ static void free_service(struct smtp_service *s)
 {
 	tls_unref(&s->tls);
 	free((void *)(uintptr_t)s->host);
+	free((void *)(uintptr_t)s->domain);
 	free(s);
 }
 
 struct smtp_service *smtp_service_new(
-	struct config *config, enum config_service id, struct tls *tls, bool allows_clear)
+	struct config *config, const struct config_listener *listener, struct tls *tls, bool allows_clear)
 {
+	enum config_service id = listener->service;
 	const struct conf *conf = config->conf;
 	struct smtp_service *s = xcalloc(1, sizeof(*s));
 	static const char *const both[] = {"PLAIN", "LOGIN", NULL};
@@ -189,6 +191,7 @@ struct smtp_service *smtp_service_new(
 
 	smtp_service_init(s, config_service_name(id), &smtp_client_ops, (void *)(uintptr_t)id);
 	s->host = xstrdup(config->host);
+	s->domain = xstrdup(listener->domain);
 	s->free = free_service;
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;

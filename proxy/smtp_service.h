@@ -18,7 +18,7 @@ extern const struct conf_key smtp_service_keys[];
 /* For one listener, of service smtp or submission. tls: for STARTTLS, NULL none. Views of config's conf;
  * unref'ed with the listener, while sessions keep it. */
 struct smtp_service *smtp_service_new(
-	struct config *config, enum config_service id, struct tls *tls, bool allows_clear);
+	struct config *config, const struct config_listener *listener, struct tls *tls, bool allows_clear);
 
 /* On the worker's loop: 421 to those without a transaction, to the others when it is over (is_now: at once).
  */

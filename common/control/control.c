@@ -18,10 +18,28 @@
 #include "common/control/control_internal.h"
 #include "common/net/inherit.h"
 
+static void on_room(void *arg)
+{
+	struct control_request *request = arg;
+	loop_fn *fn = request->room_fn;
+
+	request->room_fn = NULL;
+	fn(request->room_arg);
+}
+
+/* Output has gone, or nobody waits for it any more: the verb that waited for room goes on. */
+static void give_room(struct control_request *request)
+{
+	if (request && request->room_fn)
+		loop_post(request->loop, on_room, request);
+}
+
 static void peer_close(struct control_peer *peer)
 {
 	if (peer->running)
 		peer->running->peer = NULL;
+	if (peer->is_full)
+		give_room(peer->running);
 	timer_stop(&peer->timer);
 	list_remove(&peer->link);
 	if (peer->line.data)
@@ -71,7 +89,13 @@ static void on_conn(void *owner, struct conn *conn, enum conn_event event)
 	switch (event) {
 	case CONN_OPENED:
 	case CONN_SECURED:
+		break;
 	case CONN_DRAINED:
+		if (peer->is_full) {
+			peer->is_full = false;
+			timer_stop(&peer->timer);
+			give_room(peer->running);
+		}
 		break;
 	case CONN_DATA:
 		peer_advance(peer);
@@ -134,6 +158,22 @@ void control_send_take(struct control_peer *peer, json_t *object)
 	}
 	free(text);
 	json_decref(object);
+}
+
+void control_when_room(struct control_request *request, loop_fn *fn, void *arg)
+{
+	struct control_peer *peer = request->peer;
+
+	require(!request->room_fn);
+	request->room_fn = fn;
+	request->room_arg = arg;
+	if (!peer || conn_output_len(peer->conn) <= CONN_HIGH_MARK) {
+		give_room(request);
+		return;
+	}
+	peer->is_full = true;
+	conn_want_drained(peer->conn);
+	timer_set(&peer->timer, peer->control->loop, CONTROL_REQUEST_MS);
 }
 
 /* A socket file that nobody listens on is left over from a program that died: it is removed. */

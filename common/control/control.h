@@ -82,6 +82,12 @@ struct slice control_input(const struct control_request *request);
 bool control_is_gone(const struct control_request *request);
 
 /*
+ * For long answers: fn(arg) runs in a later turn, as soon as the client has taken most of what was sent, or has gone (or has
+ * taken nothing for so long that it was sent away). So neither the loop nor the memory is held by a listing. One at a time.
+ */
+void control_when_room(struct control_request *request, loop_fn *fn, void *arg);
+
+/*
  * An answer is rows, then a result. control_row() opens a row; the fields added after it belong to it until
  * the next control_row(), control_result() or the end. Fields added before any row, or after
  * control_result(), are the result's. Keys are stable (scripts read them). Text that is no UTF-8 is cleaned.

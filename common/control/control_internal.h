@@ -50,6 +50,7 @@ struct control_peer {
 	struct timer timer;
 	struct control_request *running;
 	bool has_ended; /* sends no more: closed when its request is answered */
+	bool is_full;   /* its request waits for room */
 };
 
 struct control_option {
@@ -73,6 +74,8 @@ struct control_request {
 	json_t *row;
 	json_t *result;
 	bool in_row;
+	loop_fn *room_fn; /* control_when_room() */
+	void *room_arg;
 };
 
 extern const struct control_verb control_own_verbs[];

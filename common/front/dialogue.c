@@ -3,7 +3,7 @@
  *
  *	HANDSHAKE --> COMMAND <--> SASL
  *	                |  ^  \      |
- *	                |  |   +-> LOGIN --> (hand-over) ENDED
+ *	                |  |   +-> [PENALTY] --> LOGIN --> (hand-over) ENDED
  *	                |  |        |
  *	                v  +--------+--> DELAY --> COMMAND
  *	             SECURING --> COMMAND
@@ -20,6 +20,7 @@
 #include "common/base/num.h"
 #include "common/base/random.h"
 #include "common/front/counters.h"
+#include "common/front/front_penalty.h"
 
 #define DELAY_MOST_MS 15000
 
@@ -33,12 +34,14 @@ static const struct {
 	[FRONT_HANDSHAKE] = {"handshake", offsetof(struct front_limits, tls_ms) + 1, false,
 		TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
 	[FRONT_COMMAND] = {"command", offsetof(struct front_limits, command_ms) + 1, true,
-		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_SECURING) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) |
-			TO(FRONT_ENDED)},
+		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_SECURING) | TO(FRONT_PENALTY) |
+			TO(FRONT_LOGIN) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
 	[FRONT_SASL] = {"sasl", offsetof(struct front_limits, command_ms) + 1, true,
-		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
+		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_PENALTY) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) |
+			TO(FRONT_ENDED)},
 	[FRONT_SECURING] = {"securing", offsetof(struct front_limits, tls_ms) + 1, false,
 		TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
+	[FRONT_PENALTY] = {"penalty", 0, false, TO(FRONT_LOGIN) | TO(FRONT_ENDED)},
 	[FRONT_LOGIN] = {"login", offsetof(struct front_limits, login_ms) + 1, false,
 		TO(FRONT_COMMAND) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
 	[FRONT_DELAY] = {"delay", 0, false, TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
@@ -105,6 +108,7 @@ static void ended(struct front *f, struct loop *loop)
 
 static void cancel_login(struct front *f)
 {
+	penalty_waited(&f->attempt);
 	if (f->state == FRONT_LOGIN)
 		f->service->ops->cancel(f);
 	f->login = NULL;
@@ -218,6 +222,8 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 		f->is_ended = true;
 		if (f->state == FRONT_HANDSHAKE || f->state == FRONT_SECURING)
 			failed(f);
+		else if (f->state == FRONT_PENALTY)
+			dialogue_drop(f, "client has gone");
 		else
 			pump(f);
 		break;
@@ -241,6 +247,13 @@ static void answer(struct front *f, enum front_result result)
 		pump(f);
 }
 
+static void ask_tier(struct front *f)
+{
+	penalty_waited(&f->attempt);
+	enter(f, FRONT_LOGIN);
+	f->service->ops->login(f, &f->credentials);
+}
+
 static void on_deadline(void *arg)
 {
 	struct front *f = arg;
@@ -253,6 +266,9 @@ static void on_deadline(void *arg)
 	case FRONT_COMMAND:
 	case FRONT_SASL:
 		bye(f, DIALOGUE_BYE_TIMEOUT);
+		break;
+	case FRONT_PENALTY:
+		ask_tier(f);
 		break;
 	case FRONT_LOGIN:
 		f->service->ops->cancel(f);
@@ -355,18 +371,58 @@ void dialogue_start_tls(struct front *f)
 	}
 }
 
+/* The client's own failures count, as a proxy told of him: never those of a proxy that told nothing, or that has checked
+ * the user itself and shows its own credential. */
+static bool has_penalty(struct front *f)
+{
+	const struct front_credentials *c = &f->credentials;
+
+	if (!f->service->penalty)
+		return false;
+	return !dialogue_is_trusted(f) ||
+	       (f->is_proxied && (!c->authzid.len || slice_is_equal(c->authzid, c->authcid)));
+}
+
+/* Too many logins of this client's address wait already. */
+static void refuse_at_once(struct front *f)
+{
+	metric_add(f->service->counters->logins[FRONT_NOT_NOW], 1);
+	f->protocol->say_result(f, FRONT_NOT_NOW);
+	f->protocol->say_bye(f, DIALOGUE_BYE_FAILED_LOGINS);
+	dialogue_drop(f, "too many logins of this address are waiting after failed ones");
+}
+
+static void penalise(struct front *f)
+{
+	char text[ADDR_TEXT_MAX];
+	uint64_t ms = 0;
+
+	if (has_penalty(f) && front_penalty_begin(f->service->penalty, &f->client, f->credentials.authcid,
+				      f->service->domain, &f->attempt, &ms) < 0) {
+		refuse_at_once(f);
+	} else if (ms) {
+		log_info(f->service->name, "%s: login waits after failed ones ms=%llu user=%.*s client=%s",
+			f->session, (unsigned long long)ms, SLICE_ARG(f->credentials.authcid),
+			addr_host(&f->client, text));
+		enter(f, FRONT_PENALTY);
+		timer_set(&f->timer, loop_of(f), ms);
+	} else {
+		ask_tier(f);
+	}
+}
+
 void dialogue_login(struct front *f, const struct front_credentials *credentials)
 {
 	f->credentials = *credentials;
 	f->login_began_ms = loop_now_ms(loop_of(f));
-	enter(f, FRONT_LOGIN);
 	if (auth_name_check_login(credentials->authcid, credentials->password) < 0 ||
 		credentials->authzid.len > FRONT_NAME_MOST || slice_has_control(credentials->authzid) ||
 		!slice_is_utf8(credentials->authzid)) {
+		enter(f, FRONT_LOGIN);
 		front_refuse(f, FRONT_WRONG, "no name or password can be like this");
 		return;
 	}
-	f->service->ops->login(f, &f->credentials);
+	penalise(f);
 }
 
 /* After a step of SASL: parsed, a challenge, or the end of it. */
@@ -487,6 +543,8 @@ void front_refuse(struct front *f, enum front_result result, const char *detail)
 
 	require(f->state == FRONT_LOGIN && result != FRONT_OK);
 	f->login = NULL;
+	if (result == FRONT_WRONG)
+		penalty_failed(&f->attempt, f->credentials.password);
 	metric_add(f->service->counters->logins[result], 1);
 	log_info(f->service->name, "%s: login refused: %s%s%s user=%.*s client=%s mechanism=%s", f->session,
 		front_result_name(result), detail ? ": " : "", detail ? detail : "",
@@ -519,6 +577,7 @@ void front_hand_over(struct front *f, struct front_handover *handover_out)
 	struct conn *conn = f->conn;
 
 	require(f->state == FRONT_LOGIN);
+	penalty_passed(&f->attempt);
 	*handover_out = (struct front_handover){
 		.conn = conn,
 		.tag = f->tag,

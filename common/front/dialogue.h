@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include "common/auth/penalty.h"
 #include "common/auth/sasl.h"
 #include "common/base/arena.h"
 #include "common/front/front.h"
@@ -23,6 +24,7 @@ enum front_state {
 	FRONT_COMMAND,   /* a command is awaited or being read */
 	FRONT_SASL,      /* a line of the client's SASL dialogue is awaited */
 	FRONT_SECURING,  /* STARTTLS was answered, TLS is being negotiated */
+	FRONT_PENALTY,   /* a login waits for failures before it; input waits */
 	FRONT_LOGIN,     /* the tier decides; input waits */
 	FRONT_DELAY,     /* a wrong credential is about to be answered; input waits */
 	FRONT_ENDED      /* the memory lives until the turn's end */
@@ -60,8 +62,9 @@ struct front {
 	enum front_state state;
 	unsigned wrong_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock */
-	bool is_pumping;         /* take() is on the stack */
-	bool is_ended;           /* CONN_EOF came */
+	struct penalty_attempt attempt;
+	bool is_pumping; /* take() is on the stack */
+	bool is_ended;   /* CONN_EOF came */
 	bool is_proxied;
 	bool is_secure; /* the client's way to the edge, as a proxy told */
 	char session[FRONT_SESSION_MOST + 1];

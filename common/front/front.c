@@ -84,6 +84,7 @@ void front_service_init(
 	service->name = name;
 	service->host = "";
 	service->capabilities = "";
+	service->domain = "";
 	service->mechanisms = default_mechanisms;
 	service->limits = limits_default;
 	service->counters = counters_new(name);

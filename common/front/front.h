@@ -24,6 +24,7 @@
 
 struct conf;
 struct front;
+struct penalty;
 
 /* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
 #define FRONT_MEMORY_MOST (16 * 1024)
@@ -103,6 +104,8 @@ struct front_service {
 	struct tls *tls;               /* for STARTTLS; NULL: not offered. Owned by the service */
 	bool allows_clear;             /* passwords without TLS */
 	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them: "PLAIN", "LOGIN" */
+	const char *domain;            /* that bare user names get; "": none */
+	struct penalty *penalty;       /* for failed logins across sessions, the program's; NULL: none */
 	struct front_limits limits;
 	_Atomic unsigned refs;
 	void (*free)(struct front_service *service); /* at the last unref; NULL: nothing */

@@ -43,6 +43,7 @@ static const struct {
 	[SMTP_COMMAND] = {"command", offsetof(struct smtp_limits, command_ms), true},
 	[SMTP_SASL] = {"sasl", offsetof(struct smtp_limits, command_ms), true},
 	[SMTP_SECURING] = {"securing", offsetof(struct smtp_limits, tls_ms), false},
+	[SMTP_PENALTY] = {"penalty", 0, false},
 	[SMTP_LOGIN] = {"login", offsetof(struct smtp_limits, answer_ms), false},
 	[SMTP_DELAY] = {"delay", offsetof(struct smtp_limits, failed_delay_ms), false},
 	[SMTP_MAIL_WAIT] = {"mail", offsetof(struct smtp_limits, answer_ms), false},
@@ -68,8 +69,10 @@ void smtp_front_enter(struct smtp_front *f, enum smtp_state state)
 		ms <<= f->failed_logins < 5 ? f->failed_logins - 1 : 4;
 		ms = front_delay_left(ms, f->login_began_ms, loop_now_ms(f->loop));
 	}
-	if (state != SMTP_DELAY)
-		f->login_began_ms = state == SMTP_LOGIN ? loop_now_ms(f->loop) : 0;
+	if (state == SMTP_PENALTY)
+		ms = f->penalty_ms;
+	if (state == SMTP_COMMAND)
+		f->login_began_ms = 0;
 	timer_set(&f->timer, f->loop, ms);
 }
 
@@ -281,6 +284,8 @@ static void on_deadline(void *arg)
 	} else if (f->state == SMTP_DELAY) {
 		smtp_front_say_login_failed(f);
 		smtp_front_pump(f);
+	} else if (f->state == SMTP_PENALTY) {
+		smtp_front_ask_tier(f);
 	} else {
 		if (f->state != SMTP_HANDSHAKE && f->state != SMTP_SECURING)
 			SMTP_SAY(f, 421, "4.4.2", "Timeout");
@@ -316,7 +321,9 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 		break;
 	case CONN_EOF:
 		f->is_eof = true;
-		if (f->state == SMTP_HANDSHAKE || f->state == SMTP_SECURING || f->state == SMTP_BANNER)
+		if (f->state == SMTP_PENALTY)
+			smtp_front_end(f, "client has gone");
+		else if (f->state == SMTP_HANDSHAKE || f->state == SMTP_SECURING || f->state == SMTP_BANNER)
 			smtp_front_end(f, NULL);
 		else
 			smtp_front_pump(f);
@@ -413,8 +420,12 @@ static struct smtp_counters *counters_new(const char *name)
 
 void smtp_service_init(struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier)
 {
-	*service = (struct smtp_service){
-		.ops = ops, .tier = tier, .name = name, .host = "", .bare = SMTP_BARE_NORMALISE};
+	*service = (struct smtp_service){.ops = ops,
+		.tier = tier,
+		.name = name,
+		.host = "",
+		.domain = "",
+		.bare = SMTP_BARE_NORMALISE};
 	service->limits = smtp_limits_default;
 	service->counters = counters_new(name);
 	atomic_store(&service->refs, 1);

@@ -102,7 +102,9 @@ struct smtp_service {
 	const char *const
 		*mechanisms; /* NULL-ended, as common/auth/sasl.h spells them; NULL or empty: no AUTH */
 	enum smtp_bare bare;
-	struct tls *tls; /* STARTTLS; NULL: not offered. Owned by the service */
+	struct tls *tls;         /* STARTTLS; NULL: not offered. Owned by the service */
+	const char *domain;      /* that bare user names get; "": none */
+	struct penalty *penalty; /* for failed logins across sessions, the program's; NULL: none */
 	struct smtp_limits limits;
 	struct smtp_counters *counters; /* made and freed with the service */
 	_Atomic unsigned refs;

@@ -6,6 +6,7 @@
 
 #include "common/auth/auth_name.h"
 #include "common/base/log.h"
+#include "common/front/front_penalty.h"
 #include "common/front/smtp_session.h"
 
 bool smtp_front_offers_login(const struct smtp_front *f)
@@ -20,6 +21,7 @@ void smtp_front_forget_login(struct smtp_front *f)
 {
 	if (f->state == SMTP_LOGIN && f->service->ops->login_cancel)
 		f->service->ops->login_cancel(f);
+	penalty_waited(&f->attempt);
 	sasl_session_free(&f->sasl);
 	f->credentials = (struct front_credentials){0};
 }
@@ -42,7 +44,48 @@ void smtp_front_say_login_failed(struct smtp_front *f)
 	smtp_front_enter(f, SMTP_COMMAND);
 }
 
-static void ask_tier(struct smtp_front *f)
+void smtp_front_ask_tier(struct smtp_front *f)
+{
+	penalty_waited(&f->attempt);
+	smtp_front_enter(f, SMTP_LOGIN);
+	f->service->ops->login(f, &f->credentials);
+}
+
+/* The client's own failures count, as a proxy told of him; never those of a proxy that told nothing. */
+static bool has_penalty(struct smtp_front *f)
+{
+	return f->service->penalty &&
+	       !(smtp_front_is_trusted(f) && addr_is_equal_host(&f->client, conn_peer(f->conn)));
+}
+
+/* Too many logins of this client's address wait already. */
+static void refuse_at_once(struct smtp_front *f)
+{
+	smtp_front_forget_login(f);
+	SMTP_SAY(f, 454, "4.7.0", "Cannot check that now");
+	SMTP_SAY(f, 421, "4.7.0", "Too many failed logins");
+	smtp_front_end(f, "too many logins of this address are waiting after failed ones");
+}
+
+static void penalise(struct smtp_front *f)
+{
+	char text[ADDR_TEXT_MAX];
+
+	f->penalty_ms = 0;
+	if (has_penalty(f) && front_penalty_begin(f->service->penalty, &f->client, f->credentials.authcid,
+				      f->service->domain, &f->attempt, &f->penalty_ms) < 0) {
+		refuse_at_once(f);
+	} else if (f->penalty_ms) {
+		log_info(f->service->name, "%s: login waits after failed ones ms=%llu user=%.*s client=%s",
+			f->session, (unsigned long long)f->penalty_ms, SLICE_ARG(f->credentials.authcid),
+			addr_host(&f->client, text));
+		smtp_front_enter(f, SMTP_PENALTY);
+	} else {
+		smtp_front_ask_tier(f);
+	}
+}
+
+static void login(struct smtp_front *f)
 {
 	struct sasl_result *r = sasl_session_result(f->sasl);
 	const char *mechanism = f->credentials.mechanism;
@@ -54,8 +97,8 @@ static void ask_tier(struct smtp_front *f)
 		fail_later(f);
 		return;
 	}
-	smtp_front_enter(f, SMTP_LOGIN);
-	f->service->ops->login(f, &f->credentials);
+	f->login_began_ms = loop_now_ms(f->loop);
+	penalise(f);
 }
 
 static void step(struct smtp_front *f, int err, struct buf *challenge)
@@ -66,7 +109,7 @@ static void step(struct smtp_front *f, int err, struct buf *challenge)
 		return;
 	}
 	if (err == 0) {
-		ask_tier(f);
+		login(f);
 		return;
 	}
 	smtp_front_forget_login(f);
@@ -136,6 +179,7 @@ void smtp_front_answer_login(
 	struct smtp_front *f, enum front_result result, struct slice user, const char *detail)
 {
 	char text[ADDR_TEXT_MAX];
+	uint64_t began_ms;
 
 	if (f->state != SMTP_LOGIN)
 		return;
@@ -143,6 +187,11 @@ void smtp_front_answer_login(
 		front_result_name(result), SLICE_ARG(user.len ? user : f->credentials.authcid),
 		f->credentials.mechanism, addr_host(&f->client, text), detail ? " detail=" : "",
 		detail ? detail : "");
+	if (result == FRONT_WRONG)
+		penalty_failed(&f->attempt, f->credentials.password);
+	else if (result == FRONT_OK)
+		penalty_passed(&f->attempt);
+	began_ms = f->login_began_ms;
 	smtp_front_enter(f, SMTP_COMMAND);
 	smtp_front_set_text(&f->user, result == FRONT_OK ? user : SLICE_LIT(""));
 	smtp_front_forget_login(f);
@@ -152,6 +201,7 @@ void smtp_front_answer_login(
 		SMTP_SAY(f, 235, "2.7.0", "Welcome");
 		break;
 	case FRONT_WRONG:
+		f->login_began_ms = began_ms;
 		fail_later(f);
 		break;
 	case FRONT_NOT_NOW:

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "common/auth/penalty.h"
 #include "common/auth/sasl.h"
 #include "common/base/arena.h"
 #include "common/base/metrics.h"
@@ -29,6 +30,7 @@ enum smtp_state {
 	SMTP_COMMAND,   /* a command is awaited */
 	SMTP_SASL,      /* a line of the AUTH dialogue is awaited */
 	SMTP_SECURING,  /* STARTTLS was answered */
+	SMTP_PENALTY,   /* a login waits for failures before it */
 	SMTP_LOGIN,     /* the tier decides on a login */
 	SMTP_DELAY,     /* a failed login is about to be answered */
 	SMTP_MAIL_WAIT, /* the tier's answer to MAIL */
@@ -74,6 +76,8 @@ struct smtp_front {
 	struct front_credentials credentials;
 	unsigned errors, idle_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock; 0: no login is being decided */
+	uint64_t penalty_ms;     /* SMTP_PENALTY: how long */
+	struct penalty_attempt attempt;
 
 	/* one command */
 	struct arena arena;
@@ -130,6 +134,8 @@ void smtp_front_auth(struct smtp_front *f, struct slice rest);
 ssize_t smtp_front_take_sasl(struct smtp_front *f);
 void smtp_front_forget_login(struct smtp_front *f);
 void smtp_front_say_login_failed(struct smtp_front *f);
+/* The penalty is over. */
+void smtp_front_ask_tier(struct smtp_front *f);
 
 /* smtp_front_transaction.c */
 void smtp_front_mail(struct smtp_front *f, struct slice rest);

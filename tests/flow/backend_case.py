@@ -10,6 +10,7 @@ import mt
 
 class BackendCase(mt.ClusterCase):
     CONF = ""      # read after the demo's own back-end configuration
+    LIMITS = ""    # more keys of the section limits
     USERS = 4
     TRUSTED = '"127.0.0.0/8"'
 
@@ -17,7 +18,8 @@ class BackendCase(mt.ClusterCase):
     def setUpClass(cls):
         fd, cls.extra = tempfile.mkstemp(suffix=".conf")
         with os.fdopen(fd, "w") as f:
-            f.write(f"trusted-proxies = {{{cls.TRUSTED}}}\nlimits {{\n\tfailed-login-delay = 0s\n\tfailed-logins = 100\n}}\n" + cls.CONF)
+            f.write(f"trusted-proxies = {{{cls.TRUSTED}}}\nlimits {{\n\tfailed-login-delay = 0s\n\tfailed-logins = 100\n"
+                    f"{cls.LIMITS}}}\n{cls.CONF}")
         cls.FLAGS = ["--proxies", 0, "--backends", 1, "--users", cls.USERS, "--backend-conf", cls.extra]
         super().setUpClass()
         for i in range(1, cls.USERS + 1):

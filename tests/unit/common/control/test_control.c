@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -83,7 +84,39 @@ static void run_path(void *arg, struct control_request *request)
 	control_done(request);
 }
 
+/* A listing that would be 100 MiB if it did not wait for its reader. */
+#define LONG_STEPS 1000
+#define LONG_ROWS 100
+static _Atomic unsigned long_steps, long_ends;
+
+static void long_step(void *arg)
+{
+	static char text[1024];
+	struct control_request *request = arg;
+
+	memset(text, 'x', sizeof(text) - 1);
+	if (control_is_gone(request) || long_steps == LONG_STEPS) {
+		long_ends++;
+		control_done(request);
+		return;
+	}
+	for (unsigned i = 0; i < LONG_ROWS; i++) {
+		control_row(request);
+		control_add_str(request, "text", text);
+	}
+	long_steps++;
+	control_when_room(request, long_step, request);
+}
+
+static void run_long(void *arg, struct control_request *request)
+{
+	(void)arg;
+	long_steps = long_ends = 0;
+	long_step(request);
+}
+
 static const struct control_verb verbs[] = {
+	{"long", "", "tells much", run_long, 0, 0, NULL, 0},
 	{"echo", "WORD...", "gives back", run_echo, 1, 5, "quota= alias= force", 0},
 	{"echo password", "[--password]", "measures", run_password, 0, 0, "password<", 0},
 	{"take all", "", "measures", run_password, 0, 0, NULL, CONTROL_READS_ALL},
@@ -344,6 +377,35 @@ static void test_a_verb_may_answer_later_and_after_its_client(void **state)
 	close(fd);
 }
 
+/* A listing goes no faster than its reader, and ends when he goes. */
+static void test_a_long_answer_waits_for_its_reader(void **state)
+{
+	static char in[65536];
+	unsigned steps = 0, rows = 0;
+	ssize_t n;
+	int fd = dial();
+
+	(void)state;
+	send_text(fd, "{\"argv\":[\"long\"]}\n");
+	for (unsigned still = 0; still < 50; still = long_steps == steps && steps ? still + 1 : 0) {
+		steps = long_steps;
+		usleep(2000);
+	}
+	assert_in_range(steps, 1, LONG_STEPS / 2);
+	while (rows < LONG_STEPS * LONG_ROWS + 1 && (n = read(fd, in, sizeof(in))) > 0)
+		for (ssize_t i = 0; i < n; i++)
+			rows += in[i] == '\n';
+	assert_int_equal(rows, LONG_STEPS * LONG_ROWS + 1);
+	assert_int_equal(long_ends, 1);
+	send_text(fd, "{\"argv\":[\"long\"]}\n");
+	for (unsigned i = 0; i < ANSWER_MS && (long_ends || !long_steps); i++)
+		usleep(1000);
+	close(fd);
+	for (unsigned i = 0; i < ANSWER_MS && !long_ends; i++)
+		usleep(1000);
+	assert_int_equal(long_ends, 1);
+}
+
 static void test_the_socket_is_its_owners_and_is_not_taken_twice(void **state)
 {
 	struct control *second = NULL;
@@ -444,6 +506,7 @@ int main(void)
 			test_a_verb_may_answer_later_and_after_its_client, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_the_socket_is_its_owners_and_is_not_taken_twice, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_long_answer_waits_for_its_reader, start, stop),
 		cmocka_unit_test_setup_teardown(test_every_program_has_help_and_metrics, start, stop),
 		cmocka_unit_test_setup_teardown(test_the_status_pages, start, stop),
 	};

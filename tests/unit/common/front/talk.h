@@ -184,7 +184,7 @@ struct talk_case {
 };
 
 /* Each case whole, then in pieces of one octet. */
-static void talk_run(front_start_fn *start, const struct talk_case *cases, size_t count)
+static inline void talk_run(front_start_fn *start, const struct talk_case *cases, size_t count)
 {
 	for (size_t i = 0; i < count * 2; i++) {
 		const struct talk_case *c = &cases[i / 2];
