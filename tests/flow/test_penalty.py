@@ -185,6 +185,60 @@ class Penalties(PenaltyCase):
         self.wait_waiting(0)
 
 
+class Domains(mt.ClusterCase):
+    """Bare user names get the listener's domain, else default-domain; on both tiers, in every protocol with logins."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.files = []
+        cls.host = mt.fresh_host()
+        for text, services, ports in (("default-domain = elsewhere.test\n", ("imap", "pop3", "submission"), 21001),
+                                      ("default-domain = elsewhere.test\n", ("imap", "pop3"), 22001)):
+            for i, service in enumerate(services):
+                text += (f'listener own-{service} {{\n\tservice = {service}\n\tlisten = {{"{cls.host}:{ports + i}"}}\n\ttls = none\n'
+                         "\tallow-clear = yes\n\tdomain = Example.test\n}\n")
+            fd, path = tempfile.mkstemp(suffix=".conf")
+            with os.fdopen(fd, "w") as f:
+                f.write(text)
+            cls.files.append(path)
+        cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 1, "--conf", cls.files[0], "--backend-conf", cls.files[1]]
+        super().setUpClass()
+        cls.cluster.ctl("b1", "account", "set", "user0001@example.test", "--hash", "{PLAIN}pass0001")
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        for path in cls.files:
+            os.unlink(path)
+
+    def talk(self, port, lines):
+        """What the server says to lines sent one after another."""
+        with socket.create_connection((self.host, port), timeout=20) as s:
+            file = s.makefile("rb")
+            answers = [file.readline().decode()]
+            for line in lines:
+                s.sendall(line.encode() + b"\r\n")
+                answer = file.readline().decode()
+                while answer[3:4] == "-" and answer[:3].isdigit() or answer.startswith("*"):
+                    answer = file.readline().decode()
+                answers.append(answer)
+            return answers[-1]
+
+    def test_a_bare_name_gets_the_listeners_domain(self):
+        for port in (21001, 22001):
+            self.assertRegex(self.talk(port, ["a LOGIN user0001 pass0001"]), "^a OK")
+            self.assertRegex(self.talk(port, ["a LOGIN user0001@example.test pass0001"]), "^a OK")
+            self.assertIn("AUTHENTICATIONFAILED", self.talk(port, ["a LOGIN user0001@elsewhere.test pass0001"]))
+            self.assertRegex(self.talk(port + 1, ["USER user0001", "PASS pass0001"]), r"^\+OK")
+        plain = "AHVzZXIwMDAxAHBhc3MwMDAx"  # user0001, pass0001
+        self.assertRegex(self.talk(21003, ["EHLO x", f"AUTH PLAIN {plain}"]), "^235")
+        # The other listeners have default-domain.
+        host, port = self.cluster.at("p1", "submissions")
+        with smtplib.SMTP_SSL(host, port, context=ssl.create_default_context(cafile=self.cluster.ca), timeout=20) as s:
+            with self.assertRaises(smtplib.SMTPAuthenticationError):
+                s.login("user0001", "pass0001")
+
+
 class BackendPenalties(BackendCase):
     """On the back-end the client's address counts that a trusted proxy told, and never the proxy's own."""
     LIMITS = "penalty-free = 2\n\tpenalty-delay = 60s\n\tpenalty-most = 60s\n"

@@ -38,8 +38,27 @@ static void test_an_empty_file_gives_the_defaults(void **state)
 	again = config_ref(c);
 	config_unref(&c);
 	assert_null(c);
-	assert_string_equal(again->default_domain, "");
+	assert_int_equal(again->wrong_commands, 10);
 	config_unref(&again);
+	buf_deinit(&why);
+}
+
+static void test_a_listener_has_its_domain_or_the_default(void **state)
+{
+	struct buf why = {0};
+	struct config *c = NULL;
+
+	(void)state;
+	assert_int_equal(
+		load("default-domain = example.com\n"
+		     "listener a {\n\tservice = imap\n\tlisten = {\"*:1\"}\n\ttls = none\n}\n"
+		     "listener b {\n\tservice = pop3\n\tlisten = {\"*:2\"}\n\ttls = none\n\tdomain = "
+		     "example.org\n}\n",
+			&why, &c),
+		0);
+	assert_string_equal(c->listeners[0].domain, "example.com");
+	assert_string_equal(c->listeners[1].domain, "example.org");
+	config_unref(&c);
 	buf_deinit(&why);
 }
 
@@ -107,6 +126,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_empty_file_gives_the_defaults),
+		cmocka_unit_test(test_a_listener_has_its_domain_or_the_default),
 		cmocka_unit_test(test_a_proxys_password_may_be_clear_or_a_hash),
 		cmocka_unit_test(test_what_cannot_work_is_refused),
 	};
