@@ -63,6 +63,7 @@ struct conn {
 	struct list link; /* in loop->conns */
 	struct list todo; /* in loop->todo, loop->again, or none */
 	SSL *ssl;
+	struct tls *tls; /* as long as ssl: OpenSSL asks it during handshakes */
 	struct buf in;
 	struct buf out;
 	struct slice view; /* input that still lies in the loop's scratch; then `in` is empty */

@@ -18,7 +18,7 @@
 #define RECORD_MAX 16384
 
 static BIO_METHOD *method;
-static struct metric *handshakes_done, *handshakes_failed, *resumed_as_client;
+static struct metric *handshakes_done, *handshakes_failed, *resumed_as_client, *resumed_as_server;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* ---- the BIO ---- */
@@ -89,6 +89,8 @@ static void init(void)
 		"mailtier_net_tls_handshakes", "result=\"failed\"", "TLS handshakes by result.");
 	resumed_as_client = metrics_counter("mailtier_net_tls_resumed", "side=\"client\"",
 		"TLS handshakes that resumed an earlier session.");
+	resumed_as_server = metrics_counter("mailtier_net_tls_resumed", "side=\"server\"",
+		"TLS handshakes that resumed an earlier session.");
 }
 
 /* ---- start ---- */
@@ -132,6 +134,7 @@ int conn_tls_start(struct conn *c, struct tls *tls, const char *server_name)
 	require(c->ssl && bio);
 	BIO_set_data(bio, c);
 	SSL_set_bio(c->ssl, bio, bio);
+	c->tls = tls_ref(tls);
 	c->is_tls_client = tls->is_client;
 	if (tls->is_client) {
 		rc = set_server_name(c->ssl, tls, server_name);
@@ -151,6 +154,7 @@ void conn_tls_free(struct conn *c)
 {
 	SSL_free(c->ssl);
 	c->ssl = NULL;
+	tls_unref(&c->tls);
 }
 
 /* ---- calls of OpenSSL ---- */
@@ -192,8 +196,8 @@ int conn_tls_handshake(struct conn *c)
 	result = SSL_do_handshake(c->ssl);
 	if (result == 1) {
 		metric_add(handshakes_done, 1);
-		if (c->is_tls_client && SSL_session_reused(c->ssl))
-			metric_add(resumed_as_client, 1);
+		if (SSL_session_reused(c->ssl))
+			metric_add(c->is_tls_client ? resumed_as_client : resumed_as_server, 1);
 		return 0;
 	}
 	rc = judge(c, result, "the connection broke during the TLS handshake");

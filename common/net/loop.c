@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/net/loop_private.h"
+#include "common/net/tls_tickets.h"
 
 #define EVENTS_A_TURN 256
 #define ROUNDS_A_TURN 16
@@ -305,6 +306,7 @@ void loop_free(struct loop **loop_take)
 	*loop_take = NULL;
 	conn_abort_all(loop);
 	resolve_loop_free(loop);
+	tls_tickets_unref(&loop->tickets);
 	run_deferred(loop);
 	conn_abort_all(loop);
 	relay_free_pipes(loop);

@@ -59,6 +59,7 @@ struct timer_wheel {
 };
 
 struct relay_pipe;
+struct tls_tickets;
 
 struct loop {
 	uv_loop_t uv;
@@ -91,6 +92,7 @@ struct loop {
 	unsigned addr_next;
 	char text_view[128];
 	struct resolve_loop *resolve;
+	struct tls_tickets *tickets; /* keys of session tickets; NULL: those of the process */
 };
 
 /* First thing in every callback of libuv: takes the time. */

@@ -5,23 +5,46 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "common/base/attr.h"
 #include "common/base/error.h"
 #include "common/base/buf.h"
 
 struct tls;
 
-struct tls_server_options {
+/* Certificates of a context, and names of all of them. */
+#define TLS_CERTIFICATES_MOST 256
+#define TLS_NAMES_MOST 10000
+/* Seconds for which a ticket is good. */
+#define TLS_TICKET_LIFETIME_S 7200
+
+struct tls_certificate {
 	const char *certificate; /* PEM file, the chain after it */
 	const char
 		*key; /* PEM file, mode 0600 or tighter (or owner root and group-readable), else ERR_CONFIG */
-	const char *client_ca; /* PEM file: certificates of clients are asked for and verified against it;
-				  NULL: not */
-	bool client_required;  /* refuse clients without a verified certificate */
 	const char *const
-		*alpn; /* NULL-terminated: names that we accept, e.g. "imap"; a client that offers others only
-			  is refused, one that offers none is welcome (RFC 7301, ALPACA) */
-	const char *session_context; /* name of service and listener: a ticket resumes only under the same */
+		*names; /* NULL-terminated: for which it is chosen; NULL or empty: the names that it has */
+};
+
+struct tls_server_options {
+	const char *certificate,
+		*key; /* the default: for clients that name no host, or one that no certificate has */
+	const char *const *names;           /* its names, as above */
+	const struct tls_certificate *more; /* chosen by the name that the client asks for (SNI) */
+	size_t more_count;
+	bool is_strict;  /* clients that ask for a name that no certificate has are refused */
+	bool is_13_only; /* TLS 1.3 at least; else 1.2 */
+	const char *
+		client_ca; /* PEM file: certificates of clients are asked for and verified against it; NULL: not */
+	bool client_required; /* refuse clients without a verified certificate */
+	/* NULL-terminated: names that we accept, e.g. "imap"; a client that offers others only is refused, one that offers
+	 * none is welcome (RFC 7301, ALPACA) */
+	const char *const *alpn;
+	/* Name of the service: a ticket resumes only under the same, with the same certificate, and under the same
+	 * rules for certificates of clients */
+	const char *session_context;
 };
 /* why receives a text for the operator (file and reason) on ERR_CONFIG. */
 MUST_CHECK int tls_server_new(
