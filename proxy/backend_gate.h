@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define BACKEND_GATE_FIRST 8  /* logins at once when the return begins */
-#define BACKEND_GATE_LAST 512 /* and when it ends; from then on there is no limit */
+#define BACKEND_GATE_LAST 128 /* and when it ends; from then on there is no limit */
 
 /* Zeroed it is open. */
 struct backend_gate {
