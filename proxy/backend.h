@@ -42,7 +42,8 @@ enum backend_capability {
 	BACKEND_XCLIENT = 16,
 	BACKEND_LITERAL_PLUS = 32,
 	BACKEND_LOGINDISABLED = 64,
-	BACKEND_STARTTLS = 128
+	BACKEND_STARTTLS = 128,
+	BACKEND_TTL = 256 /* XCLIENT, but TTL alone: a proxy */
 };
 
 /* Hosts of one back-end, in order. */

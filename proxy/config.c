@@ -143,6 +143,7 @@ static struct front_service *make_front(const struct config *c, const struct con
 	service->host = own->host;
 	memcpy(own->domain, l->domain, sizeof(own->domain));
 	service->domain = own->domain;
+	service->counts_hops = true;
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
 	service->tls = l->tls && !l->is_implicit_tls ? tls_ref(l->tls) : NULL;
 	service->allows_clear = conf_get_bool(c->conf, "listener", l->title, "allow-clear");

@@ -54,17 +54,19 @@ static void add_id(const struct leg *leg, struct buf *out)
 {
 	const struct leg_login *l = &leg->login;
 	char text[ADDR_TEXT_MAX];
-	char port[8];
+	char number[12];
 
 	buf_add_str(out, "I ID (");
 	add_id_pair(out, "x-session-id", l->session);
 	add_id_pair(out, "x-originating-ip", addr_host(l->client, text));
-	snprintf(port, sizeof(port), "%u", addr_port(l->client));
-	add_id_pair(out, "x-originating-port", port);
+	snprintf(number, sizeof(number), "%u", addr_port(l->client));
+	add_id_pair(out, "x-originating-port", number);
 	add_id_pair(out, "x-connected-ip", addr_host(l->local, text));
-	snprintf(port, sizeof(port), "%u", addr_port(l->local));
-	add_id_pair(out, "x-connected-port", port);
+	snprintf(number, sizeof(number), "%u", addr_port(l->local));
+	add_id_pair(out, "x-connected-port", number);
 	add_id_pair(out, "x-client-transport", l->is_secure ? "TLS" : "insecure");
+	snprintf(number, sizeof(number), "%u", l->ttl);
+	add_id_pair(out, "x-proxy-ttl", number);
 	buf_cut(out, buf_len(out) - 1);
 	buf_add_str(out, ")\r\n");
 }

@@ -36,6 +36,7 @@ static const struct {
 	[LEG_NO_ACCOUNT] = {"no-account", "the back-end has no such account", FRONT_NO_ACCOUNT, false},
 	[LEG_IN_USE] = {"in-use", "the mailbox is locked", FRONT_IN_USE, false},
 	[LEG_LIMIT] = {"limit", "the back-end counts too many sessions", FRONT_LIMIT, false},
+	[LEG_LOOP] = {"loop", "the login goes in circles between proxies", FRONT_NOT_NOW, true},
 	[LEG_NO_MECHANISM] = {"no-mechanism", "the back-end offers no way to log in", FRONT_NOT_NOW, true},
 	[LEG_MAY_NOT_VOUCH] = {"may-not-vouch", "the proxy's credential may not go over this connection",
 		FRONT_NOT_NOW, true},

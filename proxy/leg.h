@@ -33,6 +33,7 @@ enum leg_result {
 	LEG_NO_ACCOUNT,   /* it has no such account */
 	LEG_IN_USE,       /* the mailbox is locked */
 	LEG_LIMIT,        /* too many sessions */
+	LEG_LOOP,         /* it has come through too many proxies */
 	LEG_NO_MECHANISM, /* it offers no way to log in that we have */
 	LEG_MAY_NOT_VOUCH /* our credential may not go over such a connection */
 };
@@ -63,6 +64,7 @@ struct leg_login {
 	const struct addr *client;
 	const struct addr *local;
 	bool is_secure; /* the client's way to us is encrypted */
+	unsigned ttl;   /* proxies that may come after us */
 };
 
 struct leg;

@@ -172,6 +172,7 @@ static void start_leg(
 		.client = front_client(l->front),
 		.local = front_local(l->front),
 		.is_secure = front_is_secure(l->front),
+		.ttl = front_ttl(l->front) - 1,
 	};
 
 	l->has_leg = l->is_counted = true;
@@ -298,6 +299,11 @@ static void route(struct login *l)
 		log_error("proxy", "%s: %s user=%s map=%s line=%u", front_session(l->front), why,
 			l->answer.account, l->answer.map, l->answer.line);
 		refuse(l, FRONT_NOT_NOW, why);
+	} else if (front_ttl(l->front) <= 1) {
+		log_error("proxy", "%s: %s user=%s backend=%s map=%s line=%u", front_session(l->front),
+			leg_result_text(LEG_LOOP), l->answer.account, backend->name, l->answer.map,
+			l->answer.line);
+		refuse_leg(l, LEG_LOOP);
 	} else if (backend_is_drained(backend)) {
 		refuse_leg(l, LEG_DRAINED);
 	} else if (!backend_is_up(backend, l->service->protocol->protocol)) {

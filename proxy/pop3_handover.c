@@ -29,8 +29,8 @@ static void add_xclient(const struct leg *leg, struct buf *out)
 
 	buf_printf(out, "XCLIENT ADDR=%s PORT=%u SESSION=%s", addr_host(l->client, text),
 		addr_port(l->client), l->session);
-	buf_printf(out, " DESTADDR=%s DESTPORT=%u CLIENT-TRANSPORT=%s\r\n", addr_host(l->local, text),
-		addr_port(l->local), l->is_secure ? "TLS" : "insecure");
+	buf_printf(out, " DESTADDR=%s DESTPORT=%u CLIENT-TRANSPORT=%s TTL=%u\r\n", addr_host(l->local, text),
+		addr_port(l->local), l->is_secure ? "TLS" : "insecure", l->ttl);
 }
 
 /* A line break in a password would end the command. */
@@ -46,6 +46,9 @@ static void log_in(struct leg *leg)
 	leg->step = 0;
 	if (leg->capabilities & BACKEND_XCLIENT) {
 		add_xclient(leg, out);
+		leg->step++;
+	} else if (leg->capabilities & BACKEND_TTL) {
+		buf_printf(out, "XCLIENT TTL=%u\r\n", leg->login.ttl);
 		leg->step++;
 	}
 	if (leg->capabilities & BACKEND_AUTH_PLAIN) {
@@ -130,7 +133,9 @@ static ssize_t take_capability(struct leg *leg)
 	} else {
 		if (is_word(line, "SASL") && has_plain(line))
 			leg->found |= BACKEND_AUTH_PLAIN;
-		if (is_word(line, "XCLIENT"))
+		if (slice_is_str_nocase(line, "XCLIENT TTL"))
+			leg->found |= BACKEND_TTL;
+		else if (is_word(line, "XCLIENT"))
 			leg->found |= BACKEND_XCLIENT;
 		if (is_word(line, "STLS"))
 			leg->found |= BACKEND_STARTTLS;

@@ -574,10 +574,15 @@ static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 	char text[ADDR_TEXT_MAX];
 	const char *host = addr_host(mail->client, text);
 
-	if (!(l->words.xclient & SMTP_XCLIENT_ADDR) || strcmp(l->session, mail->session) == 0)
+	if (!(l->words.xclient & (SMTP_XCLIENT_ADDR | SMTP_XCLIENT_TTL)) ||
+		strcmp(l->session, mail->session) == 0)
 		return;
 	snprintf(l->session, sizeof(l->session), "%s", mail->session);
-	buf_printf(&l->todo, "XCLIENT ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
+	buf_add_str(&l->todo, "XCLIENT");
+	if (l->words.xclient & SMTP_XCLIENT_ADDR)
+		buf_printf(&l->todo, " ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
+	if (l->words.xclient & SMTP_XCLIENT_TTL)
+		buf_printf(&l->todo, " TTL=%u", mail->ttl);
 	if (l->words.xclient & SMTP_XCLIENT_PORT)
 		buf_printf(&l->todo, " PORT=%u", addr_port(mail->client));
 	if (l->words.xclient & SMTP_XCLIENT_HELO)

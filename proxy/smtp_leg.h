@@ -45,6 +45,7 @@ struct smtp_leg_mail {
 	uint64_t prefix; /* octets of ours before the client's */
 	const char *session, *helo, *user, *protocol;
 	const struct addr *client;
+	unsigned ttl; /* proxies that may come after us */
 };
 
 /*

@@ -84,7 +84,8 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 			.session = smtp_front_session(c->front),
 			.client = smtp_front_client(c->front),
 			.local = conn_local(smtp_front_conn(c->front)),
-			.is_secure = conn_is_secure(smtp_front_conn(c->front))},
+			.is_secure = conn_is_secure(smtp_front_conn(c->front)),
+			.ttl = FRONT_TTL - 1},
 		tried, c->trial);
 	backend_unref(&backend);
 }

@@ -49,6 +49,7 @@ static void start_mail(struct smtp_share *s)
 		.user = smtp_front_user(c->front),
 		.protocol = smtp_front_protocol(c->front),
 		.client = smtp_front_client(c->front),
+		.ttl = smtp_front_ttl(c->front) - 1,
 	};
 
 	smtp_leg_mail(s->leg, &mail);
@@ -301,6 +302,12 @@ static void address_account(struct smtp_recipient *r, const char *account)
 
 static void to_backend(struct smtp_recipient *r, struct backend *backend, uint16_t port)
 {
+	if (smtp_front_ttl(r->client->front) <= 1) {
+		log_error("proxy", "%s: the message goes in circles between proxies recipient=%s backend=%s",
+			smtp_front_session(r->client->front), r->name, backend->name);
+		smtp_recipient_answer(r, SMTP_ANSWER(451, "4.4.6", "Routing loop"));
+		return;
+	}
 	if (!backend_is_usable(backend, BACKEND_LMTP)) {
 		smtp_recipient_answer(r, &no_backend);
 		return;

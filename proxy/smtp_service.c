@@ -192,6 +192,7 @@ struct smtp_service *smtp_service_new(
 	smtp_service_init(s, config_service_name(id), &smtp_client_ops, (void *)(uintptr_t)id);
 	s->host = xstrdup(config->host);
 	s->domain = xstrdup(listener->domain);
+	s->counts_hops = true;
 	s->free = free_service;
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;

@@ -184,6 +184,7 @@ static void secured(struct front *f)
 	f->client = *conn_peer(f->conn);
 	f->local = *conn_local(f->conn);
 	f->is_proxied = f->is_secure = false;
+	f->ttl = FRONT_TTL;
 	f->wrong_commands = 0;
 	forget_credentials(f);
 	enter(f, FRONT_COMMAND);
@@ -290,6 +291,7 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 	f->conn = conn_take;
 	f->client = *conn_peer(f->conn);
 	f->local = *conn_local(f->conn);
+	f->ttl = FRONT_TTL;
 	f->until_ms = loop_now_ms(loop_of(f)) + service->limits.dialogue_ms;
 	timer_init(&f->timer, on_deadline, f);
 	arena_init(&f->arena, DIALOGUE_ARENA_MOST);
@@ -533,6 +535,22 @@ int dialogue_told_transport(struct front *f, struct slice transport)
 {
 	f->is_secure = slice_has_prefix_nocase(transport, "TLS");
 	return 0;
+}
+
+int dialogue_told_ttl(struct front *f, struct slice ttl)
+{
+	uint32_t value;
+
+	if (num_parse_u32(ttl, &value) < 0)
+		return ERR_SYNTAX;
+	if (value < f->ttl)
+		f->ttl = value;
+	return 0;
+}
+
+unsigned front_ttl(const struct front *f)
+{
+	return f->ttl;
 }
 
 /* ---- the tier's answers (front.h) ---- */

@@ -67,6 +67,7 @@ struct front {
 	bool is_ended;   /* CONN_EOF came */
 	bool is_proxied;
 	bool is_secure; /* the client's way to the edge, as a proxy told */
+	unsigned ttl;   /* front_ttl() */
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client, local;
 	struct arena arena; /* one command, its credentials, the tag */
@@ -109,3 +110,5 @@ MUST_CHECK int dialogue_told_local_host(struct front *f, struct slice host);
 MUST_CHECK int dialogue_told_local_port(struct front *f, struct slice port);
 MUST_CHECK int dialogue_told_session(struct front *f, struct slice session);
 MUST_CHECK int dialogue_told_transport(struct front *f, struct slice transport);
+/* Anybody, where the service counts_hops. */
+MUST_CHECK int dialogue_told_ttl(struct front *f, struct slice ttl);

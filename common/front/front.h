@@ -103,6 +103,7 @@ struct front_service {
 	const char *capabilities;
 	struct tls *tls;               /* for STARTTLS; NULL: not offered. Owned by the service */
 	bool allows_clear;             /* passwords without TLS */
+	bool counts_hops;              /* a proxy: anybody may say how many proxies he has come through */
 	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them: "PLAIN", "LOGIN" */
 	const char *domain;            /* that bare user names get; "": none */
 	struct penalty *penalty;       /* for failed logins across sessions, the program's; NULL: none */
@@ -125,6 +126,8 @@ typedef void front_start_fn(struct front_service *service, struct conn *conn_tak
 
 /* ---- what a tier asks of a front while a login waits ---- */
 
+/* Proxies that a login may come through, one after the other, as Dovecot's proxies count: IMAP's ID x-proxy-ttl, XCLIENT TTL. */
+#define FRONT_TTL 5
 #define FRONT_SESSION_MOST 64 /* of a session id that a proxy passes on; ours have FRONT_SESSION_LEN */
 #define FRONT_SESSION_LEN 16
 
@@ -141,6 +144,9 @@ const struct addr *front_local(const struct front *front);
 bool front_is_proxied(const struct front *front);
 /* The client's way to the edge is encrypted. */
 bool front_is_secure(const struct front *front);
+/* Proxies that may still come, this one counted: FRONT_TTL, or less if one that was before us said so (whoever it was: a lie harms
+ * only its author). 1 or less: the way goes in circles. */
+unsigned front_ttl(const struct front *front);
 /* One pointer for the tier's login in progress; NULL at first. */
 void front_set_login(struct front *front, void *login);
 void *front_login(const struct front *front);

@@ -199,6 +199,14 @@ static int told_field(struct front *f, struct slice name, struct slice value)
 	return 0;
 }
 
+/* The one field that everybody may tell. */
+static int told_by_anybody(struct front *f, struct slice name, struct slice value)
+{
+	if (!f->service->counts_hops || !slice_is_str_nocase(name, "x-proxy-ttl"))
+		return 0;
+	return dialogue_told_ttl(f, value);
+}
+
 static bool is_id_value(const struct imap_arg *arg, struct slice *value_out)
 {
 	return imap_parse_nstring(arg, value_out) == 0 && value_out->len <= ID_VALUE_MOST;
@@ -221,6 +229,8 @@ static bool cmd_id(struct front *f, const struct imap_command *c)
 		if (!is_id_value(name, &key) || !name->next || !is_id_value(name->next, &value))
 			return false;
 		if (is_trusted && value.p && told_field(f, key, value) < 0)
+			return false;
+		if (value.p && told_by_anybody(f, key, value) < 0)
 			return false;
 		name = name->next->next;
 	}

@@ -133,6 +133,8 @@ static bool cmd_capa(struct front *f, const struct pop3_command *c)
 	}
 	if (dialogue_is_trusted(f))
 		buf_add_str(out, "XCLIENT\r\n");
+	else if (f->service->counts_hops)
+		buf_add_str(out, "XCLIENT TTL\r\n");
 	buf_add_str(out, ".\r\n");
 	conn_written(f->conn);
 	return true;
@@ -249,8 +251,20 @@ static int told_word(struct front *f, struct slice word)
 	return slice_find(word, '=') > 0 ? 0 : ERR_SYNTAX;
 }
 
+/* From anybody: TTL and nothing else. */
+static bool told_ttl_alone(struct front *f, const struct pop3_command *c)
+{
+	if (!f->service->counts_hops || c->count != 1 || !slice_has_prefix_nocase(c->args[0], "TTL="))
+		return false;
+	return dialogue_told_ttl(f, slice_from(c->args[0], 4)) == 0;
+}
+
 static bool cmd_xclient(struct front *f, const struct pop3_command *c)
 {
+	if (told_ttl_alone(f, c)) {
+		say(f, "+OK Updated.");
+		return true;
+	}
 	if (!dialogue_is_trusted(f)) {
 		say(f, "-ERR You are not a trusted proxy.");
 		(void)dialogue_wrong_command(f);

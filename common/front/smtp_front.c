@@ -261,6 +261,7 @@ static void secured(struct smtp_front *f)
 	smtp_front_set_text(&f->told_protocol, SLICE_LIT(""));
 	smtp_front_set_text(&f->told_user, SLICE_LIT(""));
 	f->client = *conn_peer(f->conn);
+	f->ttl = FRONT_TTL;
 	f->is_extended = false;
 	smtp_front_enter(f, SMTP_COMMAND);
 	smtp_front_pump(f);
@@ -342,6 +343,7 @@ void smtp_front_start(struct smtp_service *service, struct conn *conn_take, unsi
 	f->conn = conn_take;
 	f->loop = conn_loop(conn_take);
 	f->client = *conn_peer(conn_take);
+	f->ttl = FRONT_TTL;
 	if (conn_unique_id(f->conn)[0])
 		snprintf(f->session, sizeof(f->session), "%s", conn_unique_id(f->conn));
 	else
@@ -499,6 +501,11 @@ const char *smtp_front_user(const struct smtp_front *front)
 	const char *user = front->user ? front->user : front->told_user;
 
 	return user ? user : "";
+}
+
+unsigned smtp_front_ttl(const struct smtp_front *front)
+{
+	return front->ttl;
 }
 
 bool smtp_front_is_trusted(const struct smtp_front *front)

@@ -96,6 +96,7 @@ struct smtp_service {
 	const char *name; /* "smtp", "submission", "lmtp": in log lines and metrics */
 	const char *host; /* our name in greetings and Received; "": "localhost" */
 	bool is_lmtp;
+	bool counts_hops; /* a proxy: anybody may say by XCLIENT TTL how many proxies he has come through */
 	bool requires_login; /* MAIL only after AUTH */
 	bool allows_clear;   /* AUTH without TLS */
 	bool requires_tls;   /* MAIL only over TLS (530) */
@@ -140,6 +141,8 @@ const char *smtp_front_user(const struct smtp_front *front);
  * proxy or our own. */
 const char *smtp_front_protocol(const struct smtp_front *front);
 bool smtp_front_is_trusted(const struct smtp_front *front);
+/* As front_ttl(). */
+unsigned smtp_front_ttl(const struct smtp_front *front);
 /* Appends one Received field (RFC 5321 section 4.4) for the present transaction: from, by, with, id; no
  * `for`. unix_s: now. */
 void smtp_front_received(const struct smtp_front *front, int64_t unix_s, struct buf *out);

@@ -38,6 +38,8 @@ static void say_words(struct smtp_front *f)
 		buf_add_str(out, "250-XCLIENT " SMTP_XCLIENT_NAMES "\r\n");
 		if (s->is_lmtp)
 			buf_add_str(out, "250-XMARK\r\n");
+	} else if (s->counts_hops) {
+		buf_add_str(out, "250-XCLIENT TTL\r\n");
 	}
 	if (s->limits.message_size)
 		buf_printf(out, "250-SIZE %llu\r\n", (unsigned long long)s->limits.message_size);
@@ -188,10 +190,34 @@ static int believe(struct smtp_front *f, const struct smtp_xclient *x)
 	return 0;
 }
 
+static bool is_ttl_alone(const struct smtp_xclient *x)
+{
+	return x->ttl && !x->port && !x->destport &&
+	       !(x->addr.len | x->helo.len | x->login.len | x->proto.len | x->name.len | x->session.len |
+		       x->destaddr.len);
+}
+
+/* From anybody: TTL and nothing else. */
+static bool take_ttl(struct smtp_front *f, struct slice rest)
+{
+	struct smtp_xclient x;
+
+	if (!f->service->counts_hops || (f->is_mail && !f->is_over) ||
+		smtp_parse_xclient(&f->arena, rest, &x) || !is_ttl_alone(&x))
+		return false;
+	if (x.ttl < f->ttl)
+		f->ttl = x.ttl;
+	smtp_front_say(f, &(struct smtp_answer){220, SLICE_LIT(""),
+				  slice_str(*f->service->host ? f->service->host : "localhost")});
+	return true;
+}
+
 static void do_xclient(struct smtp_front *f, struct slice rest)
 {
 	struct smtp_xclient x;
 
+	if (take_ttl(f, rest))
+		return;
 	if (f->user || !smtp_front_is_trusted(f)) {
 		log_warn(f->service->name, "%s: XCLIENT refused: no trusted proxy", f->session);
 		SMTP_WRONG(f, 550, "5.7.1", "Not for you");

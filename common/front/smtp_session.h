@@ -72,6 +72,7 @@ struct smtp_front {
 	char *helo, *user;                           /* heap, NULL: none */
 	char *told_helo, *told_protocol, *told_user; /* by a trusted proxy */
 	bool is_extended;                            /* EHLO or LHLO */
+	unsigned ttl;                                /* smtp_front_ttl() */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
 	unsigned errors, idle_commands, failed_logins;

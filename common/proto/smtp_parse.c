@@ -606,6 +606,7 @@ static int set_xclient(struct smtp_xclient *x, struct slice name, struct slice v
 		{"SESSION", &x->session, NULL},
 		{"DESTADDR", &x->destaddr, NULL},
 		{"DESTPORT", NULL, &x->destport},
+		{"TTL", NULL, &x->ttl},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -629,7 +630,7 @@ static int set_xclient(struct smtp_xclient *x, struct slice name, struct slice v
 int smtp_parse_xclient(struct arena *a, struct slice rest, struct smtp_xclient *xclient_out)
 {
 	const struct slice none = SLICE_LIT("");
-	struct smtp_xclient x = {none, 0, none, none, none, none, none, none, 0};
+	struct smtp_xclient x = {none, 0, none, none, none, none, none, none, 0, 0};
 	struct slice word, value;
 	bool any = false;
 	int err;

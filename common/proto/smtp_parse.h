@@ -130,11 +130,12 @@ struct smtp_xclient {
 	struct slice session;
 	struct slice destaddr;
 	uint16_t destport;
+	uint16_t ttl; /* proxies that may still come; 0: not said */
 };
 /* ERR_SYNTAX also for an attribute that we did not announce. */
 MUST_CHECK int smtp_parse_xclient(struct arena *a, struct slice rest, struct smtp_xclient *xclient_out);
 /* The names that smtp_parse_xclient() knows, for the EHLO line. */
-#define SMTP_XCLIENT_NAMES "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT SESSION"
+#define SMTP_XCLIENT_NAMES "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT SESSION TTL"
 
 /* xtext (RFC 3461 section 4). Decoding: ERR_SYNTAX; the copy is the arena's. */
 MUST_CHECK int smtp_parse_xtext(struct arena *a, struct slice text, struct slice *value_out);

@@ -113,7 +113,7 @@ static void read_xclient(struct slice rest, struct smtp_words *w)
 		enum smtp_reply_xclient bit;
 	} rows[] = {{"ADDR", SMTP_XCLIENT_ADDR}, {"PORT", SMTP_XCLIENT_PORT}, {"HELO", SMTP_XCLIENT_HELO},
 		{"LOGIN", SMTP_XCLIENT_LOGIN}, {"PROTO", SMTP_XCLIENT_PROTO},
-		{"SESSION", SMTP_XCLIENT_SESSION}};
+		{"SESSION", SMTP_XCLIENT_SESSION}, {"TTL", SMTP_XCLIENT_TTL}};
 	struct slice word;
 
 	while (next_word(&rest, &word)) {

@@ -37,7 +37,8 @@ enum smtp_reply_xclient {
 	SMTP_XCLIENT_HELO = 4,
 	SMTP_XCLIENT_LOGIN = 8,
 	SMTP_XCLIENT_PROTO = 16,
-	SMTP_XCLIENT_SESSION = 32
+	SMTP_XCLIENT_SESSION = 32,
+	SMTP_XCLIENT_TTL = 64
 };
 
 struct smtp_words {

@@ -263,5 +263,62 @@ class Reload(Rig):
             self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
 
 
+class Loops(Rig):
+    """A proxy that is its own back-end: an error and a line of the log, in every protocol."""
+
+    def start_loop(self, more=""):
+        host = mt.fresh_host()
+        self.write("users.map", f"{USER} f1\n", 0o600)
+        self.write("loop.conf", f"""
+default-domain = example.test
+loops = 1
+listener imap {{ allow-clear = yes }}
+listener pop3 {{ allow-clear = yes }}
+limits {{ failed-login-delay = 50ms }}
+service imap {{ authenticate = backend }}
+service pop3 {{ authenticate = backend }}
+service submission {{ authenticate = backend }}
+smtp {{ banner-delay = 0 }}
+backend f1 {{
+	host = {host}
+	imap-port = 20143
+	pop3-port = 20110
+	lmtp-port = 20025
+	delivery = smtp
+	trust = replay
+	tls = none
+	login-timeout = 20s
+}}
+""")
+        self.cluster = mt.Cluster("--backends", 0, "--map", self.path("users.map"), "--conf", self.path("loop.conf"), host=host)
+        self.addCleanup(self.cluster.stop)
+
+    def test_no_protocol_goes_in_circles(self):
+        self.start_loop()
+        answer, seconds = self.login()
+        self.assertIn("a NO [UNAVAILABLE]", answer)
+        self.assertLess(seconds, 10)
+        with Line(self.cluster.at("p1", "pop3")) as c:
+            c.line()
+            c.send(f"USER {USER}\r\nPASS secret\r\n")
+            c.line()
+            self.assertTrue(c.line().startswith("-ERR [SYS/TEMP]"))
+        with Line(self.cluster.at("p1", "smtp")) as c:
+            c.line()
+            for command, want in (("EHLO me", "250"), ("MAIL FROM:<a@b.example>", "250"), (f"RCPT TO:<{USER}>", "451")):
+                c.send(command + "\r\n")
+                answer = c.line()
+                while answer[3:4] == "-":
+                    answer = c.line()
+                self.assertTrue(answer.startswith(want), answer)
+        errors = [l for l in self.cluster.log("p1").splitlines() if " ERROR " in l]
+        self.assertEqual(["user=" in l for l in errors if "in circles between proxies" in l], [True, True, False], errors)
+        # A client can make its own way shorter by that word, and nothing else.
+        with Line(self.cluster.at("p1", "pop3")) as c:
+            c.line()
+            c.send("XCLIENT TTL=99 ADDR=192.0.2.1\r\nXCLIENT TTL=x\r\nXCLIENT TTL=1\r\n")
+            self.assertEqual([c.line()[:4] for _ in range(3)], ["-ERR", "-ERR", "+OK "])
+
+
 if __name__ == "__main__":
     unittest.main()

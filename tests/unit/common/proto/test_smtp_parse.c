@@ -252,6 +252,9 @@ static void test_xclient(void **state)
 		0);
 	assert_true(slice_is_str(x.addr, "::1") && x.port == 25 && slice_is_str(x.helo, "a+b") &&
 		    !x.login.len && slice_is_str(x.session, "abc"));
+	assert_int_equal(smtp_parse_xclient(&a, slice_str("TTL=4"), &x), 0);
+	assert_int_equal(x.ttl, 4);
+	assert_int_equal(smtp_parse_xclient(&a, slice_str("TTL=-1"), &x), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_xclient(&a, slice_str("ADDR"), &x), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_xclient(&a, slice_str(""), &x), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_xclient(&a, slice_str("PORT=70000"), &x), ERR_SYNTAX);
