@@ -44,7 +44,7 @@ libs_common/crypto := -lcrypto
 libs_common/proto := -lidn2 -lunistring
 libs_common/net := -luv -lssl -lcrypto -lunbound
 libs_common/conf := -lconfuse
-libs_common/directory := -lldap -llber
+libs_common/directory := -lldap -llber -lgssapi_krb5
 libs_common/auth := -lsasl2 -lcrypt -largon2
 libs_common/control := -ljansson
 libs_mapping := -lpcre2-8
@@ -196,7 +196,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test crash bench bench-map format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test test-directory crash bench bench-map format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -206,6 +206,10 @@ check: ## the quick tests: rooms, headers, unit tests, fuzz corpora, documentati
 test: ## install what is missing, build, run every test
 	$(Q)deploy/install-deps test
 	$(Q)tests/all
+test-directory: ## the flow tests with OpenLDAP and a Samba domain controller (root), which are part of `make test` too
+	$(Q)deploy/install-deps test
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/flow/run directory
 crash: ## kill -9, disk full and power loss, longer than in make test
 	$(Q)tests/crash/run --long
 bench-map: ## figures of file maps, of cached credentials and of SASL sessions

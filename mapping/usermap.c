@@ -130,7 +130,7 @@ static bool wants_password(const struct usermap_request *r)
 static enum walk known(struct usermap_request *r)
 {
 	if (!r->is_known)
-		r->send_only = map_of(r)->send_only;
+		r->send_only |= map_of(r)->send_only;
 	r->is_known = true;
 	if (r->question.shown == USERMAP_SHOWN_FETCH) {
 		if (!r->stored.len)
@@ -204,6 +204,14 @@ static enum walk entry_check(struct usermap_request *r, struct slice stored)
 	return password_verdict(r, verdict);
 }
 
+/* Who is known, and needs no more checking, is asked for by his account: it is his mailbox that is looked for. */
+static struct slice asked_name(const struct usermap_request *r)
+{
+	bool by_account = r->is_known && !wants_password(r) && r->question.shown != USERMAP_SHOWN_FETCH;
+
+	return by_account ? slice_str(r->answer.account) : r->question.name;
+}
+
 /* One text, with the NUL that ends it. */
 static void stored_keep(struct usermap_request *r, struct slice text)
 {
@@ -223,7 +231,7 @@ static enum walk walk_file(struct usermap_request *r)
 	struct map_entry e = {0};
 	uint64_t generation;
 	struct map_data *data = usermap_data(map, &generation);
-	int error = data ? map_data_find(data, r->question.name, &e, account, NULL, NULL) : ERR_NOT_NOW;
+	int error = data ? map_data_find(data, asked_name(r), &e, account, NULL, NULL) : ERR_NOT_NOW;
 	enum walk walk = WALK_ON;
 
 	if (error == ERR_NOT_FOUND) {
@@ -286,6 +294,8 @@ static enum walk ldap_hit(struct usermap_request *r, const struct directory_logi
 		r->answer.line = 0;
 		r->is_routed = true;
 	}
+	if (!r->is_known)
+		r->send_only = e->send_only;
 	r->is_checked |= e->is_checked;
 	if (a->stored_count && !r->stored.len)
 		ldap_stored_keep(r, a);
@@ -329,7 +339,7 @@ static enum walk walk_ldap(struct usermap_request *r)
 {
 	const struct directory_login_question question = {.want = ldap_want(r),
 		.service = r->question.service,
-		.name = r->question.name,
+		.name = asked_name(r),
 		.password = r->question.password};
 	struct directory_login_answer a;
 
@@ -342,7 +352,7 @@ static enum walk walk_ldap(struct usermap_request *r)
 
 static enum walk walk_map(struct usermap_request *r)
 {
-	if (!usermap_has_domain(map_of(r), r->question.name))
+	if (!usermap_has_domain(map_of(r), asked_name(r)))
 		return WALK_ON;
 	return map_of(r)->ldap ? walk_ldap(r) : walk_file(r);
 }

@@ -24,6 +24,7 @@ struct explain {
 	struct loop *loop;
 	usermap_fn *done;
 	bool is_known, is_routed, can_check, send_only;
+	char account[USERMAP_ADDRESS_MOST + 1]; /* of who is known */
 	struct directory_login_request *request;
 	struct usermap_answer answer;
 };
@@ -117,10 +118,24 @@ static void answer_fill(
 static enum explain_step known(struct explain *x, bool can_check)
 {
 	if (!x->is_known)
-		x->send_only = x->chain->maps[x->at]->send_only;
+		x->send_only |= x->chain->maps[x->at]->send_only;
 	x->is_known = true;
 	x->can_check |= can_check;
 	return x->is_routed && x->can_check ? EXPLAIN_END : EXPLAIN_ON;
+}
+
+/* There nobody logs in. */
+static bool is_address(const struct explain *x)
+{
+	return !strcmp(x->service, "smtp");
+}
+
+/* As usermap.c asks: by the account, once that is all there is to find out. */
+static const char *asked_name(const struct explain *x)
+{
+	bool is_all = x->can_check || is_address(x);
+
+	return x->is_known && is_all && !x->is_routed ? x->account : x->name;
 }
 
 static enum explain_step cannot_say(struct explain *x, const char *words)
@@ -134,7 +149,7 @@ static enum explain_step cannot_say(struct explain *x, const char *words)
 static enum explain_step explain_file(struct explain *x, struct usermap *map)
 {
 	char account[USERMAP_ADDRESS_MOST + 1];
-	struct slice name = slice_str(x->name);
+	struct slice name = slice_str(asked_name(x));
 	struct map_entry e;
 	uint64_t generation;
 	struct map_data *data = usermap_data(map, &generation);
@@ -187,6 +202,10 @@ static enum explain_step explain_entry(
 	if (is_routed && !x->is_routed)
 		answer_fill(&x->answer, map, 0, &route);
 	x->is_routed |= is_routed;
+	if (!x->is_known) {
+		x->send_only = e->send_only;
+		snprintf(x->account, sizeof(x->account), "%s", e->account);
+	}
 	buf_deinit(&words);
 	return known(x, e->can_check);
 }
@@ -196,8 +215,11 @@ static enum explain_step explain_ldap_answer(struct explain *x, const struct dir
 	switch (a->verdict) {
 	case DIRECTORY_LOGIN_HIT:
 		return explain_entry(x, &a->entry, a->is_cached);
+	case DIRECTORY_LOGIN_WRONG: /* checking nothing, it can mean but one thing */
+		tell(&x->t, "flags", slice_str(x->name), 0, true, "the account is disabled: no login");
+		x->answer.verdict = USERMAP_WRONG_CREDENTIAL;
+		return EXPLAIN_END;
 	case DIRECTORY_LOGIN_NONE:
-	case DIRECTORY_LOGIN_WRONG: /* of a question that checks nothing there is none */
 		tell(&x->t, "result", slice_str(x->name), 0, false,
 			a->is_cached ? "no such entry (remembered): the next map is asked"
 				     : "no such entry: the next map is asked");
@@ -214,8 +236,8 @@ static enum explain_step explain_map(struct explain *x)
 {
 	struct usermap *map = x->chain->maps[x->at];
 	const struct directory_login_question q = {.service = slice_str(x->service),
-		.name = slice_str(x->name),
-		.want = strcmp(x->service, "smtp") ? DIRECTORY_LOGIN_USER : DIRECTORY_LOGIN_ADDRESS};
+		.name = slice_str(asked_name(x)),
+		.want = is_address(x) ? DIRECTORY_LOGIN_ADDRESS : DIRECTORY_LOGIN_USER};
 	struct directory_login_answer a;
 	struct buf words = {0};
 

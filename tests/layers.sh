@@ -72,6 +72,7 @@ foreign '(crypt|argon2)\.h' common/auth
 foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session
 foreign '(ldap|openldap|lber)\.h' common/directory
+foreign '(gssapi|krb5)' common/directory
 foreign 'xxhash\.h' common/base
 foreign '(idn2|unicase|uninorm|unistr|unictype|uniconv|unitypes)\.h' common/proto
 exit $bad

@@ -19,6 +19,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
+#include "common/base/num.h"
 #include "common/base/table.h"
 #include "common/directory/directory_text.h"
 #include "common/proto/address.h"
@@ -29,6 +30,7 @@ enum column {
 	COLUMN_HOST,
 	COLUMN_PASSWORD,
 	COLUMN_ACCOUNT,
+	COLUMN_FLAGS,
 	COLUMNS
 };
 
@@ -88,8 +90,8 @@ struct directory_login_request {
 
 static void columns_set(struct directory_login *l, const struct directory_connector *c)
 {
-	const char *names[COLUMNS] = {
-		c->host_attribute, l->by_bind ? "" : c->password_attribute, c->account_attribute};
+	const char *names[COLUMNS] = {c->host_attribute, l->by_bind ? "" : c->password_attribute,
+		c->account_attribute, c->flags_attribute};
 	int n = 0;
 
 	for (int i = 0; i < COLUMNS; i++) {
@@ -123,6 +125,7 @@ static void metrics_find(struct directory_login *l)
 struct directory_login *directory_login_new(const struct directory_login_options *o)
 {
 	const struct directory_connector *c = &o->connector->options;
+	struct buf filter = {0};
 	struct directory_login *l = xcalloc(1, sizeof(*l));
 
 	atomic_init(&l->refs, 1);
@@ -130,7 +133,12 @@ struct directory_login *directory_login_new(const struct directory_login_options
 	l->name = xstrdup(o->name);
 	l->base = xstrdup(c->base);
 	l->filter = xstrdup(c->filter);
-	l->address_filter = xstrdup(c->address_filter);
+	if (*c->address_filter)
+		buf_add_str(&filter, c->address_filter);
+	else
+		directory_text_address_filter(&filter, c->person, c->account_attribute, c->alias_attributes);
+	l->address_filter = xstrdup(buf_str_view(&filter));
+	buf_deinit(&filter);
 	l->by_bind = o->by_bind;
 	l->several = c->several;
 	columns_set(l, c);
@@ -376,6 +384,24 @@ static int host_set(struct flight *f, const struct directory_found *found)
 	return 0;
 }
 
+#define ACCOUNT_DISABLED 2 /* of Active Directory's userAccountControl */
+
+/* True: the account is switched off. Words that mean nothing here are another program's. */
+static bool flags_take(struct flight *f, const struct directory_found *found)
+{
+	bool is_disabled = false;
+
+	for (size_t i = 0; i < LDAP_CLIENT_VALUES_MOST; i++) {
+		struct slice value = slice_trim(value_of(f, found, COLUMN_FLAGS, i));
+		uint32_t bits = 0;
+
+		is_disabled |= slice_is_str_nocase(value, "disabled") ||
+			       (!num_parse_u32(value, &bits) && bits & ACCOUNT_DISABLED);
+		f->answer.entry.send_only |= slice_is_str_nocase(value, "send-only");
+	}
+	return is_disabled;
+}
+
 /* A value without a scheme is the password itself. */
 static void stored_take(struct flight *f, const struct directory_found *found)
 {
@@ -443,6 +469,17 @@ static void check_next(struct flight *f)
 		checked(f, verdict);
 }
 
+/* A user who cannot come in with the right password will ask somebody why. */
+static void refusal_log(const struct flight *f, const char *reason)
+{
+	bool is_password;
+	const char *words = ldap_client_refusal(reason, &is_password);
+
+	if (words && !is_password)
+		log_info(AREA, "bind refused, %s %s=%s user=%s", words, f->login->kind, f->login->name,
+			f->name);
+}
+
 static void on_bound(void *arg, int error, const struct directory_found *found, const char *reason)
 {
 	struct flight *f = arg;
@@ -451,7 +488,9 @@ static void on_bound(void *arg, int error, const struct directory_found *found, 
 	f->request = NULL;
 	if (!error)
 		f->answer.entry.is_checked = true;
-	else if (error != ERR_DENIED)
+	else if (error == ERR_DENIED)
+		refusal_log(f, reason);
+	else
 		log_warn(AREA, "bind failed %s=%s user=%s: %s", f->login->kind, f->login->name, f->name,
 			reason);
 	land(f, !error                ? DIRECTORY_LOGIN_HIT
@@ -502,6 +541,9 @@ static void entry_found(struct flight *f, const struct directory_found *found)
 		log_error(AREA, "the host attribute is too long, or no text: not now %s=%s user=%s entry=%s",
 			l->kind, l->name, f->name, found->dn);
 		land(f, DIRECTORY_LOGIN_NOT_NOW);
+	} else if (flags_take(f, found) && f->want != DIRECTORY_LOGIN_ADDRESS) {
+		log_info(AREA, "the account is disabled %s=%s user=%s", l->kind, l->name, f->name);
+		land(f, DIRECTORY_LOGIN_WRONG);
 	} else {
 		check_begin(f, found);
 	}

@@ -343,7 +343,7 @@ static void on_answer(struct directory_request *r, const struct ldap_client_answ
 	case ERR_DENIED:
 		/* Of a search it means that we may not: that is no answer about the user. */
 		if (r->kind == KIND_BIND)
-			request_answer(r, COUNT_DENIED, ERR_DENIED, NULL, "");
+			request_answer(r, COUNT_DENIED, ERR_DENIED, NULL, a->reason);
 		else
 			request_answer(r, COUNT_REFUSED, ERR_NOT_NOW, NULL, a->reason);
 		break;
@@ -501,6 +501,8 @@ static void directory_free(struct directory *d)
 	free((void *)(uintptr_t)d->client.certificate);
 	free((void *)(uintptr_t)d->client.key);
 	free((void *)(uintptr_t)d->client.bind_dn);
+	free((void *)(uintptr_t)d->client.keytab);
+	free((void *)(uintptr_t)d->client.principal);
 	arena_deinit(&d->answers);
 	free(d->name);
 	free(d);
@@ -733,6 +735,8 @@ struct directory *directory_new(const struct directory_options *o, struct loop *
 	d->client.certificate = copy(o->client.certificate);
 	d->client.key = copy(o->client.key);
 	d->client.bind_dn = copy(o->client.bind_dn);
+	d->client.keytab = copy(o->client.keytab);
+	d->client.principal = copy(o->client.principal);
 	secret_set(&d->password, o->client.password);
 	d->client.password = secret_view(&d->password);
 	d->timeout_ms = o->timeout_ms;
@@ -772,11 +776,11 @@ bool directory_is_same(const struct directory *d, const struct directory_options
 	}
 	return is_text(d->name, o->name) && a->start_tls == b->start_tls && a->verify == b->verify &&
 	       is_text(a->ca, b->ca) && is_text(a->certificate, b->certificate) && is_text(a->key, b->key) &&
-	       a->bind == b->bind && is_text(a->bind_dn, b->bind_dn) &&
-	       secret_is_equal(a->password, b->password) && d->timeout_ms == o->timeout_ms &&
-	       d->connect_timeout_ms == o->connect_timeout_ms && d->health_ms == o->health_ms &&
-	       d->most[KIND_SEARCH] == o->connections && d->most[KIND_BIND] == o->bind_connections &&
-	       d->in_flight_most == o->in_flight;
+	       a->bind == b->bind && is_text(a->bind_dn, b->bind_dn) && is_text(a->keytab, b->keytab) &&
+	       is_text(a->principal, b->principal) && secret_is_equal(a->password, b->password) &&
+	       d->timeout_ms == o->timeout_ms && d->connect_timeout_ms == o->connect_timeout_ms &&
+	       d->health_ms == o->health_ms && d->most[KIND_SEARCH] == o->connections &&
+	       d->most[KIND_BIND] == o->bind_connections && d->in_flight_most == o->in_flight;
 }
 
 void directory_close(struct directory **d_in_out)

@@ -55,7 +55,7 @@ typedef void directory_fn(void *arg, int error, const struct directory_found *fo
 struct directory_request;
 void directory_search(struct directory *d, const struct directory_search *search, directory_fn *fn, void *arg,
 	struct directory_request **request_out);
-/* error: 0: it is the password of dn; ERR_DENIED; ERR_NOT_NOW. */
+/* error: 0: it is the password of dn; ERR_DENIED, reason: what the server said; ERR_NOT_NOW. */
 void directory_bind(struct directory *d, const char *dn, struct slice password, directory_fn *fn, void *arg,
 	struct directory_request **request_out);
 /* fn will not be called. Sets NULL, accepts NULL. In fn the request is gone already. */

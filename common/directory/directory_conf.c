@@ -25,13 +25,18 @@ const struct conf_key directory_conf_keys[] = {
 		"Own certificate that is shown to the server, PEM", NULL},
 	{"connector", "key", CONF_PATH, CONF_RELOAD | CONF_PRIVATE, NULL, 0, 0, NULL, "Its private key, PEM",
 		NULL},
-	{"connector", "bind", CONF_ENUM, CONF_RELOAD, "simple", 0, 0, "simple anonymous external",
-		"Who searches: bind-dn with its password, nobody, or (SASL EXTERNAL) who the own certificate "
-		"says",
+	{"connector", "bind", CONF_ENUM, CONF_RELOAD, "simple", 0, 0, "simple anonymous external gssapi",
+		"Who searches: bind-dn with its password, nobody, (SASL EXTERNAL) who the own certificate "
+		"says, "
+		"or (SASL GSSAPI) a Kerberos principal",
 		NULL},
 	{"connector", "bind-dn", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"DN that searches, with bind = simple", NULL},
 	{"connector", "password", CONF_SECRET, CONF_RELOAD, NULL, 0, 0, NULL, "File with its password", NULL},
+	{"connector", "keytab", CONF_PATH, CONF_RELOAD | CONF_PRIVATE, NULL, 0, 0, NULL,
+		"File with the principal's key, with bind = gssapi", NULL},
+	{"connector", "principal", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
+		"Principal that searches, with bind = gssapi; empty: the first of the keytab", NULL},
 	{"connector", "base", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
 		"DN below which users are found, at any depth; may hold %u %d %e %s", NULL},
 	{"connector", "filter", CONF_STRING, CONF_RELOAD, NULL, 0, 0, NULL,
@@ -40,7 +45,9 @@ const struct conf_key directory_conf_keys[] = {
 		"that of the type",
 		NULL},
 	{"connector", "address-filter", CONF_STRING, CONF_RELOAD, NULL, 0, 0, NULL,
-		"Finds the user whom an address of mail belongs to, aliases too; not set: that of the type",
+		"Finds the user whom an address of mail belongs to; not set: who has it in account-attribute "
+		"or "
+		"alias-attributes",
 		NULL},
 	{"connector", "host-attribute", CONF_STRING, CONF_RELOAD, NULL, 0, 0, NULL,
 		"Attribute with the user's back-end: its name, a host, or host:port; or several in order, "
@@ -51,6 +58,16 @@ const struct conf_key directory_conf_keys[] = {
 	{"connector", "account-attribute", CONF_STRING, CONF_RELOAD, "mail", 0, 0, NULL,
 		"Attribute with the account's canonical address; empty, or not in the entry: the name that "
 		"was asked",
+		NULL},
+	{"connector", "alias-attributes", CONF_LIST, CONF_RELOAD, NULL, 0, 0, NULL,
+		"Attributes with further addresses of a user, where address-filter is not set; not set: "
+		"those of "
+		"the type",
+		NULL},
+	{"connector", "flags-attribute", CONF_STRING, CONF_RELOAD, NULL, 0, 0, NULL,
+		"Attribute with words about the account, `disabled` and `send-only`, or with Active "
+		"Directory's "
+		"number; empty: none; not set: that of the type",
 		NULL},
 	{"connector", "several", CONF_ENUM, CONF_RELOAD, NULL, 0, 0, "error first",
 		"When more than one entry fits: not now, or the first is taken; both are logged; not set: "
@@ -73,15 +90,29 @@ const struct conf_key directory_conf_keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
+/* In the order of the key's words. */
+static const enum ldap_client_bind binds[] = {
+	LDAP_CLIENT_SIMPLE, LDAP_CLIENT_ANONYMOUS, LDAP_CLIENT_EXTERNAL, LDAP_CLIENT_GSSAPI};
+
+static enum ldap_client_bind bind_of(const struct conf *conf, const char *title)
+{
+	return binds[conf_get_enum(conf, "connector", title, "bind")];
+}
+
 /* ---- what a type presets ---- */
 
+static const char *const openldap_aliases[] = {"mailLocalAddress", NULL};
+static const char *const ad_aliases[] = {"proxyAddresses", "userPrincipalName", NULL};
+
 static const struct preset {
-	const char *filter, *address_filter, *host_attribute;
+	const char *filter, *person, *host_attribute, *flags_attribute;
+	const char *const *alias_attributes;
 	enum directory_several several;
 } presets[] = {
-	{"(mail=%e)", "(|(mail=%e)(mailLocalAddress=%e))", "mailHost", DIRECTORY_SEVERAL_ERROR},
+	{"(mail=%e)", "", "mailHost", "", openldap_aliases, DIRECTORY_SEVERAL_ERROR},
 	{"(&(objectCategory=person)(objectClass=user)(|(userPrincipalName=%e)(sAMAccountName=%u)))",
-		"(|(mail=%e)(proxyAddresses=smtp:%e)(userPrincipalName=%e))", "", DIRECTORY_SEVERAL_FIRST},
+		"(objectCategory=person)(objectClass=user)", "", "userAccountControl", ad_aliases,
+		DIRECTORY_SEVERAL_FIRST},
 };
 
 static const struct preset *preset_of(const struct conf *conf, const char *title)
@@ -100,7 +131,7 @@ static const char *text_or(const struct conf *conf, const char *title, const cha
 static void check_uris(struct conf *conf, const char *title)
 {
 	bool starttls = conf_get_enum(conf, "connector", title, "tls") == 1;
-	bool external = conf_get_enum(conf, "connector", title, "bind") == 2;
+	bool needs_tls = bind_of(conf, title) >= LDAP_CLIENT_EXTERNAL;
 	size_t count;
 	const char *const *uris = conf_get_list(conf, "connector", title, "uris", &count);
 
@@ -112,8 +143,9 @@ static void check_uris(struct conf *conf, const char *title)
 
 		if (ldap_client_check_uri(uris[i], &tls, &reason))
 			conf_error(conf, "connector", title, "uris", "%s: %s", uris[i], reason);
-		else if (external && !tls && !starttls)
-			conf_error(conf, "connector", title, "bind", "external needs TLS on %s", uris[i]);
+		else if (needs_tls && !tls && !starttls)
+			conf_error(conf, "connector", title, "bind", "external and gssapi need TLS on %s",
+				uris[i]);
 	}
 }
 
@@ -126,11 +158,13 @@ static bool is_attribute(const char *name)
 static void check_templates(struct conf *conf, const char *title)
 {
 	static const char *const attributes[] = {
-		"host-attribute", "password-attribute", "account-attribute", NULL};
+		"host-attribute", "password-attribute", "account-attribute", "flags-attribute", NULL};
 	static const char *const filters[] = {"filter", "address-filter", NULL};
 	const char *base = conf_get_string(conf, "connector", title, "base");
+	const char *const *aliases;
 	const char *reason;
 	struct buf dn = {0};
+	size_t count;
 
 	for (const char *const *key = filters; *key; key++) {
 		if (conf_is_set(conf, "connector", title, *key) &&
@@ -142,6 +176,19 @@ static void check_templates(struct conf *conf, const char *title)
 		if (!is_attribute(conf_get_string(conf, "connector", title, *key)))
 			conf_error(conf, "connector", title, *key, "this is no name of an attribute");
 	}
+	aliases = conf_get_list(conf, "connector", title, "alias-attributes", &count);
+	for (size_t i = 0; i < count; i++) {
+		if (!*aliases[i] || !is_attribute(aliases[i]))
+			conf_error(conf, "connector", title, "alias-attributes",
+				"%s is no name of an attribute", aliases[i]);
+	}
+	if (count && conf_is_set(conf, "connector", title, "address-filter"))
+		conf_error(conf, "connector", title, "alias-attributes", "address-filter says it already");
+	if (!conf_is_set(conf, "connector", title, "address-filter") && !count &&
+		conf_is_set(conf, "connector", title, "alias-attributes") &&
+		!*conf_get_string(conf, "connector", title, "account-attribute"))
+		conf_error(conf, "connector", title, "alias-attributes",
+			"no attribute is left by which an address could be found");
 	if (directory_text_check_base(slice_str(base), &reason)) {
 		conf_error(conf, "connector", title, "base", "%s", reason);
 		return;
@@ -155,24 +202,31 @@ static void check_templates(struct conf *conf, const char *title)
 
 static void check_connector(struct conf *conf, const char *title)
 {
-	int bind = conf_get_enum(conf, "connector", title, "bind");
+	enum ldap_client_bind bind = bind_of(conf, title);
+	bool has_keytab = conf_is_set(conf, "connector", title, "keytab");
 	const char *dn = conf_get_string(conf, "connector", title, "bind-dn");
 	bool has_password = conf_is_set(conf, "connector", title, "password");
 	bool has_certificate = conf_is_set(conf, "connector", title, "certificate");
 
 	check_uris(conf, title);
 	check_templates(conf, title);
-	if (bind == 0 && (!*dn || !conf_get_secret(conf, "connector", title, "password").len))
+	if (bind == LDAP_CLIENT_SIMPLE &&
+		(!*dn || !conf_get_secret(conf, "connector", title, "password").len))
 		conf_error(conf, "connector", title, "bind",
 			"simple needs bind-dn and password (or say anonymous)");
-	if (bind != 0 && (*dn || has_password))
+	if (bind != LDAP_CLIENT_SIMPLE && (*dn || has_password))
 		conf_error(conf, "connector", title, "bind", "bind-dn and password belong to bind = simple");
 	if (*dn && !ldap_client_is_dn(dn))
 		conf_error(conf, "connector", title, "bind-dn", "this is no DN (RFC 4514)");
 	if (has_certificate != conf_is_set(conf, "connector", title, "key"))
 		conf_error(conf, "connector", title, "certificate", "certificate and key belong together");
-	if (bind == 2 && !has_certificate)
+	if (bind == LDAP_CLIENT_EXTERNAL && !has_certificate)
 		conf_error(conf, "connector", title, "bind", "external needs certificate and key");
+	if (bind == LDAP_CLIENT_GSSAPI && !has_keytab)
+		conf_error(conf, "connector", title, "bind", "gssapi needs a keytab");
+	if (bind != LDAP_CLIENT_GSSAPI &&
+		(has_keytab || *conf_get_string(conf, "connector", title, "principal")))
+		conf_error(conf, "connector", title, "bind", "keytab and principal belong to bind = gssapi");
 	if (strlen(title) > DIRECTORY_NAME_MOST)
 		conf_error(conf, "connector", title, "uris", "a title has at most %d octets",
 			DIRECTORY_NAME_MOST);
@@ -196,10 +250,15 @@ void directory_conf_read(const struct conf *conf, const char *title, struct dire
 
 	*c = (struct directory_connector){.base = conf_get_string(conf, "connector", title, "base"),
 		.filter = text_or(conf, title, "filter", preset->filter),
-		.address_filter = text_or(conf, title, "address-filter", preset->address_filter),
+		.address_filter = text_or(conf, title, "address-filter", ""),
+		.person = preset->person,
 		.host_attribute = text_or(conf, title, "host-attribute", preset->host_attribute),
 		.password_attribute = conf_get_string(conf, "connector", title, "password-attribute"),
 		.account_attribute = conf_get_string(conf, "connector", title, "account-attribute"),
+		.flags_attribute = text_or(conf, title, "flags-attribute", preset->flags_attribute),
+		.alias_attributes = conf_is_set(conf, "connector", title, "alias-attributes")
+					    ? conf_get_list(conf, "connector", title, "alias-attributes", &n)
+					    : preset->alias_attributes,
 		.several =
 			conf_is_set(conf, "connector", title, "several")
 				? (enum directory_several)conf_get_enum(conf, "connector", title, "several")
@@ -212,7 +271,9 @@ void directory_conf_read(const struct conf *conf, const char *title, struct dire
 				.certificate = conf_get_string(conf, "connector", title, "certificate"),
 				.key = conf_get_string(conf, "connector", title, "key"),
 				.bind_dn = conf_get_string(conf, "connector", title, "bind-dn"),
-				.password = conf_get_secret(conf, "connector", title, "password")},
+				.password = conf_get_secret(conf, "connector", title, "password"),
+				.keytab = conf_get_string(conf, "connector", title, "keytab"),
+				.principal = conf_get_string(conf, "connector", title, "principal")},
 			.timeout_ms = conf_get_duration(conf, "connector", title, "timeout"),
 			.connect_timeout_ms = conf_get_duration(conf, "connector", title, "connect-timeout"),
 			.health_ms = conf_get_duration(conf, "connector", title, "health-interval"),
@@ -220,15 +281,5 @@ void directory_conf_read(const struct conf *conf, const char *title, struct dire
 			.bind_connections =
 				(unsigned)conf_get_int(conf, "connector", title, "bind-connections"),
 			.in_flight = (unsigned)conf_get_int(conf, "connector", title, "in-flight")}};
-	switch (conf_get_enum(conf, "connector", title, "bind")) {
-	case 1:
-		c->directory.client.bind = LDAP_CLIENT_ANONYMOUS;
-		break;
-	case 2:
-		c->directory.client.bind = LDAP_CLIENT_EXTERNAL;
-		break;
-	default:
-		c->directory.client.bind = LDAP_CLIENT_SIMPLE;
-		break;
-	}
+	c->directory.client.bind = bind_of(conf, title);
 }

@@ -17,8 +17,11 @@ enum directory_several {
 struct directory_connector {
 	struct directory_options directory; /* name, servers, times */
 	const char *base;                   /* templates: %u %d %e %s (directory_text.h) */
-	const char *filter, *address_filter;
-	const char *host_attribute, *password_attribute, *account_attribute; /* "": none */
+	const char *filter;
+	const char *address_filter; /* "": made of the attributes: directory_text_address_filter() */
+	const char *person;         /* items that such a filter has besides */
+	const char *host_attribute, *password_attribute, *account_attribute, *flags_attribute; /* "": none */
+	const char *const *alias_attributes; /* NULL-ended */
 	enum directory_several several;
 };
 

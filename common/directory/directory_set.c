@@ -41,6 +41,30 @@ static bool is_text(const char *a, const char *b)
 	return !strcmp(a, b ? b : "");
 }
 
+static const char *const *list_copy(const char *const *list)
+{
+	size_t n = 0;
+	const char **made;
+
+	while (list && list[n])
+		n++;
+	made = xcalloc(n + 1, sizeof(*made));
+	for (size_t i = 0; i < n; i++)
+		made[i] = xstrdup(list[i]);
+	return made;
+}
+
+static bool is_same_list(const char *const *a, const char *const *b)
+{
+	size_t i = 0;
+
+	for (; a[i] && b && b[i]; i++) {
+		if (strcmp(a[i], b[i]))
+			return false;
+	}
+	return !a[i] && (!b || !b[i]);
+}
+
 static bool is_same(const struct connector *c, const struct directory_connector *o)
 {
 	const struct directory_connector *a = &c->entry.options;
@@ -49,7 +73,9 @@ static bool is_same(const struct connector *c, const struct directory_connector 
 	       is_text(a->filter, o->filter) && is_text(a->address_filter, o->address_filter) &&
 	       is_text(a->host_attribute, o->host_attribute) &&
 	       is_text(a->password_attribute, o->password_attribute) &&
-	       is_text(a->account_attribute, o->account_attribute) && a->several == o->several;
+	       is_text(a->account_attribute, o->account_attribute) && is_text(a->person, o->person) &&
+	       is_text(a->flags_attribute, o->flags_attribute) &&
+	       is_same_list(a->alias_attributes, o->alias_attributes) && a->several == o->several;
 }
 
 static struct connector *connector_new(struct directory_set *set, const struct directory_connector *o)
@@ -63,6 +89,9 @@ static struct connector *connector_new(struct directory_set *set, const struct d
 		.host_attribute = copy(o->host_attribute),
 		.password_attribute = copy(o->password_attribute),
 		.account_attribute = copy(o->account_attribute),
+		.flags_attribute = copy(o->flags_attribute),
+		.person = copy(o->person),
+		.alias_attributes = list_copy(o->alias_attributes),
 		.several = o->several};
 	c->entry.directory = directory_new(&o->directory, set->loop, set->pool);
 	return c;
@@ -85,6 +114,11 @@ static void connector_free(struct connector *c)
 	text_free(o->host_attribute);
 	text_free(o->password_attribute);
 	text_free(o->account_attribute);
+	text_free(o->flags_attribute);
+	text_free(o->person);
+	for (const char *const *at = o->alias_attributes; *at; at++)
+		text_free(*at);
+	free((void *)(uintptr_t)o->alias_attributes);
 	free(c);
 }
 

@@ -88,6 +88,24 @@ void directory_text_base(struct buf *out, struct slice template, const struct di
 	expand(out, template, names, directory_text_dn_value);
 }
 
+static void add_item(struct buf *out, const char *attribute)
+{
+	bool is_proxy = slice_is_str_nocase(SLICE_LIT("proxyAddresses"), attribute);
+
+	if (*attribute)
+		buf_printf(out, "(%s=%s%%e)", attribute, is_proxy ? "smtp:" : "");
+}
+
+void directory_text_address_filter(
+	struct buf *out, const char *person, const char *account, const char *const *aliases)
+{
+	buf_printf(out, "(&%s(|", person);
+	add_item(out, account);
+	for (; aliases && *aliases; aliases++)
+		add_item(out, *aliases);
+	buf_add_str(out, "))");
+}
+
 int directory_text_check_base(struct slice template, const char **reason_out)
 {
 	for (size_t i = 0; i < template.len; i++) {

@@ -30,3 +30,7 @@ MUST_CHECK int directory_text_check_base(struct slice template, const char **rea
 void directory_text_filter(struct buf *out, struct slice template, const struct directory_text_names *names);
 /* Appends the DN with all values escaped. */
 void directory_text_base(struct buf *out, struct slice template, const struct directory_text_names *names);
+/* Appends the template that finds whom an address belongs to: who fits all items of person ("(a=b)(c=d)", may be ""), and
+ * has the address in one of the attributes. In proxyAddresses addresses stand behind "smtp:". */
+void directory_text_address_filter(
+	struct buf *out, const char *person, const char *account, const char *const *aliases);

@@ -20,6 +20,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/directory/directory_gssapi.h"
 
 #define SYSTEM_CA "/etc/ssl/certs/ca-certificates.crt"
 
@@ -76,6 +77,36 @@ int ldap_client_check_uri(const char *uri, bool *tls_out, const char **reason_ou
 		return ERR_SYNTAX;
 	*tls_out = secure;
 	return 0;
+}
+
+static const struct refusal {
+	unsigned code;
+	const char *words;
+} refusals[] = {
+	{0x525, "there is no such user"},
+	{0x52e, "wrong name or password"},
+	{0x530, "not allowed to log on at this time"},
+	{0x531, "not allowed to log on from here"},
+	{0x532, "the password has expired"},
+	{0x533, "the account is disabled"},
+	{0x568, "too many groups in the ticket"},
+	{0x701, "the account has expired"},
+	{0x773, "the password must be changed first"},
+	{0x775, "the account is locked"},
+};
+
+const char *ldap_client_refusal(const char *diagnostic, bool *is_password_out)
+{
+	const char *at = strstr(diagnostic, ", data ");
+	unsigned long code = at ? strtoul(at + 7, NULL, 16) : 0;
+
+	for (size_t i = 0; at && i < ARRAY_LEN(refusals); i++) {
+		if (refusals[i].code == code) {
+			*is_password_out = code == 0x525 || code == 0x52e;
+			return refusals[i].words;
+		}
+	}
+	return NULL;
 }
 
 bool ldap_client_is_dn(const char *dn)
@@ -200,24 +231,45 @@ static int set_options(LDAP *ld, uint64_t timeout_ms, struct buf *why)
 	return 0;
 }
 
+/* Waits for the one answer to id: its message, or why says what came instead. */
+static int wait_message(
+	LDAP *ld, int id, const char *what, uint64_t timeout_ms, struct buf *why, LDAPMessage **message_out)
+{
+	struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
+	int rc = ldap_result(ld, id, LDAP_MSG_ALL, &limit, message_out);
+
+	if (rc > 0)
+		return 0;
+	buf_printf(why, "%s: %s", what, ldap_err2string(rc ? LDAP_SERVER_DOWN : LDAP_TIMEOUT));
+	return ERR_NOT_NOW;
+}
+
+/* Its result code. */
+static int result_of(LDAP *ld, LDAPMessage *message, const char *what, struct buf *why)
+{
+	char reason[200], *said = NULL;
+	int code;
+
+	if (ldap_parse_result(ld, message, &code, NULL, &said, NULL, NULL, 0))
+		code = LDAP_DECODING_ERROR;
+	if (code && code != LDAP_SASL_BIND_IN_PROGRESS) {
+		reason_set(reason, sizeof(reason), what, code, said);
+		buf_add_str(why, reason);
+	}
+	ldap_memfree(said);
+	return code;
+}
+
 /* Waits for the one answer to id; its result code is 0, or why says it. */
 static int wait_answer(LDAP *ld, int id, const char *what, uint64_t timeout_ms, struct buf *why)
 {
-	struct timeval limit = {(time_t)(timeout_ms / 1000), (suseconds_t)(timeout_ms % 1000 * 1000)};
 	LDAPMessage *message = NULL;
-	char reason[200], *said = NULL;
-	int rc = ldap_result(ld, id, LDAP_MSG_ALL, &limit, &message), code = LDAP_SERVER_DOWN;
+	int error = wait_message(ld, id, what, timeout_ms, why, &message);
 
-	if (rc == 0)
-		code = LDAP_TIMEOUT;
-	else if (rc > 0 && ldap_parse_result(ld, message, &code, NULL, &said, NULL, NULL, 1))
-		code = LDAP_DECODING_ERROR;
-	if (code)
-		reason_set(reason, sizeof(reason), what, code, said);
-	ldap_memfree(said);
-	if (code)
-		buf_add_str(why, reason);
-	return code ? ERR_NOT_NOW : 0;
+	if (!error && result_of(ld, message, what, why))
+		error = ERR_NOT_NOW;
+	ldap_msgfree(message);
+	return error;
 }
 
 /* libldap on GnuTLS knows no minimum (and its cipher option leaks), so the version is looked at: "TLS1.3", "TLSv1.2". */
@@ -285,8 +337,65 @@ static int bind_service(LDAP *ld, const struct ldap_client_options *o, uint64_t 
 	return wait_answer(ld, id, "bind", timeout_ms, why);
 }
 
-static int client_open(int fd, const struct ldap_client_options *o, bool secure, bool as_service,
-	uint64_t timeout_ms, struct buf *why, struct ldap_client **client_out)
+/* One exchange of a SASL bind (RFC 4513 section 5.2.1): 0: it is over; 1: the server's token is in token; or an error. */
+static int sasl_exchange(
+	LDAP *ld, const struct buf *ours, uint64_t timeout_ms, struct buf *token, struct buf *why)
+{
+	struct slice out = buf_view(ours);
+	struct berval cred = {.bv_len = out.len, .bv_val = (char *)(uintptr_t)(out.p ? out.p : "")},
+		      *theirs = NULL;
+	LDAPMessage *message = NULL;
+	int id, code, rc = ldap_sasl_bind(ld, NULL, "GSSAPI", &cred, NULL, NULL, &id);
+
+	if (rc) {
+		buf_printf(why, "bind: %s", ldap_err2string(rc));
+		return ERR_NOT_NOW;
+	}
+	if (wait_message(ld, id, "bind", timeout_ms, why, &message))
+		return ERR_NOT_NOW;
+	code = result_of(ld, message, "bind", why);
+	buf_clear(token);
+	if (!code || code == LDAP_SASL_BIND_IN_PROGRESS)
+		ldap_parse_sasl_bind_result(ld, message, &theirs, 0);
+	if (theirs)
+		buf_add(token, theirs->bv_val, theirs->bv_len);
+	ber_bvfree(theirs);
+	ldap_msgfree(message);
+	return !code ? 0 : code == LDAP_SASL_BIND_IN_PROGRESS ? 1 : ERR_NOT_NOW;
+}
+
+#define SASL_STEPS_MOST 10
+
+static int bind_gssapi(
+	LDAP *ld, const struct ldap_client_options *o, const char *host, uint64_t timeout_ms, struct buf *why)
+{
+	struct directory_gssapi *g = NULL;
+	struct buf ours, token;
+	int error = directory_gssapi_new(o->keytab, o->principal, host, why, &g), rc = 1;
+
+	buf_init(&ours, LDAP_CLIENT_ANSWER_MOST);
+	buf_init(&token, LDAP_CLIENT_ANSWER_MOST);
+	for (unsigned i = 0; !error && rc == 1; i++) {
+		buf_clear(&ours);
+		error = i == SASL_STEPS_MOST ? ERR_NOT_NOW
+					     : directory_gssapi_step(g, buf_view(&token), &ours, why);
+		if (!error)
+			rc = sasl_exchange(ld, &ours, timeout_ms, &token, why);
+		if (rc < 0)
+			error = rc;
+	}
+	if (!error && !directory_gssapi_is_done(g)) {
+		buf_add_str(why, "bind: the server says yes before it has proved itself");
+		error = ERR_NOT_NOW;
+	}
+	directory_gssapi_free(&g);
+	buf_deinit(&ours);
+	buf_deinit(&token);
+	return error;
+}
+
+static int client_open(int fd, const struct ldap_client_options *o, const char *host, bool secure,
+	bool as_service, uint64_t timeout_ms, struct buf *why, struct ldap_client **client_out)
 {
 	struct ldap_client *c;
 	LDAP *ld = NULL;
@@ -302,7 +411,9 @@ static int client_open(int fd, const struct ldap_client_options *o, bool secure,
 		error = set_tls(ld, o, why);
 	if (!error && (secure || o->start_tls))
 		error = start_tls(ld, !secure, timeout_ms, why);
-	if (!error && as_service)
+	if (!error && as_service && o->bind == LDAP_CLIENT_GSSAPI)
+		error = bind_gssapi(ld, o, host, timeout_ms, why);
+	else if (!error && as_service)
 		error = bind_service(ld, o, timeout_ms, why);
 	if (!error && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
 		error = ERR_NOT_NOW;
@@ -336,9 +447,9 @@ int ldap_client_connect(const struct ldap_client_options *o, bool as_service, ui
 		: secure      ? LDAPS_PORT
 			      : LDAP_PORT,
 		timeout_ms, why, &fd);
-	ldap_free_urldesc(url);
 	if (!error)
-		error = client_open(fd, o, secure, as_service, timeout_ms, why, client_out);
+		error = client_open(fd, o, url->lud_host, secure, as_service, timeout_ms, why, client_out);
+	ldap_free_urldesc(url);
 	return error;
 }
 

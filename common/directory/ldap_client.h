@@ -23,7 +23,8 @@ struct ldap_client;
 enum ldap_client_bind {
 	LDAP_CLIENT_ANONYMOUS,
 	LDAP_CLIENT_SIMPLE,
-	LDAP_CLIENT_EXTERNAL /* SASL EXTERNAL: the certificate of the connection */
+	LDAP_CLIENT_EXTERNAL, /* SASL EXTERNAL: the certificate of the connection */
+	LDAP_CLIENT_GSSAPI    /* SASL GSSAPI: a key of the keytab */
 };
 
 struct ldap_client_options {
@@ -35,10 +36,14 @@ struct ldap_client_options {
 	enum ldap_client_bind bind;
 	const char *bind_dn;
 	struct slice password;
+	const char *keytab, *principal; /* principal "" or NULL: the keytab's first */
 };
 
 /* 0, or ERR_SYNTAX with a reason: neither ldap: nor ldaps:, no host, something after the port. */
 MUST_CHECK int ldap_client_check_uri(const char *uri, bool *tls_out, const char **reason_out);
+/* What Active Directory means by the "data XXX" of a refused bind: words, or NULL. is_password_out: no more than a wrong
+ * name or password. Pure. */
+const char *ldap_client_refusal(const char *diagnostic, bool *is_password_out);
 /* A well-formed DN (RFC 4514). */
 bool ldap_client_is_dn(const char *dn);
 

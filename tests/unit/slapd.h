@@ -143,6 +143,10 @@ static inline bool slapd_entries(const struct slapd *s)
 	slapd_user(f, "values", "values-Pw", NULL,
 		"description: b2\ndescription: b1\nmail: values@corp.example\n");
 	slapd_user(f, "halfbad", "halfbad-Pw", "b2,nonsense", "mail: halfbad@corp.example\n");
+	slapd_user(f, "gone", "gone-Pw", "b1", "description: Disabled\nmail: gone@corp.example\n");
+	slapd_user(f, "sender", "sender-Pw", NULL, "description: send-only\nmail: sender@corp.example\n");
+	slapd_user(f, "adgone", "adgone-Pw", "b1", "description: 514\nmail: adgone@corp.example\n");
+	slapd_user(f, "adwell", "adwell-Pw", "b1", "description: 512\nmail: adwell@corp.example\n");
 	slapd_user(f, "other", "other-Pw", "b2", "mail: other@elsewhere.example\n");
 	if (fclose(f))
 		return false;

@@ -196,6 +196,24 @@ static void wait_up(struct world *w, bool up)
 	}
 }
 
+static struct usermap_answer ask_address(struct world *w, const char *name)
+{
+	return ask_bytes(w, name, slice_of(NULL, 0), false, true);
+}
+
+static void file_map(struct world *w, const char *text)
+{
+	FILE *f;
+
+	snprintf(w->file, sizeof(w->file), "%s/users", slapd.dir);
+	f = fopen(w->file, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	assert_int_equal(fclose(f), 0);
+	w->maps[1] = (struct usermap_options){.name = "file", .file = w->file, .max_shrink = 20};
+	w->chain_names[1] = "file";
+}
+
 /* ---- users ---- */
 
 static void check_users(struct world *w, enum usermap_type type)
@@ -309,6 +327,54 @@ static void test_hosts_may_be_several_values(void **state)
 	assert_string_equal(a.targets[1].name, "b1");
 }
 
+static void test_flags(void **state)
+{
+	static const struct {
+		const char *name, *password;
+		enum usermap_verdict login, address;
+		bool send_only;
+	} rows[] = {
+		{"gone@corp.example", "gone-Pw", USERMAP_WRONG_CREDENTIAL, USERMAP_YES, false},
+		{"gone@corp.example", NULL, USERMAP_WRONG_CREDENTIAL, USERMAP_YES, false},
+		{"adgone@corp.example", "adgone-Pw", USERMAP_WRONG_CREDENTIAL, USERMAP_YES, false},
+		{"adwell@corp.example", "adwell-Pw", USERMAP_YES, USERMAP_YES, false},
+		{"sender@corp.example", "sender-Pw", USERMAP_YES, USERMAP_YES, true},
+		{"nohost@corp.example", "nohost-Pw", USERMAP_YES, USERMAP_YES, false},
+	};
+	struct world *w = world_of(state);
+
+	w->connector.flags_attribute = "description";
+	set_open(w);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		struct usermap_answer a = ask(w, rows[i / 2].name, rows[i / 2].password);
+
+		assert_int_equal(a.verdict, rows[i / 2].login);
+		if (a.verdict == USERMAP_YES)
+			assert_int_equal(a.send_only, rows[i / 2].send_only);
+		assert_int_equal(ask_address(w, rows[i / 2].name).verdict, rows[i / 2].address);
+	}
+}
+
+/* An alias, or a login name that is not the address, is routed by a later map under the account's name. */
+static void test_a_file_is_asked_for_the_account(void **state)
+{
+	struct world *w = world_of(state);
+	struct usermap_answer a;
+
+	w->connector.host_attribute = "";
+	w->connector.filter = "(|(uid=%u)(mail=%e))";
+	file_map(w, "sales@corp.example b1\nlogin@corp.example b1\nalice@corp.example b2\n# end 3\n");
+	set_open(w);
+	a = ask_address(w, "sales@corp.example");
+	assert_int_equal(a.verdict, USERMAP_YES);
+	assert_string_equal(a.account, "alice@corp.example");
+	assert_string_equal(a.targets[0].name, "b2");
+	a = ask(w, "alice@typed.example", "alice-Pw");
+	assert_int_equal(a.verdict, USERMAP_YES);
+	assert_string_equal(a.account, "alice@corp.example");
+	assert_string_equal(a.targets[0].name, "b2");
+}
+
 static void test_security_06_names_cannot_inject(void **state)
 {
 	static const char *const names[] = {"*", "*@corp.example", "alice@corp.example)(mail=*", "*)(uid=*",
@@ -342,19 +408,6 @@ static void test_security_06_empty_and_nul_passwords_never_bind(void **state)
 }
 
 /* ---- chains ---- */
-
-static void file_map(struct world *w, const char *text)
-{
-	FILE *f;
-
-	snprintf(w->file, sizeof(w->file), "%s/users", slapd.dir);
-	f = fopen(w->file, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	assert_int_equal(fclose(f), 0);
-	w->maps[1] = (struct usermap_options){.name = "file", .file = w->file, .max_shrink = 20};
-	w->chain_names[1] = "file";
-}
 
 static void test_directory_authenticates_and_a_file_routes(void **state)
 {
@@ -692,6 +745,8 @@ int main(void)
 		TEST(test_several_may_mean_the_first),
 		TEST(test_addresses_have_their_own_filter),
 		TEST(test_hosts_are_an_ordered_list),
+		TEST(test_flags),
+		TEST(test_a_file_is_asked_for_the_account),
 		TEST(test_hosts_may_be_several_values),
 		TEST(test_security_06_names_cannot_inject),
 		TEST(test_security_06_empty_and_nul_passwords_never_bind),

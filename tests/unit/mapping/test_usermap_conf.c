@@ -95,6 +95,11 @@ static void test_connectors_are_read(void **state)
 	assert_true(c.connectors[0].directory.client.start_tls && c.connectors[0].directory.client.verify);
 	assert_int_equal(c.connectors[0].directory.timeout_ms, 4000);
 	assert_non_null(strstr(c.connectors[1].filter, "sAMAccountName"));
+	assert_string_equal(c.connectors[0].alias_attributes[0], "mailLocalAddress");
+	assert_string_equal(c.connectors[0].flags_attribute, "");
+	assert_string_equal(c.connectors[1].alias_attributes[0], "proxyAddresses");
+	assert_string_equal(c.connectors[1].flags_attribute, "userAccountControl");
+	assert_string_equal(c.connectors[1].address_filter, "");
 	assert_string_equal(c.connectors[1].host_attribute, "info");
 	assert_int_equal(c.connectors[1].several, DIRECTORY_SEVERAL_ERROR);
 	assert_int_equal(c.connectors[1].directory.timeout_ms, 10000);
@@ -135,6 +140,14 @@ static void test_bad_maps_are_refused(void **state)
 			"uris"},
 		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = external tls = none }\n",
 			"external"},
+		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = gssapi }\n", "needs a keytab"},
+		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = gssapi tls = none }\n",
+			"need TLS"},
+		{CONNECTOR("principal = \"a@B\""), "bind = gssapi"},
+		{CONNECTOR("flags-attribute = \"a b\""), "flags-attribute"},
+		{CONNECTOR("alias-attributes = {\"a b\"}"), "alias-attributes"},
+		{CONNECTOR("alias-attributes = {a} address-filter = \"mail=%e\""), "alias-attributes"},
+		{CONNECTOR("alias-attributes = {} account-attribute = \"\""), "alias-attributes"},
 	};
 
 	(void)state;

@@ -153,6 +153,56 @@ static void test_uris_are_checked(void **state)
 	assert_false(ldap_client_is_dn("nonsense"));
 }
 
+/* As Samba's domain controller said it, and what is not it. */
+static void test_refusals_have_words(void **state)
+{
+	static const struct {
+		const char *said, *want;
+		bool is_password;
+	} rows[] = {
+		{"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 52e, v1db1",
+			"wrong name or password", true},
+		{"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 533, v1db1",
+			"the account is disabled", false},
+		{"x, data 775, v1", "the account is locked", false},
+		{"x, data 701, v1", "the account has expired", false},
+		{"x, data 773", "the password must be changed first", false},
+		{"x, data 999, v1", NULL, false},
+		{"x, data ", NULL, false},
+		{"Invalid credentials", NULL, false},
+		{"", NULL, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		bool is_password = false;
+		const char *got = ldap_client_refusal(rows[i].said, &is_password);
+
+		assert_int_equal(!got, !rows[i].want);
+		if (got)
+			assert_string_equal(got, rows[i].want);
+		assert_int_equal(is_password, rows[i].is_password);
+	}
+}
+
+static void test_address_filters_are_made_of_attributes(void **state)
+{
+	static const char *const aliases[] = {"proxyAddresses", "userPrincipalName", NULL};
+	const char *reason;
+	struct buf b = {0};
+
+	(void)state;
+	directory_text_address_filter(&b, "(a=b)", "mail", aliases);
+	assert_string_equal(
+		buf_str_view(&b), "(&(a=b)(|(mail=%e)(proxyAddresses=smtp:%e)(userPrincipalName=%e)))");
+	assert_int_equal(directory_text_check_filter(buf_view(&b), &reason), 0);
+	buf_clear(&b);
+	directory_text_address_filter(&b, "", "mail", NULL);
+	assert_string_equal(buf_str_view(&b), "(&(|(mail=%e)))");
+	assert_int_equal(directory_text_check_filter(buf_view(&b), &reason), 0);
+	buf_deinit(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -161,6 +211,8 @@ int main(void)
 		cmocka_unit_test(test_bases_are_made),
 		cmocka_unit_test(test_filters_are_checked),
 		cmocka_unit_test(test_uris_are_checked),
+		cmocka_unit_test(test_refusals_have_words),
+		cmocka_unit_test(test_address_filters_are_made_of_attributes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
