@@ -12,6 +12,7 @@
 #include "backend/store_work/store_work.h"
 #include "common/auth/credential_cache.h"
 #include "common/control/control.h"
+#include "common/control/session_verbs.h"
 #include "common/control/status.h"
 #include "common/front/front_penalty.h"
 #include "common/net/timer.h"
@@ -31,6 +32,7 @@ struct backend {
 	struct delivery_service *delivery;
 	struct config *config;
 	struct control *control;
+	struct session_kinds sessions;
 	struct status *status;
 	struct timer drain;
 	uint64_t drain_until_ms;

@@ -365,7 +365,7 @@ static void start(struct program *p, struct conf *conf)
 	must(control_open_conf(p->loop, "mailtier-proxy", p->verbs.config->conf, &why, &p->control), &why,
 		"the control socket cannot be opened");
 	if (p->control) {
-		verbs_register(p->control, &p->verbs);
+		verbs_register(p->control, p->group, &p->verbs);
 		front_penalty_register(p->control, p->penalty);
 	}
 	must(listeners_open(p->group, p->verbs.config, &why), &why, "a listener cannot be opened");

@@ -74,6 +74,8 @@ static void on_end(void *arg, const struct relay_end *end)
 	free(s);
 }
 
+static _Thread_local uint64_t numbers;
+
 static struct session *session_new(const struct session_options *o)
 {
 	size_t id = strlen(o->id) + 1, account = strlen(o->account) + 1, client = strlen(o->client) + 1;
@@ -82,6 +84,7 @@ static struct session *session_new(const struct session_options *o)
 	list_init(&s->link);
 	s->relay = NULL;
 	s->backend = backend_ref(o->backend);
+	s->number = ++numbers;
 	s->since = clock_wall_s();
 	s->service = (uint8_t)o->service;
 	memcpy(s->text, o->id, id);
@@ -110,27 +113,26 @@ int sessions_start(struct worker *worker, const struct session_options *options,
 	return 0;
 }
 
-bool sessions_fits(const struct session_filter *f, const struct session *s)
+void sessions_each(struct worker *worker, struct session_walk *walk)
 {
-	return (!f->account || strcmp(f->account, session_account(s)) == 0) &&
-	       (!f->backend || strcmp(f->backend, s->backend->name) == 0) &&
-	       (!f->id || strcmp(f->id, session_id(s)) == 0);
-}
-
-unsigned sessions_kick(struct worker *worker, const struct session_filter *filter)
-{
-	unsigned count = 0;
-
 	/* relay_stop() calls on_end at the turn's end: the list stays whole meanwhile. */
 	list_for_each (at, &worker->sessions) {
 		struct session *s = container_of(at, struct session, link);
 
-		if (sessions_fits(filter, s)) {
+		if (session_walk_wants(walk, s->number) &&
+			session_walk_take(
+				walk, &(struct session_info){
+					      .number = s->number,
+					      .id = session_id(s),
+					      .service = config_service_name((enum config_service)s->service),
+					      .user = session_account(s),
+					      .client = session_client(s),
+					      .backend = s->backend->name,
+					      .state = "joined",
+					      .since = s->since,
+				      }))
 			relay_stop(s->relay);
-			count++;
-		}
 	}
-	return count;
 }
 
 int64_t sessions_open(void)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/base/list.h"
+#include "common/control/session_verbs.h"
 #include "common/net/relay.h"
 #include "proxy/backends.h"
 #include "proxy/worker.h"
@@ -13,6 +14,7 @@ struct session {
 	struct list link;
 	struct relay *relay;
 	struct backend *backend; /* counted */
+	uint64_t number;         /* for struct session_walk */
 	int64_t since;           /* seconds since 1970 */
 	uint8_t service;         /* enum config_service */
 	char text[];             /* id NUL account NUL client NUL */
@@ -33,14 +35,7 @@ struct session_options {
 MUST_CHECK int sessions_start(struct worker *worker, const struct session_options *options,
 	struct conn **client_take, struct conn **server_take);
 
-/* Which sessions are meant; NULL: any. Copied by who keeps it. */
-struct session_filter {
-	const char *account;
-	const char *backend;
-	const char *id;
-};
-bool sessions_fits(const struct session_filter *filter, const struct session *s);
-/* On the worker's loop: closes those without a word; how many. */
-unsigned sessions_kick(struct worker *worker, const struct session_filter *filter);
+/* On the worker's loop: for the verbs about sessions. */
+void sessions_each(struct worker *worker, struct session_walk *walk);
 /* All loops together. Any thread. */
 int64_t sessions_open(void);

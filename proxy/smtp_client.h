@@ -46,6 +46,8 @@ struct smtp_share {
 struct smtp_client {
 	struct list link; /* of this thread's sessions */
 	struct smtp_front *front;
+	uint64_t number;       /* for struct session_walk */
+	int64_t since;         /* seconds since 1970 */
 	struct config *config; /* counted; of the session */
 	enum config_service service;
 	struct usermap_request *login_request;

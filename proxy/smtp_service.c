@@ -38,6 +38,7 @@ const struct conf_key smtp_service_keys[] = {
 };
 
 static _Thread_local struct list clients;
+static _Thread_local uint64_t numbers;
 static _Atomic int64_t client_count;
 
 static struct list *own_clients(void)
@@ -52,6 +53,8 @@ static void begin(struct smtp_front *front)
 	struct smtp_client *c = xcalloc(1, sizeof(*c));
 
 	c->front = front;
+	c->number = ++numbers;
+	c->since = clock_wall_s();
 	c->config = config_ref(worker_here()->config);
 	c->service = (enum config_service)(uintptr_t)smtp_front_service(front)->tier;
 	list_init(&c->recipients);
@@ -224,6 +227,30 @@ void smtp_service_close_sessions(bool is_now)
 		smtp_front_close(container_of(at, struct smtp_client, link)->front, is_now);
 	if (is_now || list_is_empty(own_clients()))
 		smtp_leg_end_pool();
+}
+
+/* A transaction may lead to several back-ends: the first that took a recipient is shown. */
+void smtp_service_each(struct session_walk *walk)
+{
+	list_for_each_safe (at, own_clients()) {
+		struct smtp_client *c = container_of(at, struct smtp_client, link);
+		const struct smtp_share *share =
+			list_is_empty(&c->shares) ? NULL
+						  : container_of(c->shares.next, struct smtp_share, link);
+
+		if (session_walk_wants(walk, c->number) &&
+			session_walk_take(walk, &(struct session_info){
+							.number = c->number,
+							.id = smtp_front_session(c->front),
+							.service = config_service_name(c->service),
+							.user = smtp_front_user(c->front),
+							.peer = smtp_front_client(c->front),
+							.backend = share ? share->backend->name : "",
+							.state = share ? "transaction" : "mail",
+							.since = c->since,
+						}))
+			smtp_front_close(c->front, true);
+	}
 }
 
 int64_t smtp_service_sessions(void)

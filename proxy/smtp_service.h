@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "common/control/session_verbs.h"
 #include "common/front/smtp_front.h"
 #include "proxy/config.h"
 
@@ -23,5 +24,7 @@ struct smtp_service *smtp_service_new(
 /* On the worker's loop: 421 to those without a transaction, to the others when it is over (is_now: at once).
  */
 void smtp_service_close_sessions(bool is_now);
+/* On the worker's loop: for the verbs about sessions. */
+void smtp_service_each(struct session_walk *walk);
 /* Sessions of all loops. Any thread. */
 int64_t smtp_service_sessions(void);

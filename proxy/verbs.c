@@ -1,6 +1,5 @@
 /*
- * Each verb is a row and a function. Verbs about sessions ask every loop and answer when all have told: a struct ask travels, with one
- * struct part for each loop, and nobody else touches a part while it is away.
+ * Each verb is a row and a function. Those about sessions are of both tiers (common/control/session_verbs.h).
  */
 #include "proxy/verbs.h"
 
@@ -10,6 +9,7 @@
 #include "common/auth/auth_name.h"
 #include "common/base/mem.h"
 #include "proxy/sessions.h"
+#include "proxy/smtp_service.h"
 #include "proxy/worker.h"
 
 /* ---- maps ---- */
@@ -291,144 +291,21 @@ static void backend_list(void *arg, struct control_request *r)
 
 /* ---- sessions ---- */
 
-struct part {
-	struct ask *ask;
-	struct worker *worker;
-	struct buf rows; /* per session: id, account, client, back-end, service, since; NUL after each */
-	unsigned kicked;
-};
-
-struct ask {
-	struct control_request *request;
-	bool is_kick;
-	char *account, *backend, *id;
-	unsigned waiting;
-	struct part parts[];
-};
-
-static void add_text(struct buf *out, const char *text)
-{
-	buf_add(out, text, strlen(text) + 1);
-}
-
-static const char *next_text(struct slice *rest)
-{
-	const char *text = rest->p;
-
-	*rest = slice_from(*rest, strlen(text) + 1);
-	return text;
-}
-
-static void answer_rows(struct control_request *r, struct slice rest)
-{
-	static const char *const columns[] = {"session", "user", "client", "backend", "service", "since"};
-
-	while (rest.len) {
-		control_row(r);
-		for (size_t i = 0; i < ARRAY_LEN(columns); i++)
-			control_add_str(r, columns[i], next_text(&rest));
-	}
-}
-
-static void ask_ends(struct ask *ask)
-{
-	struct control_request *r = ask->request;
-	unsigned kicked = 0;
-
-	for (unsigned i = 0; i < workers_count(); i++) {
-		struct part *part = &ask->parts[i];
-
-		answer_rows(r, buf_view(&part->rows));
-		kicked += part->kicked;
-		buf_deinit(&part->rows);
-	}
-	if (ask->is_kick) {
-		control_result(r);
-		control_add_int(r, "kicked", kicked);
-	}
-	control_done(r);
-	free(ask->account);
-	free(ask->backend);
-	free(ask->id);
-	free(ask);
-}
-
-static void part_came_back(void *arg)
-{
-	struct part *part = arg;
-
-	if (--part->ask->waiting == 0)
-		ask_ends(part->ask);
-}
-
-static void part_on_worker(void *arg)
-{
-	struct part *part = arg;
-	const struct ask *ask = part->ask;
-	const struct session_filter filter = {ask->account, ask->backend, ask->id};
-
-	if (ask->is_kick) {
-		part->kicked = sessions_kick(part->worker, &filter);
-	} else {
-		list_for_each (at, &part->worker->sessions) {
-			const struct session *s = container_of(at, struct session, link);
-			char since[24];
-
-			if (!sessions_fits(&filter, s))
-				continue;
-			snprintf(since, sizeof(since), "%lld", (long long)s->since);
-			add_text(&part->rows, session_id(s));
-			add_text(&part->rows, session_account(s));
-			add_text(&part->rows, session_client(s));
-			add_text(&part->rows, s->backend->name);
-			add_text(&part->rows, config_service_name((enum config_service)s->service));
-			add_text(&part->rows, since);
-		}
-	}
-	loop_post(control_request_loop(ask->request), part_came_back, part);
-}
-
-static char *copy_of(const char *text)
-{
-	return text ? xstrdup(text) : NULL;
-}
-
-static void ask_workers(
-	struct control_request *r, bool is_kick, const char *account, const char *backend, const char *id)
-{
-	struct ask *ask = xcalloc(1, sizeof(*ask) + workers_count() * sizeof(ask->parts[0]));
-
-	ask->request = r;
-	ask->is_kick = is_kick;
-	ask->account = copy_of(account);
-	ask->backend = copy_of(backend);
-	ask->id = copy_of(id);
-	ask->waiting = workers_count();
-	for (unsigned i = 0; i < workers_count(); i++) {
-		ask->parts[i].ask = ask;
-		ask->parts[i].worker = workers_at(i);
-		loop_post(ask->parts[i].worker->loop, part_on_worker, &ask->parts[i]);
-	}
-}
-
-static void session_list(void *arg, struct control_request *r)
+static void each_joined(void *arg, struct loop *loop, struct session_walk *walk)
 {
 	(void)arg;
-	ask_workers(r, false, control_option(r, "user", 0), control_option(r, "backend", 0), NULL);
+	(void)loop;
+	sessions_each(worker_here(), walk);
 }
 
-static void session_kick(void *arg, struct control_request *r)
+static void each_mail(void *arg, struct loop *loop, struct session_walk *walk)
 {
-	const char *account = control_arg_count(r) ? control_arg(r, 0) : NULL;
-	const char *backend = control_option(r, "backend", 0);
-	const char *id = control_option(r, "session", 0);
-
 	(void)arg;
-	if (account || backend || id)
-		ask_workers(r, true, account, backend, id);
-	else
-		control_fail(r, ERR_SYNTAX, "say whom: USER, --backend NAME or --session ID");
+	(void)loop;
+	smtp_service_each(walk);
 }
+
+static session_each_fn *const each[] = {each_joined, each_mail, NULL};
 
 static struct backend *asked_backend(const struct verbs *v, struct control_request *r)
 {
@@ -448,7 +325,7 @@ static void backend_drain(void *arg, struct control_request *r)
 		return;
 	backend_set_drained(b, true);
 	if (control_has_option(r, "kick")) {
-		ask_workers(r, true, NULL, b->name, NULL);
+		session_verbs_kick_backend(&((struct verbs *)arg)->kinds, r, b->name);
 		return;
 	}
 	backend_figures(b, &f);
@@ -483,13 +360,11 @@ static const struct control_verb rows[] = {
 	{"backend drain", "NAME [--kick]", "Sends no new session there; with --kick ends the open ones",
 		backend_drain, 1, 1, "kick", 0},
 	{"backend resume", "NAME", "Takes a drain back", backend_resume, 1, 1, NULL, 0},
-	{"session list", "[--user USER] [--backend NAME]", "Clients that are joined to back-ends",
-		session_list, 0, 0, "user= backend=", 0},
-	{"session kick", "[USER] [--backend NAME] [--session ID]", "Ends sessions without a word",
-		session_kick, 0, 1, "backend= session=", 0},
 };
 
-void verbs_register(struct control *control, struct verbs *verbs)
+void verbs_register(struct control *control, struct loop_group *group, struct verbs *verbs)
 {
+	verbs->kinds = (struct session_kinds){.each = each, .group = group, .has_backends = true};
 	control_register(control, rows, ARRAY_LEN(rows), verbs);
+	session_verbs_register(control, &verbs->kinds);
 }

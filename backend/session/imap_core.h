@@ -79,6 +79,7 @@ struct imap_session {
 	char *client;
 	char *id;
 	uint64_t since_ms;
+	uint64_t number; /* for the operator's lists */
 
 	struct arena arena; /* the command's */
 	struct imap_parse parse;

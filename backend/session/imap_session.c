@@ -540,6 +540,8 @@ static void start_watch(struct imap_session *s)
 	s->watch = store_work_watch(s->service->work, s->slot, s->account, 0, s->loop, on_change, s);
 }
 
+static _Thread_local uint64_t numbers;
+
 void imap_session_start(const struct imap_session_start *start)
 {
 	struct imap_session *s = xcalloc(1, sizeof(*s));
@@ -559,6 +561,7 @@ void imap_session_start(const struct imap_session_start *start)
 	s->client = xstrdup(start->client ? addr_host(start->client, text) : "-");
 	s->id = xstrdup(start->session);
 	s->since_ms = clock_wall_ms();
+	s->number = ++numbers;
 	s->is_eof = start->is_ended;
 	timer_init(&s->timer, on_deadline, s);
 	arena_init(&s->arena, IMAP_PARSE_ARENA_AFTER);
@@ -623,7 +626,8 @@ void imap_service_each(struct imap_service *service, struct loop *loop,
 {
 	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct imap_session *s = container_of(at, struct imap_session, link);
-		struct imap_session_info info = {.session = s->id,
+		struct imap_session_info info = {.number = s->number,
+			.session = s->id,
 			.user = s->user,
 			.client = s->client,
 			.state = states[s->state].name,

@@ -48,6 +48,7 @@ const char *imap_session_capabilities(void);
 /* ---- for the operator ---- */
 
 struct imap_session_info {
+	uint64_t number; /* of this loop, later ones have greater ones and come later */
 	const char *session;
 	const char *user;
 	const char *client; /* address as text */

@@ -25,6 +25,8 @@ struct named {
 
 struct session {
 	struct list link; /* in this thread's list */
+	uint64_t number;  /* for struct session_walk */
+	int64_t since;    /* seconds since 1970 */
 	struct smtp_front *front;
 	struct lmtp_service *service;
 	struct delivery *delivery;
@@ -34,6 +36,7 @@ struct session {
 
 /* The sessions of this thread's loop, for lmtp_close_all(). */
 static _Thread_local struct list sessions;
+static _Thread_local uint64_t numbers;
 static _Atomic unsigned session_count;
 
 static struct list *own_sessions(void)
@@ -48,6 +51,8 @@ static void begin(struct smtp_front *front)
 	struct session *s = xcalloc(1, sizeof(*s));
 
 	s->front = front;
+	s->number = ++numbers;
+	s->since = clock_wall_s();
 	s->service = smtp_front_service(front)->tier;
 	list_add_last(own_sessions(), &s->link);
 	atomic_fetch_add(&session_count, 1);
@@ -251,6 +256,26 @@ void lmtp_service_unref(struct lmtp_service **service)
 void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned flags)
 {
 	smtp_front_start(&service->smtp, conn_take, flags);
+}
+
+void lmtp_each(struct loop *loop, struct session_walk *walk)
+{
+	require(loop == loop_current());
+	list_for_each_safe (at, own_sessions()) {
+		struct session *s = container_of(at, struct session, link);
+
+		if (session_walk_wants(walk, s->number) &&
+			session_walk_take(walk, &(struct session_info){
+							.number = s->number,
+							.id = smtp_front_session(s->front),
+							.service = "lmtp",
+							.user = "",
+							.peer = smtp_front_client(s->front),
+							.state = s->count ? "transaction" : "mail",
+							.since = s->since,
+						}))
+			smtp_front_close(s->front, true);
+	}
 }
 
 void lmtp_close_all(struct loop *loop, bool is_now)

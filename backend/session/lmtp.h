@@ -9,6 +9,7 @@
 #pragma once
 
 #include "backend/delivery/delivery.h"
+#include "common/control/session_verbs.h"
 #include "common/front/smtp_front.h"
 
 struct lmtp_settings {
@@ -30,6 +31,8 @@ void lmtp_service_unref(struct lmtp_service **service);
 
 /* Takes an accepted connection; flags of enum front_flag. On the connection's loop. */
 void lmtp_start(struct lmtp_service *service, struct conn *conn_take, unsigned flags);
+/* On the loop: for the verbs about sessions. */
+void lmtp_each(struct loop *loop, struct session_walk *walk);
 /* Ends the sessions of this loop: with 421 where no transaction is open, the others when it is over (is_now:
  * at once). */
 void lmtp_close_all(struct loop *loop, bool is_now);

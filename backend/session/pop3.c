@@ -313,6 +313,8 @@ static void copy_text(char *to, size_t size, const char *from)
 	snprintf(to, size, "%s", from ? from : "");
 }
 
+static _Thread_local uint64_t numbers;
+
 void pop3_session_start(const struct pop3_session_start *start)
 {
 	struct pop3_session *s = xcalloc(1, sizeof(*s));
@@ -327,6 +329,7 @@ void pop3_session_start(const struct pop3_session_start *start)
 	s->account = *start->account;
 	s->is_eof = start->is_ended;
 	s->since_ms = clock_wall_ms();
+	s->number = ++numbers;
 	copy_text(s->session, sizeof(s->session), start->session);
 	copy_text(s->client, sizeof(s->client),
 		start->client && start->client->len ? addr_host(start->client, text) : "");
@@ -359,6 +362,7 @@ void pop3_service_each(struct pop3_service *service, struct loop *loop,
 	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct pop3_session *s = container_of(at, struct pop3_session, link);
 		const struct pop3_session_info info = {
+			.number = s->number,
 			.session = s->session,
 			.user = s->account.address,
 			.client = s->client,

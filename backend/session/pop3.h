@@ -55,6 +55,7 @@ void pop3_session_start(const struct pop3_session_start *start);
 /* ---- for the operator ---- */
 
 struct pop3_session_info {
+	uint64_t number; /* of this loop, later ones have greater ones and come later */
 	const char *session;
 	const char *user;
 	const char *client; /* address as text */

@@ -59,6 +59,7 @@ struct pop3_session {
 	struct store_account account;
 	struct pop3_maildrop drop;
 	uint64_t since_ms; /* wall clock */
+	uint64_t number;   /* for the operator's lists */
 	uint64_t retrieved, retrieved_bytes;
 	char session[72];
 	char client[64];
