@@ -78,6 +78,9 @@ MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const c
 bool conn_is_tls(const struct conn *conn);
 /* "TLSv1.3 TLS_AES_128_GCM_SHA256", or NULL on a plain connection. View. */
 const char *conn_tls_text(const struct conn *conn);
+/* What the two ends of a TLS connection alone know, for SCRAM's -PLUS: gives the type, "tls-exporter" (RFC 9266) under TLS 1.3,
+ * "tls-unique" (RFC 5929) under TLS 1.2 with the extended master secret; NULL otherwise, and where TLS does not end here. */
+const char *conn_channel_binding(struct conn *conn, char *out, size_t most, size_t *len_out);
 /* The client's way to us is encrypted: by TLS here, or at a balancer whose PROXY header says so. */
 bool conn_is_secure(const struct conn *conn);
 /* The name that the client asked for: by SNI, or told by a balancer's PROXY header; "" if none. View. */

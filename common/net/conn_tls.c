@@ -279,3 +279,31 @@ const char *conn_tls_name(const struct conn *c, char *text, size_t size)
 	snprintf(text, size, "%s %s", SSL_get_version(c->ssl), cipher ? cipher : "none");
 	return text;
 }
+
+const char *conn_channel_binding(struct conn *c, char *out, size_t most, size_t *len_out)
+{
+	static const char label[] = "EXPORTER-Channel-Binding";
+	bool is_server_first;
+	size_t len;
+
+	if (!c->ssl || !SSL_is_init_finished(c->ssl))
+		return NULL;
+	if (SSL_version(c->ssl) >= TLS1_3_VERSION) {
+		if (most < 32 || SSL_export_keying_material(c->ssl, (unsigned char *)out, 32, label,
+					 sizeof(label) - 1, (const unsigned char *)"", 0, 1) != 1)
+			return NULL;
+		*len_out = 32;
+		return "tls-exporter";
+	}
+	/* Without the extended master secret an attacker can make two connections alike (RFC 7627). */
+	if (SSL_get_extms_support(c->ssl) != 1)
+		return NULL;
+	/* The first Finished of the handshake: the client's, but of a resumed session the server's. */
+	is_server_first = SSL_session_reused(c->ssl);
+	len = is_server_first != c->is_tls_client ? SSL_get_finished(c->ssl, out, most)
+						  : SSL_get_peer_finished(c->ssl, out, most);
+	if (!len || len > most)
+		return NULL;
+	*len_out = len;
+	return "tls-unique";
+}
