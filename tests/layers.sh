@@ -68,6 +68,7 @@ foreign 'lmdb\.h' backend/store
 foreign 'zstd\.h' backend/store
 foreign 'confuse\.h' common/conf
 foreign 'sasl/' common/auth
+foreign 'gssapi' common/auth common/directory
 foreign '(crypt|argon2)\.h' common/auth
 foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session

@@ -47,11 +47,18 @@ int auth_name_normalise(
 	return 0;
 }
 
+int auth_name_check(struct slice name)
+{
+	if (name.len > AUTH_NAME_MOST)
+		return ERR_TOO_BIG;
+	return name.len && slice_is_utf8(name) && !slice_has_control(name) ? 0 : ERR_SYNTAX;
+}
+
 int auth_name_check_login(struct slice name, struct slice password)
 {
-	if (name.len > AUTH_NAME_MOST || password.len > PASSWORD_MOST)
-		return ERR_TOO_BIG;
-	if (!name.len || !slice_is_utf8(name) || slice_has_control(name))
-		return ERR_SYNTAX;
+	int error = password.len > PASSWORD_MOST ? ERR_TOO_BIG : auth_name_check(name);
+
+	if (error)
+		return error;
 	return password_is_acceptable(password) ? 0 : ERR_SYNTAX;
 }

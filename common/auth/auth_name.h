@@ -17,6 +17,8 @@
  */
 MUST_CHECK int auth_name_normalise(
 	struct arena *a, struct slice name, struct slice default_domain, struct slice *name_out);
+/* A name as some login command gave it: size, UTF-8, no controls, not empty. 0, ERR_SYNTAX, ERR_TOO_BIG. */
+MUST_CHECK int auth_name_check(struct slice name);
 /* Name and password as some login command gave them: sizes, UTF-8, no controls in the name, no NUL in the
  * password, neither empty. 0, ERR_SYNTAX, ERR_TOO_BIG. */
 MUST_CHECK int auth_name_check_login(struct slice name, struct slice password);

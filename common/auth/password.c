@@ -523,6 +523,47 @@ static int crypt_make(const struct scheme *s, struct slice password, struct buf 
 	return got ? 0 : ERR_NOT_NOW;
 }
 
+/* ---- SCRAM ---- */
+
+static int scram_check(const struct scheme *s, struct slice body, const char **reason_out)
+{
+	struct scram_keys keys;
+	int error = scram_keys_parse(s->digest, body, &keys);
+
+	secret_wipe(&keys, sizeof(keys));
+	if (error == ERR_TOO_BIG)
+		return refuse(reason_out, error, "more than 1000000 iterations");
+	return error ? refuse(reason_out, error, "not ITERATIONS:SALT$STOREDKEY:SERVERKEY in base64") : 0;
+}
+
+static int scram_fits(const struct scheme *s, struct slice body, struct slice password)
+{
+	size_t len = digest_len(s->digest);
+	struct scram_keys have, made;
+	int error = scram_keys_parse(s->digest, body, &have);
+
+	if (error)
+		return error;
+	made = have;
+	scram_keys_derive(password, &made);
+	error = secret_is_equal(slice_of(have.stored, len), slice_of(made.stored, len)) ? 0 : ERR_DENIED;
+	secret_wipe(&have, sizeof(have));
+	secret_wipe(&made, sizeof(made));
+	return error;
+}
+
+static int scram_make(const struct scheme *s, struct slice password, struct buf *out)
+{
+	struct scram_keys keys = {
+		.kind = s->digest, .rounds = SCRAM_KEYS_ROUNDS, .salt_len = SCRAM_KEYS_SALT_LEN};
+
+	random_bytes(keys.salt, keys.salt_len);
+	scram_keys_derive(password, &keys);
+	scram_keys_write(&keys, out);
+	secret_wipe(&keys, sizeof(keys));
+	return 0;
+}
+
 /* ---- the table ---- */
 
 #define CRYPT(name, prefix)                                                                                  \
@@ -539,6 +580,11 @@ static int crypt_make(const struct scheme *s, struct slice password, struct buf 
 		name, pbkdf2_check, pbkdf2_fits, pbkdf2_make, .digest = (kind)                               \
 	}
 
+#define SCRAM(name, kind)                                                                                    \
+	{                                                                                                    \
+		name, scram_check, scram_fits, scram_make, .digest = (kind)                                  \
+	}
+
 static const struct scheme schemes[] = {
 	{"ARGON2ID", argon2_check, argon2_fits, argon2_make, .argon2 = Argon2_id},
 	{"ARGON2I", argon2_check, argon2_fits, NULL, .argon2 = Argon2_i},
@@ -551,6 +597,8 @@ static const struct scheme schemes[] = {
 	PBKDF2("PBKDF2-SHA512", DIGEST_SHA512),
 	PBKDF2("PBKDF2-SHA1", DIGEST_SHA1),
 	PBKDF2("PBKDF2", DIGEST_SHA1),
+	SCRAM("SCRAM-SHA-256", DIGEST_SHA256),
+	SCRAM("SCRAM-SHA-1", DIGEST_SHA1),
 	DIGEST("SSHA512", DIGEST_SHA512, true),
 	DIGEST("SSHA256", DIGEST_SHA256, true),
 	DIGEST("SSHA", DIGEST_SHA1, true),
@@ -585,6 +633,12 @@ static const struct scheme *scheme_of(struct slice stored, struct slice *body_ou
 		return scheme_named(SLICE_LIT("ARGON2ID"));
 	if (slice_has_prefix(stored, "$argon2i$"))
 		return scheme_named(SLICE_LIT("ARGON2I"));
+	if (slice_has_prefix(stored, "SCRAM-SHA-") && slice_find(stored, '$') > 0) {
+		ptrdiff_t dollar = slice_find(stored, '$');
+
+		*body_out = slice_from(stored, (size_t)dollar + 1);
+		return scheme_named(slice_sub(stored, 0, (size_t)dollar));
+	}
 	return slice_has_prefix(stored, "$") ? scheme_named(SLICE_LIT("CRYPT")) : NULL;
 }
 
@@ -605,7 +659,7 @@ static int stored_check(struct slice stored, const struct scheme **scheme_out, s
 	if (!*scheme_out)
 		return refuse(reason_out, ERR_UNSUPPORTED,
 			"no scheme that is known ({ARGON2ID}, {CRYPT}, {PBKDF2-SHA256}, {SSHA512}, "
-			"{SSHA256}, {SSHA}, {PLAIN} …)");
+			"{SSHA256}, {SSHA}, {SCRAM-SHA-256}, {PLAIN} …)");
 	return (*scheme_out)->check(*scheme_out, *body_out, reason_out);
 }
 
@@ -623,6 +677,24 @@ const char *password_scheme(struct slice stored)
 	const struct scheme *s = scheme_of(stored, &body);
 
 	return s ? s->name : "?";
+}
+
+bool password_is_clear(struct slice stored, struct slice *password_out)
+{
+	const struct scheme *s;
+	const char *reason;
+
+	return !stored_check(stored, &s, password_out, &reason) && s->check == plain_check;
+}
+
+bool password_has_scram(struct slice stored, enum digest_kind kind, struct scram_keys *keys_out)
+{
+	const struct scheme *s;
+	const char *reason;
+	struct slice body;
+
+	return !stored_check(stored, &s, &body, &reason) && s->check == scram_check && s->digest == kind &&
+	       !scram_keys_parse(kind, body, keys_out);
 }
 
 bool password_is_cheap(struct slice stored)

@@ -5,6 +5,8 @@
  *	{SSHA} {SSHA256} {SSHA512}   base64 of digest(password, salt) and salt; {SHA} {SHA256} {SHA512} without salt
  *	{PBKDF2-SHA256}ROUNDS$SALT$KEY   also -SHA1, -SHA512; ab64: base64 with '.' for '+', no '=' (docs/mapping.md)
  *	{ARGON2ID}$argon2id$v=19$m=…,t=…,p=…$salt$key   with or without the prefix; {ARGON2I} too
+ *	{SCRAM-SHA-256}4096:SALT$STORED:SERVER   also -SHA-1; RFC 5803, and Dovecot's commas (common/auth/scram_keys.h);
+ *	SCRAM-SHA-256$4096:…         the same as authPassword has it, without braces
  *	{PLAIN}text
  *
  * password_verify() blocks for as long as the hash costs and belongs on worker threads; password_check_start()
@@ -13,6 +15,7 @@
  */
 #pragma once
 
+#include "common/auth/scram_keys.h"
 #include "common/base/attr.h"
 #include "common/base/buf.h"
 #include "common/base/error.h"
@@ -27,6 +30,10 @@
 MUST_CHECK int password_stored_check(struct slice stored, const char **reason_out);
 /* The scheme's name as in `{NAME}`, "?" for none. */
 const char *password_scheme(struct slice stored);
+/* The password itself, a view, if it is stored as it is. */
+bool password_is_clear(struct slice stored, struct slice *password_out);
+/* SCRAM keys of this digest, if that is what is stored and well formed. */
+bool password_has_scram(struct slice stored, enum digest_kind kind, struct scram_keys *keys_out);
 /* True if verifying costs microseconds, so that a loop may do it itself (PLAIN and single digests). */
 bool password_is_cheap(struct slice stored);
 

@@ -134,6 +134,8 @@ static void bench_cache(void)
 static void bench_sasl(void)
 {
 	static const char *const allowed[] = {"PLAIN", NULL};
+	const struct sasl_options options = {
+		.service = "imap", .mechanism = SLICE_LIT("PLAIN"), .allowed = allowed};
 	struct buf why = {0}, challenge = {0};
 	uint64_t start;
 
@@ -144,7 +146,7 @@ static void bench_sasl(void)
 	start = now_ns();
 	for (unsigned i = 0; i < 100000; i++) {
 		struct sasl_session *s = NULL;
-		int error = sasl_session_new("imap", SLICE_LIT("PLAIN"), allowed, &s);
+		int error = sasl_session_new(&options, &s);
 
 		if (!error)
 			error = sasl_session_start(
