@@ -2,6 +2,7 @@
 #include "backend/config.h"
 
 #include "common/control/control.h"
+#include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 
 #define SERVICES "imap pop3 lmtp"
@@ -9,6 +10,7 @@
 static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, the store, quotas, times"},
 	{"listener", CONF_TITLED, NULL, "Where a service is offered; any number"},
+	{"service", CONF_TITLED | CONF_RELOAD, "imap pop3", "How clients may log in"},
 	{"proxy", CONF_TITLED | CONF_RELOAD, NULL,
 		"A name under which proxies log in on behalf of users whom they have checked (trust = "
 		"proxy-auth there)"},
@@ -24,6 +26,7 @@ static const struct conf_key keys[] = {
 	{"", "default-domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one, where the listener names none; empty: none is added",
 		NULL},
+	FRONT_AUTH_KEYS,
 	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
 		NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
@@ -94,6 +97,8 @@ static const struct conf_key keys[] = {
 	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
 		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
+	FRONT_AUTH_SERVICE_KEYS("imap pop3"),
+
 	{"proxy", "credential", CONF_SECRET, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
 		"File with its password, in clear or as a hash with its {SCHEME}", NULL},
 
@@ -149,6 +154,35 @@ static void check_listener(struct conf *conf, const char *title, bool needs_name
 		conf_error(conf, "tls", section, "client-ca", "must be set: trusted-names are");
 }
 
+/* The mechanisms of a service against its listeners, if it has any. */
+static void check_service(struct conf *conf, const char *service, int at)
+{
+	size_t count, n, proxies;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+	const char *const *list = conf_get_list(conf, "service", service, "mechanisms", &n);
+	bool is_used = false, allows_clear = false, asks = false, has_plain = false;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *tls = conf_get_string(conf, "listener", titles[i], "certificate");
+
+		if (conf_get_enum(conf, "listener", titles[i], "service") != at)
+			continue;
+		is_used = true;
+		allows_clear |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
+		asks |= conf_get_enum(conf, "listener", titles[i], "tls") != CONFIG_TLS_NONE &&
+			conf_has_title(conf, "tls", tls) && conf_is_set(conf, "tls", tls, "client-ca");
+	}
+	if (!is_used)
+		return;
+	front_auth_check(conf, service, allows_clear, asks);
+	(void)conf_titles(conf, "proxy", &proxies);
+	for (size_t i = 0; i < n; i++)
+		has_plain |= strcmp(list[i], "PLAIN") == 0;
+	if (proxies && !has_plain)
+		conf_error(conf, "service", service, "mechanisms",
+			"sections `proxy` log in by PLAIN, which is not listed");
+}
+
 static void check(struct conf *conf)
 {
 	size_t count, names, networks, proxies;
@@ -160,6 +194,8 @@ static void check(struct conf *conf)
 	if (proxies && !networks)
 		conf_error(conf, "", NULL, "trusted-proxies",
 			"is empty, so no section `proxy` can ever be used");
+	check_service(conf, "imap", CONFIG_IMAP);
+	check_service(conf, "pop3", CONFIG_POP3);
 	for (size_t i = 0; i < count; i++) {
 		check_listener(conf, titles[i], names > 0);
 		if (!networks && conf_get_enum(conf, "listener", titles[i], "service") == CONFIG_LMTP)

@@ -10,6 +10,7 @@
 #include "backend/login.h"
 #include "backend/session/lmtp.h"
 #include "common/base/mem.h"
+#include "common/front/front_auth.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
 #include "common/net/listener.h"
@@ -84,6 +85,9 @@ static struct front_service *make_front(
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
 	service->tls = l->tls_mode == CONFIG_TLS_START ? tls_ref(l->tls) : NULL;
 	service->allows_clear = l->allows_clear;
+	front_auth_unref(&service->auth);
+	service->auth =
+		front_auth_new(config->conf, config_service_name(l->service), config->host, b->hash_pool);
 	service->limits = config->limits;
 	service->free = free_front;
 	return service;

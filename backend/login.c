@@ -29,7 +29,7 @@ struct login {
 	struct credential_check *check;
 	unsigned refs; /* itself, the job */
 	/* the job's */
-	char stored[STORE_PASSWORD_MAX];
+	char stored[STORE_PASSWORD_MAX + 1];
 	size_t stored_len;
 };
 
@@ -48,6 +48,18 @@ static void finish(struct login *l)
 	l->front = NULL;
 	store_work_cancel(&l->job);
 	credential_check_cancel(&l->check);
+	unref(l);
+}
+
+/* The texts that are stored, with the NUL that ends them, go to the front, which puts a challenge: to those who are not there, too. */
+static void give(struct login *l, struct slice stored, bool is_known)
+{
+	struct front *front = l->front;
+
+	front_set_login(front, NULL);
+	l->refs++; /* stored may be ours */
+	finish(l);
+	front_give_stored(front, stored, is_known);
 	unref(l);
 }
 
@@ -205,11 +217,12 @@ static int run_read(struct store_txn *txn, void *arg)
 
 	if (err)
 		return err;
-	if (record.password.len > sizeof(l->stored))
+	if (record.password.len > STORE_PASSWORD_MAX)
 		return ERR_CORRUPT;
 	l->stored_len = record.password.len;
 	if (record.password.len)
 		memcpy(l->stored, record.password.p, record.password.len);
+	l->stored[l->stored_len] = 0;
 	return 0;
 }
 
@@ -226,6 +239,13 @@ static void done_read(void *arg, int err)
 	const char *why = "";
 
 	l->job = NULL;
+	if (l->credentials.shown == FRONT_SHOWN_FETCH) {
+		if (err && err != ERR_NOT_FOUND)
+			refuse(l, FRONT_NOT_NOW, error_text(err));
+		else
+			give(l, slice_of(l->stored, err || !l->stored_len ? 0 : l->stored_len + 1), !err);
+		return;
+	}
 	if (err == ERR_NOT_FOUND || (err == 0 && l->stored_len == 0))
 		refuse(l, FRONT_WRONG,
 			err ? "the account has just gone" : "the account has no password here");
@@ -249,6 +269,10 @@ static void login_as_account(struct login *l)
 		.run = run_read, .done = done_read, .drop = drop_read, .arg = l, .loop = l->loop};
 	int err = store_find_account(l->tier->backend->store, l->user, &l->account);
 
+	if (err == ERR_NOT_FOUND && l->credentials.shown == FRONT_SHOWN_FETCH) {
+		give(l, slice_of("", 0), false);
+		return;
+	}
 	if (err == ERR_NOT_FOUND) {
 		refuse(l, FRONT_WRONG, "no such account");
 		return;
@@ -258,6 +282,10 @@ static void login_as_account(struct login *l)
 		return;
 	}
 	l->has_account = true;
+	if (l->credentials.shown == FRONT_SHOWN_PROVEN) {
+		enter(l);
+		return;
+	}
 	l->refs++;
 	l->job = store_work_read(l->tier->backend->work, l->account.slot, &call);
 }
@@ -288,8 +316,13 @@ static void login_begin(struct front *front, const struct front_credentials *cre
 	front_set_login(front, l);
 	authcid = normalise(l, credentials->authcid);
 	l->user = credentials->authzid.len ? normalise(l, credentials->authzid) : authcid;
-	if (!l->user.p)
+	if (!l->user.p && credentials->shown == FRONT_SHOWN_FETCH)
+		give(l, slice_of("", 0), false);
+	else if (!l->user.p)
 		refuse(l, FRONT_WRONG, "no account can have this name");
+	else if (credentials->shown == FRONT_SHOWN_PROVEN &&
+		 (!authcid.p || !slice_is_equal(l->user, authcid)))
+		refuse(l, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	else if (credentials->authzid.len && (!authcid.p || !slice_is_equal(l->user, authcid)))
 		login_as_proxy(l);
 	else

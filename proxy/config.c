@@ -6,9 +6,9 @@
 
 #include <stdlib.h>
 
-#include "common/auth/sasl.h"
 #include "common/base/mem.h"
 #include "common/control/program.h"
+#include "common/front/front_auth.h"
 #include "proxy/config_check.h"
 #include "proxy/login.h"
 #include "proxy/smtp_service.h"
@@ -54,8 +54,10 @@ static void config_free(struct config *c)
 		tls_unref(&c->listeners[i].tls);
 	}
 	free(c->listeners);
-	for (size_t i = 0; i < CONFIG_SERVICES; i++)
+	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
 		usermap_chain_unref(&c->services[i].chain);
+		front_auth_unref(&c->services[i].auth);
+	}
 	backends_free(&c->backends);
 	conf_free(&c->conf);
 	free(c);
@@ -112,7 +114,7 @@ static void make_service(struct config *c, enum config_service id)
 	if (id != CONFIG_SMTP) {
 		service->authenticate =
 			(enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
-		service->mechanisms = conf_get_list(c->conf, "service", name, "mechanisms", &count);
+		service->auth = front_auth_new(c->conf, name, c->host, c->hash_pool);
 	}
 }
 
@@ -121,7 +123,6 @@ struct own_front {
 	struct front_service service;
 	char host[256];
 	char domain[256];
-	const char *mechanisms[8];
 };
 
 static void front_free(struct front_service *service)
@@ -138,8 +139,6 @@ static struct front_service *make_front(const struct config *c, const struct con
 
 	front_service_init(service, service_names[l->service], &login_ops, login_tier(l->service));
 	memcpy(own->host, c->host, sizeof(own->host));
-	for (size_t i = 0; of->mechanisms[i] && i + 1 < ARRAY_LEN(own->mechanisms); i++)
-		own->mechanisms[i] = sasl_mechanism(slice_str(of->mechanisms[i]));
 	service->host = own->host;
 	memcpy(own->domain, l->domain, sizeof(own->domain));
 	service->domain = own->domain;
@@ -147,7 +146,8 @@ static struct front_service *make_front(const struct config *c, const struct con
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
 	service->tls = l->tls && !l->is_implicit_tls ? tls_ref(l->tls) : NULL;
 	service->allows_clear = conf_get_bool(c->conf, "listener", l->title, "allow-clear");
-	service->mechanisms = own->mechanisms;
+	front_auth_unref(&service->auth);
+	service->auth = front_auth_ref(of->auth);
 	service->limits = c->limits;
 	service->free = front_free;
 	return service;
@@ -174,6 +174,9 @@ static int make_listener(struct config *c, const char *title, struct config_list
 		const struct tls_server_options options = {
 			.certificate = conf_get_string(c->conf, "tls", section, "certificate"),
 			.key = conf_get_string(c->conf, "tls", section, "key"),
+			.client_ca = conf_is_set(c->conf, "tls", section, "client-ca")
+					     ? conf_get_string(c->conf, "tls", section, "client-ca")
+					     : NULL,
 			.alpn = alpn[l->service],
 			.session_context = title,
 		};
@@ -227,8 +230,8 @@ int config_tie_maps(struct config *c, struct usermap_set *maps, struct buf *why)
 	return err;
 }
 
-int config_new(
-	struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out)
+int config_new(struct conf *conf_take, struct backends *backends_take, struct work_pool *hash_pool,
+	struct buf *why, struct config **config_out)
 {
 	struct config *c = xcalloc(1, sizeof(*c));
 	const char *const *titles;
@@ -238,6 +241,7 @@ int config_new(
 	atomic_store(&c->refs, 1);
 	c->conf = conf_take;
 	c->backends = backends_take;
+	c->hash_pool = hash_pool;
 	read_values(c);
 	for (unsigned i = 0; i < CONFIG_SERVICES; i++)
 		make_service(c, (enum config_service)i);

@@ -34,8 +34,8 @@ struct config_service_of {
 	bool is_used; /* some listener serves it */
 	enum config_authenticate authenticate;
 	struct usermap_chain *chain;
-	const char *const *backends;   /* NULL-ended: the only ones that its chain may lead to; empty: any */
-	const char *const *mechanisms; /* NULL-ended */
+	const char *const *backends; /* NULL-ended: the only ones that its chain may lead to; empty: any */
+	struct front_auth *auth;     /* how clients may log in; NULL: smtp */
 };
 
 /* One section `listener`. Their number and order never change while the program runs. */
@@ -52,6 +52,7 @@ struct config_listener {
 struct config {
 	struct conf *conf; /* owned */
 	struct backends *backends;
+	struct work_pool *hash_pool; /* the program's */
 	struct config_listener *listeners;
 	size_t listener_count;
 	struct config_service_of services[CONFIG_SERVICES];
@@ -65,8 +66,8 @@ struct config {
 /* The maps as the configuration names them. Views into conf; free() the result's maps. */
 void config_maps(const struct conf *conf, struct backends *backends, struct usermap_config *maps_out);
 /* Takes conf and backends, whatever comes of it. Main loop. */
-MUST_CHECK int config_new(
-	struct conf *conf_take, struct backends *backends_take, struct buf *why, struct config **config_out);
+MUST_CHECK int config_new(struct conf *conf_take, struct backends *backends_take, struct work_pool *hash_pool,
+	struct buf *why, struct config **config_out);
 /* The services' chains; maps: opened or reconfigured for this configuration. Once, before any loop sees it. */
 MUST_CHECK int config_tie_maps(struct config *config, struct usermap_set *maps, struct buf *why);
 /* For failed logins, of all its services. Once, before any loop sees it. */

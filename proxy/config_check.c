@@ -2,6 +2,7 @@
 #include "proxy/config_check.h"
 
 #include "common/base/slice.h"
+#include "common/front/front_auth.h"
 #include "common/net/addr.h"
 #include "common/net/dial.h"
 #include "mapping/usermap.h"
@@ -69,6 +70,76 @@ static void check_listeners(struct conf *conf)
 	}
 }
 
+static bool is_service(const struct conf *conf, const char *listener, const char *service)
+{
+	int at = conf_get_enum(conf, "listener", listener, "service");
+
+	return at >= 0 && strcmp(service_titles[at], service) == 0;
+}
+
+/* Some listener of the service takes passwords without TLS; some asks for certificates. */
+static void listeners_of(const struct conf *conf, const char *service, bool *allows_clear_out, bool *asks_out)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+
+	*allows_clear_out = *asks_out = false;
+	for (size_t i = 0; i < count; i++) {
+		const char *tls = conf_get_string(conf, "listener", titles[i], "certificate");
+
+		if (!is_service(conf, titles[i], service))
+			continue;
+		*allows_clear_out |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
+		*asks_out |= conf_get_enum(conf, "listener", titles[i], "tls") != 0 &&
+			     conf_has_title(conf, "tls", tls) && conf_is_set(conf, "tls", tls, "client-ca");
+	}
+}
+
+/* A list of mechanisms against the service's maps. */
+static void check_list(struct conf *conf, const char *service, const char *key)
+{
+	size_t count, map_count;
+	const char *const *list = conf_get_list(conf, "service", service, key, &count);
+	const char *const *maps = conf_get_list(conf, "service", service, "maps", &map_count);
+	bool by_map = conf_get_enum(conf, "service", service, "authenticate") == 0;
+
+	for (size_t i = 0; i < count; i++) {
+		unsigned traits = sasl_traits(list[i]);
+
+		if (!by_map && !(traits & SASL_HANDS_PASSWORD))
+			conf_error(conf, "service", service, key,
+				"authenticate = backend passes the password on, and %s has none", list[i]);
+		for (size_t k = 0; traits & (SASL_WANTS_CLEAR | SASL_WANTS_KEYS) && k < map_count; k++) {
+			if (conf_has_title(conf, "map", maps[k]) && !usermap_conf_can_fetch(conf, maps[k]))
+				conf_error(conf, "service", service, key,
+					"%s needs what is stored, and map %s has type = ldap-bind", list[i],
+					maps[k]);
+		}
+	}
+}
+
+static void check_mechanisms(struct conf *conf, const char *service)
+{
+	bool allows_clear, asks;
+
+	listeners_of(conf, service, &allows_clear, &asks);
+	front_auth_check(conf, service, allows_clear, asks);
+	check_list(conf, service, "mechanisms");
+	check_list(conf, service, "mechanisms-clear");
+}
+
+/* A mechanism without a password. */
+static bool proves_names(const struct conf *conf, const char *service)
+{
+	const unsigned traits = ~(unsigned)SASL_HANDS_PASSWORD;
+	size_t count;
+
+	return strcmp(service, "smtp") != 0 &&
+	       (front_auth_has(conf_get_list(conf, "service", service, "mechanisms", &count), traits) ||
+		       front_auth_has(
+			       conf_get_list(conf, "service", service, "mechanisms-clear", &count), traits));
+}
+
 /* Does the section's trust and authenticate allow to lead there? */
 static void check_reach(struct conf *conf, const char *service, const char *section, const char *title)
 {
@@ -80,6 +151,13 @@ static void check_reach(struct conf *conf, const char *service, const char *sect
 			"authenticate = backend needs trust = replay on every back-end that its maps may "
 			"lead to; %s %s has "
 			"proxy-auth (name the others in `backends`)",
+			section, title ? title : "");
+	/* The submission service only checks; nobody is logged in at a back-end. */
+	if (is_replay && strcmp(service, "submission") != 0 && proves_names(conf, service))
+		conf_error(conf, "service", service, "mechanisms",
+			"%s %s has trust = replay and needs the user's password: only PLAIN and LOGIN hand "
+			"it "
+			"over (name the other back-ends in `backends`)",
 			section, title ? title : "");
 }
 
@@ -110,11 +188,8 @@ static void check_service(struct conf *conf, const char *service)
 	(void)conf_get_list(conf, "backend-default", NULL, "hosts", &hosts);
 	if (hosts && (only_count == 0 || has_word(only, "default")))
 		check_reach(conf, service, "backend-default", NULL);
-	if (strcmp(service, "smtp") != 0) {
-		(void)conf_get_list(conf, "service", service, "mechanisms", &count);
-		if (count == 0)
-			conf_error(conf, "service", service, "mechanisms", "no mechanism is left");
-	}
+	if (strcmp(service, "smtp") != 0)
+		check_mechanisms(conf, service);
 }
 
 static bool are_loopback(const struct conf *conf, const char *title)

@@ -1,5 +1,6 @@
 /* The proxy's table of keys: one row is one key. What rows cannot say is in config_check.c. */
 #include "common/control/control.h"
+#include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "proxy/config.h"
 #include "proxy/config_check.h"
@@ -91,6 +92,7 @@ static const struct conf_key keys[] = {
 		"Domain of users who log in without one, where the listener names none; empty: such names "
 		"are asked of the maps as they are",
 		NULL},
+	FRONT_AUTH_KEYS,
 	{"", "loops", CONF_INT, 0, "0", 0, 256, NULL, "Threads that serve connections; 0: one per core",
 		NULL},
 	{"", "hash-workers", CONF_INT, 0, "2", 1, 256, NULL,
@@ -133,8 +135,7 @@ static const struct conf_key keys[] = {
 		NULL},
 	{"service", "authenticate", CONF_ENUM, CONF_RELOAD, "map", 0, 0, "map backend",
 		"Who decides whether a password is right", "imap pop3 submission"},
-	{"service", "mechanisms", CONF_LIST, CONF_RELOAD, "PLAIN LOGIN", 0, 0, "PLAIN LOGIN",
-		"SASL mechanisms that are offered", "imap pop3 submission"},
+	FRONT_AUTH_SERVICE_KEYS("imap pop3 submission"),
 	{"service", "backends", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"The only back-ends that its maps may lead to (`default` stands for hosts of maps); empty: "
 		"any",
@@ -151,6 +152,10 @@ static const struct conf_key keys[] = {
 		"Certificate with its chain, PEM", NULL},
 	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,
 		"Its private key, PEM", NULL},
+	{"tls", "client-ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,
+		"Certificates that clients' certificates must descend from (EXTERNAL); not set: none is "
+		"asked for",
+		NULL},
 
 	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
 		"For a client's TLS handshake", NULL},

@@ -45,6 +45,7 @@ struct login {
 	const struct front_credentials *credentials;
 	struct usermap_request *request;
 	struct usermap_answer answer;
+	struct secret stored; /* FRONT_SHOWN_FETCH */
 	struct leg leg;
 	bool has_leg;
 	bool is_counted; /* backend_login_begins() */
@@ -80,6 +81,7 @@ static void end_login(struct login *l)
 	leave_gate(l);
 	if (l->is_counted)
 		backend_login_ended(l->leg.backend);
+	secret_deinit(&l->stored);
 	if (l->has_leg)
 		leg_deinit(&l->leg);
 	if (l->is_counted && l->worker->waiting_count)
@@ -295,6 +297,10 @@ static void route(struct login *l)
 		why = "no map has checked the credential";
 		err = ERR_NOT_NOW;
 	}
+	if (err == 0 && backend->trust == BACKEND_REPLAY && l->credentials->shown != FRONT_SHOWN_PASSWORD) {
+		why = "this back-end has trust = replay, and the user has shown no password";
+		err = ERR_NOT_NOW;
+	}
 	if (err < 0) {
 		log_error("proxy", "%s: %s user=%s map=%s line=%u", front_session(l->front), why,
 			l->answer.account, l->answer.map, l->answer.line);
@@ -314,8 +320,29 @@ static void route(struct login *l)
 	backend_unref(&backend);
 }
 
+/* What is stored goes to the front, which puts a challenge: to those who are not there, too. */
+static void fetched(struct login *l)
+{
+	struct secret stored = l->stored;
+	struct front *front = l->front;
+	bool is_known = l->answer.verdict == USERMAP_YES;
+
+	if (l->answer.verdict == USERMAP_NOT_NOW) {
+		refuse(l, FRONT_NOT_NOW, "the user map cannot say");
+		return;
+	}
+	l->stored = (struct secret){0};
+	end_login(l);
+	front_give_stored(front, secret_view(&stored), is_known);
+	secret_deinit(&stored);
+}
+
 static void mapped(struct login *l)
 {
+	if (l->credentials->shown == FRONT_SHOWN_FETCH) {
+		fetched(l);
+		return;
+	}
 	switch (l->answer.verdict) {
 	case USERMAP_YES:
 		route(l);
@@ -352,13 +379,28 @@ static bool is_own_identity(
 	return auth_name_normalise(a, c->authzid, domain, &authzid) == 0 && slice_is_equal(authzid, name);
 }
 
+enum usermap_shown login_shown(
+	const struct config_service_of *service, const struct front_credentials *credentials)
+{
+	switch (credentials->shown) {
+	case FRONT_SHOWN_FETCH:
+		return USERMAP_SHOWN_FETCH;
+	case FRONT_SHOWN_PROVEN:
+		return USERMAP_SHOWN_PROVEN;
+	case FRONT_SHOWN_PASSWORD:
+		break;
+	}
+	return service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE;
+}
+
 static void start(struct login *l, struct slice name)
 {
 	const struct config_service_of *service = &l->config->services[l->service->id];
 	const struct usermap_question question = {
 		.service = slice_str(config_service_name(l->service->id)),
 		.name = name,
-		.shown = service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
+		.stored_out = &l->stored,
+		.shown = login_shown(service, l->credentials),
 		.password = l->credentials->password,
 	};
 
@@ -376,7 +418,10 @@ static void login(struct front *front, const struct front_credentials *credentia
 
 	arena_init(&arena, 8 * 1024);
 	if (auth_name_normalise(&arena, credentials->authcid, domain, &name) < 0) {
-		front_refuse(front, FRONT_WRONG, "no user can have this name");
+		if (credentials->shown == FRONT_SHOWN_FETCH)
+			front_give_stored(front, slice_of("", 0), false);
+		else
+			front_refuse(front, FRONT_WRONG, "no user can have this name");
 	} else if (!is_own_identity(credentials, &arena, domain, name)) {
 		front_refuse(front, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	} else {

@@ -13,6 +13,9 @@
 extern const struct front_ops login_ops;
 /* What login_ops wants as `tier`. */
 void *login_tier(enum config_service service);
+/* How a map is asked for such a login. */
+enum usermap_shown login_shown(
+	const struct config_service_of *service, const struct front_credentials *credentials);
 /* backend_down_fn: logins, spare connections and mail legs that deal with this host go on with the next one or end as not now. Any
  * thread. */
 void login_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol);

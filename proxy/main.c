@@ -113,7 +113,7 @@ static int make_config(struct program *p, struct conf *conf, struct buf *why, st
 		conf_free(&conf);
 		return err;
 	}
-	err = config_new(conf, backends, why, &config);
+	err = config_new(conf, backends, p->hash_pool, why, &config);
 	if (err < 0)
 		return err;
 	if (!p->penalty)

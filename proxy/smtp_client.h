@@ -52,6 +52,7 @@ struct smtp_client {
 	enum config_service service;
 	struct usermap_request *login_request;
 	char *login_name;
+	struct secret stored;                        /* fetched */
 	const struct front_credentials *credentials; /* the front's, while a login is decided */
 	struct smtp_trial *trial;
 

@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "proxy/leg.h"
+#include "proxy/login.h"
 #include "proxy/smtp_client.h"
 
 struct smtp_trial {
@@ -90,13 +91,35 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 	backend_unref(&backend);
 }
 
+/* As in login.c: what is stored goes to the front, which puts a challenge. */
+static void fetched(struct smtp_client *c, enum usermap_verdict verdict)
+{
+	struct secret stored = c->stored;
+
+	if (verdict == USERMAP_NOT_NOW) {
+		answer(c, FRONT_NOT_NOW, "the user map cannot say");
+		return;
+	}
+	c->stored = (struct secret){0};
+	free(c->login_name);
+	c->login_name = NULL;
+	smtp_front_give_stored(c->front, secret_view(&stored), verdict == USERMAP_YES);
+	secret_deinit(&stored);
+}
+
 static void mapped(struct smtp_client *c, const struct usermap_answer *found)
 {
 	bool by_map = c->config->services[c->service].authenticate == CONFIG_BY_MAP;
 
+	if (c->credentials->shown == FRONT_SHOWN_FETCH) {
+		fetched(c, found->verdict);
+		return;
+	}
 	switch (found->verdict) {
 	case USERMAP_YES:
-		if (!by_map)
+		if (!by_map && c->credentials->shown != FRONT_SHOWN_PASSWORD)
+			answer(c, FRONT_NOT_NOW, "the back-end decides, and the user has shown no password");
+		else if (!by_map)
 			try_backend(c, found);
 		else if (!found->checked)
 			answer(c, FRONT_WRONG, "no map has checked the credential");
@@ -140,7 +163,8 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 	const struct config_service_of *service = &c->config->services[c->service];
 	struct slice domain = slice_str(smtp_front_service(front)->domain), name;
 	struct usermap_question question = {.service = slice_str(config_service_name(c->service)),
-		.shown = service->authenticate == CONFIG_BY_MAP ? USERMAP_SHOWN_PASSWORD : USERMAP_SHOWN_NONE,
+		.shown = login_shown(service, credentials),
+		.stored_out = &c->stored,
 		.password = credentials->password};
 	struct usermap_answer found;
 	struct arena arena;
@@ -148,7 +172,10 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 	arena_init(&arena, 8 * 1024);
 	c->credentials = credentials;
 	if (auth_name_normalise(&arena, credentials->authcid, domain, &name)) {
-		answer(c, FRONT_WRONG, "no user can have this name");
+		if (credentials->shown == FRONT_SHOWN_FETCH)
+			smtp_front_give_stored(front, slice_of("", 0), false);
+		else
+			answer(c, FRONT_WRONG, "no user can have this name");
 	} else if (!is_own_identity(credentials, &arena, domain, name)) {
 		answer(c, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	} else {
@@ -166,6 +193,7 @@ void smtp_login_cancel(struct smtp_front *front)
 	struct smtp_client *c = smtp_front_tier(front);
 
 	usermap_cancel(&c->login_request);
+	secret_deinit(&c->stored);
 	end_trial(c);
 	free(c->login_name);
 	c->login_name = NULL;

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/front/front_auth.h"
 #include "proxy/smtp_client.h"
 
 #define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
@@ -85,6 +86,7 @@ static void end(struct smtp_front *front)
 	smtp_front_set_tier(front, NULL);
 	clear_transaction(c);
 	usermap_cancel(&c->login_request);
+	secret_deinit(&c->stored);
 	free(c->login_name);
 	arena_deinit(&c->arena);
 	list_remove(&c->link);
@@ -188,9 +190,6 @@ struct smtp_service *smtp_service_new(
 	enum config_service id = listener->service;
 	const struct conf *conf = config->conf;
 	struct smtp_service *s = xcalloc(1, sizeof(*s));
-	static const char *const both[] = {"PLAIN", "LOGIN", NULL};
-	static const char *const plain[] = {"PLAIN", NULL}, *const login[] = {"LOGIN", NULL};
-	bool has_plain = false, has_login = false;
 
 	smtp_service_init(s, config_service_name(id), &smtp_client_ops, (void *)(uintptr_t)id);
 	s->host = xstrdup(config->host);
@@ -202,12 +201,8 @@ struct smtp_service *smtp_service_new(
 	s->requires_login = id == CONFIG_SUBMISSION;
 	s->bare = conf_get_enum(conf, "smtp", NULL, "bare-newline") == 1 ? SMTP_BARE_REJECT
 									 : SMTP_BARE_NORMALISE;
-	for (const char *const *m = config->services[id].mechanisms; m && *m; m++) {
-		has_plain |= strcmp(*m, "PLAIN") == 0;
-		has_login |= strcmp(*m, "LOGIN") == 0;
-	}
-	if (id == CONFIG_SUBMISSION)
-		s->mechanisms = has_plain && has_login ? both : has_plain ? plain : has_login ? login : NULL;
+	if (config->services[id].auth)
+		s->auth = front_auth_ref(config->services[id].auth);
 	s->limits.message_size = conf_get_size(conf, "smtp", NULL, "message-size");
 	s->limits.recipients = (unsigned)conf_get_int(conf, "smtp", NULL, "recipients");
 	s->limits.errors = (unsigned)conf_get_int(conf, "smtp", NULL, "errors");

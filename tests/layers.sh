@@ -68,12 +68,11 @@ foreign 'lmdb\.h' backend/store
 foreign 'zstd\.h' backend/store
 foreign 'confuse\.h' common/conf
 foreign 'sasl/' common/auth
-foreign 'gssapi' common/auth common/directory
 foreign '(crypt|argon2)\.h' common/auth
 foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session
 foreign '(ldap|openldap|lber)\.h' common/directory
-foreign '(gssapi|krb5)' common/directory
+foreign '(gssapi|krb5)' common/directory common/auth
 foreign 'xxhash\.h' common/base
 foreign '(idn2|unicase|uninorm|unistr|unictype|uniconv|unitypes)\.h' common/proto
 exit $bad

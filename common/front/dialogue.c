@@ -8,6 +8,9 @@
  *	                v  +--------+--> DELAY --> COMMAND
  *	             SECURING --> COMMAND
  *
+ * A challenge mechanism goes SASL -> LOGIN (the tier fetches what is stored, a worker may compute) -> SASL (the client answers the
+ * challenge) -> LOGIN (the tier decides).
+ *
  * Only enter() changes the state; each state has its deadline. Input is taken in COMMAND and SASL alone, one unit at a
  * time, and only while little waits to be sent, so that a client who asks and never reads stops being read.
  */
@@ -20,6 +23,7 @@
 #include "common/base/num.h"
 #include "common/base/random.h"
 #include "common/front/counters.h"
+#include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 
 #define DELAY_MOST_MS 15000
@@ -43,7 +47,7 @@ static const struct {
 		TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
 	[FRONT_PENALTY] = {"penalty", 0, false, TO(FRONT_LOGIN) | TO(FRONT_ENDED)},
 	[FRONT_LOGIN] = {"login", offsetof(struct front_limits, login_ms) + 1, false,
-		TO(FRONT_COMMAND) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
+		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
 	[FRONT_DELAY] = {"delay", 0, false, TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
 	[FRONT_ENDED] = {"ended", 0, false, 0},
 };
@@ -109,8 +113,9 @@ static void ended(struct front *f, struct loop *loop)
 static void cancel_login(struct front *f)
 {
 	penalty_waited(&f->attempt);
-	if (f->state == FRONT_LOGIN)
+	if (f->is_asked)
 		f->service->ops->cancel(f);
+	f->is_asked = false;
 	f->login = NULL;
 }
 
@@ -252,6 +257,7 @@ static void ask_tier(struct front *f)
 {
 	penalty_waited(&f->attempt);
 	enter(f, FRONT_LOGIN);
+	f->is_asked = true;
 	f->service->ops->login(f, &f->credentials);
 }
 
@@ -272,11 +278,11 @@ static void on_deadline(void *arg)
 		ask_tier(f);
 		break;
 	case FRONT_LOGIN:
-		f->service->ops->cancel(f);
+		cancel_login(f);
 		front_refuse(f, FRONT_NOT_NOW, "no answer in time");
 		break;
 	case FRONT_DELAY:
-		answer(f, FRONT_WRONG);
+		answer(f, f->result);
 		break;
 	case FRONT_ENDED:
 		break;
@@ -312,9 +318,14 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 
 /* ---- for take() ---- */
 
-bool dialogue_allows_login(const struct front *f)
+bool dialogue_takes_passwords(const struct front *f)
 {
-	return f->service->allows_clear || conn_is_secure(f->conn);
+	return front_auth_takes_passwords(f->service->auth, f->conn, f->service->allows_clear);
+}
+
+size_t dialogue_offered(const struct front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1])
+{
+	return front_auth_offered(f->service->auth, f->conn, f->service->allows_clear, offered_out);
 }
 
 bool dialogue_is_trusted(struct front *f)
@@ -373,6 +384,15 @@ void dialogue_start_tls(struct front *f)
 	}
 }
 
+static bool can_be(const struct front_credentials *c)
+{
+	int err = c->shown == FRONT_SHOWN_PASSWORD ? auth_name_check_login(c->authcid, c->password)
+						   : auth_name_check(c->authcid);
+
+	return err == 0 && c->authzid.len <= FRONT_NAME_MOST && !slice_has_control(c->authzid) &&
+	       slice_is_utf8(c->authzid);
+}
+
 /* The client's own failures count, as a proxy told of him: never those of a proxy that told nothing, or that has checked
  * the user itself and shows its own credential. */
 static bool has_penalty(struct front *f)
@@ -415,51 +435,118 @@ static void penalise(struct front *f)
 
 void dialogue_login(struct front *f, const struct front_credentials *credentials)
 {
+	bool was_fetched = f->credentials.shown == FRONT_SHOWN_FETCH;
+
 	f->credentials = *credentials;
 	f->login_began_ms = loop_now_ms(loop_of(f));
-	if (auth_name_check_login(credentials->authcid, credentials->password) < 0 ||
-		credentials->authzid.len > FRONT_NAME_MOST || slice_has_control(credentials->authzid) ||
-		!slice_is_utf8(credentials->authzid)) {
+	if (!can_be(credentials)) {
 		enter(f, FRONT_LOGIN);
 		front_refuse(f, FRONT_WRONG, "no name or password can be like this");
 		return;
 	}
-	penalise(f);
+	if (was_fetched)
+		ask_tier(f); /* he has waited before the challenge */
+	else
+		penalise(f);
 }
 
-/* After a step of SASL: parsed, a challenge, or the end of it. */
-static void sasl_stepped(struct front *f, int err, struct buf *challenge)
+/* Who he is, is known: a password to check, or the proof of a name. */
+static void sasl_ended(struct front *f)
 {
-	if (err == ERR_MORE) {
-		f->protocol->say_challenge(f, buf_view(challenge));
-		enter(f, FRONT_SASL);
-	} else if (err == 0) {
-		struct sasl_result *result = sasl_session_result(f->sasl);
-		struct front_credentials credentials = {
-			.authzid = result->authzid,
-			.authcid = result->authcid,
-			.password = secret_view(&result->password),
-			.mechanism = f->credentials.mechanism,
-		};
+	struct sasl_result *result = sasl_session_result(f->sasl);
+	struct front_credentials credentials = {
+		.shown = result->shown == SASL_SHOWN_PROVEN ? FRONT_SHOWN_PROVEN : FRONT_SHOWN_PASSWORD,
+		.authzid = result->authzid,
+		.authcid = result->authcid,
+		.password = secret_view(&result->password),
+		.mechanism = f->credentials.mechanism,
+	};
 
-		dialogue_login(f, &credentials);
-	} else {
-		f->protocol->say_sasl_failed(f, err);
-		forget_credentials(f);
-		enter(f, FRONT_COMMAND);
-		(void)dialogue_wrong_command(f);
+	dialogue_login(f, &credentials);
+}
+
+/* A challenge, a ticket or a certificate was not good. */
+static void sasl_denied(struct front *f)
+{
+	const char *why = sasl_session_why(f->sasl);
+
+	f->credentials.authcid = sasl_session_name(f->sasl);
+	if (f->state != FRONT_LOGIN) {
+		f->login_began_ms = loop_now_ms(loop_of(f));
+		enter(f, FRONT_LOGIN);
 	}
+	if (sasl_session_is_unserved(f->sasl))
+		front_refuse(f, FRONT_UNSERVED, "what is stored cannot serve this mechanism");
+	else
+		front_refuse(f, FRONT_WRONG, *why ? why : NULL);
+}
+
+static void sasl_failed(struct front *f, int err)
+{
+	if (f->state == FRONT_LOGIN && err == ERR_NOT_NOW) {
+		front_refuse(f, FRONT_NOT_NOW, sasl_session_why(f->sasl));
+		return;
+	}
+	f->protocol->say_sasl_failed(f, err);
+	forget_credentials(f);
+	enter(f, FRONT_COMMAND);
+	(void)dialogue_wrong_command(f);
+}
+
+/* After a step of SASL: the end of it, a challenge, or something to wait for. */
+static void sasl_stepped(struct front *f, int err, struct slice challenge)
+{
+	switch (err) {
+	case 0:
+		sasl_ended(f);
+		break;
+	case ERR_MORE:
+		f->protocol->say_challenge(f, challenge);
+		enter(f, FRONT_SASL);
+		break;
+	case SASL_LATER:
+		if (f->state != FRONT_LOGIN)
+			enter(f, FRONT_LOGIN);
+		break;
+	case SASL_WANTS:
+		dialogue_login(f, &(struct front_credentials){.shown = FRONT_SHOWN_FETCH,
+					  .authcid = sasl_session_name(f->sasl),
+					  .mechanism = f->credentials.mechanism});
+		break;
+	case ERR_DENIED:
+		sasl_denied(f);
+		break;
+	default:
+		sasl_failed(f, err);
+		break;
+	}
+}
+
+/* What came later: input has waited. */
+static void sasl_came(void *arg, int err, struct slice challenge)
+{
+	struct front *f = arg;
+
+	sasl_stepped(f, err, challenge);
+	if (states[f->state].takes_input && !f->is_pumping)
+		pump(f);
 }
 
 void dialogue_sasl_start(struct front *f, struct slice mechanism, struct slice initial)
 {
 	struct buf challenge = {0};
-	int err = sasl_session_new(f->protocol->sasl_service, mechanism, f->service->mechanisms, &f->sasl);
+	struct sasl_options options = {.service = f->protocol->sasl_service,
+		.mechanism = mechanism,
+		.realm = f->service->domain,
+		.fn = sasl_came,
+		.arg = f};
+	int err = front_auth_begin(f->service->auth, f->conn, f->service->allows_clear, &options, &f->sasl);
 
+	f->attempt = (struct penalty_attempt){0};
 	f->credentials.mechanism = sasl_mechanism(mechanism);
 	if (err == 0)
 		err = sasl_session_start(f->sasl, initial, &challenge);
-	sasl_stepped(f, err, &challenge);
+	sasl_stepped(f, err, buf_view(&challenge));
 	buf_deinit(&challenge);
 }
 
@@ -468,7 +555,20 @@ void dialogue_sasl_line(struct front *f, struct slice line)
 	struct buf challenge = {0};
 	int err = sasl_session_step(f->sasl, line, &challenge);
 
-	sasl_stepped(f, err, &challenge);
+	sasl_stepped(f, err, buf_view(&challenge));
+	buf_deinit(&challenge);
+}
+
+void front_give_stored(struct front *f, struct slice stored, bool is_known)
+{
+	struct buf challenge = {0};
+	int err;
+
+	require(f->state == FRONT_LOGIN && f->credentials.shown == FRONT_SHOWN_FETCH);
+	f->login = NULL;
+	f->is_asked = false;
+	err = sasl_session_give(f->sasl, stored, is_known, &challenge);
+	sasl_came(f, err, buf_view(&challenge));
 	buf_deinit(&challenge);
 }
 
@@ -557,21 +657,24 @@ unsigned front_ttl(const struct front *f)
 
 void front_refuse(struct front *f, enum front_result result, const char *detail)
 {
+	bool is_wrong = result == FRONT_WRONG || result == FRONT_UNSERVED; /* nobody sees which */
 	char text[ADDR_TEXT_MAX];
 
 	require(f->state == FRONT_LOGIN && result != FRONT_OK);
 	f->login = NULL;
+	f->is_asked = false;
 	if (result == FRONT_WRONG)
 		penalty_failed(&f->attempt, f->credentials.password);
 	metric_add(f->service->counters->logins[result], 1);
 	log_info(f->service->name, "%s: login refused: %s%s%s user=%.*s client=%s mechanism=%s", f->session,
 		front_result_name(result), detail ? ": " : "", detail ? detail : "",
 		SLICE_ARG(f->credentials.authcid), addr_host(&f->client, text), f->credentials.mechanism);
-	if (result == FRONT_WRONG && f->service->limits.failed_delay_ms) {
+	f->result = result;
+	if (is_wrong && f->service->limits.failed_delay_ms) {
 		uint64_t ms = f->service->limits.failed_delay_ms
 			      << (f->failed_logins < 8 ? f->failed_logins : 8);
 
-		f->failed_logins++;
+		f->failed_logins += result == FRONT_WRONG;
 		enter(f, FRONT_DELAY);
 		if (ms > DELAY_MOST_MS)
 			ms = DELAY_MOST_MS;
@@ -611,5 +714,6 @@ void front_hand_over(struct front *f, struct front_handover *handover_out)
 	conn_set_input_limit(conn, CONN_INPUT_LIMIT);
 	conn_set_marks(conn, CONN_HIGH_MARK, CONN_LOW_MARK);
 	f->conn = NULL;
+	f->is_asked = false;
 	ended(f, conn_loop(conn));
 }

@@ -74,6 +74,8 @@ struct front {
 	struct slice tag;   /* IMAP: of the command being answered; in the arena */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
+	enum front_result result; /* that FRONT_DELAY is about to say */
+	bool is_asked;            /* the tier has this login */
 	void *login;
 };
 
@@ -83,8 +85,10 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 
 /* ---- for take() ---- */
 
-/* May passwords be sent here? */
-bool dialogue_allows_login(const struct front *f);
+/* May passwords be sent here in a command? */
+bool dialogue_takes_passwords(const struct front *f);
+/* What is offered now: NULL-ended; returns how many. */
+size_t dialogue_offered(const struct front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1]);
 bool dialogue_is_trusted(struct front *f);
 /* True for the first line of an HTTP request (ALPACA): end without a word by dialogue_drop(). */
 bool dialogue_is_http(struct slice input);

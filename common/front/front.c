@@ -7,6 +7,7 @@
 #include "common/conf/conf.h"
 #include "common/front/counters.h"
 #include "common/front/dialogue.h"
+#include "common/front/front_auth.h"
 
 static const struct front_limits limits_default = {
 	.tls_ms = 30 * 1000,
@@ -18,8 +19,6 @@ static const struct front_limits limits_default = {
 	.wrong_commands = 10,
 };
 
-static const char *const default_mechanisms[] = {"PLAIN", "LOGIN", NULL};
-
 static const char *const result_names[FRONT_RESULTS] = {
 	[FRONT_OK] = "ok",
 	[FRONT_WRONG] = "wrong-credential",
@@ -28,6 +27,7 @@ static const char *const result_names[FRONT_RESULTS] = {
 	[FRONT_NOT_PERMITTED] = "not-permitted",
 	[FRONT_IN_USE] = "in-use",
 	[FRONT_LIMIT] = "limit",
+	[FRONT_UNSERVED] = "unserved-mechanism",
 };
 
 const char *front_result_name(enum front_result result)
@@ -85,7 +85,7 @@ void front_service_init(
 	service->host = "";
 	service->capabilities = "";
 	service->domain = "";
-	service->mechanisms = default_mechanisms;
+	service->auth = front_auth_plain();
 	service->limits = limits_default;
 	service->counters = counters_new(name);
 	atomic_store(&service->refs, 1);
@@ -106,6 +106,7 @@ void front_service_unref(struct front_service **service)
 		return;
 	free(s->counters);
 	s->counters = NULL;
+	front_auth_unref(&s->auth);
 	if (s->free)
 		s->free(s);
 }

@@ -24,6 +24,7 @@
 
 struct conf;
 struct front;
+struct front_auth;
 struct penalty;
 
 /* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
@@ -37,9 +38,11 @@ enum front_result {
 	FRONT_NO_ACCOUNT, /* the credential is right, but here is no mailbox: [AUTHORIZATIONFAILED], [SYS/PERM] */
 	FRONT_NOT_PERMITTED, /* the credential is right, but this service or identity is not allowed to it */
 	FRONT_IN_USE,        /* the mailbox is locked by another session: [INUSE], [IN-USE] */
-	FRONT_LIMIT          /* too many sessions of this user: [LIMIT], [SYS/TEMP] */
+	FRONT_LIMIT,         /* too many sessions of this user: [LIMIT], [SYS/TEMP] */
+	/* what is stored for this user cannot serve the mechanism: looks like FRONT_WRONG, and is no failed login */
+	FRONT_UNSERVED
 };
-#define FRONT_RESULTS (FRONT_LIMIT + 1)
+#define FRONT_RESULTS (FRONT_UNSERVED + 1)
 /* "ok", "wrong-credential", ... for logs and metrics. */
 const char *front_result_name(enum front_result result);
 
@@ -47,17 +50,26 @@ const char *front_result_name(enum front_result result);
  * UTF-8 without controls, 1 to FRONT_NAME_MOST octets; a password has 1 to FRONT_PASSWORD_MOST octets, no NUL. */
 #define FRONT_NAME_MOST 512
 #define FRONT_PASSWORD_MOST 1024
+enum front_shown {
+	FRONT_SHOWN_PASSWORD, /* `password` is to be checked */
+	/* nothing yet: what is stored for authcid is wanted, to put a challenge. Answer by front_give_stored(); the login proper
+	 * comes afterwards, FRONT_SHOWN_PROVEN */
+	FRONT_SHOWN_FETCH,
+	FRONT_SHOWN_PROVEN /* by a challenge that was met, a ticket, or a certificate: is he known? */
+};
 struct front_credentials {
+	enum front_shown shown;
 	/* who the client wants to be; empty: the authcid. Any client can send one: the tier decides */
 	struct slice authzid;
-	struct slice authcid; /* whose credential it is */
-	struct slice password;
+	struct slice authcid;  /* whose credential it is */
+	struct slice password; /* FRONT_SHOWN_PASSWORD */
 	/* "PLAIN", "LOGIN" by SASL; "command" for IMAP's LOGIN and POP3's USER and PASS */
 	const char *mechanism;
 };
 
 struct front_ops {
-	/* A login to decide; answer by front_refuse() or front_hand_over(), from within or later. */
+	/* A login to decide; answer by front_refuse() or front_hand_over() (credentials->shown may want front_give_stored()), from
+	 * within or later. */
 	void (*login)(struct front *front, const struct front_credentials *credentials);
 	/* The front ends with a login unanswered: forget it. Do not answer. */
 	void (*cancel)(struct front *front);
@@ -101,12 +113,12 @@ struct front_service {
 	/* IMAP: words beside IMAP4rev1, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g. "ENABLE IDLE".
 	 * POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE, e.g. "TOP UIDL". May be "" */
 	const char *capabilities;
-	struct tls *tls;               /* for STARTTLS; NULL: not offered. Owned by the service */
-	bool allows_clear;             /* passwords without TLS */
-	bool counts_hops;              /* a proxy: anybody may say how many proxies he has come through */
-	const char *const *mechanisms; /* NULL-ended, as common/auth/sasl.h spells them: "PLAIN", "LOGIN" */
-	const char *domain;            /* that bare user names get; "": none */
-	struct penalty *penalty;       /* for failed logins across sessions, the program's; NULL: none */
+	struct tls *tls;         /* for STARTTLS; NULL: not offered. Owned by the service */
+	bool allows_clear;       /* passwords without TLS */
+	struct front_auth *auth; /* how clients may log in. Owned by the service */
+	const char *domain;      /* that bare user names get; "": none */
+	struct penalty *penalty; /* for failed logins across sessions, the program's; NULL: none */
+	bool counts_hops;        /* a proxy: anybody may say how many proxies he has come through */
 	struct front_limits limits;
 	_Atomic unsigned refs;
 	void (*free)(struct front_service *service); /* at the last unref; NULL: nothing */
@@ -153,6 +165,9 @@ void *front_login(const struct front *front);
 
 /* ---- the tier's answers ---- */
 
+/* Answers FRONT_SHOWN_FETCH: the texts that are stored, each ended by a NUL; none, and whether there is such a user. They are
+ * copied where needed. This login is over for the tier: what follows is a new one, or none. */
+void front_give_stored(struct front *front, struct slice stored, bool is_known);
 /* Answers the login with the result's reply; detail (NULL: none) goes to the log alone. */
 void front_refuse(struct front *front, enum front_result result, const char *detail);
 

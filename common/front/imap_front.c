@@ -43,6 +43,7 @@ static const struct {
 	[FRONT_NO_ACCOUNT] = {"[AUTHORIZATIONFAILED]", "There is no mailbox for this user here."},
 	[FRONT_NOT_PERMITTED] = {"[AUTHORIZATIONFAILED]", "This user may not do that."},
 	[FRONT_IN_USE] = {"[INUSE]", "The mailbox is in use."},
+	[FRONT_UNSERVED] = {"[AUTHENTICATIONFAILED]", "Authentication failed."},
 	[FRONT_LIMIT] = {"[LIMIT]", "Too many sessions of this user."},
 };
 
@@ -72,6 +73,7 @@ static void say(struct front *f, const char *status_and_text)
 /* The words of CAPABILITY, as they stand now. */
 static void add_capabilities(struct front *f, struct buf *out)
 {
+	const char *offered[SASL_MECHANISM_COUNT + 1];
 	bool is_secure = conn_is_secure(f->conn);
 
 	buf_add_str(out, "IMAP4rev1 LITERAL- SASL-IR ID");
@@ -81,11 +83,10 @@ static void add_capabilities(struct front *f, struct buf *out)
 	}
 	if (f->service->tls && !is_secure)
 		buf_add_str(out, " STARTTLS");
-	if (!dialogue_allows_login(f)) {
+	if (!dialogue_takes_passwords(f))
 		buf_add_str(out, " LOGINDISABLED");
-		return;
-	}
-	for (const char *const *m = f->service->mechanisms; *m; m++) {
+	(void)dialogue_offered(f, offered);
+	for (const char *const *m = offered; *m; m++) {
 		buf_add_str(out, " AUTH=");
 		buf_add_str(out, *m);
 	}
@@ -253,13 +254,29 @@ static bool cmd_starttls(struct front *f, const struct imap_command *c)
 	return true;
 }
 
-static bool refuses_clear(struct front *f)
+/* can: what is asked for is offered on this connection. */
+static bool refuses(struct front *f, bool can)
 {
-	if (dialogue_allows_login(f))
+	if (can)
 		return false;
-	say(f, "NO [PRIVACYREQUIRED] Use TLS before you log in.");
+	if (conn_is_secure(f->conn))
+		say(f, "NO [CANNOT] This way to log in is not offered.");
+	else
+		say(f, "NO [PRIVACYREQUIRED] Use TLS before you log in.");
 	(void)dialogue_wrong_command(f);
 	return true;
+}
+
+static bool refuses_passwords(struct front *f)
+{
+	return refuses(f, dialogue_takes_passwords(f));
+}
+
+static bool refuses_sasl(struct front *f)
+{
+	const char *offered[SASL_MECHANISM_COUNT + 1];
+
+	return refuses(f, dialogue_offered(f, offered) > 0);
 }
 
 static bool cmd_login(struct front *f, const struct imap_command *c)
@@ -269,7 +286,7 @@ static bool cmd_login(struct front *f, const struct imap_command *c)
 	if (c->count != 2 || imap_parse_astring(c->args, &credentials.authcid) < 0 ||
 		imap_parse_astring(c->args->next, &credentials.password) < 0)
 		return false;
-	if (!refuses_clear(f))
+	if (!refuses_passwords(f))
 		dialogue_login(f, &credentials);
 	return true;
 }
@@ -282,7 +299,7 @@ static bool cmd_authenticate(struct front *f, const struct imap_command *c)
 		return false;
 	if (c->count == 2 && imap_parse_atom(c->args->next, &initial) < 0)
 		return false;
-	if (!refuses_clear(f))
+	if (!refuses_sasl(f))
 		dialogue_sasl_start(f, mechanism, initial);
 	return true;
 }

@@ -24,6 +24,7 @@ static const struct {
 	[FRONT_NO_ACCOUNT] = {"[SYS/PERM]", "There is no mailbox for this user here."},
 	[FRONT_NOT_PERMITTED] = {"[AUTH]", "This user may not do that."},
 	[FRONT_IN_USE] = {"[IN-USE]", "The mailbox is in use."},
+	[FRONT_UNSERVED] = {"[AUTH]", "Authentication failed."},
 	[FRONT_LIMIT] = {"[SYS/TEMP]", "Too many sessions of this user."},
 };
 
@@ -113,6 +114,7 @@ static void add_words(struct buf *out, const char *words)
 
 static bool cmd_capa(struct front *f, const struct pop3_command *c)
 {
+	const char *offered[SASL_MECHANISM_COUNT + 1];
 	struct buf *out;
 
 	if (c->count)
@@ -123,9 +125,11 @@ static bool cmd_capa(struct front *f, const struct pop3_command *c)
 	buf_add_str(out, "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n");
 	if (f->service->tls && !conn_is_secure(f->conn))
 		buf_add_str(out, "STLS\r\n");
-	if (dialogue_allows_login(f)) {
-		buf_add_str(out, "USER\r\nSASL");
-		for (const char *const *m = f->service->mechanisms; *m; m++) {
+	if (dialogue_takes_passwords(f))
+		buf_add_str(out, "USER\r\n");
+	if (dialogue_offered(f, offered)) {
+		buf_add_str(out, "SASL");
+		for (const char *const *m = offered; *m; m++) {
 			buf_add_char(out, ' ');
 			buf_add_str(out, *m);
 		}
@@ -172,11 +176,15 @@ static bool cmd_stls(struct front *f, const struct pop3_command *c)
 	return true;
 }
 
-static bool refuses_clear(struct front *f)
+/* can: what is asked for is offered on this connection. */
+static bool refuses(struct front *f, bool can)
 {
-	if (dialogue_allows_login(f))
+	if (can)
 		return false;
-	say(f, "-ERR [AUTH] Use TLS before you log in.");
+	if (conn_is_secure(f->conn))
+		say(f, "-ERR [AUTH] This way to log in is not offered.");
+	else
+		say(f, "-ERR [AUTH] Use TLS before you log in.");
 	(void)dialogue_wrong_command(f);
 	return true;
 }
@@ -185,7 +193,7 @@ static bool cmd_user(struct front *f, const struct pop3_command *c)
 {
 	if (c->rest.len == 0)
 		return false;
-	if (refuses_clear(f))
+	if (refuses(f, dialogue_takes_passwords(f)))
 		return true;
 	arena_wipe(&f->arena);
 	pop3_of(f)->user = arena_copy(&f->arena, c->rest);
@@ -208,15 +216,16 @@ static bool cmd_pass(struct front *f, const struct pop3_command *c)
 /* RFC 5034; without arguments a list of mechanisms, as many servers have it. */
 static bool cmd_auth(struct front *f, const struct pop3_command *c)
 {
+	const char *offered[SASL_MECHANISM_COUNT + 1];
 	struct slice initial = {0};
 
 	if (c->count > 2)
 		return false;
-	if (refuses_clear(f))
+	if (refuses(f, dialogue_offered(f, offered) > 0))
 		return true;
 	if (c->count == 0) {
 		say(f, "+OK");
-		for (const char *const *m = f->service->mechanisms; *m; m++)
+		for (const char *const *m = offered; *m; m++)
 			say(f, *m);
 		say(f, ".");
 		return true;

@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/random.h"
+#include "common/front/front_auth.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/date.h"
 #include "common/proto/smtp_reply.h"
@@ -66,7 +67,7 @@ void smtp_front_enter(struct smtp_front *f, enum smtp_state state)
 		return;
 	}
 	if (state == SMTP_DELAY) {
-		ms <<= f->failed_logins < 5 ? f->failed_logins - 1 : 4;
+		ms <<= f->failed_logins > 4 ? 4 : f->failed_logins ? f->failed_logins - 1 : 0;
 		ms = front_delay_left(ms, f->login_began_ms, loop_now_ms(f->loop));
 	}
 	if (state == SMTP_PENALTY)
@@ -448,6 +449,7 @@ void smtp_service_unref(struct smtp_service **service)
 		return;
 	free(s->counters);
 	s->counters = NULL;
+	front_auth_unref(&s->auth);
 	if (s->free)
 		s->free(s);
 }

@@ -52,7 +52,8 @@ struct smtp_ops {
 	/* Is the peer of this connection one of our proxies (XCLIENT, XMARK)? NULL: nobody is. LMTP is
 	 * answered to these only. */
 	bool (*is_trusted)(struct smtp_front *front);
-	/* AUTH: answer by smtp_front_answer_login(). NULL: AUTH is not offered. */
+	/* AUTH: answer by smtp_front_answer_login() (credentials->shown may want smtp_front_give_stored()). NULL: AUTH is not
+	 * offered. */
 	void (*login)(struct smtp_front *front, const struct front_credentials *credentials);
 	/* The front goes with a login unanswered. */
 	void (*login_cancel)(struct smtp_front *front);
@@ -96,12 +97,11 @@ struct smtp_service {
 	const char *name; /* "smtp", "submission", "lmtp": in log lines and metrics */
 	const char *host; /* our name in greetings and Received; "": "localhost" */
 	bool is_lmtp;
+	bool requires_login;     /* MAIL only after AUTH */
+	bool allows_clear;       /* AUTH without TLS */
+	bool requires_tls;       /* MAIL only over TLS (530) */
+	struct front_auth *auth; /* how clients may log in; NULL: no AUTH. Owned by the service */
 	bool counts_hops; /* a proxy: anybody may say by XCLIENT TTL how many proxies he has come through */
-	bool requires_login; /* MAIL only after AUTH */
-	bool allows_clear;   /* AUTH without TLS */
-	bool requires_tls;   /* MAIL only over TLS (530) */
-	const char *const
-		*mechanisms; /* NULL-ended, as common/auth/sasl.h spells them; NULL or empty: no AUTH */
 	enum smtp_bare bare;
 	struct tls *tls;         /* STARTTLS; NULL: not offered. Owned by the service */
 	const char *domain;      /* that bare user names get; "": none */
@@ -149,6 +149,8 @@ void smtp_front_received(const struct smtp_front *front, int64_t unix_s, struct 
 
 /* ---- the tier's answers ---- */
 
+/* As front_give_stored(). */
+void smtp_front_give_stored(struct smtp_front *front, struct slice stored, bool is_known);
 /* FRONT_OK: user (copied) has logged in. detail goes to the log alone. */
 void smtp_front_answer_login(
 	struct smtp_front *front, enum front_result result, struct slice user, const char *detail);

@@ -6,29 +6,34 @@
 
 #include "common/auth/auth_name.h"
 #include "common/base/log.h"
+#include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "common/front/smtp_session.h"
 
-bool smtp_front_offers_login(const struct smtp_front *f)
+size_t smtp_front_offered(const struct smtp_front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1])
 {
 	const struct smtp_service *s = f->service;
 
-	return s->ops->login && s->mechanisms && *s->mechanisms && !f->user &&
-	       (s->allows_clear || conn_is_secure(f->conn));
+	if (!s->ops->login || !s->auth || f->user)
+		return 0;
+	return front_auth_offered(s->auth, f->conn, s->allows_clear, offered_out);
 }
 
 void smtp_front_forget_login(struct smtp_front *f)
 {
-	if (f->state == SMTP_LOGIN && f->service->ops->login_cancel)
+	if (f->is_asked && f->service->ops->login_cancel)
 		f->service->ops->login_cancel(f);
 	penalty_waited(&f->attempt);
+	f->is_asked = false;
 	sasl_session_free(&f->sasl);
 	f->credentials = (struct front_credentials){0};
 }
 
-static void fail_later(struct smtp_front *f)
+/* Nobody sees which of the two it was. */
+static void fail_later(struct smtp_front *f, enum front_result result)
 {
-	f->failed_logins++;
+	f->failed_logins += result == FRONT_WRONG;
+	f->result = result;
 	metric_add(f->service->counters->logins_failed, 1);
 	smtp_front_enter(f, SMTP_DELAY);
 }
@@ -36,7 +41,7 @@ static void fail_later(struct smtp_front *f)
 void smtp_front_say_login_failed(struct smtp_front *f)
 {
 	SMTP_SAY(f, 535, "5.7.8", "Name or password is wrong");
-	if (f->failed_logins >= f->service->limits.failed_logins) {
+	if (f->result == FRONT_WRONG && f->failed_logins >= f->service->limits.failed_logins) {
 		SMTP_SAY(f, 421, "4.7.0", "Too many failed logins");
 		smtp_front_end(f, "too many failed logins");
 		return;
@@ -48,6 +53,7 @@ void smtp_front_ask_tier(struct smtp_front *f)
 {
 	penalty_waited(&f->attempt);
 	smtp_front_enter(f, SMTP_LOGIN);
+	f->is_asked = true;
 	f->service->ops->login(f, &f->credentials);
 }
 
@@ -85,33 +91,55 @@ static void penalise(struct smtp_front *f)
 	}
 }
 
-static void login(struct smtp_front *f)
+static void login(struct smtp_front *f, const struct front_credentials *credentials)
 {
-	struct sasl_result *r = sasl_session_result(f->sasl);
 	const char *mechanism = f->credentials.mechanism;
+	bool was_fetched = f->credentials.shown == FRONT_SHOWN_FETCH;
+	int err = credentials->shown == FRONT_SHOWN_PASSWORD
+			  ? auth_name_check_login(credentials->authcid, credentials->password)
+			  : auth_name_check(credentials->authcid);
 
-	f->credentials =
-		(struct front_credentials){r->authzid, r->authcid, secret_view(&r->password), mechanism};
-	if (auth_name_check_login(r->authcid, secret_view(&r->password))) {
+	f->credentials = *credentials;
+	f->credentials.mechanism = mechanism;
+	if (err) {
 		smtp_front_forget_login(f);
-		fail_later(f);
+		fail_later(f, FRONT_WRONG);
 		return;
 	}
 	f->login_began_ms = loop_now_ms(f->loop);
-	penalise(f);
+	if (was_fetched)
+		smtp_front_ask_tier(f); /* he has waited before the challenge */
+	else
+		penalise(f);
 }
 
-static void step(struct smtp_front *f, int err, struct buf *challenge)
+/* Who he is, is known: a password to check, or the proof of a name. */
+static void sasl_ended(struct smtp_front *f)
 {
-	if (err == ERR_MORE) {
-		conn_printf(f->conn, "334 %s\r\n", buf_str_view(challenge));
-		smtp_front_enter(f, SMTP_SASL);
-		return;
-	}
-	if (err == 0) {
-		login(f);
-		return;
-	}
+	struct sasl_result *r = sasl_session_result(f->sasl);
+
+	login(f, &(struct front_credentials){
+			 .shown = r->shown == SASL_SHOWN_PROVEN ? FRONT_SHOWN_PROVEN : FRONT_SHOWN_PASSWORD,
+			 .authzid = r->authzid,
+			 .authcid = r->authcid,
+			 .password = secret_view(&r->password)});
+}
+
+/* A challenge, a ticket or a certificate was not good. */
+static void sasl_denied(struct smtp_front *f)
+{
+	bool is_unserved = sasl_session_is_unserved(f->sasl);
+
+	f->credentials.authcid = sasl_session_name(f->sasl);
+	smtp_front_enter(f, SMTP_LOGIN);
+	smtp_front_answer_login(f, is_unserved ? FRONT_UNSERVED : FRONT_WRONG, slice_of("", 0),
+		is_unserved ? "what is stored cannot serve this mechanism" : sasl_session_why(f->sasl));
+}
+
+static void sasl_failed(struct smtp_front *f, int err)
+{
+	if (f->sasl && *sasl_session_why(f->sasl))
+		log_warn(f->service->name, "%s: AUTH: %s", f->session, sasl_session_why(f->sasl));
 	smtp_front_forget_login(f);
 	smtp_front_enter(f, SMTP_COMMAND);
 	if (err == ERR_CANCELLED)
@@ -124,12 +152,64 @@ static void step(struct smtp_front *f, int err, struct buf *challenge)
 		SMTP_WRONG(f, 501, "5.5.2", "Cannot read that");
 }
 
+static void step(struct smtp_front *f, int err, struct slice challenge)
+{
+	switch (err) {
+	case 0:
+		sasl_ended(f);
+		break;
+	case ERR_MORE:
+		conn_printf(f->conn, "334 %.*s\r\n", SLICE_ARG(challenge));
+		smtp_front_enter(f, SMTP_SASL);
+		break;
+	case SASL_LATER:
+		if (f->state != SMTP_LOGIN)
+			smtp_front_enter(f, SMTP_LOGIN);
+		break;
+	case SASL_WANTS:
+		login(f, &(struct front_credentials){
+				 .shown = FRONT_SHOWN_FETCH, .authcid = sasl_session_name(f->sasl)});
+		break;
+	case ERR_DENIED:
+		sasl_denied(f);
+		break;
+	default:
+		sasl_failed(f, err);
+		break;
+	}
+}
+
+/* What came later: input has waited. */
+static void came(void *arg, int err, struct slice challenge)
+{
+	struct smtp_front *f = arg;
+
+	step(f, err, challenge);
+	smtp_front_pump(f);
+}
+
+void smtp_front_give_stored(struct smtp_front *f, struct slice stored, bool is_known)
+{
+	struct buf challenge = {0};
+	int err;
+
+	if (f->state != SMTP_LOGIN || !f->is_asked)
+		return;
+	f->is_asked = false;
+	err = sasl_session_give(f->sasl, stored, is_known, &challenge);
+	came(f, err, buf_view(&challenge));
+	buf_deinit(&challenge);
+}
+
 void smtp_front_auth(struct smtp_front *f, struct slice rest)
 {
 	ptrdiff_t blank = slice_find(rest, ' ');
 	struct slice mechanism = blank < 0 ? rest : slice_sub(rest, 0, (size_t)blank);
 	struct slice initial =
 		blank < 0 ? (struct slice){NULL, 0} : slice_trim(slice_from(rest, (size_t)blank));
+	struct sasl_options options = {
+		.service = "smtp", .mechanism = mechanism, .realm = f->service->domain, .fn = came, .arg = f};
+	const char *offered[SASL_MECHANISM_COUNT + 1];
 	struct buf challenge = {0};
 	int err;
 
@@ -138,19 +218,20 @@ void smtp_front_auth(struct smtp_front *f, struct slice rest)
 			f->user ? "You have logged in already" : "Not now: EHLO, then AUTH, then MAIL");
 		return;
 	}
-	if (!smtp_front_offers_login(f)) {
-		if (f->service->mechanisms && f->service->ops->login)
+	if (!smtp_front_offered(f, offered)) {
+		if (f->service->auth && f->service->ops->login && !conn_is_secure(f->conn))
 			SMTP_WRONG(f, 538, "5.7.11", "Only over TLS");
 		else
 			SMTP_WRONG(f, 503, "5.5.1", "No AUTH here");
 		return;
 	}
-	err = sasl_session_new("smtp", mechanism, f->service->mechanisms, &f->sasl);
+	f->attempt = (struct penalty_attempt){0};
+	err = front_auth_begin(f->service->auth, f->conn, f->service->allows_clear, &options, &f->sasl);
 	if (!err) {
 		f->credentials.mechanism = sasl_mechanism(mechanism);
 		err = sasl_session_start(f->sasl, initial, &challenge);
 	}
-	step(f, err, &challenge);
+	step(f, err, buf_view(&challenge));
 	buf_deinit(&challenge);
 }
 
@@ -170,7 +251,7 @@ ssize_t smtp_front_take_sasl(struct smtp_front *f)
 	err = sasl_session_step(f->sasl, line, &challenge);
 	secret_wipe((void *)(uintptr_t)in.p, (size_t)n);
 	conn_consume(f->conn, (size_t)n);
-	step(f, err, &challenge);
+	step(f, err, buf_view(&challenge));
 	buf_deinit(&challenge);
 	return n;
 }
@@ -185,13 +266,14 @@ void smtp_front_answer_login(
 		return;
 	log_info(f->service->name, "%s: login %s user=%.*s mechanism=%s client=%s%s%s", f->session,
 		front_result_name(result), SLICE_ARG(user.len ? user : f->credentials.authcid),
-		f->credentials.mechanism, addr_host(&f->client, text), detail ? " detail=" : "",
+		f->credentials.mechanism, addr_host(&f->client, text), detail && *detail ? " detail=" : "",
 		detail ? detail : "");
 	if (result == FRONT_WRONG)
 		penalty_failed(&f->attempt, f->credentials.password);
 	else if (result == FRONT_OK)
 		penalty_passed(&f->attempt);
 	began_ms = f->login_began_ms;
+	f->is_asked = false;
 	smtp_front_enter(f, SMTP_COMMAND);
 	smtp_front_set_text(&f->user, result == FRONT_OK ? user : SLICE_LIT(""));
 	smtp_front_forget_login(f);
@@ -201,8 +283,9 @@ void smtp_front_answer_login(
 		SMTP_SAY(f, 235, "2.7.0", "Welcome");
 		break;
 	case FRONT_WRONG:
+	case FRONT_UNSERVED:
 		f->login_began_ms = began_ms;
-		fail_later(f);
+		fail_later(f, result);
 		break;
 	case FRONT_NOT_NOW:
 	case FRONT_IN_USE:

@@ -23,14 +23,15 @@ static void say_words(struct smtp_front *f)
 	struct buf *out = conn_output(f->conn);
 	const struct slice none = SLICE_LIT("");
 	bool is_trusted = smtp_front_is_trusted(f);
+	const char *offered[SASL_MECHANISM_COUNT + 1];
 
 	smtp_reply_write_more(out, 250, none, slice_str(*s->host ? s->host : "localhost"));
 	buf_add_str(out, "250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n");
 	if (s->tls && !conn_is_secure(f->conn))
 		buf_add_str(out, "250-STARTTLS\r\n");
-	if (smtp_front_offers_login(f)) {
+	if (smtp_front_offered(f, offered)) {
 		buf_add_str(out, "250-AUTH");
-		for (const char *const *m = s->mechanisms; *m; m++)
+		for (const char *const *m = offered; *m; m++)
 			buf_printf(out, " %s", *m);
 		buf_add_str(out, "\r\n");
 	}

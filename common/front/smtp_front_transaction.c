@@ -14,7 +14,7 @@ static unsigned legal_parameters(const struct smtp_front *f)
 
 	if (f->is_extended)
 		legal = SMTP_PARAMETER_SIZE | SMTP_PARAMETER_BODY | SMTP_PARAMETER_SMTPUTF8;
-	if (f->is_extended && f->service->mechanisms && *f->service->mechanisms)
+	if (f->is_extended && f->service->auth && f->service->ops->login)
 		legal |= SMTP_PARAMETER_AUTH;
 	if (f->service->is_lmtp && smtp_front_is_trusted(f))
 		legal |= SMTP_PARAMETER_XMARK;

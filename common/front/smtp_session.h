@@ -75,6 +75,8 @@ struct smtp_front {
 	unsigned ttl;                                /* smtp_front_ttl() */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
+	bool is_asked;            /* the tier has this login */
+	enum front_result result; /* that SMTP_DELAY is about to say */
 	unsigned errors, idle_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock; 0: no login is being decided */
 	uint64_t penalty_ms;     /* SMTP_PENALTY: how long */
@@ -124,7 +126,8 @@ void smtp_front_say(struct smtp_front *f, const struct smtp_answer *answer);
 void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer);
 #define SMTP_WRONG(f, code, enhanced, text) smtp_front_wrong((f), SMTP_ANSWER(code, enhanced, text))
 void smtp_front_set_text(char **text, struct slice value);
-bool smtp_front_offers_login(const struct smtp_front *f);
+/* The mechanisms that AUTH offers now: NULL-ended; returns how many. */
+size_t smtp_front_offered(const struct smtp_front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1]);
 
 /* smtp_front_command.c: one command line of the input. As smtp_front_take functions: > 0 taken, 0 more
  * needed, < 0 frame lost. */

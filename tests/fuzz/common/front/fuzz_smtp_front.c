@@ -10,6 +10,7 @@
 
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
+#include "common/front/front_auth.h"
 #include "common/front/smtp_front.h"
 
 static struct loop *loop;
@@ -115,7 +116,6 @@ static void no_event(void *owner, struct conn *conn, enum conn_event event)
 
 static void set_up(void)
 {
-	static const char *const mechanisms[] = {"PLAIN", "LOGIN", NULL};
 	struct buf why = {0};
 
 	log_set_level(LOG_ERROR);
@@ -124,7 +124,7 @@ static void set_up(void)
 		smtp_service_init(&services[i], i ? "lmtp" : "smtp", &ops, NULL);
 		services[i].is_lmtp = i;
 		services[i].allows_clear = true;
-		services[i].mechanisms = mechanisms;
+		services[i].auth = front_auth_plain();
 		services[i].limits.failed_delay_ms = 0;
 		services[i].limits.message_size = 20000;
 	}

@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "common/front/smtp_front.h"
 
@@ -352,7 +353,6 @@ static int setup(void **state)
 {
 	static const struct smtp_ops ops = {
 		.end = smtp_end, .is_trusted = smtp_is_trusted, .login = smtp_login};
-	static const char *const mechanisms[] = {"PLAIN", NULL};
 
 	set_delay(SHORT_MS);
 	for (size_t i = 0; i < ARRAY_LEN(fronts); i++) {
@@ -364,7 +364,7 @@ static int setup(void **state)
 	}
 	smtp_service_init(&submission, "submission", &ops, NULL);
 	submission.allows_clear = true;
-	submission.mechanisms = mechanisms;
+	submission.auth = front_auth_plain();
 	submission.limits.failed_delay_ms = 0;
 	submission.penalty = penalties;
 	submission.domain = "test.example";
