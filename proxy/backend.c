@@ -469,7 +469,7 @@ static uint64_t time_share(
 }
 
 int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t port,
-	const struct backend_try *attempt, struct loop *loop, conn_fn *fn, void *owner,
+	const struct backend_try *attempt, struct slice header, struct loop *loop, conn_fn *fn, void *owner,
 	struct conn **conn_out)
 {
 	const struct backend_host *host = &b->hosts[attempt->host];
@@ -481,6 +481,7 @@ int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t por
 		.server_name = host->server_name,
 		.sources = b->sources,
 		.source_count = b->source_count,
+		.prefix = header,
 	};
 
 	if (b->source_count)

@@ -12,6 +12,7 @@
 #include "common/base/secret.h"
 #include "common/net/conn.h"
 #include "common/net/dial.h"
+#include "proxy/identity.h"
 
 enum backend_protocol {
 	BACKEND_IMAP,
@@ -68,6 +69,7 @@ struct backend {
 	struct tls *tls;         /* NULL with BACKEND_TLS_NONE */
 	const char *server_name; /* of all its hosts; "": each its own */
 	enum backend_trust trust;
+	enum identity identity;
 	const char *user; /* ours, with BACKEND_PROXY_AUTH */
 	struct secret credential;
 	unsigned spare;
@@ -157,10 +159,10 @@ bool backend_next_host(struct backend *backend, enum backend_protocol protocol, 
 /*
  * Dials the host of this attempt, with its share of the time that is left: CONN_OPENED or CONN_FAILED comes; with implicit TLS the
  * handshake is done and verified before anything is sent. port 0: the back-end's own for this protocol. STARTTLS is the caller's to
- * do.
+ * do. header: of the PROXY protocol, written first, where the back-end wants one (identity.h).
  */
 MUST_CHECK int backend_dial(struct backend *backend, enum backend_protocol protocol, uint16_t port,
-	const struct backend_try *attempt, struct loop *loop, conn_fn *fn, void *owner,
+	const struct backend_try *attempt, struct slice header, struct loop *loop, conn_fn *fn, void *owner,
 	struct conn **conn_out);
 /* True if our own credential may be sent over this connection: verified TLS or loopback. Ask after TLS. */
 bool backend_may_vouch(const struct backend *backend, const struct conn *conn);

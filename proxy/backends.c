@@ -110,6 +110,7 @@ static int backend_new(const struct conf *conf, const char *section, const char 
 	b->user = xstrdup(conf_get_string(conf, section, title, "user"));
 	b->tls_mode = (enum backend_tls)conf_get_enum(conf, section, title, "tls");
 	b->trust = (enum backend_trust)conf_get_enum(conf, section, title, "trust");
+	b->identity = (enum identity)conf_get_enum(conf, section, title, "identity");
 	secret_set(&b->credential, conf_get_secret(conf, section, title, "credential"));
 	b->is_named = title != NULL;
 	b->is_smtp = conf_get_enum(conf, section, title, "delivery") == 1;

@@ -228,6 +228,11 @@ static void check_backend(struct conf *conf, const char *section, const char *ti
 		conf_error(conf, section, title, "certificate", "certificate and key belong together");
 	if (conf_get_int(conf, section, title, "spare") && !is_tls)
 		conf_error(conf, section, title, "spare", "spare connections are for back-ends with TLS");
+	if (conf_get_int(conf, section, title, "spare") &&
+		conf_get_enum(conf, section, title, "identity") == IDENTITY_PROXY_V2)
+		conf_error(conf, section, title, "spare",
+			"a connection with identity = proxy-v2 is made for one client, and can be no spare "
+			"one");
 	check_sources(conf, section, title);
 	if (conf_get_enum(conf, section, title, "trust") == 1)
 		return;

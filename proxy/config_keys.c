@@ -51,6 +51,11 @@ static const struct conf_section sections[] = {
 			"The proxy's own name at it, with trust = proxy-auth", NULL},                        \
 		{section, "credential", CONF_SECRET, CONF_RELOAD, NULL, 0, 0, NULL,                          \
 			"File with the proxy's own password, with trust = proxy-auth", NULL},                \
+		{section, "identity", CONF_ENUM, CONF_RELOAD, "id-xclient", 0, 0,                            \
+			"id-xclient proxy-v2 none",                                                          \
+			"How it is told who the client is: IMAP's ID and XCLIENT where it takes them; a "    \
+			"header of the PROXY protocol, which it must expect; not at all",                    \
+			NULL},                                                                               \
 		{section, "spare", CONF_INT, CONF_RELOAD, "0", 0, 64, NULL,                                  \
 			"Ready TLS connections that each loop keeps for IMAP logins", NULL},                 \
 		{section, "connections", CONF_INT, CONF_RELOAD, "0", 0, 10000000, NULL,                      \

@@ -57,6 +57,14 @@ static void add_id(const struct leg *leg, struct buf *out)
 	char number[12];
 
 	buf_add_str(out, "I ID (");
+	if (leg->backend->identity == IDENTITY_PROXY_V2) {
+		/* It knows the rest. */
+		snprintf(number, sizeof(number), "%u", l->ttl);
+		add_id_pair(out, "x-proxy-ttl", number);
+		buf_cut(out, buf_len(out) - 1);
+		buf_add_str(out, ")\r\n");
+		return;
+	}
 	add_id_pair(out, "x-session-id", l->session);
 	add_id_pair(out, "x-originating-ip", addr_host(l->client, text));
 	snprintf(number, sizeof(number), "%u", addr_port(l->client));
@@ -89,7 +97,7 @@ static void log_in(struct leg *leg)
 {
 	struct buf *out = conn_output(leg->conn);
 
-	if (leg->capabilities & BACKEND_ID)
+	if ((leg->capabilities & BACKEND_ID) && leg->backend->identity != IDENTITY_NONE)
 		add_id(leg, out);
 	if (leg->capabilities & BACKEND_AUTH_PLAIN) {
 		buf_add_str(out, "A AUTHENTICATE PLAIN");

@@ -289,12 +289,27 @@ static void fail_soon(struct leg *leg, loop_fn *fn)
 	timer_set(&leg->timer, leg->loop, 0);
 }
 
+/* What goes before everything else. */
+static void add_header(const struct leg *leg, struct buf *header)
+{
+	const struct leg_login *l = &leg->login;
+	const struct identity_client client = {l->client, l->local, l->session, l->tls, l->is_secure};
+
+	if (leg->backend->identity == IDENTITY_PROXY_V2)
+		identity_write(header, leg->has_login ? &client : NULL);
+}
+
 static void dial_it(struct leg *leg)
 {
 	const struct backend *b = leg->backend;
+	struct buf header = {0};
+	int err;
 
-	if (backend_dial(leg->backend, leg->protocol->protocol, leg->port, &leg->attempt, leg->loop, on_event,
-		    leg, &leg->conn) < 0) {
+	add_header(leg, &header);
+	err = backend_dial(leg->backend, leg->protocol->protocol, leg->port, &leg->attempt, buf_view(&header),
+		leg->loop, on_event, leg, &leg->conn);
+	buf_deinit(&header);
+	if (err < 0) {
 		fail_soon(leg, fail_to_dial);
 		return;
 	}

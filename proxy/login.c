@@ -174,6 +174,7 @@ static void start_leg(
 		.client = front_client(l->front),
 		.local = front_local(l->front),
 		.is_secure = front_is_secure(l->front),
+		.tls = conn_tls_text(front_conn(l->front)),
 		.ttl = front_ttl(l->front) - 1,
 	};
 

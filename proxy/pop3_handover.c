@@ -44,10 +44,10 @@ static void log_in(struct leg *leg)
 	struct buf *out = conn_output(leg->conn);
 
 	leg->step = 0;
-	if (leg->capabilities & BACKEND_XCLIENT) {
+	if ((leg->capabilities & BACKEND_XCLIENT) && leg->backend->identity == IDENTITY_WORDS) {
 		add_xclient(leg, out);
 		leg->step++;
-	} else if (leg->capabilities & BACKEND_TTL) {
+	} else if ((leg->capabilities & BACKEND_TTL) && leg->backend->identity != IDENTITY_NONE) {
 		buf_printf(out, "XCLIENT TTL=%u\r\n", leg->login.ttl);
 		leg->step++;
 	}

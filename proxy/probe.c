@@ -112,6 +112,7 @@ static void run(void *arg)
 		[BACKEND_IMAP] = &imap_handover, [BACKEND_POP3] = &pop3_handover};
 	struct probe *p = arg;
 	bool is_lmtp = p->protocol == BACKEND_LMTP;
+	struct buf header = {0};
 	const struct backend_try attempt = {
 		.host = p->host, .tried = ~0u, .until_ms = clock_mono_ms() + p->backend->connect_ms};
 
@@ -121,9 +122,14 @@ static void run(void *arg)
 		memset(&p->leg, 0, sizeof(p->leg));
 		p->has_leg = true;
 		leg_start_probe(&p->leg, protocols[p->protocol], p->backend, p->host, p->loop, leg_ended, p);
-	} else if (backend_dial(p->backend, BACKEND_LMTP, 0, &attempt, p->loop, on_lmtp, p, &p->conn) < 0) {
-		found(p, ERR_IO, "no descriptor, no free port, or no such address");
+		return;
 	}
+	if (p->backend->identity == IDENTITY_PROXY_V2)
+		identity_write(&header, NULL);
+	if (backend_dial(p->backend, BACKEND_LMTP, 0, &attempt, buf_view(&header), p->loop, on_lmtp, p,
+		    &p->conn) < 0)
+		found(p, ERR_IO, "no descriptor, no free port, or no such address");
+	buf_deinit(&header);
 }
 
 static void end(struct probe *p)

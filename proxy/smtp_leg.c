@@ -60,7 +60,9 @@ struct smtp_leg {
 	bool is_secure, is_pooled, is_from_pool, has_answered, is_chunked;
 	bool is_dirty; /* a transaction has ended, and the server was not told anything after it */
 	bool is_open;  /* MAIL was said, and no body has ended since */
-	char session[FRONT_SESSION_MOST + 1]; /* whom the back-end was told of */
+	char session[FRONT_SESSION_MOST + 1];     /* whom the back-end was told of */
+	char own_session[FRONT_SESSION_MOST + 1]; /* for whom it was dialled */
+	struct buf header;                        /* of the PROXY protocol */
 	unsigned serial;
 	struct buf todo;
 	struct expected *expected;
@@ -96,6 +98,7 @@ static void free_leg(void *arg)
 	backend_unref(&l->backend);
 	buf_deinit(&l->todo);
 	buf_deinit(&l->chunk);
+	buf_deinit(&l->header);
 	free(l->expected);
 	free(l->host);
 	free(l);
@@ -393,6 +396,11 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 
 		if (l->backend != backend || l->port != port)
 			continue;
+		if (backend->identity == IDENTITY_PROXY_V2) {
+			if (strcmp(l->own_session, session) == 0)
+				return l;
+			continue;
+		}
 		if (strcmp(l->session, session) == 0)
 			return l;
 		if (!found)
@@ -403,8 +411,8 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 
 static int dial_host(struct smtp_leg *l)
 {
-	int err =
-		backend_dial(l->backend, BACKEND_LMTP, l->port, &l->attempt, l->loop, on_event, l, &l->conn);
+	int err = backend_dial(l->backend, BACKEND_LMTP, l->port, &l->attempt, buf_view(&l->header), l->loop,
+		on_event, l, &l->conn);
 
 	if (err)
 		return err;
@@ -437,7 +445,8 @@ static bool redial(struct smtp_leg *l)
 	return true;
 }
 
-static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host)
+static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
+	const struct identity_client *client)
 {
 	struct smtp_leg *l;
 
@@ -452,6 +461,9 @@ static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uin
 	l->backend = backend_ref(backend);
 	l->port = port;
 	l->host = xstrdup(*host ? host : "localhost");
+	snprintf(l->own_session, sizeof(l->own_session), "%s", client->session);
+	if (backend->identity == IDENTITY_PROXY_V2)
+		identity_write(&l->header, client);
 	timer_init(&l->timer, on_timer, l);
 	if (!backend_next_host(backend, BACKEND_LMTP, &l->attempt) || dial_host(l)) {
 		gone(l);
@@ -461,9 +473,9 @@ static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uin
 }
 
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
-	const char *session, bool fresh, smtp_leg_fn *fn, void *owner)
+	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner)
 {
-	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, session);
+	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, client->session);
 
 	if (l) {
 		list_remove(&l->link);
@@ -472,7 +484,7 @@ struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint1
 		l->is_from_pool = true;
 		l->has_answered = false;
 	} else {
-		l = dial_leg(loop, backend, port, host);
+		l = dial_leg(loop, backend, port, host, client);
 		if (!l)
 			return NULL;
 	}
@@ -571,27 +583,29 @@ static void add_attribute(struct buf *out, const char *name, const char *value)
 static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 {
 	size_t from = buf_len(&l->todo);
+	unsigned takes = l->words.xclient;
 	char text[ADDR_TEXT_MAX];
 	const char *host = addr_host(mail->client, text);
 
-	if (!(l->words.xclient & (SMTP_XCLIENT_ADDR | SMTP_XCLIENT_TTL)) ||
-		strcmp(l->session, mail->session) == 0)
+	if (l->backend->identity != IDENTITY_WORDS)
+		takes &= l->backend->identity == IDENTITY_NONE ? 0 : SMTP_XCLIENT_TTL;
+	if (!(takes & (SMTP_XCLIENT_ADDR | SMTP_XCLIENT_TTL)) || strcmp(l->session, mail->session) == 0)
 		return;
 	snprintf(l->session, sizeof(l->session), "%s", mail->session);
 	buf_add_str(&l->todo, "XCLIENT");
-	if (l->words.xclient & SMTP_XCLIENT_ADDR)
+	if (takes & SMTP_XCLIENT_ADDR)
 		buf_printf(&l->todo, " ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
-	if (l->words.xclient & SMTP_XCLIENT_TTL)
+	if (takes & SMTP_XCLIENT_TTL)
 		buf_printf(&l->todo, " TTL=%u", mail->ttl);
-	if (l->words.xclient & SMTP_XCLIENT_PORT)
+	if (takes & SMTP_XCLIENT_PORT)
 		buf_printf(&l->todo, " PORT=%u", addr_port(mail->client));
-	if (l->words.xclient & SMTP_XCLIENT_HELO)
+	if (takes & SMTP_XCLIENT_HELO)
 		add_attribute(&l->todo, "HELO", mail->helo);
-	if (l->words.xclient & SMTP_XCLIENT_LOGIN)
+	if (takes & SMTP_XCLIENT_LOGIN)
 		add_attribute(&l->todo, "LOGIN", mail->user);
-	if (l->words.xclient & SMTP_XCLIENT_PROTO)
+	if (takes & SMTP_XCLIENT_PROTO)
 		add_attribute(&l->todo, "PROTO", l->words.xmark ? mail->protocol : "ESMTP");
-	if (l->words.xclient & SMTP_XCLIENT_SESSION)
+	if (takes & SMTP_XCLIENT_SESSION)
 		add_attribute(&l->todo, "SESSION", mail->session);
 	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_XCLIENT, 0, from);

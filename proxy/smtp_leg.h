@@ -50,11 +50,11 @@ struct smtp_leg_mail {
 
 /*
  * A leg to this back-end for the owner: from the pool (the one that last served this session, if it is
- * there), else by dialling. Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within.
+ * there; no other where the connection itself says who the client is), else by dialling. Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within.
  * fresh: not from the pool. NULL: no connection can be made.
  */
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
-	const char *session, bool fresh, smtp_leg_fn *fn, void *owner);
+	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner);
 bool smtp_leg_is_ready(const struct smtp_leg *leg);
 /* From the pool, and it has not answered this owner yet: if it is lost now, another may be tried. */
 bool smtp_leg_is_stale(const struct smtp_leg *leg);

@@ -86,6 +86,7 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 			.client = smtp_front_client(c->front),
 			.local = conn_local(smtp_front_conn(c->front)),
 			.is_secure = conn_is_secure(smtp_front_conn(c->front)),
+			.tls = conn_tls_text(smtp_front_conn(c->front)),
 			.ttl = FRONT_TTL - 1},
 		tried, c->trial);
 	backend_unref(&backend);

@@ -81,9 +81,12 @@ static void leg_ready(struct smtp_share *s)
 static bool take_leg(struct smtp_share *s, bool fresh)
 {
 	struct smtp_client *c = s->client;
+	struct conn *conn = smtp_front_conn(c->front);
+	const struct identity_client client = {smtp_front_client(c->front), conn_local(conn),
+		smtp_front_session(c->front), conn_tls_text(conn), conn_is_secure(conn)};
 
-	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host,
-		smtp_front_session(c->front), fresh, smtp_share_event, s);
+	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host, &client,
+		fresh, smtp_share_event, s);
 	if (s->leg && smtp_leg_is_ready(s->leg))
 		start_mail(s);
 	return s->leg != NULL;

@@ -263,6 +263,131 @@ class Reload(Rig):
             self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
 
 
+def proxied(serve):
+    """A server that wants a PROXY header of version 2 first; what it read is in server.headers: (command, family, peer, local, TLVs)."""
+
+    def read(server, s):
+        def take(n):
+            data = b""
+            while len(data) < n:
+                more = s.recv(n - len(data))
+                if not more:
+                    raise OSError("no header")
+                data += more
+            return data
+
+        head = take(16)
+        assert head[:12] == b"\r\n\r\n\0\r\nQUIT\n", head
+        body = take(int.from_bytes(head[14:16], "big"))
+        peer = local = None
+        rest = body
+        if head[13] == 0x11:
+            peer = (socket.inet_ntoa(body[0:4]), int.from_bytes(body[8:10], "big"))
+            local = (socket.inet_ntoa(body[4:8]), int.from_bytes(body[10:12], "big"))
+            rest = body[12:]
+        tlvs = {}
+        while rest:
+            n = int.from_bytes(rest[1:3], "big")
+            tlvs[rest[0]] = rest[3:3 + n]
+            rest = rest[3 + n:]
+        server.headers = getattr(server, "headers", []) + [(head[12] & 15, head[13], peer, local, tlvs)]
+        serve(server, s)
+
+    return read
+
+
+def lmtp(server, s):
+    f = s.makefile("rb")
+    s.sendall(b"220 peer\r\n")
+    for raw in f:
+        line = raw.decode().rstrip()
+        server.lines.append((False, line))
+        word = line.split()[0].upper()
+        if word == "DATA":
+            s.sendall(b"354 go\r\n")
+            while f.readline() not in (b".\r\n", b""):
+                pass
+            s.sendall(b"250 2.0.0 taken\r\n")
+        elif word == "QUIT":
+            s.sendall(b"221 bye\r\n")
+            return
+        else:
+            s.sendall(b"250-peer\r\n250-XCLIENT ADDR PORT HELO\r\n250 PIPELINING\r\n" if word == "LHLO" else b"250 2.1.0 ok\r\n")
+
+
+class Identity(Rig):
+    """How a back-end learns who the client is."""
+
+    def three(self, identity, wrap=lambda serve: serve):
+        servers = [self.server(wrap(imap)), self.server(wrap(pop3), login=right("+OK in", "-ERR no"), greeting="+OK [XCLIENT] hi"),
+                   self.server(wrap(lmtp))]
+        backends = (f"backend f1 {{\n\thost = {servers[0].host}\n\timap-port = {servers[0].port}\n\ttrust = replay\n\ttls = none\n"
+                    f"\tidentity = {identity}\n}}\n" +
+                    f"backend f2 {{\n\thost = {servers[1].host}\n\tpop3-port = {servers[1].port}\n\ttrust = replay\n\ttls = none\n"
+                    f"\tidentity = {identity}\n}}\n" +
+                    f"backend f3 {{\n\thost = {servers[2].host}\n\tlmtp-port = {servers[2].port}\n\ttrust = replay\n\ttls = none\n"
+                    f"\tidentity = {identity}\n}}\n")
+        self.start(backends, more="smtp { banner-delay = 0 }\n")
+        self.write("users.map", f"{USER} f1\n")
+        return servers
+
+    def lead(self, name):
+        self.write("users.map", f"{USER} {name}\n")
+        self.cluster.ctl("p1", "map", "reload", "--force")
+
+    def all_three(self):
+        """One login each, and two messages of one client; from 127.0.0.77."""
+        ports = []
+        with Line(self.cluster.at("p1", "imap"), source="127.0.0.77") as c:
+            c.line()
+            ports.append(c.socket.getsockname())
+            self.assertIn("a OK", c.ask("a", f"LOGIN {USER} secret")[-1])
+        self.lead("f2")
+        with Line(self.cluster.at("p1", "pop3"), source="127.0.0.77") as c:
+            c.line()
+            ports.append(c.socket.getsockname())
+            c.send(f"USER {USER}\r\nPASS secret\r\n")
+            c.line()
+            self.assertTrue(c.line().startswith("+OK"))
+        self.lead("f3")
+        with Line(self.cluster.at("p1", "smtp"), source="127.0.0.77") as c:
+            c.line()
+            ports.append(c.socket.getsockname())
+            for command in ["EHLO me"] + ["MAIL FROM:<a@b.example>", f"RCPT TO:<{USER}>", "DATA", "Subject: x\r\n\r\nx\r\n."] * 2:
+                c.send(command + "\r\n")
+                answer = c.line()
+                while answer[3:4] == "-":
+                    answer = c.line()
+                self.assertIn(answer[0], "23", answer)
+        return ports
+
+    def test_by_proxy_v2(self):
+        servers = self.three("proxy-v2", proxied)
+        ports = self.all_three()
+        for server, port, service in zip(servers, ports, ("imap", "pop3", "smtp")):
+            with self.subTest(service):
+                told = [h for h in server.headers if h[0] == 1]
+                self.assertEqual([h[2] for h in told], [port])  # one connection, two messages
+                self.assertEqual(told[0][3], self.cluster.at("p1", service))
+                self.assertEqual(len(told[0][4][0x05]), 16)  # the session's id
+                self.assertNotIn(0x20, told[0][4])
+                self.assertTrue([h for h in server.headers if h[0] == 0], "probes speak for themselves")
+                self.assertFalse([l for _, l in server.lines if "XCLIENT" in l or "originating" in l], server.lines)
+
+    def test_by_words(self):
+        servers = self.three("id-xclient")
+        self.all_three()
+        self.assertTrue([l for _, l in servers[0].lines if '"x-originating-ip" "127.0.0.77"' in l and '"x-proxy-ttl" "4"' in l])
+        self.assertTrue([l for _, l in servers[1].lines if "XCLIENT ADDR=127.0.0.77 " in l and " TTL=4" in l])
+        self.assertTrue([l for _, l in servers[2].lines if "XCLIENT ADDR=127.0.0.77 PORT=" in l and " HELO=me" in l])
+
+    def test_not_at_all(self):
+        servers = self.three("none")
+        self.all_three()
+        for server in servers:
+            self.assertFalse([l for _, l in server.lines if "127.0.0.77" in l or "XCLIENT" in l or " ID (" in l], server.lines)
+
+
 class Loops(Rig):
     """A proxy that is its own back-end: an error and a line of the log, in every protocol."""
 

@@ -343,6 +343,11 @@ map users { file = "users.map" }
                 (self.BASE.replace("maps = {users}", "maps = {}") + self.GOOD, "no map is named"),
                 (self.BASE.replace("tls = none", "tls = implicit") + self.GOOD, "no section tls default"),
                 (self.BASE + self.GOOD.replace("tls = none", "tls = none\n spare = 2"), "spare"),
+                (self.BASE + self.GOOD.replace("tls = none", "tls = implicit\n spare = 2\n identity = proxy-v2"), "spare"),
+                (self.BASE + self.GOOD.replace("host = 127.0.0.1", 'host = {"127.0.0.1", "127.0.0.1"}'), "twice"),
+                (self.BASE + self.GOOD.replace("host = 127.0.0.1", 'host = {"127.0.0.1", "10.0.0.1"}'), "loopback"),
+                (self.BASE + self.GOOD.replace("host = 127.0.0.1", "host = {}"), "one to 8"),
+                (self.BASE + self.GOOD.replace("tls = none", "tls = none\n source-addresses = here"), "no address"),
                 (self.BASE + self.GOOD + "nonsense = 1\n", "nonsense")):
             with self.subTest(text):
                 status, out = self.check(text)
