@@ -15,8 +15,10 @@ static const char *const service_names[CONFIG_SERVICES] = {
 static const char *const alpn_imap[] = {"imap", NULL};
 static const char *const alpn_pop3[] = {"pop3", NULL};
 static const char *const alpn_lmtp[] = {"lmtp", "smtp", NULL};
-static const char *const *const alpn[CONFIG_SERVICES] = {
-	[CONFIG_IMAP] = alpn_imap, [CONFIG_POP3] = alpn_pop3, [CONFIG_LMTP] = alpn_lmtp};
+const struct listen_service config_listen_services[] = {[CONFIG_IMAP] = {"imap", alpn_imap},
+	[CONFIG_POP3] = {"pop3", alpn_pop3},
+	[CONFIG_LMTP] = {"lmtp", alpn_lmtp},
+	[CONFIG_SERVICES] = {NULL, NULL}};
 
 const char *config_service_name(enum config_service service)
 {
@@ -25,8 +27,6 @@ const char *config_service_name(enum config_service service)
 
 static void config_free(struct config *c)
 {
-	for (size_t i = 0; i < c->listener_count; i++)
-		tls_unref(&c->listeners[i].tls);
 	for (size_t i = 0; i < c->proxy_count; i++) {
 		char *stored = (char *)(void *)(uintptr_t)c->proxies[i].stored.p;
 
@@ -34,6 +34,7 @@ static void config_free(struct config *c)
 		free(stored);
 	}
 	free(c->listeners);
+	listen_free(&c->listen);
 	free(c->proxies);
 	free(c->trusted);
 	conf_free(&c->conf);
@@ -55,43 +56,23 @@ void config_unref(struct config **config)
 		config_free(c);
 }
 
-static int make_listener(
-	const struct conf *conf, const char *title, struct config_listener *l, struct buf *why)
-{
-	const char *section = conf_get_string(conf, "listener", title, "certificate");
-
-	l->title = title;
-	l->service = (enum config_service)conf_get_enum(conf, "listener", title, "service");
-	l->domain = conf_get_string(conf, "listener", title, "domain");
-	if (!*l->domain)
-		l->domain = conf_get_string(conf, "", NULL, "default-domain");
-	l->tls_mode = (enum config_tls)conf_get_enum(conf, "listener", title, "tls");
-	l->allows_clear = conf_get_bool(conf, "listener", title, "allow-clear");
-	if (l->tls_mode == CONFIG_TLS_NONE)
-		return 0;
-	const struct tls_server_options options = {
-		.certificate = conf_get_string(conf, "tls", section, "certificate"),
-		.key = conf_get_string(conf, "tls", section, "key"),
-		.client_ca = conf_is_set(conf, "tls", section, "client-ca")
-				     ? conf_get_string(conf, "tls", section, "client-ca")
-				     : NULL,
-		.alpn = alpn[l->service],
-		.session_context = title,
-	};
-	return tls_server_new(&options, why, &l->tls);
-}
-
 static int make_listeners(struct config *c, struct buf *why)
 {
-	size_t count;
-	const char *const *titles = conf_titles(c->conf, "listener", &count);
+	int err = listen_new(c->conf, config_listen_services, why, &c->listen);
 
-	c->listeners = xcalloc(count + 1, sizeof(*c->listeners));
-	for (size_t i = 0; i < count; i++) {
-		int err = make_listener(c->conf, titles[i], &c->listeners[c->listener_count++], why);
+	if (err)
+		return err;
+	c->listener_count = c->listen->count;
+	c->listeners = xcalloc(c->listener_count + 1, sizeof(*c->listeners));
+	for (size_t i = 0; i < c->listener_count; i++) {
+		const struct listen_one *own = &c->listen->listeners[i];
+		const char *domain = conf_get_string(c->conf, "listener", own->title, "domain");
 
-		if (err)
-			return err;
+		c->listeners[i] = (struct config_listener){
+			.own = own,
+			.service = (enum config_service)own->service,
+			.domain = *domain ? domain : conf_get_string(c->conf, "", NULL, "default-domain"),
+		};
 	}
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "common/conf/conf.h"
 #include "common/front/front.h"
+#include "common/front/listen.h"
 #include "common/net/addr.h"
 
 extern const struct conf_table config_table;
@@ -20,21 +21,13 @@ enum config_service {
 };
 #define CONFIG_SERVICES (CONFIG_LMTP + 1)
 /* "imap", "pop3", "lmtp". */
+extern const struct listen_service config_listen_services[];
 const char *config_service_name(enum config_service service);
-
-enum config_tls {
-	CONFIG_TLS_NONE,
-	CONFIG_TLS_START,
-	CONFIG_TLS_IMPLICIT
-};
 
 /* One section `listener`. */
 struct config_listener {
-	const char *title;
+	const struct listen_one *own; /* TLS, PROXY protocol, access rules */
 	enum config_service service;
-	enum config_tls tls_mode;
-	struct tls *tls; /* NULL with CONFIG_TLS_NONE */
-	bool allows_clear;
 	const char *domain; /* of users who log in without one; "" none */
 };
 
@@ -46,7 +39,8 @@ struct config_proxy {
 
 struct config {
 	struct conf *conf; /* owned; all texts are views of it */
-	struct config_listener *listeners;
+	struct listen *listen;
+	struct config_listener *listeners; /* as many as listen has, in its order */
 	size_t listener_count;
 	struct config_proxy *proxies;
 	size_t proxy_count;

@@ -10,11 +10,12 @@
 static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, the store, quotas, times"},
 	{"listener", CONF_TITLED, NULL, "Where a service is offered; any number"},
-	{"service", CONF_TITLED | CONF_RELOAD, "imap pop3", "How clients may log in"},
+	{"service", CONF_TITLED | CONF_RELOAD, SERVICES,
+		"Who may connect to a service, and how clients may log in"},
 	{"proxy", CONF_TITLED | CONF_RELOAD, NULL,
 		"A name under which proxies log in on behalf of users whom they have checked (trust = "
 		"proxy-auth there)"},
-	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
+	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
@@ -85,30 +86,13 @@ static const struct conf_key keys[] = {
 		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
 
 	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, SERVICES, "What is offered", NULL},
-	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED, NULL, 1, 0, NULL, "Addresses with ports", NULL},
-	{"listener", "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",
-		"How clients encrypt (a change from or to implicit needs a restart)", NULL},
-	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL,
-		"Title of a section `tls`", NULL},
-	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
-		NULL},
 	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one here; empty: `default-domain`", NULL},
-	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
-		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
 	FRONT_AUTH_SERVICE_KEYS("imap pop3"),
 
 	{"proxy", "credential", CONF_SECRET, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
 		"File with its password, in clear or as a hash with its {SCHEME}", NULL},
-
-	{"tls", "certificate", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_EXISTS, NULL, 0, 0, NULL,
-		"Certificate with its chain, PEM", NULL},
-	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,
-		"Its private key, PEM", NULL},
-	{"tls", "client-ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,
-		"Certificates that clients' certificates must descend from; not set: none is asked for",
-		NULL},
 
 	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
 		"For a client's TLS handshake", NULL},
@@ -135,44 +119,31 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, front_penalty_keys, NULL};
+static const struct conf_key *const tables[] = {keys, listen_keys, front_penalty_keys, NULL};
 
-/* What single rows cannot show: listeners name sections that there are, and certificates can be asked for. */
-static void check_listener(struct conf *conf, const char *title, bool needs_names)
+/* trusted-names are held against certificates that a listener asks for. */
+static void check_names(struct conf *conf, const char *title)
 {
 	const char *section = conf_get_string(conf, "listener", title, "certificate");
 
-	if (conf_get_enum(conf, "listener", title, "tls") == CONFIG_TLS_NONE) {
-		if (needs_names)
-			conf_error(conf, "listener", title, "tls",
-				"trusted-names are set, and without TLS no proxy can show its certificate");
-		return;
-	}
-	if (!conf_has_title(conf, "tls", section))
-		conf_error(conf, "listener", title, "certificate", "there is no section tls %s", section);
-	else if (needs_names && !conf_is_set(conf, "tls", section, "client-ca"))
-		conf_error(conf, "tls", section, "client-ca", "must be set: trusted-names are");
+	if (conf_get_enum(conf, "listener", title, "tls") == LISTEN_TLS_NONE)
+		conf_error(conf, "listener", title, "tls",
+			"trusted-names are set, and without TLS no proxy can show its certificate");
+	else if (conf_has_title(conf, "tls", section) &&
+		 (!conf_is_set(conf, "tls", section, "client-ca") ||
+			 conf_get_enum(conf, "tls", section, "client-certificates") == 0))
+		conf_error(conf, "tls", section, "client-ca",
+			"must be set, and client-certificates not be none: trusted-names are set");
 }
 
 /* The mechanisms of a service against its listeners, if it has any. */
-static void check_service(struct conf *conf, const char *service, int at)
+static void check_service(struct conf *conf, const char *service)
 {
-	size_t count, n, proxies;
-	const char *const *titles = conf_titles(conf, "listener", &count);
+	bool allows_clear, asks, has_plain = false;
+	size_t n, proxies;
 	const char *const *list = conf_get_list(conf, "service", service, "mechanisms", &n);
-	bool is_used = false, allows_clear = false, asks = false, has_plain = false;
 
-	for (size_t i = 0; i < count; i++) {
-		const char *tls = conf_get_string(conf, "listener", titles[i], "certificate");
-
-		if (conf_get_enum(conf, "listener", titles[i], "service") != at)
-			continue;
-		is_used = true;
-		allows_clear |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
-		asks |= conf_get_enum(conf, "listener", titles[i], "tls") != CONFIG_TLS_NONE &&
-			conf_has_title(conf, "tls", tls) && conf_is_set(conf, "tls", tls, "client-ca");
-	}
-	if (!is_used)
+	if (!listen_offers(conf, config_listen_services, service, &allows_clear, &asks))
 		return;
 	front_auth_check(conf, service, allows_clear, asks);
 	(void)conf_titles(conf, "proxy", &proxies);
@@ -188,16 +159,18 @@ static void check(struct conf *conf)
 	size_t count, names, networks, proxies;
 	const char *const *titles = conf_titles(conf, "listener", &count);
 
+	listen_check(conf, config_listen_services);
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	(void)conf_titles(conf, "proxy", &proxies);
 	if (proxies && !networks)
 		conf_error(conf, "", NULL, "trusted-proxies",
 			"is empty, so no section `proxy` can ever be used");
-	check_service(conf, "imap", CONFIG_IMAP);
-	check_service(conf, "pop3", CONFIG_POP3);
+	check_service(conf, "imap");
+	check_service(conf, "pop3");
 	for (size_t i = 0; i < count; i++) {
-		check_listener(conf, titles[i], names > 0);
+		if (names)
+			check_names(conf, titles[i]);
 		if (!networks && conf_get_enum(conf, "listener", titles[i], "service") == CONFIG_LMTP)
 			conf_error(conf, "listener", titles[i], "service",
 				"LMTP answers trusted proxies only, and trusted-proxies is empty");

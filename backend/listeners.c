@@ -13,12 +13,10 @@
 #include "common/front/front_auth.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
-#include "common/net/listener.h"
 
 struct service {
 	struct front_service *front; /* IMAP, POP3 */
 	struct lmtp_service *lmtp;
-	bool is_implicit_tls;
 };
 
 struct offer {
@@ -27,18 +25,12 @@ struct offer {
 	_Atomic unsigned refs;
 };
 
-struct place {
-	struct listener *listener;
-	size_t index; /* of the section in struct config */
-};
-
 struct change {
 	struct offer *offer;
 	unsigned loop;
 };
 
-static struct place *places;
-static size_t place_count;
+static struct listen_set *set;
 static struct offer **loops;
 static unsigned loop_count;
 
@@ -83,8 +75,8 @@ static struct front_service *make_front(
 	service->domain = l->domain;
 	service->penalty = b->penalty;
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
-	service->tls = l->tls_mode == CONFIG_TLS_START ? tls_ref(l->tls) : NULL;
-	service->allows_clear = l->allows_clear;
+	service->tls = l->own->tls_mode == LISTEN_TLS_START ? tls_ref(l->own->tls) : NULL;
+	service->allows_clear = l->own->allows_clear;
 	front_auth_unref(&service->auth);
 	service->auth =
 		front_auth_new(config->conf, config_service_name(l->service), config->host, b->hash_pool);
@@ -111,7 +103,7 @@ static struct lmtp_service *make_lmtp(
 	return lmtp_service_new(
 		b->delivery, &(struct lmtp_settings){
 				     .host = config->host,
-				     .tls = l->tls_mode == CONFIG_TLS_START ? l->tls : NULL,
+				     .tls = l->own->tls_mode == LISTEN_TLS_START ? l->own->tls : NULL,
 				     .message_size = config->message_size,
 				     .is_over_quota_permanent = config->is_over_quota_permanent,
 				     .command_ms = config->limits.command_ms,
@@ -132,7 +124,6 @@ static struct offer *offer_new(struct backend *b)
 	for (size_t i = 0; i < b->config->listener_count; i++) {
 		const struct config_listener *l = &b->config->listeners[i];
 
-		offer->services[i].is_implicit_tls = l->tls_mode == CONFIG_TLS_IMPLICIT;
 		if (l->service == CONFIG_LMTP)
 			offer->services[i].lmtp = make_lmtp(b, b->config, l);
 		else
@@ -143,63 +134,17 @@ static struct offer *offer_new(struct backend *b)
 
 /* ---- connections ---- */
 
-static void on_accept(void *arg, struct conn *conn_take)
+static void on_accept(size_t index, struct conn *conn_take)
 {
-	const struct place *place = arg;
 	const struct offer *offer = loops[loop_index(conn_loop(conn_take))];
-	const struct service *service = &offer->services[place->index];
-	const struct config_listener *l = &offer->config->listeners[place->index];
-	unsigned flags = service->is_implicit_tls ? FRONT_IMPLICIT_TLS : 0;
+	const struct service *service = &offer->services[index];
+	const struct config_listener *l = &offer->config->listeners[index];
+	unsigned flags = conn_is_tls(conn_take) ? FRONT_IMPLICIT_TLS : 0;
 
 	if (service->lmtp)
 		lmtp_start(service->lmtp, conn_take, flags);
 	else
 		fronts[l->service](service->front, conn_take, flags);
-}
-
-static int open_place(struct backend *b, size_t index, const struct conf_address *a, struct buf *why)
-{
-	const struct config_listener *l = &b->config->listeners[index];
-	struct place *place = &places[place_count];
-	struct listener_options options = {
-		.tls = l->tls_mode == CONFIG_TLS_IMPLICIT ? l->tls : NULL,
-		.connections_most =
-			(unsigned)conf_get_int(b->config->conf, "listener", l->title, "connections"),
-		.name = l->title,
-		.unix_mode = 0666,
-	};
-	int err = addr_parse(slice_str(strcmp(a->host, "*") == 0 ? "::" : a->host), a->port, &options.addr);
-
-	place->index = index;
-	if (err)
-		buf_printf(why, "%s: this is no address: %s\n",
-			conf_where(b->config->conf, "listener", l->title, "listen"), a->host);
-	else
-		err = listener_open(b->group, &options, on_accept, place, why, &place->listener);
-	if (!err)
-		place_count++;
-	return err;
-}
-
-static int open_places(struct backend *b, struct buf *why)
-{
-	size_t total = 0, count;
-	int err = 0;
-
-	for (size_t i = 0; i < b->config->listener_count; i++) {
-		(void)conf_get_addresses(
-			b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
-		total += count;
-	}
-	places = xcalloc(total + 1, sizeof(*places));
-	for (size_t i = 0; !err && i < b->config->listener_count; i++) {
-		const struct conf_address *a = conf_get_addresses(
-			b->config->conf, "listener", b->config->listeners[i].title, "listen", &count);
-
-		for (size_t k = 0; !err && k < count; k++)
-			err = open_place(b, i, &a[k], why);
-	}
-	return err;
 }
 
 int listeners_open(struct backend *b, struct buf *why)
@@ -213,7 +158,7 @@ int listeners_open(struct backend *b, struct buf *why)
 		atomic_fetch_add(&offer->refs, 1);
 	}
 	offer_unref(offer);
-	return open_places(b, why);
+	return listen_open(b->loop, b->group, b->config->listen, on_accept, why, &set);
 }
 
 static void set_offer(void *arg)
@@ -229,12 +174,7 @@ void listeners_set_config(struct backend *b)
 {
 	struct offer *offer = offer_new(b);
 
-	for (size_t i = 0; i < place_count; i++) {
-		const struct config_listener *l = &b->config->listeners[places[i].index];
-
-		if (l->tls_mode == CONFIG_TLS_IMPLICIT)
-			listener_set_tls(places[i].listener, l->tls);
-	}
+	listen_set_config(set, b->config->listen);
 	for (unsigned i = 0; i < loop_count; i++) {
 		struct change *change = xcalloc(1, sizeof(*change));
 
@@ -247,10 +187,7 @@ void listeners_set_config(struct backend *b)
 
 void listeners_close(void)
 {
-	/* The memory of a place stays: a connection may be on its way to on_accept(). */
-	for (size_t i = 0; i < place_count; i++)
-		listener_close(&places[i].listener);
-	place_count = 0;
+	listen_close(set);
 }
 
 void listeners_free(void)
@@ -258,8 +195,7 @@ void listeners_free(void)
 	for (unsigned i = 0; i < loop_count; i++)
 		offer_unref(loops[i]);
 	free(loops);
-	free(places);
+	listen_set_free(&set);
 	loops = NULL;
-	places = NULL;
 	loop_count = 0;
 }

@@ -22,10 +22,11 @@ static const char *const service_names[CONFIG_SERVICES] = {[CONFIG_IMAP] = "imap
 static const char *const alpn_imap[] = {"imap", NULL};
 static const char *const alpn_pop3[] = {"pop3", NULL};
 static const char *const alpn_smtp[] = {"smtp", "submission", NULL};
-static const char *const *const alpn[CONFIG_SERVICES] = {[CONFIG_IMAP] = alpn_imap,
-	[CONFIG_POP3] = alpn_pop3,
-	[CONFIG_SMTP] = alpn_smtp,
-	[CONFIG_SUBMISSION] = alpn_smtp};
+const struct listen_service config_listen_services[] = {[CONFIG_IMAP] = {"imap", alpn_imap},
+	[CONFIG_POP3] = {"pop3", alpn_pop3},
+	[CONFIG_SMTP] = {"smtp", alpn_smtp},
+	[CONFIG_SUBMISSION] = {"submission", alpn_smtp},
+	[CONFIG_SERVICES] = {NULL, NULL}};
 
 const char *config_service_name(enum config_service service)
 {
@@ -51,9 +52,9 @@ static void config_free(struct config *c)
 	for (size_t i = 0; i < c->listener_count; i++) {
 		front_service_unref(&c->listeners[i].front);
 		smtp_service_unref(&c->listeners[i].smtp);
-		tls_unref(&c->listeners[i].tls);
 	}
 	free(c->listeners);
+	listen_free(&c->listen);
 	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
 		usermap_chain_unref(&c->services[i].chain);
 		front_auth_unref(&c->services[i].auth);
@@ -144,8 +145,8 @@ static struct front_service *make_front(const struct config *c, const struct con
 	service->domain = own->domain;
 	service->counts_hops = true;
 	service->capabilities = l->service == CONFIG_POP3 ? "TOP UIDL" : "";
-	service->tls = l->tls && !l->is_implicit_tls ? tls_ref(l->tls) : NULL;
-	service->allows_clear = conf_get_bool(c->conf, "listener", l->title, "allow-clear");
+	service->tls = l->own->tls_mode == LISTEN_TLS_START ? tls_ref(l->own->tls) : NULL;
+	service->allows_clear = l->own->allows_clear;
 	front_auth_unref(&service->auth);
 	service->auth = front_auth_ref(of->auth);
 	service->limits = c->limits;
@@ -160,37 +161,17 @@ static void read_domain(const struct config *c, struct config_listener *l)
 	snprintf(l->domain, sizeof(l->domain), "%s", *domain ? domain : c->default_domain);
 }
 
-static int make_listener(struct config *c, const char *title, struct config_listener *l, struct buf *why)
+static void make_listener(struct config *c, const struct listen_one *own, struct config_listener *l)
 {
-	int tls_mode = conf_get_enum(c->conf, "listener", title, "tls");
-	const char *section = conf_get_string(c->conf, "listener", title, "certificate");
-	int err;
-
-	l->title = title;
-	l->service = (enum config_service)conf_get_enum(c->conf, "listener", title, "service");
-	l->is_implicit_tls = tls_mode == 2;
+	l->own = own;
+	l->title = own->title;
+	l->service = (enum config_service)own->service;
 	read_domain(c, l);
-	if (tls_mode != 0) {
-		const struct tls_server_options options = {
-			.certificate = conf_get_string(c->conf, "tls", section, "certificate"),
-			.key = conf_get_string(c->conf, "tls", section, "key"),
-			.client_ca = conf_is_set(c->conf, "tls", section, "client-ca")
-					     ? conf_get_string(c->conf, "tls", section, "client-ca")
-					     : NULL,
-			.alpn = alpn[l->service],
-			.session_context = title,
-		};
-
-		err = tls_server_new(&options, why, &l->tls);
-		if (err < 0)
-			return err;
-	}
 	if (l->service == CONFIG_IMAP || l->service == CONFIG_POP3)
 		l->front = make_front(c, l);
 	else
-		l->smtp = smtp_service_new(c, l, tls_mode == 1 ? l->tls : NULL,
-			conf_get_bool(c->conf, "listener", title, "allow-clear"));
-	return 0;
+		l->smtp = smtp_service_new(
+			c, l, own->tls_mode == LISTEN_TLS_START ? own->tls : NULL, own->allows_clear);
 }
 
 static void read_values(struct config *c)
@@ -234,9 +215,7 @@ int config_new(struct conf *conf_take, struct backends *backends_take, struct wo
 	struct buf *why, struct config **config_out)
 {
 	struct config *c = xcalloc(1, sizeof(*c));
-	const char *const *titles;
-	size_t count;
-	int err = 0;
+	int err;
 
 	atomic_store(&c->refs, 1);
 	c->conf = conf_take;
@@ -245,11 +224,12 @@ int config_new(struct conf *conf_take, struct backends *backends_take, struct wo
 	read_values(c);
 	for (unsigned i = 0; i < CONFIG_SERVICES; i++)
 		make_service(c, (enum config_service)i);
-	titles = conf_titles(conf_take, "listener", &count);
-	c->listeners = xcalloc(count + 1, sizeof(*c->listeners));
-	for (size_t i = 0; err == 0 && i < count; i++) {
-		c->listener_count++;
-		err = make_listener(c, titles[i], &c->listeners[i], why);
+	err = listen_new(conf_take, config_listen_services, why, &c->listen);
+	if (err == 0) {
+		c->listeners = xcalloc(c->listen->count + 1, sizeof(*c->listeners));
+		for (; c->listener_count < c->listen->count; c->listener_count++)
+			make_listener(c, &c->listen->listeners[c->listener_count],
+				&c->listeners[c->listener_count]);
 	}
 	if (err < 0)
 		config_unref(&c);

@@ -9,6 +9,7 @@
 
 #include "common/conf/conf.h"
 #include "common/front/front.h"
+#include "common/front/listen.h"
 #include "mapping/usermap.h"
 #include "proxy/backends.h"
 
@@ -22,6 +23,7 @@ enum config_service {
 };
 #define CONFIG_SERVICES (CONFIG_SUBMISSION + 1)
 /* "imap", "pop3", "smtp", "submission": titles of the sections `service`. */
+extern const struct listen_service config_listen_services[];
 const char *config_service_name(enum config_service service);
 
 enum config_authenticate {
@@ -42,18 +44,18 @@ struct config_service_of {
 struct config_listener {
 	const char *title;
 	enum config_service service;
-	bool is_implicit_tls;
-	struct tls *tls;             /* NULL: plain */
-	struct front_service *front; /* IMAP and POP3 */
-	struct smtp_service *smtp;   /* SMTP and submission, counted (proxy/smtp_service.h) */
-	char domain[256];            /* of users who log in without one; "" none */
+	const struct listen_one *own; /* TLS, PROXY protocol, access rules */
+	struct front_service *front;  /* IMAP and POP3 */
+	struct smtp_service *smtp;    /* SMTP and submission, counted (proxy/smtp_service.h) */
+	char domain[256];             /* of users who log in without one; "" none */
 };
 
 struct config {
 	struct conf *conf; /* owned */
 	struct backends *backends;
 	struct work_pool *hash_pool; /* the program's */
-	struct config_listener *listeners;
+	struct listen *listen;
+	struct config_listener *listeners; /* as many as listen has, in its order */
 	size_t listener_count;
 	struct config_service_of services[CONFIG_SERVICES];
 	char host[256];             /* our name */

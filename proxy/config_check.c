@@ -6,6 +6,7 @@
 #include "common/net/addr.h"
 #include "common/net/dial.h"
 #include "mapping/usermap.h"
+#include "proxy/config.h"
 #include "proxy/backend.h"
 
 static const char *const service_titles[] = {"imap", "pop3", "smtp", "submission", NULL};
@@ -21,16 +22,9 @@ static bool has_word(const char *const *words, const char *word)
 
 bool config_check_is_used(const struct conf *conf, const char *service)
 {
-	size_t count;
-	const char *const *titles = conf_titles(conf, "listener", &count);
+	bool allows_clear, asks;
 
-	for (size_t i = 0; i < count; i++) {
-		int at = conf_get_enum(conf, "listener", titles[i], "service");
-
-		if (at >= 0 && strcmp(service_titles[at], service) == 0)
-			return true;
-	}
-	return false;
+	return listen_offers(conf, config_listen_services, service, &allows_clear, &asks);
 }
 
 bool config_check_is_loopback(const char *host)
@@ -53,46 +47,6 @@ bool config_check_is_sole_user(const struct conf *conf, const char *map)
 			 has_word(conf_get_list(conf, "service", *service, "maps", &count), map);
 	}
 	return users <= 1;
-}
-
-static void check_listeners(struct conf *conf)
-{
-	size_t count;
-	const char *const *titles = conf_titles(conf, "listener", &count);
-
-	for (size_t i = 0; i < count; i++) {
-		const char *certificate = conf_get_string(conf, "listener", titles[i], "certificate");
-		bool is_plain = conf_get_enum(conf, "listener", titles[i], "tls") == 0;
-
-		if (!is_plain && !conf_has_title(conf, "tls", certificate))
-			conf_error(conf, "listener", titles[i], "certificate", "there is no section tls %s",
-				certificate);
-	}
-}
-
-static bool is_service(const struct conf *conf, const char *listener, const char *service)
-{
-	int at = conf_get_enum(conf, "listener", listener, "service");
-
-	return at >= 0 && strcmp(service_titles[at], service) == 0;
-}
-
-/* Some listener of the service takes passwords without TLS; some asks for certificates. */
-static void listeners_of(const struct conf *conf, const char *service, bool *allows_clear_out, bool *asks_out)
-{
-	size_t count;
-	const char *const *titles = conf_titles(conf, "listener", &count);
-
-	*allows_clear_out = *asks_out = false;
-	for (size_t i = 0; i < count; i++) {
-		const char *tls = conf_get_string(conf, "listener", titles[i], "certificate");
-
-		if (!is_service(conf, titles[i], service))
-			continue;
-		*allows_clear_out |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
-		*asks_out |= conf_get_enum(conf, "listener", titles[i], "tls") != 0 &&
-			     conf_has_title(conf, "tls", tls) && conf_is_set(conf, "tls", tls, "client-ca");
-	}
 }
 
 /* A list of mechanisms against the service's maps. */
@@ -122,7 +76,7 @@ static void check_mechanisms(struct conf *conf, const char *service)
 {
 	bool allows_clear, asks;
 
-	listeners_of(conf, service, &allows_clear, &asks);
+	(void)listen_offers(conf, config_listen_services, service, &allows_clear, &asks);
 	front_auth_check(conf, service, allows_clear, asks);
 	check_list(conf, service, "mechanisms");
 	check_list(conf, service, "mechanisms-clear");
@@ -287,7 +241,7 @@ void config_check(struct conf *conf)
 	size_t count;
 	const char *const *titles;
 
-	check_listeners(conf);
+	listen_check(conf, config_listen_services);
 	for (const char *const *service = service_titles; *service; service++) {
 		if (config_check_is_used(conf, *service))
 			check_service(conf, *service);

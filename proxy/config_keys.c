@@ -14,7 +14,7 @@ static const struct conf_section sections[] = {
 	DIRECTORY_CONF_SECTION,
 	{"backend", CONF_TITLED | CONF_RELOAD, NULL, "A back-end that maps name"},
 	{"backend-default", CONF_RELOAD, NULL, "The terms for hosts that a map names itself"},
-	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners"},
+	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do before it has logged in"},
 	SMTP_SERVICE_SECTION,
 	CONTROL_CONF_SECTIONS,
@@ -124,17 +124,8 @@ static const struct conf_key keys[] = {
 
 	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, CONFIG_SERVICE_TITLES,
 		"What is offered", NULL},
-	{"listener", "listen", CONF_ADDRESSES, CONF_REQUIRED, NULL, 1, 0, NULL, "Addresses with ports", NULL},
-	{"listener", "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",
-		"How clients encrypt (a change from or to implicit needs a restart)", NULL},
-	{"listener", "certificate", CONF_STRING, CONF_RELOAD, "default", 0, 0, NULL,
-		"Title of a section `tls`", NULL},
-	{"listener", "allow-clear", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL, "Take passwords without TLS",
-		NULL},
 	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one here; empty: `default-domain`", NULL},
-	{"listener", "connections", CONF_INT, 0, "0", 0, 10000000, NULL,
-		"Most connections at a time; beyond it new ones are closed; 0: no limit", NULL},
 
 	{"service", "maps", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL, "User maps that are asked, in this order",
 		NULL},
@@ -152,15 +143,6 @@ static const struct conf_key keys[] = {
 	{"backend-default", "hosts", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Hosts that maps may name: networks, names, or .example.com for all names below", NULL},
 	BACKEND_KEYS("backend-default"),
-
-	{"tls", "certificate", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_EXISTS, NULL, 0, 0, NULL,
-		"Certificate with its chain, PEM", NULL},
-	{"tls", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,
-		"Its private key, PEM", NULL},
-	{"tls", "client-ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,
-		"Certificates that clients' certificates must descend from (EXTERNAL); not set: none is "
-		"asked for",
-		NULL},
 
 	{"limits", "tls-timeout", CONF_DURATION, CONF_RELOAD, "30s", 1000, 300000, NULL,
 		"For a client's TLS handshake", NULL},
@@ -181,8 +163,8 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {
-	keys, front_penalty_keys, usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
+static const struct conf_key *const tables[] = {keys, listen_keys, front_penalty_keys, usermap_conf_keys,
+	directory_conf_keys, smtp_service_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

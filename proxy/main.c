@@ -368,7 +368,7 @@ static void start(struct program *p, struct conf *conf)
 		verbs_register(p->control, p->group, &p->verbs);
 		front_penalty_register(p->control, p->penalty);
 	}
-	must(listeners_open(p->group, p->verbs.config, &why), &why, "a listener cannot be opened");
+	must(listeners_open(p->loop, p->group, p->verbs.config, &why), &why, "a listener cannot be opened");
 	must(status_open(p->loop, p->verbs.config->conf, is_ready, p, &why, &p->status), &why,
 		"the status listener cannot be opened");
 	timer_init(&p->drain, drain_step, p);
@@ -387,6 +387,7 @@ static void stop(struct program *p)
 	listeners_close();
 	handover_stop(p->handover);
 	loop_group_stop(&p->group);
+	listeners_free();
 	workers_end();
 	config_unref(&p->verbs.config);
 	penalty_free(&p->penalty);
