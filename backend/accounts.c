@@ -9,6 +9,7 @@
 
 #include "backend/store/store_account.h"
 #include "common/auth/password.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/base/table.h"
@@ -29,7 +30,8 @@ struct claim {
 
 struct change {
 	struct backend *backend;
-	struct control_request *request;
+	struct control_request *request; /* NULL: ensure's */
+	struct accounts_ensure *ensure;
 	enum change_kind kind;
 	struct arena arena;
 	struct claim *claims;
@@ -38,9 +40,9 @@ struct change {
 	uint32_t account;
 	struct slice *aliases, *aliases_gone;
 	size_t alias_count, gone_count;
-	bool sets_limits, sets_flags, sets_password;
+	bool sets_bytes, sets_count, sets_password;
 	uint64_t bytes_limit, count_limit;
-	uint32_t flags;
+	uint32_t flags_set, flags_cleared;
 	struct slice password; /* stored text; empty: none */
 	struct secret clear;   /* to be hashed */
 	struct buf stored;
@@ -51,12 +53,31 @@ struct change {
 
 static struct table *claimed;
 
+/* A login that waits for its account. `link`: of those that wait for another change of the same address. */
+struct accounts_ensure {
+	struct list link;
+	struct backend *backend;
+	struct loop *loop;
+	accounts_fn *fn; /* NULL: cancelled; touched on its loop alone */
+	void *arg;
+	int err;
+	struct slice address; /* owned */
+};
+
+/* Main loop. */
+static struct list ensures = {&ensures, &ensures};
+
+static void ensure_waiting(void *arg);
+static void ensure_done(struct accounts_ensure *e, int err);
+
 /* ---- the end of a change ---- */
 
 static void change_free(struct change *c)
 {
 	for (struct claim *claim = c->claims; claim; claim = claim->next)
 		(void)table_remove(claimed, claim->address);
+	if (!list_is_empty(&ensures))
+		loop_post(c->backend->loop, ensure_waiting, c->backend);
 	secret_deinit(&c->clear);
 	if (c->stored.data)
 		secret_wipe(c->stored.data, c->stored.cap);
@@ -159,7 +180,8 @@ static int read_limits(struct change *c)
 
 	if (!err && count)
 		err = read_count(count, &c->count_limit);
-	c->sets_limits = size || count;
+	c->sets_bytes = size != NULL;
+	c->sets_count = count != NULL;
 	return err;
 }
 
@@ -178,8 +200,8 @@ static void read_flags(struct change *c)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		if (!control_has_option(c->request, rows[i].option))
 			continue;
-		c->flags = (c->flags & ~rows[i].cleared) | rows[i].set;
-		c->sets_flags = true;
+		c->flags_set |= rows[i].set;
+		c->flags_cleared |= rows[i].cleared;
 	}
 }
 
@@ -228,7 +250,7 @@ static int run_add(struct store_txn *txn, struct change *c)
 		.password = c->password,
 		.bytes_limit = c->bytes_limit,
 		.count_limit = c->count_limit,
-		.flags = c->flags,
+		.flags = c->flags_set,
 	};
 	uint32_t account;
 	int err = store_account_create(txn, &new, &account);
@@ -238,11 +260,17 @@ static int run_add(struct store_txn *txn, struct change *c)
 
 static int run_set(struct store_txn *txn, struct change *c)
 {
-	int err = c->sets_limits ? store_account_set_limits(txn, c->account, c->bytes_limit, c->count_limit)
-				 : 0;
+	struct store_account_record now;
+	int err = store_account_get(txn, c->account, &now);
 
-	if (!err && c->sets_flags)
-		err = store_account_set_flags(txn, c->account, c->flags);
+	/* What is not named stays as this transaction finds it: another verb may have come by an alias. */
+	if (!err && (c->sets_bytes || c->sets_count))
+		err = store_account_set_limits(txn, c->account,
+			c->sets_bytes ? c->bytes_limit : now.bytes_limit,
+			c->sets_count ? c->count_limit : now.count_limit);
+	if (!err && (c->flags_set || c->flags_cleared))
+		err = store_account_set_flags(
+			txn, c->account, (now.flags & ~c->flags_cleared) | c->flags_set);
 	if (!err && c->sets_password)
 		err = store_account_set_password(txn, c->account, c->password);
 	return err ? err : set_names(txn, c, c->account);
@@ -267,6 +295,10 @@ static void done(void *arg, int err)
 {
 	struct change *c = arg;
 
+	if (c->ensure) {
+		ensure_done(c->ensure, err);
+		return;
+	}
 	if (err) {
 		control_fail(c->request, err, "%.*s: %s", SLICE_ARG(c->address), words_of(err, c->kind));
 		return;
@@ -286,6 +318,103 @@ static void write_change(struct change *c)
 		.run = run, .done = done, .drop = drop, .arg = c, .loop = c->backend->loop};
 
 	(void)store_work_write(c->backend->work, c->slot, &call);
+}
+
+/* ---- accounts made at a login ---- */
+
+static void ensure_tell(void *arg)
+{
+	struct accounts_ensure *e = arg;
+	accounts_fn *fn = e->fn;
+	void *fn_arg = e->arg;
+	int err = e->err;
+
+	free((void *)(uintptr_t)e->address.p);
+	free(e);
+	if (fn)
+		fn(fn_arg, err);
+}
+
+/* err: of the change, or of the look before it. */
+static void ensure_done(struct accounts_ensure *e, int err)
+{
+	if (err == 0)
+		log_info("backend", "account made at its first login account=%.*s", SLICE_ARG(e->address));
+	e->err = err == ERR_EXISTS ? 0 : err;
+	if (!e->backend->group) { /* the program ends: nobody waits, and the loop is no more */
+		e->fn = NULL;
+		ensure_tell(e);
+		return;
+	}
+	loop_post(e->loop, ensure_tell, e);
+}
+
+/* Main loop. */
+static void ensure_begin(void *arg)
+{
+	struct accounts_ensure *e = arg;
+	struct backend *b = e->backend;
+	struct store_account account;
+	struct change *c;
+	int err = b->is_leaving ? ERR_NOT_NOW : store_find_account(b->store, e->address, &account);
+
+	if (err != ERR_NOT_FOUND) {
+		ensure_done(e, err ? err : ERR_EXISTS);
+		return;
+	}
+	if (claimed && table_get(claimed, e->address)) {
+		/* After the change that has it now, whose end posts ensure_waiting(). */
+		list_add_last(&ensures, &e->link);
+		return;
+	}
+	c = xcalloc(1, sizeof(*c));
+	*c = (struct change){.backend = b, .ensure = e, .kind = CHANGE_ADD};
+	arena_init(&c->arena, CHANGE_ARENA_MOST);
+	c->address = arena_copy(&c->arena, e->address);
+	c->bytes_limit = b->config->quota_size;
+	c->count_limit = b->config->quota_count;
+	err = claim(c, c->address);
+	if (err) {
+		change_free(c);
+		ensure_done(e, err);
+		return;
+	}
+	c->slot = store_account_choose_slot(b->store);
+	write_change(c);
+}
+
+static void ensure_waiting(void *arg)
+{
+	struct list now;
+
+	(void)arg;
+	list_init(&now);
+	list_move_all(&now, &ensures);
+	while (!list_is_empty(&now)) {
+		struct accounts_ensure *e = container_of(now.next, struct accounts_ensure, link);
+
+		list_remove(&e->link);
+		ensure_begin(e);
+	}
+}
+
+struct accounts_ensure *accounts_ensure(
+	struct backend *b, struct loop *loop, struct slice address, accounts_fn *fn, void *arg)
+{
+	struct accounts_ensure *e = xcalloc(1, sizeof(*e));
+
+	*e = (struct accounts_ensure){.backend = b, .loop = loop, .fn = fn, .arg = arg};
+	list_init(&e->link);
+	e->address = slice_of(slice_copy_str(address), address.len);
+	loop_post(b->loop, ensure_begin, e);
+	return e;
+}
+
+void accounts_ensure_cancel(struct accounts_ensure **ensure)
+{
+	if (*ensure)
+		(*ensure)->fn = NULL;
+	*ensure = NULL;
 }
 
 /* ---- hashing ---- */
@@ -356,9 +485,6 @@ static bool find(struct change *c)
 	}
 	c->slot = account.slot;
 	c->account = account.id;
-	c->flags = account.flags;
-	c->bytes_limit = account.bytes_limit;
-	c->count_limit = account.count_limit;
 	c->address = arena_copy(&c->arena, slice_str(account.address));
 	return true;
 }

@@ -25,6 +25,7 @@ struct backend {
 	struct work_pool *operator_pool; /* long verbs: store check */
 	struct credential_cache *credentials;
 	struct penalty *penalty;
+	struct users *users;
 	struct store *store;
 	struct store_work *work;
 	struct imap_service *imap;

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "backend/users.h"
 #include "common/base/mem.h"
 #include "common/control/program.h"
 #include "common/net/conn.h"
@@ -33,6 +34,7 @@ static void config_free(struct config *c)
 		secret_wipe(stored, c->proxies[i].stored.len);
 		free(stored);
 	}
+	users_free_sections(c);
 	free(c->listeners);
 	listen_free(&c->listen);
 	free(c->proxies);
@@ -143,7 +145,9 @@ int config_new(struct conf *conf_take, struct buf *why, struct config **config_o
 	read_values(c);
 	make_proxies(c);
 	make_trusted(c);
-	err = make_listeners(c, why);
+	err = users_read(c, why);
+	if (!err)
+		err = make_listeners(c, why);
 	if (err)
 		config_unref(&c);
 	else

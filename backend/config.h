@@ -46,6 +46,8 @@ struct config {
 	size_t proxy_count;
 	struct addr_net *trusted; /* networks of trusted-proxies */
 	size_t trusted_count;
+	struct config_users *users; /* sections `users` (backend/users.h) */
+	size_t user_count;
 	const char *const *trusted_names; /* of client certificates; NULL-ended; empty: none is asked for */
 	char host[256];                   /* our name */
 	struct front_limits limits;

@@ -1,6 +1,7 @@
 /* The back-end's table of keys: one row is one key. */
 #include "backend/config.h"
 
+#include "backend/users.h"
 #include "common/control/control.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
@@ -15,6 +16,8 @@ static const struct conf_section sections[] = {
 	{"proxy", CONF_TITLED | CONF_RELOAD, NULL,
 		"A name under which proxies log in on behalf of users whom they have checked (trust = "
 		"proxy-auth there)"},
+	USERS_SECTION,
+	DIRECTORY_CONF_SECTION,
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
 	CONTROL_CONF_SECTIONS,
@@ -119,7 +122,8 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, listen_keys, front_penalty_keys, NULL};
+static const struct conf_key *const tables[] = {
+	keys, listen_keys, front_penalty_keys, users_keys, directory_conf_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -160,6 +164,7 @@ static void check(struct conf *conf)
 	const char *const *titles = conf_titles(conf, "listener", &count);
 
 	listen_check(conf, config_listen_services);
+	users_check(conf);
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	(void)conf_titles(conf, "proxy", &proxies);

@@ -1,6 +1,7 @@
 /*
  * A login goes: names -> account (name table in memory) -> stored password (read job) -> check (cache, hash
- * workers) -> session. A proxy's login skips the account's password and checks the proxy's own. The front's
+ * workers) -> session. Where a section `users` has a connector: names -> directory -> account, which may be made
+ * then -> session. A proxy's login skips the account's password and checks the proxy's own. The front's
  * views of the credentials live until the login is answered, so that nothing is copied but the stored
  * password.
  *
@@ -10,6 +11,8 @@
 #include "backend/login.h"
 
 #include "backend/store/store_account.h"
+#include "backend/accounts.h"
+#include "backend/users.h"
 #include "common/auth/auth_name.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -27,6 +30,9 @@ struct login {
 	bool has_account;
 	struct store_job *job;
 	struct credential_check *check;
+	const struct config_users *users; /* the section of the user's domain, NULL: none */
+	struct directory_login_request *question;
+	struct accounts_ensure *ensure;
 	unsigned refs; /* itself, the job */
 	/* the job's */
 	char stored[STORE_PASSWORD_MAX + 1];
@@ -47,6 +53,8 @@ static void finish(struct login *l)
 {
 	l->front = NULL;
 	store_work_cancel(&l->job);
+	directory_login_cancel(&l->question);
+	accounts_ensure_cancel(&l->ensure);
 	credential_check_cancel(&l->check);
 	unref(l);
 }
@@ -121,10 +129,32 @@ static void start_pop3(struct login *l)
 	});
 }
 
+static void enter(struct login *l);
+
+static void on_ensured(void *arg, int err)
+{
+	struct login *l = arg;
+
+	l->ensure = NULL;
+	if (!err)
+		err = store_find_account(l->tier->backend->store, l->user, &l->account);
+	if (err) {
+		refuse(l, FRONT_NOT_NOW, error_text(err));
+		return;
+	}
+	l->has_account = true;
+	enter(l);
+}
+
+/* The credential is right. */
 static void enter(struct login *l)
 {
+	if (!l->has_account && users_may_create(l->users, l->user)) {
+		l->ensure = accounts_ensure(l->tier->backend, l->loop, l->user, on_ensured, l);
+		return;
+	}
 	if (!l->has_account) {
-		refuse(l, FRONT_NO_ACCOUNT, "the account that the proxy names is not here");
+		refuse(l, FRONT_NO_ACCOUNT, "there is no such account here");
 		return;
 	}
 	if (l->account.flags & STORE_ACCOUNT_DISABLED) {
@@ -205,6 +235,100 @@ static void login_as_proxy(struct login *l)
 	}
 	l->has_account = err == 0;
 	check(l, SLICE_LIT("proxy"), slice_str(proxy->name), proxy->stored);
+}
+
+/* ---- a directory ---- */
+
+static void enter_entry(struct login *l, const struct directory_login_answer *answer)
+{
+	struct slice account = arena_copy(&l->arena, slice_str(answer->entry.account));
+	int err = account.p ? store_find_account(l->tier->backend->store, account, &l->account) : ERR_TOO_BIG;
+
+	/* What a section's directory says of other domains is not its to say. */
+	if (users_find(l->tier->config, account) != l->users) {
+		log_warn("backend", "%s: the directory of users %s names an account of another domain: %.*s",
+			front_session(l->front), l->users->title, SLICE_ARG(account));
+		refuse(l, FRONT_NO_ACCOUNT, "the directory names an account of another domain");
+		return;
+	}
+	if (err && err != ERR_NOT_FOUND) {
+		refuse(l, FRONT_NOT_NOW, error_text(err));
+		return;
+	}
+	l->user = account;
+	l->has_account = err == 0;
+	if (!l->has_account && answer->is_stale)
+		refuse(l, FRONT_NOT_NOW, "no account is made while the directory cannot say");
+	else
+		enter(l);
+}
+
+/* The stored passwords of the entry, each with a NUL behind it; none where users are bound as. */
+static void give_entry(struct login *l, const struct directory_login_answer *answer)
+{
+	struct buf texts = {0};
+
+	for (size_t i = 0; i < answer->stored_count; i++) {
+		buf_add_slice(&texts, answer->stored[i]);
+		buf_add_char(&texts, '\0');
+	}
+	give(l, buf_view(&texts), answer->verdict == DIRECTORY_LOGIN_HIT);
+	if (texts.data)
+		secret_wipe(texts.data, texts.cap);
+	buf_deinit(&texts);
+}
+
+static void answered(struct login *l, const struct directory_login_answer *answer)
+{
+	enum front_shown shown = l->credentials.shown;
+
+	if (shown == FRONT_SHOWN_FETCH && answer->verdict != DIRECTORY_LOGIN_NOT_NOW) {
+		give_entry(l, answer);
+		return;
+	}
+	switch (answer->verdict) {
+	case DIRECTORY_LOGIN_HIT:
+		if (answer->entry.is_checked || shown == FRONT_SHOWN_PROVEN)
+			enter_entry(l, answer);
+		else
+			refuse(l, FRONT_WRONG, "the directory has no password of this user");
+		break;
+	case DIRECTORY_LOGIN_NONE:
+		refuse(l, FRONT_WRONG, "no such user in the directory");
+		break;
+	case DIRECTORY_LOGIN_WRONG:
+		refuse(l, FRONT_WRONG, "wrong password, says the directory");
+		break;
+	case DIRECTORY_LOGIN_NOT_NOW:
+		refuse(l, FRONT_NOT_NOW, "the directory cannot say");
+		break;
+	}
+}
+
+static void on_answer(void *arg, const struct directory_login_answer *answer)
+{
+	struct login *l = arg;
+
+	l->question = NULL;
+	answered(l, answer);
+}
+
+static void login_by_directory(struct login *l)
+{
+	static const enum directory_login_want wants[] = {[FRONT_SHOWN_PASSWORD] = DIRECTORY_LOGIN_CHECK,
+		[FRONT_SHOWN_FETCH] = DIRECTORY_LOGIN_FETCH,
+		[FRONT_SHOWN_PROVEN] = DIRECTORY_LOGIN_USER};
+	const struct directory_login_question question = {
+		.want = wants[l->credentials.shown],
+		.service = slice_str(config_service_name(l->tier->service)),
+		.name = l->user,
+		.password = l->credentials.password,
+	};
+	struct directory_login_answer answer;
+
+	if (directory_login_ask(l->users->login, &question, l->loop, on_answer, l, &answer, &l->question) ==
+		1)
+		answered(l, &answer);
 }
 
 /* ---- an account's own password ---- */
@@ -316,6 +440,8 @@ static void login_begin(struct front *front, const struct front_credentials *cre
 	front_set_login(front, l);
 	authcid = normalise(l, credentials->authcid);
 	l->user = credentials->authzid.len ? normalise(l, credentials->authzid) : authcid;
+	if (l->user.p)
+		l->users = users_find(l->tier->config, l->user);
 	if (!l->user.p && credentials->shown == FRONT_SHOWN_FETCH)
 		give(l, slice_of("", 0), false);
 	else if (!l->user.p)
@@ -325,6 +451,8 @@ static void login_begin(struct front *front, const struct front_credentials *cre
 		refuse(l, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	else if (credentials->authzid.len && (!authcid.p || !slice_is_equal(l->user, authcid)))
 		login_as_proxy(l);
+	else if (l->users && l->users->login)
+		login_by_directory(l);
 	else
 		login_as_account(l);
 }

@@ -16,6 +16,7 @@
 #include "backend/listeners.h"
 #include "backend/sessions.h"
 #include "backend/store_verbs.h"
+#include "backend/users.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
@@ -85,7 +86,10 @@ static void on_hup(void *arg)
 
 	if (!err)
 		err = config_new(conf, &why, &config);
+	if (!err)
+		err = users_tie(b->users, b->config, config, &why);
 	if (err) {
+		config_unref(&config);
 		program_log_lines(LOG_ERROR, "backend", "configuration refused, the old one stays", &why);
 	} else {
 		program_log_lines(LOG_WARN, "backend", "takes effect at the next start", &notes);
@@ -228,6 +232,8 @@ static void make_services(struct backend *b, struct buf *why)
 	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
 		conf_get_int(conf, "", NULL, "credential-entries"));
 	b->penalty = front_penalty_new(conf);
+	b->users = users_new(b);
+	must(users_tie(b->users, NULL, b->config, why), why, "the directories cannot be asked");
 	b->imap = imap_service_new(b->work, loops, &imap);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
@@ -242,6 +248,7 @@ static void open_places(struct backend *b, struct buf *why)
 		sessions_register(b);
 		store_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
+		users_register(b);
 	}
 	must(listeners_open(b, why), why, "a listener cannot be opened");
 	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why,
@@ -281,6 +288,12 @@ static void end_all(struct backend *b)
 	store_work_stop(&b->work);
 	loop_group_stop(&b->group);
 	listeners_free();
+	users_end(b->config);
+	config_unref(&b->config);
+	users_free(&b->users);
+	/* What workers have finished comes home once more, to be freed. */
+	loop_post(b->loop, stop_loop, b);
+	loop_run(b->loop);
 	store_close(&b->store);
 	timer_stop(&b->drain);
 	loop_free(&b->loop);
@@ -290,7 +303,6 @@ static void end_all(struct backend *b)
 	pop3_service_free(&b->pop3);
 	credential_cache_free(&b->credentials);
 	penalty_free(&b->penalty);
-	config_unref(&b->config);
 	sasl_deinit();
 }
 

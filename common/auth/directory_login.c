@@ -158,10 +158,10 @@ struct directory_login *directory_login_new(const struct directory_login_options
 	return l;
 }
 
-static struct directory_login *login_ref(struct directory_login *l)
+struct directory_login *directory_login_ref(struct directory_login *login)
 {
-	atomic_fetch_add_explicit(&l->refs, 1, memory_order_relaxed);
-	return l;
+	atomic_fetch_add_explicit(&login->refs, 1, memory_order_relaxed);
+	return login;
 }
 
 void directory_login_unref(struct directory_login **login)
@@ -621,7 +621,7 @@ static struct flight *flight_new(struct directory_login *l, const struct directo
 {
 	struct flight *f = xcalloc(1, sizeof(*f));
 
-	f->login = login_ref(l);
+	f->login = directory_login_ref(l);
 	f->key = *key;
 	f->epoch = directory_cache_epoch(l->cache);
 	list_init(&f->waiters);

@@ -60,6 +60,7 @@ struct directory_login_options {
 };
 
 struct directory_login *directory_login_new(const struct directory_login_options *options);
+struct directory_login *directory_login_ref(struct directory_login *login);
 /* Any thread; what is under way keeps it. */
 void directory_login_unref(struct directory_login **login);
 /* On the home, or after it ended: gives up all that is under way; nobody waits for it any more. */

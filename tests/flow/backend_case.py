@@ -11,6 +11,7 @@ import mt
 class BackendCase(mt.ClusterCase):
     CONF = ""      # read after the demo's own back-end configuration
     LIMITS = ""    # more keys of the section limits
+    STARTER = []   # more flags of the starter
     USERS = 4
     TRUSTED = '"127.0.0.0/8"'
 
@@ -20,7 +21,7 @@ class BackendCase(mt.ClusterCase):
         with os.fdopen(fd, "w") as f:
             f.write(f"trusted-proxies = {{{cls.TRUSTED}}}\nlimits {{\n\tfailed-login-delay = 0s\n\tfailed-logins = 100\n"
                     f"{cls.LIMITS}}}\n{cls.CONF}")
-        cls.FLAGS = ["--proxies", 0, "--backends", 1, "--users", cls.USERS, "--backend-conf", cls.extra]
+        cls.FLAGS = ["--proxies", 0, "--backends", 1, "--users", cls.USERS, "--backend-conf", cls.extra, *cls.STARTER]
         super().setUpClass()
         for i in range(1, cls.USERS + 1):
             cls.cluster.ctl("b1", "account", "set", cls.user(i), "--hash", f"{{PLAIN}}{cls.password(i)}")
