@@ -2,8 +2,10 @@
 that are made at the first login. Skipped without slapd."""
 import base64
 import concurrent.futures
+import imaplib
 import os
 import signal
+import smtplib
 import time
 import unittest
 
@@ -31,7 +33,7 @@ CORP = "users corp {{\n\tdomains = {{example.test}}\n\tconnector = dir\n\ttype =
 
 @unittest.skipUnless(os.path.exists(SLAPD), "no slapd")
 class DirectoryCase(BackendCase):
-    TYPE, CREATE = "ldap-bind", "yes"
+    TYPE, CREATE, MORE = "ldap-bind", "yes", 'service imap {\n\tmechanisms = {PLAIN, LOGIN, "CRAM-MD5"}\n}\n'
     TRUSTED = '"127.0.0.0/8"'
     USERS = 1
 
@@ -39,7 +41,7 @@ class DirectoryCase(BackendCase):
     def setUpClass(cls):
         cls.slapd = Slapd()
         try:
-            cls.CONF = (CONF + CORP).format(port=cls.slapd.port, dir=cls.slapd.dir, base=BASE, type=cls.TYPE, create=cls.CREATE)
+            cls.CONF = (CONF + CORP).format(port=cls.slapd.port, dir=cls.slapd.dir, base=BASE, type=cls.TYPE, create=cls.CREATE) + cls.MORE
             super().setUpClass()
         except BaseException:
             cls.slapd.end()
@@ -74,6 +76,17 @@ class DirectoryCase(BackendCase):
             return c.ask(f"PASS {password}")
         finally:
             c.close()
+
+    def cram(self, user, password):
+        host, port = self.cluster.at("b1", "imaps")
+        imap = imaplib.IMAP4_SSL(host, port, ssl_context=self.tls(), timeout=20)
+        try:
+            imap.login_cram_md5(user, password)
+            return "OK"
+        except imaplib.IMAP4.error as e:
+            return str(e)
+        finally:
+            imap.shutdown()
 
     def accounts(self):
         return [r["account"] for r in self.cluster.ctl_json("b1", "account", "list")["rows"]]
@@ -121,7 +134,6 @@ class ByBind(DirectoryCase):
         self.assertNotIn("someone@own.test", self.accounts())
 
     def test_mail_for_an_account_that_is_not_made_yet_is_refused(self):
-        import smtplib
         with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
             self.deliver("user0006@example.test", "Subject: x\r\n\r\nx\r\n")
         self.assertEqual(list(refused.exception.recipients.values())[0][0], 550)
@@ -144,6 +156,11 @@ class ByBind(DirectoryCase):
             self.slapd.go()
         mt.wait_for(lambda: self.login("user0005@example.test", "dir-5").startswith("a OK"), 20, "the directory is asked again")
 
+    def test_a_challenge_cannot_be_met_where_users_are_bound_as(self):
+        before = self.cluster.metric("b1", "mailtier_auth_penalty_failures_total")
+        self.assertIn("AUTHENTICATIONFAILED", self.cram(self.user(1), "dir-1"))
+        self.assertEqual(self.cluster.metric("b1", "mailtier_auth_penalty_failures_total"), before)
+
     def test_flush_and_a_changed_password(self):
         self.assertRegex(self.login(self.user(1), "dir-1"), "^a OK")
         self.cluster.ctl("b1", "users", "flush", self.user(1))
@@ -163,6 +180,12 @@ class ByPasswordWithoutCreating(DirectoryCase):
         self.assertIn("AUTHORIZATIONFAILED", self.login("user0002@example.test", "dir-2"))
         self.assertRegex(self.pop3("user0002@example.test", "dir-2"), r"^-ERR \[SYS/PERM\]")
         self.assertNotIn("user0002@example.test", self.accounts())
+
+    def test_a_challenge_is_met_with_what_the_directory_stores(self):
+        self.assertEqual(self.cram(self.user(1), "dir-1"), "OK")
+        self.assertIn("AUTHENTICATIONFAILED", self.cram(self.user(1), "dir-2"))
+        self.assertIn("AUTHENTICATIONFAILED", self.cram("stranger@example.test", "x"))
+        self.assertIn("AUTHORIZATIONFAILED", self.cram("user0003@example.test", "dir-3"))
 
     def test_a_reload_changes_who_is_asked(self):
         conf = open(self.extra).read()
