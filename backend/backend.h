@@ -12,6 +12,7 @@
 #include "backend/store_work/store_work.h"
 #include "common/auth/credential_cache.h"
 #include "common/control/control.h"
+#include "common/control/handover.h"
 #include "common/control/session_verbs.h"
 #include "common/control/status.h"
 #include "common/front/front_penalty.h"
@@ -35,10 +36,12 @@ struct backend {
 	struct control *control;
 	struct session_kinds sessions;
 	struct status *status;
+	struct handover *handover; /* made by main(), before all else */
 	struct timer drain;
 	uint64_t drain_until_ms;
 	bool is_draining;
-	bool is_closed; /* listeners closed, sessions asked to end */
-	bool is_cut;    /* sessions ended without asking */
+	bool is_refusing; /* new clients */
+	bool is_closed;   /* listeners closed, sessions asked to end */
+	bool is_cut;      /* sessions ended without asking */
 	bool is_leaving;
 };

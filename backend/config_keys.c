@@ -83,6 +83,10 @@ static const struct conf_key keys[] = {
 		"On SIGTERM: how long new clients are still taken while /ready says no", NULL},
 	{"", "drain-limit", CONF_DURATION, CONF_RELOAD, "10s", 0, 86400000, NULL,
 		"On SIGTERM: how long sessions may take to end what they are doing", NULL},
+	{"", "handover-limit", CONF_DURATION, CONF_RELOAD, "10s", 2000, 600000, NULL,
+		"On SIGUSR2: how long the new program may take to be ready, and after that the old one to "
+		"end",
+		NULL},
 	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug",
 		"Least urgent lines logged", NULL},
 	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,

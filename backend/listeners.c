@@ -149,6 +149,11 @@ static void on_accept(size_t index, struct conn *conn_take)
 
 int listeners_open(struct backend *b, struct buf *why)
 {
+	return listen_open(b->loop, b->group, b->config->listen, on_accept, why, &set);
+}
+
+void listeners_offer(struct backend *b)
+{
 	struct offer *offer = offer_new(b);
 
 	loop_count = loop_group_count(b->group);
@@ -158,7 +163,6 @@ int listeners_open(struct backend *b, struct buf *why)
 		atomic_fetch_add(&offer->refs, 1);
 	}
 	offer_unref(offer);
-	return listen_open(b->loop, b->group, b->config->listen, on_accept, why, &set);
 }
 
 static void set_offer(void *arg)
@@ -183,6 +187,11 @@ void listeners_set_config(struct backend *b)
 		loop_post(loop_group_at(b->group, i), set_offer, change);
 	}
 	offer_unref(offer);
+}
+
+void listeners_refuse(void)
+{
+	listen_refuse(set);
 }
 
 void listeners_close(void)

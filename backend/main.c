@@ -15,6 +15,7 @@ int main(int argc, char **argv)
 	mem_init();
 	if (argc > 2 && strcmp(argv[1], "--store") == 0)
 		return store_verbs_offline(argv[2], argc - 3, argv + 3);
+	backend.handover = handover_new(argc, argv);
 	start_all(&backend, conf_command_line(&config_table, argc, argv, more));
 	start_run(&backend);
 	return 0;

@@ -20,12 +20,15 @@
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/control/notify.h"
 #include "common/control/program.h"
 #include "common/net/spool.h"
 
 #define HASH_QUEUE_MOST 10000
 #define OPERATOR_QUEUE_MOST 4
 #define DRAIN_POLL_MS 50
+/* From refusing to closing: clients whose handshake had begun come in. */
+#define REFUSE_MS 200
 /* What a cut session may take to notice. */
 #define CUT_MS 2000
 
@@ -74,6 +77,7 @@ static void put_in_force(struct backend *b)
 		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
 	front_penalty_reload(b->penalty, b->config->conf);
 	listeners_set_config(b);
+	handover_set_limit(b->handover, conf_get_duration(b->config->conf, "", NULL, "handover-limit"));
 }
 
 static void on_hup(void *arg)
@@ -82,8 +86,11 @@ static void on_hup(void *arg)
 	struct buf why = {0}, notes = {0};
 	struct config *config = NULL;
 	struct conf *conf;
-	int err = conf_reload(b->config->conf, &why, &notes, &conf);
+	int err;
 
+	if (handover_is_waiting(b->handover)) /* it has just been read */
+		return;
+	err = conf_reload(b->config->conf, &why, &notes, &conf);
 	if (!err)
 		err = config_new(conf, &why, &config);
 	if (!err)
@@ -133,17 +140,23 @@ static void drain_step(void *arg)
 	struct backend *b = arg;
 	uint64_t now = loop_now_ms(b->loop);
 
+	if (!b->is_refusing) {
+		b->is_refusing = true;
+		listeners_refuse();
+		timer_set(&b->drain, b->loop, REFUSE_MS);
+		return;
+	}
 	if (!b->is_closed) {
 		b->is_closed = true;
 		b->drain_until_ms = now + conf_get_duration(b->config->conf, "", NULL, "drain-limit");
 		listeners_close();
-		sessions_bye(b, false);
 		log_info("backend", "listeners are closed sessions=%u", sessions_count(b));
 	} else if (!b->is_cut && now >= b->drain_until_ms) {
 		b->is_cut = true;
 		b->drain_until_ms = now + CUT_MS;
-		sessions_bye(b, true);
 	}
+	/* Again and again: who logs in late is told too. */
+	sessions_bye(b, b->is_cut);
 	if (sessions_count(b) > 0 && !(b->is_cut && now >= b->drain_until_ms))
 		timer_set(&b->drain, b->loop, DRAIN_POLL_MS);
 	else
@@ -154,15 +167,42 @@ static void on_term(void *arg)
 {
 	struct backend *b = arg;
 
-	if (b->is_draining) { /* asked twice: at once */
+	if (b->is_draining ||
+		handover_is_waiting(b->handover)) { /* asked twice, or nobody is served yet: at once */
 		leave(b);
 		return;
 	}
 	b->is_draining = true;
+	handover_cancel(b->handover);
+	notify_send("STOPPING=1");
 	log_info("backend", "draining");
 	if (b->status)
 		status_set_draining(b->status);
 	timer_set(&b->drain, b->loop, conf_get_duration(b->config->conf, "", NULL, "ready-delay"));
+}
+
+/* ---- hand-over, as the old one ---- */
+
+/* The new one waits for our end, and clients for it: half of what they may wait at most is for our sessions. */
+static void on_retire(void *arg)
+{
+	struct backend *b = arg;
+	uint64_t drain = conf_get_duration(b->config->conf, "", NULL, "drain-limit");
+	uint64_t most = conf_get_duration(b->config->conf, "", NULL, "handover-limit") / 2;
+
+	b->is_draining = b->is_refusing = b->is_closed = true;
+	listeners_close(); /* but for those that the new one does not name they have been let go */
+	if (b->status)
+		status_close(&b->status);
+	b->drain_until_ms = loop_now_ms(b->loop) + (drain < most ? drain : most);
+	drain_step(b);
+}
+
+static const char *refusal(void *arg)
+{
+	const struct backend *b = arg;
+
+	return b->is_draining ? "this program is to end" : NULL;
 }
 
 /* ---- metrics ---- */
@@ -200,7 +240,8 @@ static bool is_ready(void *arg, struct buf *reason)
 	return true; /* the listener opens last: what is asked is running */
 }
 
-static void open_store(struct backend *b, struct buf *why)
+/* ERR_NOT_NOW: another program has it. */
+static int open_store(struct backend *b, struct buf *why)
 {
 	const struct conf *conf = b->config->conf;
 	const struct store_options options = {
@@ -214,16 +255,18 @@ static void open_store(struct backend *b, struct buf *why)
 		.mark_lifetime_s = conf_get_duration(conf, "", NULL, "mark-lifetime") / 1000,
 	};
 
-	must(store_open(&options, &b->store, why), why, "the store cannot be opened");
+	int err = store_open(&options, &b->store, why);
+
+	if (err == ERR_NOT_NOW)
+		return err;
+	must(err, why, "the store cannot be opened");
 	must(store_work_start(b->store, &work, &b->work), why, "the store's threads cannot start");
+	return 0;
 }
 
 static void make_services(struct backend *b, struct buf *why)
 {
 	const struct conf *conf = b->config->conf;
-	struct imap_limits imap = imap_limits_of(b->config);
-	struct pop3_limits pop3 = pop3_limits_of(b->config);
-	unsigned loops = loop_group_count(b->group);
 
 	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
 		     &b->hash_pool),
@@ -234,9 +277,53 @@ static void make_services(struct backend *b, struct buf *why)
 	b->penalty = front_penalty_new(conf);
 	b->users = users_new(b);
 	must(users_tie(b->users, NULL, b->config, why), why, "the directories cannot be asked");
+}
+
+/* All that needs the store: after a hand-over it comes last. */
+static int open_store_services(struct backend *b, struct buf *why)
+{
+	struct imap_limits imap = imap_limits_of(b->config);
+	struct pop3_limits pop3 = pop3_limits_of(b->config);
+	unsigned loops = loop_group_count(b->group);
+
+	if (open_store(b, why) != 0)
+		return ERR_NOT_NOW;
 	b->imap = imap_service_new(b->work, loops, &imap);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
+	listeners_offer(b);
+	metrics_on_collect(collect, b);
+	log_info("backend", "started loops=%u slots=%u accounts=%zu", loops, store_slots(b->store),
+		store_count_accounts(b->store));
+	return 0;
+}
+
+static int on_begin(void *arg)
+{
+	struct buf why = {0};
+	int err = open_store_services(arg, &why);
+
+	buf_deinit(&why);
+	return err;
+}
+
+static void start_handover(struct backend *b, struct buf *why)
+{
+	const struct handover_options options = {
+		.loop = b->loop,
+		.area = "backend",
+		.limit_ms = conf_get_duration(b->config->conf, "", NULL, "handover-limit"),
+		.waits_for_end = true,
+		.is_ready = is_ready,
+		.begin = on_begin,
+		.retire = on_retire,
+		.refusal = refusal,
+		.arg = b,
+	};
+
+	if (b->control)
+		handover_register(b->handover, b->control);
+	must(handover_start(b->handover, &options, why), why, "no signals");
 }
 
 static void open_places(struct backend *b, struct buf *why)
@@ -266,17 +353,16 @@ void start_all(struct backend *b, struct conf *conf_take)
 	must(config_new(conf_take, &why, &b->config), &why, "the configuration cannot work");
 	must(loop_new(&b->loop), &why, "no event loop");
 	must(sasl_init("mailtier-backend", &why), &why, "SASL cannot start");
-	open_store(b, &why);
 	must(loop_group_start(program_loops(b->config->conf), &b->group), &why, "no threads");
 	make_services(b, &why);
+	if (!handover_is_waiting(b->handover))
+		must(open_store_services(b, &why), &why, "the store cannot be opened");
 	timer_init(&b->drain, drain_step, b);
 	must(loop_on_signal(b->loop, SIGHUP, on_hup, b), &why, "no signals");
 	must(loop_on_signal(b->loop, SIGTERM, on_term, b), &why, "no signals");
 	must(loop_on_signal(b->loop, SIGINT, on_term, b), &why, "no signals");
-	metrics_on_collect(collect, b);
 	open_places(b, &why);
-	log_info("backend", "started loops=%u slots=%u accounts=%zu", loop_group_count(b->group),
-		store_slots(b->store), store_count_accounts(b->store));
+	start_handover(b, &why);
 	buf_deinit(&why);
 }
 
@@ -296,6 +382,7 @@ static void end_all(struct backend *b)
 	loop_run(b->loop);
 	store_close(&b->store);
 	timer_stop(&b->drain);
+	handover_stop(b->handover); /* a new one opens the store from here on */
 	loop_free(&b->loop);
 	accounts_deinit();
 	delivery_service_free(&b->delivery);
@@ -304,6 +391,7 @@ static void end_all(struct backend *b)
 	credential_cache_free(&b->credentials);
 	penalty_free(&b->penalty);
 	sasl_deinit();
+	handover_free(&b->handover);
 }
 
 void start_run(struct backend *b)

@@ -297,9 +297,10 @@ static void on_retire(void *arg)
 	timer_set(&p->retired, p->loop, RETIRED_POLL_MS);
 }
 
-static void on_begin(void *arg)
+static int on_begin(void *arg)
 {
 	(void)arg; /* the listeners begin by themselves */
+	return 0;
 }
 
 static const char *refusal(void *arg)

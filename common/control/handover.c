@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -135,13 +136,23 @@ static void on_predecessor(void *arg, int ready)
 		if (slice_is_str(word, "sessions") && num_parse_u64(rest, &sessions) == 0)
 			p->sessions = (int64_t)sessions;
 		else if (slice_is_str(word, "main"))
-			notify_send("READY=1\nSTATUS=Serves, after a hand-over");
+			p->is_main_due = false;
 	}
 	if (rc == 0) {
+		if (p->is_main_due) /* it died before it could */
+			handover_claim();
 		log_info(h->options.area, "the old program has ended pid=%d", (int)p->pid);
 		handover_predecessor_free(p);
 	}
 	count_predecessors(h);
+}
+
+void handover_claim(void)
+{
+	char lines[80];
+
+	snprintf(lines, sizeof(lines), "MAINPID=%d\nREADY=1", (int)getpid());
+	notify_send(lines);
 }
 
 void handover_watch(struct predecessor *p)

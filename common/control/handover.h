@@ -39,8 +39,9 @@ struct handover_options {
 	bool waits_for_end;
 	/* The new one: is everything loaded? reason: for the operator. */
 	bool (*is_ready)(void *arg, struct buf *reason);
-	/* The new one: serve. Listeners still wait for listener_begin_all(), which is called after it. */
-	void (*begin)(void *arg);
+	/* The new one: serve. Listeners still wait for listener_begin_all(), which is called after it. ERR_NOT_NOW: ask
+	 * again (what the old one had locked is not free at once). */
+	int (*begin)(void *arg);
 	/* The old one: another serves; retire. Its listeners are released; those that the other left are stopped. */
 	void (*retire)(void *arg);
 	/* May a hand-over begin now? NULL, or why not. */

@@ -59,6 +59,14 @@ static void on_errors(void *arg, int ready)
 		close_errors(h);
 }
 
+/* A line of the log that nobody has to act on: "2026-11-20T12:30:10.123Z INFO ". */
+static bool is_chatter(struct slice line)
+{
+	struct slice level = slice_from(line, line.len < 24 ? line.len : 24);
+
+	return slice_has_prefix(level, " INFO ") || slice_has_prefix(level, " DEBUG ");
+}
+
 /* Its last words, in one line. */
 static void add_errors(struct handover *h, struct buf *out)
 {
@@ -68,7 +76,7 @@ static void add_errors(struct handover *h, struct buf *out)
 		ptrdiff_t end = slice_find(rest, '\n');
 		size_t n = end < 0 ? rest.len : (size_t)end;
 
-		if (n)
+		if (n && !is_chatter(slice_sub(rest, 0, n)))
 			buf_printf(out, "; %.*s", SLICE_ARG(slice_sub(rest, 0, n)));
 		rest = slice_from(rest, end < 0 ? n : n + 1);
 	}

@@ -29,6 +29,7 @@ struct predecessor {
 	struct loop_watch *watch;
 	pid_t pid;
 	int fd;
+	bool is_main_due; /* it has not said yet that the supervisor knows of us */
 	int64_t sessions;
 };
 
@@ -71,7 +72,8 @@ struct handover {
 	struct predecessor *from;
 	int stderr_fd; /* the real one; ours is a pipe until we serve */
 	size_t sockets;
-	struct buf told; /* the last reason that we gave */
+	struct buf told;      /* the last reason that we gave */
+	uint64_t begin_by_ms; /* 0: not tried yet */
 };
 
 /* One message with descriptors. Never waits; ERR_* when it cannot be sent. */
@@ -86,6 +88,8 @@ struct slice handover_word(struct slice *rest);
 void handover_take_init(struct handover *h, int fd);
 void handover_take_start(struct handover *h);
 void handover_take_stop(struct handover *h);
+/* Tells the supervisor that this process is the main one now. */
+void handover_claim(void);
 /* Begins to listen to an old program. */
 void handover_watch(struct predecessor *p);
 void handover_predecessor_free(struct predecessor *p);

@@ -2,6 +2,7 @@
  * The new program's part. What it cannot take, before the old one has said go, ends it; the old one shows why.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -13,7 +14,6 @@
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/control/handover_internal.h"
-#include "common/control/notify.h"
 #include "common/net/inherit.h"
 #include "common/net/listener.h"
 
@@ -136,13 +136,30 @@ static void take_stderr(struct handover *h)
 	h->stderr_fd = -1;
 }
 
-static void serve(struct handover *h)
+/* False: in a moment, perhaps. */
+static bool begin(struct handover *h, loop_fn *again)
 {
-	struct predecessor *from = h->from;
+	uint64_t now = loop_now_ms(h->options.loop);
 
 	take_stderr(h);
 	timer_stop(&h->timer);
-	h->options.begin(h->options.arg);
+	if (h->options.begin(h->options.arg) != ERR_NOT_NOW)
+		return true;
+	h->begin_by_ms = h->begin_by_ms ? h->begin_by_ms : now + h->options.limit_ms;
+	if (now >= h->begin_by_ms)
+		die("the old program has ended, but what it held is not free");
+	timer_init(&h->timer, again, h);
+	timer_set(&h->timer, h->options.loop, LOOK_MS);
+	return false;
+}
+
+static void serve(void *arg)
+{
+	struct handover *h = arg;
+	struct predecessor *from = h->from;
+
+	if (!begin(h, serve))
+		return;
 	listener_begin_all();
 	inherit_close();
 	FAULT("handover-serving");
@@ -152,17 +169,24 @@ static void serve(struct handover *h)
 	h->from = NULL;
 	list_add_last(&h->predecessors, &from->link);
 	if (h->is_orphan || h->options.waits_for_end) { /* nobody is left who could say it */
-		char lines[80];
-
-		snprintf(lines, sizeof(lines), "MAINPID=%d\nREADY=1", (int)getpid());
-		notify_send(lines);
+		handover_claim();
 		handover_predecessor_free(from);
 		return;
 	}
 	loop_watch_stop(&from->watch);
+	from->is_main_due = true;
 	if (handover_send(from->fd, NULL, 0, "serving") != 0)
 		log_warn(h->options.area, "the old program does not listen any more pid=%d", (int)from->pid);
 	handover_watch(from);
+}
+
+/* Clients wait. What the old one has answered is committed; its connection still stands, so the number is its own. */
+static void on_late(void *arg)
+{
+	struct handover *h = arg;
+
+	log_error(h->options.area, "the old program does not end, it is killed pid=%d", (int)h->from->pid);
+	kill(h->from->pid, SIGKILL);
 }
 
 static void on_go(struct handover *h)
@@ -173,6 +197,9 @@ static void on_go(struct handover *h)
 	}
 	h->taking = TAKING_WAITING;
 	take_stderr(h);
+	timer_stop(&h->timer);
+	timer_init(&h->timer, on_late, h);
+	timer_set(&h->timer, h->options.loop, h->options.limit_ms);
 	if (handover_send(h->from->fd, NULL, 0, "serving") != 0)
 		log_warn(h->options.area, "the old program does not listen any more pid=%d",
 			(int)h->from->pid);

@@ -33,6 +33,7 @@ struct side {
 	struct listener *listener;
 	struct timer timer, late;
 	bool has_retired, has_begun;
+	unsigned begins;
 	const char *role;
 	const char *no; /* why no hand-over may begin */
 };
@@ -62,11 +63,12 @@ static void on_retire(void *arg)
 	loop_stop(side->loop);
 }
 
-static void on_begin(void *arg)
+static int on_begin(void *arg)
 {
 	struct side *side = arg;
 
-	side->has_begun = true;
+	side->has_begun = ++side->begins == 3;
+	return side->has_begun ? 0 : ERR_NOT_NOW;
 }
 
 static bool is_ready(void *arg, struct buf *reason)
