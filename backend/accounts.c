@@ -356,8 +356,14 @@ static void ensure_begin(void *arg)
 	struct backend *b = e->backend;
 	struct store_account account;
 	struct change *c;
-	int err = b->is_leaving ? ERR_NOT_NOW : store_find_account(b->store, e->address, &account);
+	int err;
 
+	if (b->is_leaving)
+		err = ERR_NOT_NOW;
+	else if (slice_find(e->address, '@') <= 0)
+		err = ERR_SYNTAX;
+	else
+		err = store_find_account(b->store, e->address, &account);
 	if (err != ERR_NOT_FOUND) {
 		ensure_done(e, err ? err : ERR_EXISTS);
 		return;
@@ -668,10 +674,26 @@ static void account_show(void *arg, struct control_request *r)
 	(void)store_work_read(b->work, s->account.slot, &call);
 }
 
+/*
+ * A list of accounts: a reader thread finds and sorts them (number and address alone), then the main loop shows some in each turn,
+ * no faster than the client takes them, each as it is at that moment.
+ */
+#define ROWS_A_TURN 200
+
+struct listed {
+	unsigned slot;
+	uint32_t id;
+	size_t address; /* in `texts` */
+};
+
 struct listing {
-	struct store_account *accounts;
-	size_t count, room;
-	const char *domain; /* "" all */
+	struct backend *backend;
+	struct control_request *request;
+	struct listed *accounts;
+	size_t count, room, at, shown;
+	struct buf texts;
+	char *domain; /* "" all */
+	bool has_flags;
 };
 
 static bool collect(void *arg, const struct store_account *account)
@@ -685,32 +707,85 @@ static bool collect(void *arg, const struct store_account *account)
 		l->room = l->room ? l->room * 2 : 64;
 		l->accounts = xreallocarray(l->accounts, l->room, sizeof(*l->accounts));
 	}
-	l->accounts[l->count++] = *account;
+	l->accounts[l->count++] = (struct listed){account->slot, account->id, buf_len(&l->texts)};
+	buf_add(&l->texts, account->address, strlen(account->address) + 1);
 	return true;
 }
 
-static int by_address(const void *a, const void *b)
+static int by_address(const void *a, const void *b, void *texts)
 {
-	return strcmp(((const struct store_account *)a)->address, ((const struct store_account *)b)->address);
+	return strcmp((const char *)texts + ((const struct listed *)a)->address,
+		(const char *)texts + ((const struct listed *)b)->address);
+}
+
+static int run_list(struct store_txn *txn, void *arg)
+{
+	struct listing *l = arg;
+
+	(void)txn;
+	store_each_account(l->backend->store, collect, l);
+	if (l->count)
+		qsort_r(l->accounts, l->count, sizeof(*l->accounts), by_address,
+			(void *)(uintptr_t)buf_view(&l->texts).p);
+	return 0;
+}
+
+static void listing_free(struct listing *l)
+{
+	free(l->accounts);
+	free(l->domain);
+	buf_deinit(&l->texts);
+	free(l);
+}
+
+static void list_step(void *arg)
+{
+	struct listing *l = arg;
+	struct control_request *r = l->request;
+	size_t end = l->at + ROWS_A_TURN < l->count ? l->at + ROWS_A_TURN : l->count;
+
+	for (; l->at < end; l->at++) {
+		struct store_account account;
+
+		/* Who has gone meanwhile is not shown. */
+		if (store_get_account(
+			    l->backend->store, l->accounts[l->at].slot, l->accounts[l->at].id, &account))
+			continue;
+		control_row(r);
+		add_account(r, &account);
+		if (l->has_flags)
+			add_flags(r, account.flags);
+		l->shown++;
+	}
+	if (l->at < l->count && !control_is_gone(r)) {
+		control_when_room(r, list_step, l);
+		return;
+	}
+	control_result(r);
+	control_add_int(r, "accounts", (int64_t)l->shown);
+	control_done(r);
+	listing_free(l);
+}
+
+static void done_list(void *arg, int err)
+{
+	struct listing *l = arg;
+
+	if (err) {
+		control_fail(l->request, err, "%s", error_text(err));
+		listing_free(l);
+		return;
+	}
+	list_step(l);
 }
 
 static void list_accounts(struct backend *b, struct control_request *r, const char *domain, bool has_flags)
 {
-	struct listing l = {.domain = domain};
+	struct listing *l = xcalloc(1, sizeof(*l));
+	const struct store_work_call call = {.run = run_list, .done = done_list, .arg = l, .loop = b->loop};
 
-	store_each_account(b->store, collect, &l);
-	if (l.count)
-		qsort(l.accounts, l.count, sizeof(*l.accounts), by_address);
-	for (size_t i = 0; i < l.count; i++) {
-		control_row(r);
-		add_account(r, &l.accounts[i]);
-		if (has_flags)
-			add_flags(r, l.accounts[i].flags);
-	}
-	control_result(r);
-	control_add_int(r, "accounts", (int64_t)l.count);
-	control_done(r);
-	free(l.accounts);
+	*l = (struct listing){.backend = b, .request = r, .domain = xstrdup(domain), .has_flags = has_flags};
+	(void)store_work_read(b->work, 0, &call);
 }
 
 static void account_list(void *arg, struct control_request *r)
