@@ -117,6 +117,7 @@ static char *ask(const char *words)
 {
 	struct buf line = {0}, got = {0};
 	int fd = dial();
+	char *text;
 	ssize_t n;
 
 	buf_add_str(&line, "{\"argv\":[\"");
@@ -139,7 +140,9 @@ static char *ask(const char *words)
 	} while (!strstr(buf_str_view(&got), "{\"ok\":") || got.data[got.end - 1] != '\n');
 	close(fd);
 	buf_deinit(&line);
-	return xmemdup0(buf_view(&got).p, buf_len(&got));
+	text = xmemdup0(buf_view(&got).p, buf_len(&got));
+	buf_deinit(&got);
+	return text;
 }
 
 static void expect(const char *words, const char *want)
