@@ -170,7 +170,9 @@ bool config_is_trusted(const struct config *config, struct conn *conn)
 	bool is_in = false;
 
 	for (size_t i = 0; i < config->trusted_count && !is_in; i++)
-		is_in = addr_net_has(&config->trusted[i], conn_peer(conn));
+		/* A proxy that tells of its client by a PROXY header is the raw peer; behind a balancer it is the told one. */
+		is_in = addr_net_has(&config->trusted[i], conn_raw_peer(conn)) ||
+			addr_net_has(&config->trusted[i], conn_peer(conn));
 	return is_in && (!config->trusted_names[0] || has_trusted_name(config, conn));
 }
 

@@ -14,6 +14,7 @@ import unittest
 import mt
 
 UNPACKED = os.path.join(mt.ROOT, "build", "peers")
+OVERLAY = f"mount -t overlay peers -o lowerdir={UNPACKED}/usr:/usr /usr"
 
 
 def need(path, packages):
@@ -28,8 +29,12 @@ def need(path, packages):
                 subprocess.run([os.path.join(mt.ROOT, "tests", "bench", "peers")], capture_output=True, timeout=300, check=False)
     if not os.path.exists(UNPACKED + path):
         raise unittest.SkipTest(f"{packages}: the packages cannot be had (apt-get download)")
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        raise unittest.SkipTest(f"{packages}: no mount namespace can be made here")
+    seen = subprocess.run(["unshare", "-m", "sh", "-c", f"{OVERLAY} && ldd {path}"], capture_output=True, text=True, check=False)
+    if seen.returncode:
+        raise unittest.SkipTest(f"{packages}: no mount namespace with the unpacked tree can be made here: {seen.stderr.strip()}")
+    missing = [line.split()[0] for line in seen.stdout.splitlines() if "not found" in line]
+    if [name for name in missing if not name.startswith(("libdovecot", "libpostfix"))]:  # theirs are found by their own paths
+        raise unittest.SkipTest(f"{packages}: this machine lacks {' '.join(missing)}")
 
 
 class Peer:
@@ -53,7 +58,7 @@ class Peer:
         return self.path(name)
 
     def start(self, command, wait):
-        overlay = f"mount -t overlay peers -o lowerdir={UNPACKED}/usr:/usr /usr && {self.setup or 'true'} && exec \"$@\""
+        overlay = f"{OVERLAY} && {self.setup or 'true'} && exec \"$@\""
         self.out = open(self.path("out"), "w")
         self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", overlay, "sh"] + command, stdin=subprocess.DEVNULL, stdout=self.out,
                                         stderr=self.out)

@@ -388,6 +388,42 @@ class Identity(Rig):
             self.assertFalse([l for _, l in server.lines if "127.0.0.77" in l or "XCLIENT" in l or " ID (" in l], server.lines)
 
 
+class OwnBackEnd(unittest.TestCase):
+    """Our own back-end behind listeners that want the header: it believes it, and the proxy's login beside it."""
+
+    def test_proxy_v2_between_the_tiers(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as front, tempfile.NamedTemporaryFile("w", suffix=".conf") as back:
+            front.write("backend b1 {\n\tidentity = proxy-v2\n\tspare = 0\n}\nsmtp { banner-delay = 0 }\n")
+            back.write("".join(f'listener {name} {{\n\tproxy-protocol = required\n\tproxy-networks = {{"127.0.0.1"}}\n}}\n'
+                               for name in ("imaps", "pop3s", "lmtps")))
+            front.flush()
+            back.flush()
+            cluster = mt.Cluster("--backends", 1, "--users", 2, "--conf", front.name, "--backend-conf", back.name)
+        self.addCleanup(cluster.stop)
+        with Line(cluster.at("p1", "imap"), source="127.0.0.78") as c:
+            c.line()
+            self.assertIn("a OK", c.ask("a", "LOGIN user0001 pass0001")[-1], cluster.report())
+        with Line(cluster.at("p1", "pop3"), source="127.0.0.79") as c:
+            c.line()
+            c.send("USER user0001\r\nPASS pass0001\r\n")
+            c.line()
+            self.assertTrue(c.line().startswith("+OK"))
+        with Line(cluster.at("p1", "smtp"), source="127.0.0.80") as c:
+            c.line()
+            for command in ("EHLO me", "MAIL FROM:<a@b.example>", "RCPT TO:<user0001@example.test>", "DATA", "Subject: x\r\n\r\nx\r\n."):
+                c.send(command + "\r\n")
+                answer = c.line()
+                while answer[3:4] == "-":
+                    answer = c.line()
+                self.assertIn(answer[0], "23", answer)
+        for service, address in (("imap", "127.0.0.78"), ("pop3", "127.0.0.79"), ("lmtp", "127.0.0.80")):
+            mt.wait_for(lambda: [l for l in cluster.log("b1").splitlines() if f" {service}: " in l and address in l], 10,
+                        f"{service} with {address} in the back-end's log")
+        # The session's id is the same on both tiers.
+        session = next(l for l in cluster.log("p1").splitlines() if "client=127.0.0.78" in l).split(" imap: ")[1][:16]
+        self.assertIn(session, cluster.log("b1"))
+
+
 class Loops(Rig):
     """A proxy that is its own back-end: an error and a line of the log, in every protocol."""
 
