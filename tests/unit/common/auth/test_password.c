@@ -72,6 +72,18 @@ static const struct {
 		"{ARGON2ID}$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/"
 		"uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
 		"password"},
+	{"SCRAM-SHA-1",
+		"{SCRAM-SHA-1}4096:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/"
+		"fTE=",
+		"pencil"},
+	{"SCRAM-SHA-256",
+		"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
+		"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+		"pencil"},
+	{"SCRAM-SHA-256",
+		"{scram-sha-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+		"wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
+		"pencil"},
 	{"PLAIN", "{PLAIN}" WORD, WORD},
 	{"PLAIN", "{plain}two words} and {more", "two words} and {more"},
 };
@@ -145,6 +157,12 @@ static void test_bad_texts_are_refused(void **state)
 		{"$7$zU..../....saltsalt$pX4Qq7C.eGglEbsP.fbJ8py49rnPKOxjd5ynYJVbHr/", ERR_TOO_BIG},
 		{"{SSHA}TtBQYStSsSXDudnbKWGpwjBUNfA=", ERR_SYNTAX}, /* no salt */
 		{"{SSHA}!!!!", ERR_SYNTAX},
+		{"{SCRAM-SHA-1}4096:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=", ERR_SYNTAX},
+		{"SCRAM-SHA-1$2000000:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/"
+		 "fTE=",
+			ERR_TOO_BIG},
+		{"SCRAM-SHA-512$1:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+CSWLOshSulAsxiupA+qs2/fTE=",
+			ERR_UNSUPPORTED},
 		{"{SHA}TtBQYStSsSXDudnbKWGpwjBUNfBzYWx0c2FsdA==", ERR_SYNTAX}, /* salt */
 		{"{PBKDF2-SHA256}1000$salt", ERR_SYNTAX},
 		{"{PBKDF2-SHA256}0$..9zYWx0c2FsdHNhbHQ$WwwLcAiNwiOPXp/QwDflQJOs.bhTurNvR43BkYccSLs",
@@ -200,6 +218,8 @@ static void test_what_is_made_fits_and_is_salted(void **state)
 		{"SHA512-CRYPT", "{SHA512-CRYPT}$6$"},
 		{"SSHA512", "{SSHA512}"},
 		{"PBKDF2-SHA256", "{PBKDF2-SHA256}600000$"},
+		{"SCRAM-SHA-256", "{SCRAM-SHA-256}10000:"},
+		{"scram-sha-1", "{SCRAM-SHA-1}10000:"},
 	};
 
 	(void)state;
@@ -240,7 +260,27 @@ static void test_cheap_ones_are_those_without_rounds(void **state)
 	assert_false(password_is_cheap(SLICE_LIT("{ARGON2ID}x")));
 	assert_false(password_is_cheap(SLICE_LIT("$6$x")));
 	assert_false(password_is_cheap(SLICE_LIT("{PBKDF2-SHA256}x")));
+	assert_false(password_is_cheap(SLICE_LIT("{SCRAM-SHA-256}x")));
 	assert_false(password_is_cheap(SLICE_LIT("x")));
+}
+
+static void test_what_serves_challenges(void **state)
+{
+	static const char keys[] = "{SCRAM-SHA-1}4096:QSXCR+Q6sek8bf92$6dlGYMOdZcOPutkcNY8U2g7vK9Y=:D+"
+				   "CSWLOshSulAsxiupA+qs2/fTE=";
+	struct scram_keys k;
+	struct slice clear;
+
+	(void)state;
+	assert_true(password_is_clear(SLICE_LIT("{PLAIN}two {words}"), &clear));
+	assert_true(slice_is_str(clear, "two {words}"));
+	assert_false(password_is_clear(SLICE_LIT("{SHA}l5p99c9WaGTBMkRBdH3RYVEGoSU="), &clear));
+	assert_false(password_is_clear(SLICE_LIT("{PLAIN}"), &clear));
+	assert_false(password_is_clear(SLICE_LIT("word"), &clear));
+	assert_true(password_has_scram(slice_str(keys), DIGEST_SHA1, &k));
+	assert_int_equal(k.rounds, 4096);
+	assert_false(password_has_scram(slice_str(keys), DIGEST_SHA256, &k));
+	assert_false(password_has_scram(SLICE_LIT("{PLAIN}x"), DIGEST_SHA1, &k));
 }
 
 int main(void)
@@ -251,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_bad_texts_are_refused),
 		cmocka_unit_test(test_what_is_made_fits_and_is_salted),
 		cmocka_unit_test(test_what_cannot_be_made_adds_nothing),
+		cmocka_unit_test(test_what_serves_challenges),
 		cmocka_unit_test(test_cheap_ones_are_those_without_rounds),
 	};
 
