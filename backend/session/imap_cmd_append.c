@@ -1,10 +1,10 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 4315). The message goes from the connection into a spool and from there to the
- * store; it is never held whole in the parser.
+ * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315). The messages go from the connection into one spool and from there to the
+ * store; none is ever held whole in the parser. They are stored in one commit or not at all.
  *
- *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> end of the command -> added
+ *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> announced … -> end of the command -> added
  *
- * Before a synchronising literal is asked for, mailbox, size and quota are checked. The mailbox found last is
+ * Before a synchronising literal is asked for, mailbox, sizes and quota are checked. The mailbox found last is
  * remembered, so that a client that fills one mailbox pays for one look-up; the store says if it is gone.
  */
 #include "backend/session/imap_core.h"
@@ -15,15 +15,25 @@
 #include "common/net/spool.h"
 #include "common/proto/date.h"
 
-#define SPOOL_MEMORY (128u * 1024)
+#define SPOOL_MEMORY (512u * 1024)
+/* All messages of one command, in units of the size that one may have. */
+#define TOTAL_SIZES 2
 
-struct append_data {
-	struct slice name;
+struct append_message {
+	struct append_message *next;
 	uint8_t flags;
 	struct slice *keywords;
 	size_t keyword_count;
 	int64_t date;
+	struct store_work_range range;
+};
+
+struct append_data {
+	struct slice name;
 	uint32_t mailbox;
+	const struct imap_arg *seen; /* the last argument that was read */
+	struct append_message *first, **end;
+	unsigned count;
 	struct spool *spool;
 	uint64_t left;
 	int err;       /* of the spool, or what is wrong with the message */
@@ -37,36 +47,46 @@ static void free_append(struct imap_session *s)
 	spool_free(&d->spool);
 }
 
-/* mailbox [flags] [date] literal */
-static const char *read_args(
-	struct imap_session *s, const struct imap_command *command, struct append_data *d)
+static const char *read_name(struct imap_session *s, const struct imap_arg *arg, struct append_data *d)
 {
-	const struct imap_arg *arg = command->args;
-	struct date date;
 	struct slice text;
 
 	if (imap_parse_astring(arg, &text) < 0)
 		return "APPEND wants a mailbox name";
 	if (imap_parse_mailbox(arg, &s->arena, &d->name) < 0)
 		d->name = SLICE_LIT(""); /* names nothing */
-	arg = arg->next;
-	if (arg->type == IMAP_ARG_LIST) {
-		if (imap_store_read_flags(arg->first, &s->arena, &d->flags, &d->keywords, &d->keyword_count) <
+	d->seen = arg;
+	return NULL;
+}
+
+/* [flags] [date] literal: what stands between the last message and the end of what has come. */
+static const char *read_message(struct imap_session *s, struct append_data *d, struct append_message *m)
+{
+	const struct imap_arg *arg = d->seen->next;
+	struct date date;
+
+	if (arg && arg->type == IMAP_ARG_LIST) {
+		if (imap_store_read_flags(arg->first, &s->arena, &m->flags, &m->keywords, &m->keyword_count) <
 			0)
 			return "Bad flags in APPEND";
 		arg = arg->next;
 	}
-	d->date = clock_wall_s();
+	m->date = clock_wall_s();
 	if (arg && arg->type == IMAP_ARG_QUOTED) {
 		if (date_parse_internal(arg->text, &date) < 0)
 			return "Bad date in APPEND";
-		d->date = date.unix_s;
+		m->date = date.unix_s;
 		arg = arg->next;
 	}
-	return arg && arg->type == IMAP_ARG_LITERAL && !arg->next ? NULL : "Wrong arguments for APPEND";
+	if (!arg || arg->type != IMAP_ARG_LITERAL || arg->next)
+		return "Wrong arguments for APPEND";
+	d->seen = arg;
+	m->range.size = arg->size;
+	return NULL;
 }
 
-static bool is_over_quota(struct imap_session *s, uint64_t size)
+/* size: of all messages so far, count of them. */
+static bool is_over_quota(struct imap_session *s, uint64_t size, unsigned count)
 {
 	struct store_account account;
 
@@ -75,7 +95,8 @@ static bool is_over_quota(struct imap_session *s, uint64_t size)
 		return false;
 	return (account.bytes_limit && (account.bytes_used >= account.bytes_limit ||
 					       size > account.bytes_limit - account.bytes_used)) ||
-	       (account.count_limit && account.count_used >= account.count_limit);
+	       (account.count_limit && (account.count_used >= account.count_limit ||
+					       count > account.count_limit - account.count_used));
 }
 
 static int find_run(struct imap_session *s, struct store_txn *txn)
@@ -101,7 +122,8 @@ static void begin_stream(struct imap_session *s)
 	struct append_data *d = s->data;
 
 	d->left = s->parse.literal.size;
-	d->spool = spool_new(SPOOL_MEMORY, 0);
+	if (!d->spool)
+		d->spool = spool_new(SPOOL_MEMORY, 0);
 	if (s->parse.literal.is_sync)
 		conn_write_str(s->conn, "+ OK\r\n");
 	imap_parse_stream(&s->parse);
@@ -131,35 +153,68 @@ static void found(struct imap_session *s, int err)
 	imap_input(s);
 }
 
-void imap_append_literal(struct imap_session *s)
+/* The first literal of the command; NULL: it was refused. */
+static struct append_data *begin(struct imap_session *s)
 {
-	uint64_t size = s->parse.literal.size;
 	struct append_data *d = arena_calloc(&s->arena, 1, sizeof(*d));
 	const char *wrong;
 
 	if (!d) {
 		imap_refuse_literal(s, "NO", "LIMIT", "Command too large");
-		return;
+		return NULL;
 	}
-	wrong = read_args(s, &s->parse.command, d);
+	d->end = &d->first;
+	wrong = read_name(s, s->parse.command.args, d);
 	if (wrong) {
+		imap_refuse_literal(s, "BAD", NULL, wrong);
+		return NULL;
+	}
+	s->data = d;
+	s->cleanup = free_append;
+	return d;
+}
+
+static bool take_message(struct imap_session *s, struct append_data *d)
+{
+	struct append_message *m = arena_calloc(&s->arena, 1, sizeof(*m));
+	const char *wrong = m ? read_message(s, d, m) : NULL;
+	uint64_t size = s->parse.literal.size, before = d->spool ? spool_len(d->spool) : 0,
+		 total = before + size;
+
+	if (!m || d->count == STORE_WORK_RANGES_MAX) {
+		imap_refuse_literal(s, "NO", "LIMIT", "Too many messages in one command");
+	} else if (wrong) {
 		imap_refuse_literal(s, "BAD", NULL, wrong);
 	} else if (size == 0) {
 		imap_refuse_literal(s, "NO", NULL, "A message cannot be empty");
 	} else if (size > s->limits.append_size) {
 		imap_refuse_literal(s, "NO", "TOOBIG", "Message too large");
-	} else if (is_over_quota(s, size)) {
+	} else if (total > s->limits.append_size * TOTAL_SIZES) {
+		imap_refuse_literal(s, "NO", "TOOBIG", "Too much for one command");
+	} else if (is_over_quota(s, total, d->count + 1)) {
 		imap_refuse_literal(s, "NO", "OVERQUOTA", "Quota exceeded");
 	} else {
-		s->data = d;
-		s->cleanup = free_append;
-		if (s->append_name && slice_is_str(d->name, s->append_name)) {
-			d->mailbox = s->append_mailbox;
-			begin_stream(s);
-		} else {
-			imap_read(s, find_run, found);
-		}
+		m->range.offset = before;
+		*d->end = m;
+		d->end = &m->next;
+		d->count++;
+		return true;
 	}
+	return false;
+}
+
+void imap_append_literal(struct imap_session *s)
+{
+	struct append_data *d = s->data ? s->data : begin(s);
+
+	if (!d || !take_message(s, d))
+		return;
+	if (!d->mailbox && s->append_name && slice_is_str(d->name, s->append_name))
+		d->mailbox = s->append_mailbox;
+	if (d->mailbox)
+		begin_stream(s);
+	else
+		imap_read(s, find_run, found);
 }
 
 bool imap_append_stream(struct imap_session *s)
@@ -190,19 +245,27 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 static void start_add(struct imap_session *s)
 {
 	struct append_data *d = s->data;
-	struct store_work_target target = {.account = imap_access_account(s),
-		.mailbox = d->mailbox,
-		.flags = d->flags,
-		.keywords = d->keywords,
-		.keyword_count = d->keyword_count,
-		.date = d->date};
-	struct store_work_add add = {.targets = &target, .target_count = 1};
+	struct store_work_target *targets = arena_calloc(&s->arena, d->count, sizeof(*targets));
+	struct store_work_range *ranges = arena_calloc(&s->arena, d->count, sizeof(*ranges));
+	struct store_work_add add = {
+		.spool = d->spool, .targets = targets, .ranges = ranges, .target_count = d->count};
+	unsigned i = 0;
 
-	if (!d->is_fresh) /* remembered from an earlier command; others may have renamed it since */
-		target.name = d->name;
-	add.memory = spool_view(d->spool);
-	if (!add.memory.p)
-		add.spool = d->spool;
+	if (!targets || !ranges) {
+		imap_fail(s, ERR_TOO_BIG);
+		return;
+	}
+	for (const struct append_message *m = d->first; m; m = m->next, i++) {
+		targets[i] = (struct store_work_target){.account = imap_access_account(s),
+			.mailbox = d->mailbox,
+			.flags = m->flags,
+			.keywords = m->keywords,
+			.keyword_count = m->keyword_count,
+			.date = m->date};
+		if (!d->is_fresh) /* remembered from an earlier command; others may have renamed it since */
+			targets[i].name = d->name;
+		ranges[i] = m->range;
+	}
 	imap_add(s, &add, added);
 }
 
@@ -226,8 +289,6 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 	struct append_data *d = s->data;
 	struct buf code = {0};
 
-	if (result)
-		err = result->error;
 	if (err == ERR_NOT_FOUND && !d->is_fresh) {
 		remember(s, 0, d->name);
 		imap_read(s, find_run, found_again);
@@ -240,7 +301,10 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 		imap_fail(s, err);
 	} else {
 		s->must_sync = s->view.mailbox == d->mailbox;
+		/* One transaction gave them all: without a gap. */
 		buf_printf(&code, "APPENDUID %u %u", result->uidvalidity, result->uid);
+		if (d->count > 1)
+			buf_printf(&code, ":%u", result->uid + d->count - 1);
 		imap_answer(s, "OK", buf_str_view(&code), "Appended");
 		buf_deinit(&code);
 	}
@@ -249,11 +313,9 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
 {
 	struct append_data *d = s->data;
-	const struct imap_arg *last = command->args;
 
-	while (last && last->next)
-		last = last->next;
-	if (!d || !d->spool || last->type != IMAP_ARG_STREAM)
+	(void)command;
+	if (!d || !d->spool || d->seen->type != IMAP_ARG_STREAM || d->seen->next)
 		imap_bad(s, "APPEND wants a mailbox and a literal");
 	else if (d->err == ERR_SYNTAX)
 		imap_bad(s, "NUL in a message");

@@ -48,6 +48,7 @@ struct store_draft {
 	uint32_t writing_pieces;
 	bool is_written; /* something of it is committed */
 	bool is_finished;
+	bool is_whole; /* finished and committed */
 
 	struct arena arena; /* of the MIME tree and the texts */
 	struct mime_parser *parser;
@@ -134,7 +135,8 @@ static int next_raw(struct store_draft *d, struct slice *raw_out)
 	if (!d->raw)
 		d->raw = xmalloc(STORE_FRAME_SIZE);
 	while (got < want) {
-		ssize_t n = d->source.read(d->source.arg, d->at + got, d->raw + got, want - got);
+		ssize_t n = d->source.read(
+			d->source.arg, d->source.offset + d->at + got, d->raw + got, want - got);
 
 		if (n <= 0)
 			return n < 0 ? (int)n : ERR_IO;
@@ -289,8 +291,13 @@ int store_draft_finish(struct store_txn *txn, struct store_draft *d, uint64_t *b
 	struct blob_record r = {.size = d->size, .stored = d->stored, .frame_count = d->frame_count};
 	struct db_key key;
 	void *room;
-	int err = take_id(txn, d);
+	int err;
 
+	if (d->is_whole) {
+		*blob_out = d->blob;
+		return 0;
+	}
+	err = take_id(txn, d);
 	if (err)
 		return err;
 	r.is_inline = !d->is_written && record_blob_size(&r) + d->stored <= INLINE_MAX;
@@ -317,6 +324,20 @@ void store_draft_committed(struct store_draft *d)
 	d->writing = 0;
 	d->writing_pieces = 0;
 	d->is_written = true;
+	if (d->is_finished) {
+		d->is_whole = true;
+		buf_deinit(&d->stream);
+	}
+}
+
+size_t store_draft_waiting(const struct store_draft *d)
+{
+	return buf_len(&d->stream);
+}
+
+bool store_draft_is_filled(const struct store_draft *d)
+{
+	return d->at == d->size && !d->parser;
 }
 
 int store_draft_drop(struct store_txn *txn, struct store_draft *d)

@@ -33,7 +33,8 @@ struct store_source {
 	/* Reads at most size bytes at offset; returns how many (0 only at the end), or ERR_*. On a worker. */
 	ssize_t (*read)(void *arg, uint64_t offset, void *out, size_t size);
 	void *arg;
-	uint64_t size; /* of all, when read is used */
+	uint64_t offset; /* where the message begins, when read is used */
+	uint64_t size;   /* and how long it is */
 };
 
 struct store_draft;
@@ -56,8 +57,13 @@ MUST_CHECK int store_draft_write(struct store_txn *txn, struct store_draft *draf
 /* Writes the rest and the blob record; the blob may be referenced from now on in this transaction or later
  * ones. */
 MUST_CHECK int store_draft_finish(struct store_txn *txn, struct store_draft *draft, uint64_t *blob_out);
-/* The transaction that wrote or finished it is on disk. */
+/* The transaction that wrote or finished it is on disk. A finished one lets go of its bytes; store_draft_finish() then
+ * only gives the blob again, which stays pending until it is referenced. */
 void store_draft_committed(struct store_draft *draft);
+/* Compressed bytes that wait to be written. */
+size_t store_draft_waiting(const struct store_draft *draft);
+/* All of the message is compressed. */
+bool store_draft_is_filled(const struct store_draft *draft);
 /* Gives up: what was written becomes an orphan for the reaper. */
 MUST_CHECK int store_draft_drop(struct store_txn *txn, struct store_draft *draft);
 /* Some transaction was committed with pieces of it, so that giving up needs store_draft_drop(). */

@@ -2,10 +2,11 @@
  * Adding a message. Stations of the job:
  *
  *	prepare (worker) -> final (writer) -> answer                        a message of up to STORE_DRAFT_PART
- *	prepare -> part (writer) -> prepare -> … -> final -> answer         a large one, in pieces
+ *	prepare -> part (writer) -> prepare -> … -> final -> answer         a large one, in pieces; or many
  *	any failure -> drop (writer), if pieces were written -> answer
  *
- * Each target of the final transaction fails alone, before anything of it is written.
+ * One message for all targets: each target of the final transaction fails alone, before anything of it is written. A message for
+ * each (ranges): a part also finishes the blobs that are ready, which stay pending until the final transaction takes them all.
  */
 #include <stdlib.h>
 
@@ -26,9 +27,14 @@ enum station {
 struct add_job {
 	struct store_job job;
 	enum station station;
-	struct arena arena; /* targets and what they point to */
-	struct store_source source;
-	struct store_draft *draft;
+	struct arena arena;  /* targets and what they point to */
+	struct spool *spool; /* NULL: memory */
+	struct slice memory;
+	struct store_work_range *ranges; /* NULL: one message for all targets */
+	struct store_draft **drafts;     /* one, or one for each target */
+	size_t draft_count;
+	size_t filled; /* drafts that are ready */
+	size_t parted; /* and of these, those whose blobs are on disk */
 	struct store_work_target *targets;
 	struct store_work_added *results;
 	size_t count;
@@ -51,16 +57,37 @@ static void answer(struct store_job *job)
 		a->done(a->arg, job->err, a->results, a->count);
 	if (a->drop)
 		a->drop(a->arg);
-	store_draft_free(&a->draft);
+	for (size_t i = 0; i < a->draft_count; i++)
+		store_draft_free(&a->drafts[i]);
 	arena_deinit(&a->arena);
 	free(a);
+}
+
+static bool has_written(const struct add_job *a)
+{
+	for (size_t i = 0; i < a->draft_count; i++) {
+		if (a->drafts[i] && store_draft_is_written(a->drafts[i]))
+			return true;
+	}
+	return false;
+}
+
+static int drop_drafts(struct store_txn *txn, struct add_job *a)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < a->draft_count && !err; i++) {
+		if (a->drafts[i])
+			err = store_draft_drop(txn, a->drafts[i]);
+	}
+	return err;
 }
 
 static void give_up(struct add_job *a, int err)
 {
 	a->failure = err;
 	a->job.err = err;
-	if (a->draft && store_draft_is_written(a->draft)) {
+	if (has_written(a)) {
 		a->station = STATION_DROP;
 		job_write(&a->job);
 	} else {
@@ -68,22 +95,78 @@ static void give_up(struct add_job *a, int err)
 	}
 }
 
+static ssize_t read_spool(void *arg, uint64_t offset, void *out, size_t size)
+{
+	return spool_read(arg, offset, out, size);
+}
+
+/* Where the bytes of draft i come from. */
+static struct store_source source_of(const struct add_job *a, size_t i)
+{
+	struct slice memory = a->spool ? spool_view(a->spool) : a->memory;
+	uint64_t size = a->spool ? spool_len(a->spool) : a->memory.len;
+	struct store_work_range range = a->ranges ? a->ranges[i] : (struct store_work_range){0, size};
+
+	if (a->spool && !memory.p)
+		return (struct store_source){
+			.read = read_spool, .arg = a->spool, .offset = range.offset, .size = range.size};
+	return (struct store_source){.memory = slice_sub(memory, (size_t)range.offset, (size_t)range.size)};
+}
+
+/* Fills drafts until all are ready or STORE_DRAFT_PART bytes wait. */
+static int fill(struct add_job *a, struct store_press *press)
+{
+	size_t waiting = 0;
+
+	while (a->filled < a->draft_count && waiting < STORE_DRAFT_PART) {
+		struct store_draft **draft = &a->drafts[a->filled];
+		struct store_source source = source_of(a, a->filled);
+		bool done = false;
+		int err = *draft ? 0 : store_draft_new(&source, draft);
+
+		if (!err)
+			err = store_draft_fill(*draft, press, &done);
+		if (err)
+			return err;
+		waiting += store_draft_waiting(*draft);
+		a->filled += done;
+	}
+	return 0;
+}
+
 void add_prepare(struct store_job *job, struct store_press *press)
 {
 	struct add_job *a = add_of(job);
-	bool done = false;
-	int err = job->cancelled ? ERR_CANCELLED : 0;
+	int err = job->cancelled ? ERR_CANCELLED : fill(a, press);
 
-	if (!err && !a->draft)
-		err = store_draft_new(&a->source, &a->draft);
-	if (!err)
-		err = store_draft_fill(a->draft, press, &done);
 	if (err) {
 		give_up(a, err);
 		return;
 	}
-	a->station = done ? STATION_FINAL : STATION_PART;
+	a->station = a->filled == a->draft_count ? STATION_FINAL : STATION_PART;
 	job_write(job);
+}
+
+/* ---- a part ---- */
+
+static int run_part(struct store_txn *txn, struct add_job *a)
+{
+	uint64_t blob;
+	int err = 0;
+
+	for (size_t i = a->parted; i < a->filled && !err; i++)
+		err = store_draft_finish(txn, a->drafts[i], &blob);
+	if (!err && a->filled < a->draft_count && a->drafts[a->filled])
+		err = store_draft_write(txn, a->drafts[a->filled]);
+	return err;
+}
+
+static void part_committed(struct add_job *a)
+{
+	for (; a->parted < a->filled; a->parted++)
+		store_draft_committed(a->drafts[a->parted]);
+	if (a->filled < a->draft_count && a->drafts[a->filled])
+		store_draft_committed(a->drafts[a->filled]);
 }
 
 /* ---- the final transaction ---- */
@@ -105,12 +188,12 @@ static int find_mailbox(struct store_txn *txn, const struct store_work_target *t
 	return err;
 }
 
-static int add_to(struct store_txn *txn, struct add_job *a, uint64_t blob, const struct store_work_target *t,
-	struct store_work_added *r)
+static int add_to(struct store_txn *txn, struct store_draft *draft, uint64_t blob,
+	const struct store_work_target *t, struct store_work_added *r)
 {
 	struct store_append append = {.account = t->account,
 		.blob = blob,
-		.texts = store_draft_texts(a->draft),
+		.texts = store_draft_texts(draft),
 		.trace = t->trace,
 		.date = t->date,
 		.save_date = clock_wall_s(),
@@ -151,22 +234,23 @@ static int meet_marks(struct store_txn *txn, struct add_job *a, size_t *left_out
 	return 0;
 }
 
-static int run_final(struct store_txn *txn, struct add_job *a)
+/* One message for all: each target by itself. */
+static int run_shared(struct store_txn *txn, struct add_job *a)
 {
 	size_t left, stored = 0;
 	uint64_t blob;
 	int err = meet_marks(txn, a, &left);
 
 	if (err || left == 0)
-		return err ? err : store_draft_drop(txn, a->draft);
-	err = store_draft_finish(txn, a->draft, &blob);
+		return err ? err : drop_drafts(txn, a);
+	err = store_draft_finish(txn, a->drafts[0], &blob);
 	for (size_t i = 0; i < a->count && !err; i++) {
 		struct store_work_added *r = &a->results[i];
 		uint64_t writes = store_txn_writes(txn);
 
 		if (r->repeated)
 			continue;
-		r->error = add_to(txn, a, blob, &a->targets[i], r);
+		r->error = add_to(txn, a->drafts[0], blob, &a->targets[i], r);
 		stored += !r->error;
 		/* Refused before it wrote anything: its own affair. Half done: everybody's. */
 		if (r->error && store_txn_writes(txn) != writes && !a->targets[i].keyword_count)
@@ -175,7 +259,23 @@ static int run_final(struct store_txn *txn, struct add_job *a)
 			err = store_txn_error(txn);
 	}
 	if (!err && !stored)
-		err = store_draft_drop(txn, a->draft);
+		err = drop_drafts(txn, a);
+	return err;
+}
+
+/* A message for each: all or none. */
+static int run_ranges(struct store_txn *txn, struct add_job *a)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < a->count && !err; i++) {
+		uint64_t blob;
+
+		a->results[i] = (struct store_work_added){0};
+		err = store_draft_finish(txn, a->drafts[i], &blob);
+		if (!err)
+			err = add_to(txn, a->drafts[i], blob, &a->targets[i], &a->results[i]);
+	}
 	return err;
 }
 
@@ -187,12 +287,12 @@ static int run(struct store_txn *txn, struct store_job *job)
 		return ERR_CANCELLED;
 	switch (a->station) {
 	case STATION_PART:
-		return store_draft_write(txn, a->draft);
+		return run_part(txn, a);
 	case STATION_FINAL:
 		FAULT("store-add");
-		return run_final(txn, a);
+		return a->ranges ? run_ranges(txn, a) : run_shared(txn, a);
 	case STATION_DROP:
-		return store_draft_drop(txn, a->draft);
+		return drop_drafts(txn, a);
 	}
 	return ERR_IO;
 }
@@ -207,7 +307,7 @@ static void after(struct store_job *job, int err)
 			give_up(a, err);
 			return;
 		}
-		store_draft_committed(a->draft);
+		part_committed(a);
 		queue_add(&job->work->prepares, job);
 		return;
 	case STATION_FINAL:
@@ -228,21 +328,6 @@ static void after(struct store_job *job, int err)
 }
 
 /* ---- starting ---- */
-
-static ssize_t read_spool(void *arg, uint64_t offset, void *out, size_t size)
-{
-	return spool_read(arg, offset, out, size);
-}
-
-static struct store_source make_source(const struct store_work_add *add)
-{
-	struct slice memory = add->spool ? spool_view(add->spool) : add->memory;
-
-	if (add->spool && !memory.p)
-		return (struct store_source){
-			.read = read_spool, .arg = add->spool, .size = spool_len(add->spool)};
-	return (struct store_source){.memory = memory};
-}
 
 static int copy_target(struct add_job *a, const struct store_work_target *from, struct store_work_target *to)
 {
@@ -267,6 +352,24 @@ static int copy_target(struct add_job *a, const struct store_work_target *from, 
 	return failed ? ERR_NOT_NOW : 0;
 }
 
+/* Ranges and room for the drafts. */
+static int copy_ranges(struct add_job *a, const struct store_work_add *add)
+{
+	size_t drafts = add->ranges ? a->count : 1;
+
+	if (add->ranges && (a->count == 0 || a->count > STORE_WORK_RANGES_MAX))
+		return ERR_TOO_BIG;
+	a->drafts = arena_calloc(&a->arena, drafts, sizeof(struct store_draft *));
+	if (add->ranges)
+		a->ranges = arena_calloc(&a->arena, a->count, sizeof(*a->ranges));
+	if (!a->drafts || (add->ranges && !a->ranges))
+		return ERR_NOT_NOW;
+	a->draft_count = drafts;
+	for (size_t i = 0; add->ranges && i < a->count; i++)
+		a->ranges[i] = add->ranges[i];
+	return 0;
+}
+
 struct store_job *store_work_add(struct store_work *work, const struct store_work_add *add)
 {
 	struct add_job *a = xcalloc(1, sizeof(*a));
@@ -282,12 +385,13 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	a->done = add->done;
 	a->drop = add->drop;
 	a->arg = add->arg;
-	a->source = make_source(add);
+	a->spool = add->spool;
+	a->memory = add->memory;
 	arena_init(&a->arena, 0);
 	a->count = add->target_count;
 	a->targets = arena_calloc(&a->arena, a->count + 1, sizeof(*a->targets));
 	a->results = arena_calloc(&a->arena, a->count + 1, sizeof(*a->results));
-	err = a->targets && a->results ? 0 : ERR_NOT_NOW;
+	err = a->targets && a->results ? copy_ranges(a, add) : ERR_NOT_NOW;
 	for (size_t i = 0; i < a->count && !err; i++)
 		err = copy_target(a, &add->targets[i], &a->targets[i]);
 	if (!job_open(job) || queue_count(&work->prepares) >= work->options.queue_max)

@@ -76,6 +76,9 @@ struct store_work_target {
 	bool ignore_quota;
 };
 
+/* Messages that one transaction adds without holding the writer for longer than it may. */
+#define STORE_WORK_RANGES_MAX 500
+
 struct store_work_added {
 	int error; /* 0; ERR_TOO_BIG over quota; ERR_NOT_FOUND account or mailbox gone; ERR_FULL, ERR_NOT_NOW
 		      … */
@@ -86,11 +89,20 @@ struct store_work_added {
 	uint64_t modseq;
 };
 
+/* One of several messages that stand in one spool or memory. */
+struct store_work_range {
+	uint64_t offset, size;
+};
+
 struct store_work_add {
 	unsigned slot;
 	/* The message: a spool, or (spool NULL) memory. Borrowed until `drop`. */
 	struct spool *spool;
 	struct slice memory;
+	/* NULL: all of it is one message for every target, and each target fails alone. Else one for each target, copied: target
+	 * i gets that message, and either all are stored in one transaction or none, with err saying why. At most
+	 * STORE_WORK_RANGES_MAX. */
+	const struct store_work_range *ranges;
 	/* Copied by store_work_add(), with all they point to. */
 	const struct store_work_target *targets;
 	size_t target_count;
@@ -104,7 +116,7 @@ struct store_work_add {
 
 /*
  * Parses, digests and compresses on a worker, then stores for all targets of one slot in one transaction
- * (each target fails alone); a large message in several, visible in one. Same rules as other jobs.
+ * (each target fails alone); a large message, or many, in several, visible in one. Same rules as other jobs.
  */
 struct store_job *store_work_add(struct store_work *work, const struct store_work_add *add);
 

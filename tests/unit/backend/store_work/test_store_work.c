@@ -276,6 +276,74 @@ static void test_a_large_spool_goes_in_pieces(void **state)
 	end(&f);
 }
 
+static void random_mail(char *out, size_t len, unsigned n)
+{
+	random_bytes(out, len);
+	memcpy(out, "A: \r\n\r\n", 7);
+	out[2] = (char)('0' + n);
+}
+
+/* Messages of one spool: all are stored, in pieces, or none, wherever it fails. */
+static void test_ranges_are_stored_together_or_not_at_all(void **state)
+{
+	enum {
+		COUNT = 8,
+		SIZE = 900000
+	};
+	struct fixture f;
+	struct outcome o = {0};
+	struct spool *spool = spool_new(100000, 0);
+	char *bytes = xmalloc(COUNT * SIZE), *got = xmalloc(SIZE);
+	struct store_work_target targets[COUNT];
+	struct store_work_range ranges[COUNT];
+	struct store_work_add add = {.spool = spool,
+		.targets = targets,
+		.ranges = ranges,
+		.target_count = COUNT,
+		.done = on_added,
+		.drop = on_drop,
+		.arg = &o};
+	struct store_message m;
+	struct store_stat stat;
+	struct store_txn *txn;
+	size_t len;
+
+	(void)state;
+	start(&f);
+	for (unsigned i = 0; i < COUNT; i++) {
+		targets[i] = to_inbox(&f);
+		ranges[i] = (struct store_work_range){(uint64_t)i * SIZE, SIZE};
+		random_mail(bytes + (size_t)i * SIZE, SIZE, i);
+	}
+	assert_int_equal(spool_add(spool, slice_of(bytes, COUNT * SIZE)), 0);
+	targets[COUNT - 1].mailbox = 4711;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 1);
+	assert_int_equal(store_stat(f.t.store, &stat), 0);
+	assert_int_equal(stat.messages, 0);
+	targets[COUNT - 1].mailbox = targets[0].mailbox;
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 2);
+	assert_int_equal(o.last, 0);
+	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(store_message_get(txn, f.t.inbox, i + 1, &m), 0);
+		assert_int_equal(store_message_read(txn, &m, m.trace.len, got, SIZE, &len), 0);
+		assert_int_equal(len, SIZE);
+		assert_memory_equal(got, bytes + (size_t)i * SIZE, len);
+	}
+	store_end_read(&txn);
+	add.target_count = STORE_WORK_RANGES_MAX + 1;
+	add.targets = xcalloc(add.target_count, sizeof(*add.targets));
+	store_work_add(f.work, &add);
+	wait_for(&o.dropped, 3);
+	free((void *)(uintptr_t)add.targets);
+	spool_free(&spool);
+	free(bytes);
+	free(got);
+	end(&f);
+}
+
 static int step_run(struct store_txn *txn, void *arg)
 {
 	struct outcome *o = arg;
@@ -482,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_one_bad_job_fails_alone),
 		cmocka_unit_test(test_targets_fail_alone_and_marks_hold),
 		cmocka_unit_test(test_a_large_spool_goes_in_pieces),
+		cmocka_unit_test(test_ranges_are_stored_together_or_not_at_all),
 		cmocka_unit_test(test_work_goes_in_steps),
 		cmocka_unit_test(test_a_cancelled_job_drops_and_does_not_answer),
 		cmocka_unit_test(test_watchers_hear_of_commits),

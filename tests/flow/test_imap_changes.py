@@ -1,0 +1,67 @@
+"""What changes mailboxes and streams over IMAP, extension by extension: rows of what is sent and patterns that the whole answer must
+match (or, behind "!", must not), written from the RFCs' text and examples. Directly and through the proxy."""
+import re
+
+import mt
+from imap_wire import Wire
+
+OK, NO, BAD = rb"(?m)^TAG OK ", rb"(?m)^TAG NO ", rb"(?m)^TAG BAD "
+A, B, C = b"Subject: a\r\n\r\nfirst\r\n", b"Subject: b\r\n\r\nsecond\r\n", b"Subject: c\r\n\r\nthird\r\n"
+
+
+def lit(mail):
+    return b"{%d+}\r\n%s" % (len(mail), mail)
+
+
+# RFC 3502.
+MULTIAPPEND = [
+    (b"CAPABILITY", rb"(?=.* MULTIAPPEND)", OK),
+    (b"CREATE saved-messages", OK),
+    (b"APPEND saved-messages (\\Seen) %s (\\Seen $x) \" 7-Feb-1994 22:43:04 -0800\" %s %s" % (lit(A), lit(B), lit(C)),
+     rb"TAG OK \[APPENDUID \d+ 1:3\]"),
+    (b"APPEND bogusname (\\Flagged) %s %s" % (lit(A), lit(B)), rb"TAG NO \[TRYCREATE\]"),
+    (b"APPEND saved-messages %s {0+}\r\n" % lit(A), NO),
+    (b"APPEND saved-messages %s (\\Nonsense) %s" % (lit(A), lit(B)), BAD),
+    (b"APPEND saved-messages %s (\\Seen)" % lit(A), BAD),
+    (b"SELECT saved-messages", rb"\* 3 EXISTS", OK),
+    (b"FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[TEXT])", rb"\* 1 FETCH [^\r]*\(\\Seen \\Recent\)", rb"first",
+     rb"\* 2 FETCH [^\r]*\(\\Seen \\Recent \$x\)[^\r]*\" 8-Feb-1994 06:43:04 \+0000\"", rb"second", rb"third", OK),
+    (b"APPEND saved-messages %s %s" % (lit(A), lit(B)), rb"\* 5 EXISTS", rb"TAG OK \[APPENDUID \d+ 4:5\]"),
+]
+
+TABLES = [MULTIAPPEND]
+
+
+class ImapChanges(mt.ClusterCase):
+    FLAGS = ["--proxies", 1, "--backends", 1, "--users", 40, "--password", "pw"]
+
+    def connect(self, name, user):
+        wire = Wire(self.cluster.at(name, "imap"))
+        self.addCleanup(wire.close)
+        self.assertRegex(wire.ask(b"LOGIN user%04d@example.test pw" % user)[1], rb"\AOK")
+        return wire
+
+    def rows(self, wire, rows):
+        for command, *patterns in rows:
+            untagged, answer = wire.ask(command)
+            text = b"".join(untagged) + b"TAG " + answer
+            for pattern in patterns:
+                if pattern.startswith(b"!"):
+                    self.assertNotRegex(text, pattern[1:], command)
+                else:
+                    self.assertRegex(text, pattern, (command, text))
+
+    def test_tables_directly(self):
+        for i, table in enumerate(TABLES):
+            with self.subTest(table=i):
+                self.rows(self.connect("b1", 1 + i), table)
+
+    def test_tables_through_the_proxy(self):
+        for i, table in enumerate(TABLES):
+            with self.subTest(table=i):
+                self.rows(self.connect("p1", 21 + i), table)
+
+
+if __name__ == "__main__":
+    import unittest
+    unittest.main()

@@ -1,0 +1,156 @@
+/* Messages that come in by APPEND and its kin: several in one command, all or none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/backend/session/imap_rig.h"
+
+static int start(void **state)
+{
+	struct rig *r = calloc(1, sizeof(*r));
+	struct imap_limits limits = imap_limits_default;
+
+	limits.append_size = 4u << 20;
+	rig_start(r, limits);
+	rig_add_account(r, "alice@example.com", 0, 0);
+	rig_add_account(r, "bob@example.com", 20000, 5);
+	*state = r;
+	return 0;
+}
+
+static int stop(void **state)
+{
+	rig_stop(*state);
+	free(*state);
+	return 0;
+}
+
+/* RFC 3502, the examples of section 6.3.11. */
+static void test_several_messages_are_appended_in_order(void **state)
+{
+	struct rig_client c;
+
+	rig_connect(&c, *state, "alice@example.com");
+	RIG_EXPECT(&c, "CAPABILITY", " MULTIAPPEND", "OK");
+	RIG_EXPECT(&c, "CREATE saved-messages", "OK");
+	RIG_EXPECT(&c,
+		"APPEND saved-messages (\\Seen) {6+}\r\nA: 1\r\n (\\Flagged $x) \" 7-Feb-1994 22:43:04 "
+		"-0800\" {6+}\r\nB: 2\r\n"
+		" {6+}\r\nC: 3\r\n",
+		"OK [APPENDUID ", " 1:3]");
+	RIG_EXPECT(&c, "SELECT saved-messages", "* 3 EXISTS", "OK");
+	RIG_EXPECT(&c, "FETCH 1:* (FLAGS BODY.PEEK[])",
+		"* 1 FETCH (FLAGS (\\Seen \\Recent) BODY[] {6}\r\nA: 1\r\n",
+		"* 2 FETCH (FLAGS (\\Flagged \\Recent $x) BODY[] {6}\r\nB: 2\r\n",
+		"* 3 FETCH (FLAGS (\\Recent) BODY[] {6}\r\nC: 3\r\n", "OK");
+	RIG_EXPECT(&c, "FETCH 2 INTERNALDATE", "\" 8-Feb-1994 06:43:04 +0000\"", "OK");
+	/* Into the selected mailbox: told at once, with synchronising literals too. */
+	rig_send(&c, "s APPEND saved-messages {6}\r\n", 29);
+	(void)rig_until(&c, "+ ");
+	rig_send(&c, "D: 4\r\n (\\Seen) {6}\r\n", 20);
+	(void)rig_until(&c, "+ ");
+	rig_send(&c, "E: 5\r\n\r\n", 8);
+	(void)rig_until(&c, "* 5 EXISTS");
+	(void)rig_until(&c, "s OK [APPENDUID ");
+	RIG_EXPECT(&c, "APPEND bogusname (\\Flagged) {1023}", "NO [TRYCREATE]");
+	rig_disconnect(&c);
+}
+
+/* Whatever goes wrong, the mailbox is as it was. */
+static void test_a_failure_leaves_nothing(void **state)
+{
+	struct rig_client c;
+	static const char *const rows[][2] = {
+		{"APPEND INBOX {6+}\r\nA: 1\r\n {0+}\r\n", "NO"}, /* cancelled */
+		{"APPEND INBOX {6+}\r\nA: 1\r\n (\\Nonsense) {6+}\r\nB: 2\r\n", "BAD"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n \"no date\" {6+}\r\nB: 2\r\n", "BAD"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n (\\Seen)", "BAD"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n (\\Seen) \" 7-Feb-1994 22:43:04 -0800\"", "BAD"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n word {6+}\r\nB: 2\r\n", "BAD"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n {19999}", "NO [OVERQUOTA]"},
+		{"APPEND INBOX {6+}\r\nA: 1\r\n {99999999}", "NO [TOOBIG]"},
+		{"APPEND INBOX {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na",
+			"NO [OVERQUOTA]"},
+		{"APPEND nowhere {6+}\r\nA: 1\r\n {6+}\r\nB: 2\r\n", "NO [TRYCREATE]"},
+	};
+
+	rig_connect(&c, *state, "bob@example.com");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		RIG_EXPECT(&c, rows[i][0], rows[i][1]);
+	/* In the last of the messages, at the very end: keywords beyond what a mailbox takes. */
+	{
+		struct buf command = {0};
+
+		buf_add_str(&command, "APPEND INBOX {6+}\r\nA: 1\r\n (");
+		for (unsigned i = 0; i < 70; i++)
+			buf_printf(&command, "%sk%u", i ? " " : "", i);
+		buf_add_str(&command, ") {6+}\r\nB: 2\r\n");
+		RIG_EXPECT(&c, buf_str_view(&command), "NO");
+		buf_deinit(&command);
+	}
+	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 0 UIDNEXT 1)", "OK");
+	RIG_EXPECT(&c, "GETQUOTA \"\"", "(STORAGE 0 19 MESSAGE 0 5)", "OK");
+	RIG_EXPECT(&c, "APPEND INBOX {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na", "OK [APPENDUID ",
+		" 1:5]");
+	rig_disconnect(&c);
+}
+
+/* Large ones go to the disk in parts and come to light together. */
+static void test_large_messages_are_one_append(void **state)
+{
+	enum {
+		COUNT = 6,
+		SIZE = 1300000
+	};
+	struct rig_client c;
+	struct buf command = {0}, mails = {0};
+	uint64_t x = 88172645463325252u;
+
+	rig_connect(&c, *state, "alice@example.com");
+	for (unsigned n = 0; n < COUNT; n++) {
+		buf_add_str(&mails, "X: y\r\n\r\n");
+		while (buf_len(&mails) < (size_t)(n + 1) * SIZE) { /* what does not compress */
+			x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+			buf_add_char(&mails, (char)(' ' + x % 95));
+		}
+	}
+	buf_add_str(&command, "APPEND INBOX");
+	for (unsigned n = 0; n < COUNT; n++) {
+		buf_printf(&command, " {%d+}\r\n", SIZE);
+		buf_add(&command, mails.data + mails.start + (size_t)n * SIZE, SIZE);
+	}
+	RIG_EXPECT(&c, buf_str_view(&command), "OK [APPENDUID ", " 1:6]");
+	RIG_EXPECT(&c, "SELECT INBOX", "* 6 EXISTS", "OK");
+	for (unsigned n = 0; n < COUNT; n++) {
+		char fetch[40];
+		const char *body;
+
+		snprintf(fetch, sizeof(fetch), "FETCH %u BODY.PEEK[]", n + 1);
+		body = strstr(rig_command(&c, fetch), "}\r\n");
+		assert_non_null(body);
+		assert_memory_equal(body + 3, mails.data + mails.start + (size_t)n * SIZE, SIZE);
+	}
+	/* One more would be more than a command may bring. */
+	buf_printf(&command, " {%d+}\r\n", SIZE);
+	buf_add(&command, mails.data + mails.start, SIZE);
+	RIG_EXPECT(&c, buf_str_view(&command), "NO [TOOBIG]");
+	RIG_EXPECT(&c, "NOOP", "OK");
+	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 6 UIDNEXT 7)", "OK");
+	buf_deinit(&command);
+	buf_deinit(&mails);
+	rig_disconnect(&c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_several_messages_are_appended_in_order, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_failure_leaves_nothing, start, stop),
+		cmocka_unit_test_setup_teardown(test_large_messages_are_one_append, start, stop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
