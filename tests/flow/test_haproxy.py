@@ -1,6 +1,7 @@
 """Two proxies behind a real HAProxy, whose configuration is the one of docs/operations.md: a rolling restart by hand-over under load,
 and a proxy that drains. Nobody sees an error, no session is dropped, no message is lost or doubled."""
 import imaplib
+import ipaddress
 import os
 import poplib
 import re
@@ -38,7 +39,8 @@ class Balancer:
 
     def __init__(self, cluster):
         self.folder = tempfile.mkdtemp(prefix="mt-haproxy-")
-        self.host = mt.fresh_host()
+        # Between the cluster's proxies and its back-ends.
+        self.host = str(ipaddress.ip_address(cluster.at("p1", "imap")[0]) + 50)
         text = example("haproxy.cfg")
         hosts = {"203.0.113.10": self.host, "10.0.0.5": cluster.at("p1", "imap")[0], "10.0.0.6": cluster.at("p2", "imap")[0]}
         for there, here in hosts.items():
@@ -178,9 +180,9 @@ class BehindHaproxy(mt.ClusterCase):
 
     @classmethod
     def setUpClass(cls):
-        # The page's ready-delay; time for long transfers on a busy machine.
+        # The page's, and time for long transfers on a busy machine.
         conf = tempfile.NamedTemporaryFile("w", suffix=".conf")
-        conf.write("ready-delay = 5s\ndrain-limit = 60s\n")
+        conf.write(example("balancer.conf").replace("10.0.0.2", "127.0.0.1") + "drain-limit = 60s\n")
         conf.flush()
         cls.addClassCleanup(conf.close)
         cls.FLAGS = cls.FLAGS + ["--conf", conf.name]
@@ -210,7 +212,7 @@ class BehindHaproxy(mt.ClusterCase):
         return load
 
     def deliver_large(self):
-        with smtplib.SMTP(*self.cluster.at("p1", "smtp"), timeout=60) as s:
+        with smtplib.SMTP(self.balancer.host, BASE + 25, timeout=60) as s:
             s.sendmail("a@example.net", [user(3)], "Subject: large\r\n\r\n" + ("x" * 70 + "\r\n") * 30000)
 
     def check(self, load):
@@ -220,6 +222,28 @@ class BehindHaproxy(mt.ClusterCase):
             got = [mid for mid in self.stored(n) if mid in set(want)]
             self.assertEqual(sorted(got), want, f"{user(n)}: each message that got 250 is there, once")
         self.assertGreater(len(load.sent), 20)
+
+    def test_address_of_the_client_comes_through_both(self):
+        there = "127.0.0.77"
+        with socket.create_connection((self.balancer.host, BASE + 143), 60, source_address=(there, 0)) as s:
+            stream = s.makefile("rb")
+            stream.readline()
+            s.sendall(f"a login {user(8)} {PASSWORD}\r\n".encode())
+            while not (line := stream.readline()).startswith(b"a "):
+                self.assertTrue(line)
+            self.assertTrue(line.startswith(b"a OK"), line)
+            rows = sum((self.cluster.ctl_json(p, "session", "list", "--peer", there).get("rows", []) for p in ("p1", "p2")), [])
+            self.assertEqual([r["user"] for r in rows], [user(8)])
+            self.assertEqual([r["user"] for r in self.cluster.ctl_json("b2", "session", "list", "--peer", there)["rows"]], [user(8)])
+        self.assertIn(f"user={user(8)} client={there}", self.cluster.log("b2"))
+        # Whoever comes past the balancer is not served.
+        with socket.create_connection(self.cluster.at("p1", "imap"), 60, source_address=("127.0.0.78", 0)) as s:
+            s.sendall(b"a capability\r\n")
+            with self.subTest("without a header"):
+                try:
+                    self.assertEqual(s.recv(100), b"")
+                except ConnectionResetError:
+                    pass
 
     def test_rolling_restart_by_hand_over_under_load(self):
         self.deliver_large()
