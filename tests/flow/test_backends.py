@@ -1,5 +1,6 @@
 """Back-ends as a proxy sees them: several hosts, health, the gate, caps, source addresses, drain, reload, loops. Scripted servers where
 their behaviour matters, real ones where numbers do."""
+import base64
 import os
 import signal
 import socket
@@ -380,6 +381,51 @@ class Identity(Rig):
         self.assertTrue([l for _, l in servers[0].lines if '"x-originating-ip" "127.0.0.77"' in l and '"x-proxy-ttl" "4"' in l])
         self.assertTrue([l for _, l in servers[1].lines if "XCLIENT ADDR=127.0.0.77 " in l and " TTL=4" in l])
         self.assertTrue([l for _, l in servers[2].lines if "XCLIENT ADDR=127.0.0.77 PORT=" in l and " HELO=me" in l])
+
+    def test_security_17_a_header_of_a_client_never_reaches_a_back_end(self):
+        servers = self.three("proxy-v2", proxied)
+        v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes((192, 0, 2, 66, 192, 0, 2, 67, 0, 1, 0, 143))
+        for header in (b"PROXY TCP4 192.0.2.66 192.0.2.67 1 143\r\n", v2):
+            with self.subTest(header), Line(self.cluster.at("p1", "imap"), source="127.0.0.77") as c:
+                c.socket.sendall(header)
+                c.line()
+                c.send(f"a LOGIN {USER} secret\r\nb LOGOUT\r\n")
+                c.until("b")
+        with Line(self.cluster.at("p1", "imap"), source="127.0.0.77") as c:
+            c.line()
+            self.assertIn("a OK", c.ask("a", f"LOGIN {USER} secret")[-1])
+        told = {h[2][0] for h in servers[0].headers if h[0] == 1}
+        self.assertEqual(told, {"127.0.0.77"})
+        self.assertNotIn("192.0.2.66", self.cluster.log("p1"))
+
+    def test_security_04_what_a_client_says_of_himself_stays_in_its_field(self):
+        """Servers without SASL get names and passwords in commands of theirs; what a client said at EHLO goes into XCLIENT."""
+        host = mt.fresh_host()
+        mailer = self.server(lmtp)
+        imapper = self.server(imap, host=host, caps="IMAP4rev1")
+        popper = self.server(pop3, host=host, login=right("+OK in", "-ERR no"), capa="-ERR what")
+        self.start(f"backend f1 {{\n\thost = {host}\n\timap-port = {imapper.port}\n\tpop3-port = {popper.port}\n\ttrust = replay\n"
+                   "\ttls = none\n}\n" + f"backend f3 {{\n\thost = {mailer.host}\n\tlmtp-port = {mailer.port}\n\ttrust = replay\n\ttls = none\n}}\n",
+                   more="smtp { banner-delay = 0 }\n")
+        evil = base64.b64encode(f"\0{USER}\0secret\r\nEVIL 1\r\n".encode()).decode()
+        with Line(self.cluster.at("p1", "imap")) as c:
+            c.line()
+            c.ask("a", "AUTHENTICATE PLAIN " + evil)
+        with Line(self.cluster.at("p1", "pop3")) as c:
+            c.line()
+            c.send(f"AUTH PLAIN {evil}\r\n")
+            self.assertTrue(c.line().startswith("-ERR"))
+        self.lead("f3")
+        with Line(self.cluster.at("p1", "smtp")) as c:
+            c.line()
+            for command in ("EHLO [127.0.0.1]+0D+0AEVIL", "EHLO me ADDR=192.0.2.66", "EHLO a+0D+0AEVIL=1", "EHLO me", "MAIL FROM:<a@b.example>",
+                            f"RCPT TO:<{USER}>"):
+                c.send(command + "\r\n")
+                answer = c.line()
+                while answer[3:4] == "-":
+                    answer = c.line()
+        for server in (imapper, popper, mailer):
+            self.assertFalse([l for _, l in server.lines if l.startswith("EVIL") or "ADDR=192.0.2.66" in l], server.lines)
 
     def test_not_at_all(self):
         servers = self.three("none")
