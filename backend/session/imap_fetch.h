@@ -7,6 +7,7 @@
 
 #include "backend/session/imap_core.h"
 #include "common/proto/imap_fetch_items.h"
+#include "common/proto/imap_partial.h"
 
 struct imap_fetch {
 	struct imap_fetch_items items;

@@ -325,6 +325,7 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 {
 	const struct store_entry *entry = j->m->entry;
 	const struct imap_view *v = &j->m->s->view;
+	struct seqset saved;
 
 	if (j->err)
 		return false;
@@ -340,6 +341,9 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 	case IMAP_SEARCH_SEQ:
 	case IMAP_SEARCH_UID:
 		return seqset_has(&key->set, j->m->seq);
+	case IMAP_SEARCH_SAVED:
+		saved = imap_view_saved(v);
+		return seqset_has(&saved, entry->uid);
 	case IMAP_SEARCH_FLAG:
 		return has_flag(entry, key->flag);
 	case IMAP_SEARCH_RECENT:
@@ -352,6 +356,10 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 		return day_of(entry->date) == key->day;
 	case IMAP_SEARCH_SINCE:
 		return day_of(entry->date) >= key->day;
+	case IMAP_SEARCH_OLDER: /* RFC 5032: both have the moment itself */
+		return j->m->now - entry->date >= (int64_t)key->number;
+	case IMAP_SEARCH_YOUNGER:
+		return j->m->now - entry->date <= (int64_t)key->number;
 	case IMAP_SEARCH_LARGER:
 		return entry->size > key->number;
 	case IMAP_SEARCH_SMALLER:

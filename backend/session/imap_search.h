@@ -17,6 +17,7 @@ struct imap_search_message {
 	struct store_txn *txn;
 	const struct store_entry *entry;
 	uint32_t seq;
+	int64_t now; /* seconds since 1970: for OLDER and YOUNGER */
 };
 /* 1: it is one, 0: it is none, or ERR_*. scratch is reset. */
 MUST_CHECK int imap_search_match(

@@ -27,6 +27,7 @@ void imap_view_deinit(struct imap_view *v)
 	store_work_view_end(&v->hold);
 	free(v->uids);
 	buf_deinit(&v->expunged);
+	buf_deinit(&v->saved);
 	arena_deinit(&v->names);
 	imap_view_init(v);
 }
@@ -115,12 +116,64 @@ int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid
 	return 0;
 }
 
+/* ---- "$" ---- */
+
+struct seqset imap_view_saved(const struct imap_view *v)
+{
+	size_t count = buf_len(&v->saved) / sizeof(struct seqset_range);
+
+	return (struct seqset){
+		count ? (struct seqset_range *)(void *)(v->saved.data + v->saved.start) : NULL, count};
+}
+
+/* A run without a message of the view between its UIDs is one range: later arrivals have higher UIDs. */
+void imap_view_save(struct imap_view *v, const uint32_t *uids, size_t count)
+{
+	struct seqset_range range = {0, 0};
+	uint32_t last = 0; /* place behind the last message */
+
+	buf_clear(&v->saved);
+	for (size_t i = 0; i < count; i++) {
+		uint32_t at =
+			i && last < v->count && v->uids[last] == uids[i] ? last : lower_bound(v, uids[i]);
+
+		if (i && at == last) {
+			range.to = uids[i];
+		} else {
+			if (i)
+				buf_add(&v->saved, &range, sizeof(range));
+			range = (struct seqset_range){uids[i], uids[i]};
+		}
+		last = at + 1;
+	}
+	if (count)
+		buf_add(&v->saved, &range, sizeof(range));
+}
+
+static int saved_set(const struct imap_view *v, struct arena *arena, struct seqset *seqs_out)
+{
+	struct seqset saved = imap_view_saved(v), set = {.count = saved.count};
+
+	if (saved.count) {
+		set.ranges = arena_alloc(arena, saved.count * sizeof(*set.ranges));
+		if (!set.ranges)
+			return ERR_TOO_BIG;
+		memcpy(set.ranges, saved.ranges, saved.count * sizeof(*set.ranges));
+	}
+	uids_to_seqs(v, &set);
+	*seqs_out = set;
+	return 0;
+}
+
 int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, struct arena *arena,
 	struct seqset *seqs_out)
 {
 	struct seqset set;
-	int err = seqset_parse(text, arena, &set);
+	int err;
 
+	if (slice_is_str(text, "$"))
+		return saved_set(v, arena, seqs_out);
+	err = seqset_parse(text, arena, &set);
 	if (err == 0)
 		err = imap_view_resolve(v, &set, is_uid);
 	if (err == 0)

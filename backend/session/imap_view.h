@@ -30,6 +30,9 @@ struct imap_view {
 	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again
 				      */
 	unsigned own_count;
+	struct buf
+		saved; /* what "$" stands for (RFC 5182): struct seqset_range of UIDs, ascending; those that
+			     went are in it still */
 	bool is_readonly;
 };
 
@@ -51,7 +54,12 @@ uint32_t imap_view_recent(const struct imap_view *v);
 /* Learns the keywords' names that it does not know yet; true if there were any. */
 bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
 
-/* The set of a command as ordered ranges of sequence numbers, in the arena. ERR_SYNTAX: bad form, or a
+/* The messages of "$", as a resolved set of UIDs; a view. */
+struct seqset imap_view_saved(const struct imap_view *v);
+/* "$" becomes the messages of these UIDs, ascending. */
+void imap_view_save(struct imap_view *v, const uint32_t *uids, size_t count);
+
+/* The set of a command, "$" too, as ordered ranges of sequence numbers, in the arena. ERR_SYNTAX: bad form, or a
  * sequence number that does not exist (UIDs that do not exist are left out). */
 MUST_CHECK int imap_view_set(const struct imap_view *v, struct slice text, bool is_uid, struct arena *arena,
 	struct seqset *seqs_out);

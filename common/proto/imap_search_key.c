@@ -24,6 +24,7 @@ enum takes {
 	TAKES_TEXT,
 	TAKES_DATE,
 	TAKES_NUMBER,
+	TAKES_NZ_NUMBER,
 	TAKES_KEYWORD
 };
 
@@ -56,6 +57,9 @@ static const struct word {
 	{"SENTBEFORE", IMAP_SEARCH_SENTBEFORE, 0, false, TAKES_DATE, NULL},
 	{"SENTON", IMAP_SEARCH_SENTON, 0, false, TAKES_DATE, NULL},
 	{"SENTSINCE", IMAP_SEARCH_SENTSINCE, 0, false, TAKES_DATE, NULL},
+	{"OLDER", IMAP_SEARCH_OLDER, 0, false, TAKES_NZ_NUMBER, NULL},
+	{"YOUNGER", IMAP_SEARCH_YOUNGER, 0, false, TAKES_NZ_NUMBER, NULL},
+	{"$", IMAP_SEARCH_SAVED, 0, false, TAKES_NOTHING, NULL},
 	{"LARGER", IMAP_SEARCH_LARGER, 0, false, TAKES_NUMBER, NULL},
 	{"SMALLER", IMAP_SEARCH_SMALLER, 0, false, TAKES_NUMBER, NULL},
 	{"BCC", IMAP_SEARCH_HEADER, 0, false, TAKES_TEXT, "Bcc"},
@@ -86,12 +90,15 @@ static enum imap_search_cost own_cost(enum imap_search_type type)
 	case IMAP_SEARCH_NOT:
 	case IMAP_SEARCH_SEQ:
 	case IMAP_SEARCH_UID:
+	case IMAP_SEARCH_SAVED:
 	case IMAP_SEARCH_FLAG:
 	case IMAP_SEARCH_RECENT:
 	case IMAP_SEARCH_KEYWORD:
 	case IMAP_SEARCH_BEFORE:
 	case IMAP_SEARCH_ON:
 	case IMAP_SEARCH_SINCE:
+	case IMAP_SEARCH_OLDER:
+	case IMAP_SEARCH_YOUNGER:
 	case IMAP_SEARCH_LARGER:
 	case IMAP_SEARCH_SMALLER:
 	case IMAP_SEARCH_MODSEQ:
@@ -207,6 +214,9 @@ static int read_word_value(struct reader *r, const struct word *word, struct ima
 		return read_day(r, &key->day);
 	case TAKES_NUMBER:
 		return read_number(r, key);
+	case TAKES_NZ_NUMBER:
+		err = read_number(r, key);
+		return err < 0 ? err : (key->number ? 0 : ERR_SYNTAX);
 	case TAKES_KEYWORD:
 		err = imap_parse_atom(take(r), &key->text);
 		return err < 0 ? err : (imap_write_is_atom(key->text) ? 0 : ERR_SYNTAX);
@@ -322,6 +332,10 @@ static int read_special(struct reader *r, const struct imap_arg *arg, struct ima
 		err = imap_parse_astring(take(r), &key->name);
 		if (err == 0)
 			err = read_text(r, &key->text);
+	} else if (imap_parse_is_word(r->at, "$")) {
+		take(r);
+		key->type = IMAP_SEARCH_SAVED;
+		err = 0;
 	} else {
 		err = imap_parse_atom(take(r), &text);
 		if (err == 0)
@@ -372,14 +386,17 @@ static int read_key(struct reader *r, struct imap_search_key **key_out)
 	return err;
 }
 
-/* RETURN (MIN MAX ALL COUNT); () is ALL (RFC 4731 section 3.1). */
+/* RETURN (MIN MAX ALL COUNT SAVE PARTIAL 1:9); () is ALL (RFC 4731 section 3.1); ALL and PARTIAL exclude each
+ * other (RFC 9394 section 3.1). */
 static int read_returns(struct reader *r)
 {
 	static const struct {
 		const char *word;
 		enum imap_search_return bit;
 	} bits[] = {{"MIN", IMAP_SEARCH_RETURN_MIN}, {"MAX", IMAP_SEARCH_RETURN_MAX},
-		{"ALL", IMAP_SEARCH_RETURN_ALL}, {"COUNT", IMAP_SEARCH_RETURN_COUNT}};
+		{"ALL", IMAP_SEARCH_RETURN_ALL}, {"COUNT", IMAP_SEARCH_RETURN_COUNT},
+		{"PARTIAL", IMAP_SEARCH_RETURN_PARTIAL}, {"SAVE", IMAP_SEARCH_RETURN_SAVE}};
+	const unsigned exclusive = IMAP_SEARCH_RETURN_ALL | IMAP_SEARCH_RETURN_PARTIAL;
 	const struct imap_arg *list;
 
 	if (!imap_parse_is_word(r->at, "RETURN"))
@@ -391,19 +408,22 @@ static int read_returns(struct reader *r)
 	if (!list->first)
 		r->search.returns = IMAP_SEARCH_RETURN_ALL;
 	for (const struct imap_arg *a = list->first; a; a = a->next) {
-		unsigned before = r->search.returns;
-		bool is_known = false;
+		unsigned bit = 0;
 
 		for (size_t i = 0; i < ARRAY_LEN(bits); i++) {
-			if (imap_parse_is_word(a, bits[i].word)) {
-				r->search.returns = before | bits[i].bit;
-				is_known = true;
-			}
+			if (imap_parse_is_word(a, bits[i].word))
+				bit = bits[i].bit;
 		}
-		if (!is_known)
+		if (!bit)
 			return ERR_SYNTAX;
+		if (bit == IMAP_SEARCH_RETURN_PARTIAL) {
+			a = a->next;
+			if (r->search.partial.from || imap_partial_parse(a, &r->search.partial) < 0)
+				return ERR_SYNTAX;
+		}
+		r->search.returns |= bit;
 	}
-	return 0;
+	return (r->search.returns & exclusive) == exclusive ? ERR_SYNTAX : 0;
 }
 
 static int read_charset(struct reader *r)
@@ -425,8 +445,7 @@ int imap_search_key_parse(const struct imap_arg *args, struct arena *arena, stru
 		err = read_charset(&r);
 	if (err == 0)
 		err = read_and(&r, &r.search.key);
-	if (err < 0)
-		return err;
-	*search_out = r.search;
-	return 0;
+	if (err == 0 || err == ERR_UNSUPPORTED)
+		*search_out = r.search;
+	return err;
 }

@@ -1,26 +1,30 @@
 /*
- * What a SEARCH asks for (RFC 3501 section 6.4.4, RFC 4731, RFC 7162): from the parser's argument tree to a
- * tree of keys, strings in UTF-8. Children of AND and OR stand in the order of what they cost. Memory from
+ * What a SEARCH asks for (RFC 3501 section 6.4.4, RFC 4731, 5032, 5182, 7162, 9394): from the parser's argument
+ * tree to a tree of keys, strings in UTF-8. Children of AND and OR stand in the order of what they cost. Memory from
  * the caller's arena. Pure; any thread.
  */
 #pragma once
 
 #include "common/proto/imap_parse.h"
+#include "common/proto/imap_partial.h"
 #include "common/proto/seqset.h"
 
 enum imap_search_type {
 	IMAP_SEARCH_ALL,
-	IMAP_SEARCH_AND,  /* children */
-	IMAP_SEARCH_OR,   /* two children */
-	IMAP_SEARCH_NOT,  /* one child */
-	IMAP_SEARCH_SEQ,  /* set, unresolved */
-	IMAP_SEARCH_UID,  /* set, unresolved */
-	IMAP_SEARCH_FLAG, /* flag is set */
+	IMAP_SEARCH_AND,   /* children */
+	IMAP_SEARCH_OR,    /* two children */
+	IMAP_SEARCH_NOT,   /* one child */
+	IMAP_SEARCH_SEQ,   /* set, unresolved */
+	IMAP_SEARCH_UID,   /* set, unresolved */
+	IMAP_SEARCH_SAVED, /* the messages of "$" */
+	IMAP_SEARCH_FLAG,  /* flag is set */
 	IMAP_SEARCH_RECENT,
 	IMAP_SEARCH_KEYWORD, /* text */
 	IMAP_SEARCH_BEFORE,  /* day: internal date */
 	IMAP_SEARCH_ON,
 	IMAP_SEARCH_SINCE,
+	IMAP_SEARCH_OLDER, /* number: seconds before now */
+	IMAP_SEARCH_YOUNGER,
 	IMAP_SEARCH_LARGER, /* number */
 	IMAP_SEARCH_SMALLER,
 	IMAP_SEARCH_MODSEQ,     /* number */
@@ -65,16 +69,19 @@ enum imap_search_return {
 	IMAP_SEARCH_RETURN_MIN = 1,
 	IMAP_SEARCH_RETURN_MAX = 2,
 	IMAP_SEARCH_RETURN_ALL = 4,
-	IMAP_SEARCH_RETURN_COUNT = 8
+	IMAP_SEARCH_RETURN_COUNT = 8,
+	IMAP_SEARCH_RETURN_PARTIAL = 16,
+	IMAP_SEARCH_RETURN_SAVE = 32
 };
 
 struct imap_search {
 	struct imap_search_key *key;
 	unsigned returns; /* of ESEARCH; 0: an old SEARCH */
-	bool has_modseq;  /* MODSEQ is among the keys: the response tells the highest */
+	struct imap_partial partial;
+	bool has_modseq; /* MODSEQ is among the keys: the response tells the highest */
 };
 
-/* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET; ERR_TOO_BIG: nested too deeply, arena
- * full. */
+/* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET, and `returns` is set; ERR_TOO_BIG:
+ * nested too deeply, arena full. */
 MUST_CHECK int imap_search_key_parse(
 	const struct imap_arg *args, struct arena *arena, struct imap_search *search_out);

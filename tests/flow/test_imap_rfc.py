@@ -43,6 +43,7 @@ TABLE = [
     # what is advertised
     (b"CAPABILITY", rb"(?=.* IMAP4rev1)(?=.* LITERAL\+)(?=.* UIDPLUS)(?=.* IDLE)(?=.* UNSELECT)(?=.* MOVE)(?=.* ENABLE)(?=.* ID)"
      rb"(?=.* LIST-EXTENDED)(?=.* LIST-STATUS)(?=.* ESEARCH)(?=.* CONDSTORE)(?=.* QUOTA)(?=.* SPECIAL-USE)(?=.* NAMESPACE)(?=.* CHILDREN)",
+     rb"(?=.* SEARCHRES)(?=.* WITHIN)(?=.* PARTIAL)",
      rb"!STARTTLS", rb"!LOGINDISABLED", rb"!AUTH=", OK),
     (b"LOGIN a b", BAD),
     (b"AUTHENTICATE PLAIN", BAD),
@@ -273,6 +274,19 @@ TABLE = [
     (b"UID SEARCH RETURN (COUNT) UID 99", rb'\* ESEARCH \(TAG "TAG"\) UID COUNT 0\r\n', OK),
     (b"UID SEARCH RETURN (MIN) UID 99", rb'\* ESEARCH \(TAG "TAG"\) UID\r\n', OK),
     (b"SEARCH RETURN (NOSUCH) ALL", BAD),
+    # SEARCHRES (RFC 5182), PARTIAL (RFC 9394), WITHIN (RFC 5032)
+    (b"SEARCH RETURN (SAVE) 2:3", rb"\ATAG OK"),
+    (b"FETCH $ UID", rb"\A\* 2 FETCH \(UID \d+\)\r\n\* 3 FETCH \(UID \d+\)\r\nTAG OK"),
+    (b"UID SEARCH RETURN (SAVE COUNT) UID $ 3", rb'\A\* ESEARCH \(TAG "TAG"\) UID COUNT 1\r\nTAG OK'),
+    (b"SEARCH OR $ 1", rb"\A\* SEARCH 1 3\r\nTAG OK"),
+    (b"SEARCH RETURN (SAVE) UID 99", rb"\ATAG OK"),
+    (b"FETCH $ FLAGS", rb"\ATAG OK"),
+    (b"SEARCH RETURN (PARTIAL -1:-2) 1:3", rb"PARTIAL \(-1:-2 2:3\)\r\n", OK),
+    (b"SEARCH RETURN (PARTIAL 4:5) 1:3", rb"PARTIAL \(4:5 NIL\)\r\n", OK),
+    (b"SEARCH RETURN (ALL PARTIAL 4:5) 1:3", BAD),
+    (b"UID FETCH 1:* UID (PARTIAL 1:1)", rb"\A\* 1 FETCH \(UID \d+\)\r\nTAG OK"),
+    (b"SEARCH YOUNGER 60 1", rb"\* SEARCH\r\n", OK),  # its date is of 1994
+    (b"SEARCH OLDER 86400 1", rb"\* SEARCH 1\r\n", OK),
     (b"UID SEARCH RETURN (ALL) CHARSET UTF-8 ALL", rb"UID ALL 1:", OK),
     # CONDSTORE (RFC 7162)
     (b"FETCH 1 (MODSEQ)", rb"MODSEQ \(\d+\)", OK),

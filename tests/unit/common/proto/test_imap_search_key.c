@@ -10,9 +10,9 @@
 #include "tests/unit/common/proto/imap_line.h"
 #include "tests/unit/feed.h"
 
-static const char *const names[] = {"ALL", "AND", "OR", "NOT", "SEQ", "UID", "FLAG", "RECENT", "KEYWORD",
-	"BEFORE", "ON", "SINCE", "LARGER", "SMALLER", "MODSEQ", "SENTBEFORE", "SENTON", "SENTSINCE", "HEADER",
-	"BODY", "TEXT"};
+static const char *const names[] = {"ALL", "AND", "OR", "NOT", "SEQ", "UID", "SAVED", "FLAG", "RECENT",
+	"KEYWORD", "BEFORE", "ON", "SINCE", "OLDER", "YOUNGER", "LARGER", "SMALLER", "MODSEQ", "SENTBEFORE",
+	"SENTON", "SENTSINCE", "HEADER", "BODY", "TEXT"};
 
 static const struct {
 	const char *text;
@@ -37,7 +37,18 @@ static const struct {
 	{"CHARSET x-none ALL", ERR_UNSUPPORTED, NULL},
 	{"CHARSET //TRANSLIT ALL", ERR_UNSUPPORTED, NULL},
 	{"BODY \"\xe4\"", ERR_SYNTAX, NULL},
-	{"RETURN (SAVE) ALL", ERR_SYNTAX, NULL},
+	{"RETURN (SAVE) ALL", 0, "R32 AND(ALL)"},
+	{"RETURN (SAVE MIN) $", 0, "R33 AND(SAVED)"},
+	{"RETURN (PARTIAL -1:-9 COUNT) OR $ UID $", 0, "R24 AND(OR(SAVED SAVED))"},
+	{"OLDER 1 YOUNGER 4294967295", 0, "AND(OLDER YOUNGER)"},
+	{"OLDER 0", ERR_SYNTAX, NULL},
+	{"YOUNGER", ERR_SYNTAX, NULL},
+	{"YOUNGER x", ERR_SYNTAX, NULL},
+	{"$,1", ERR_SYNTAX, NULL},
+	{"RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL", ERR_SYNTAX, NULL},
+	{"RETURN (PARTIAL 1:2 ALL) ALL", ERR_SYNTAX, NULL},
+	{"RETURN (PARTIAL) ALL", ERR_SYNTAX, NULL},
+	{"RETURN (UPDATE) ALL", ERR_SYNTAX, NULL},
 	{"RETURN MIN ALL", ERR_SYNTAX, NULL},
 	{"RETURN ()", ERR_SYNTAX, NULL},
 	{"()", ERR_SYNTAX, NULL},
