@@ -15,7 +15,7 @@ static bool is_host(struct slice s)
 	char text[USERMAP_HOST_MOST + 1];
 	struct in6_addr any;
 
-	if (!s.len || s.len > USERMAP_HOST_MOST)
+	if (!s.len || s.len > USERMAP_HOST_MOST || slice_has_control(s))
 		return false;
 	memcpy(text, s.p, s.len);
 	text[s.len] = 0;
