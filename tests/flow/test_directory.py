@@ -2,19 +2,15 @@
 without slapd."""
 import imaplib
 import os
-import shutil
 import signal
 import smtplib
 import socket
-import subprocess
-import tempfile
 import time
 import unittest
 
 import mt
+from slapd import BASE, SLAPD, Slapd
 
-SLAPD = "/usr/sbin/slapd"
-BASE = "dc=example,dc=test"
 USERS = 6
 CONF = """
 connector dir {{
@@ -36,68 +32,11 @@ service smtp {{ maps = {{by-password}} }}
 """
 
 
-class Slapd:
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="mt-slapd-")
-        os.chmod(self.dir, 0o755)
-        os.mkdir(self.path("db"))
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
-                        "-subj", "/CN=d", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.path("key.pem"),
-                        "-out", self.path("cert.pem")], check=True, capture_output=True)
-        self.write("password", "proxy-Pw\n")
-        self.write("slapd.conf", "".join(f"include /etc/ldap/schema/{s}.schema\n" for s in ("core", "cosine", "inetorgperson", "misc"))
-                   + f"modulepath /usr/lib/ldap\nmoduleload back_mdb\nTLSCertificateFile {self.path('cert.pem')}\n"
-                   f"TLSCertificateKeyFile {self.path('key.pem')}\nsecurity simple_bind=128\n"
-                   f"access to attrs=userPassword by dn.exact=\"cn=proxy,{BASE}\" read by anonymous auth by * none\n"
-                   f"access to * by dn.exact=\"cn=proxy,{BASE}\" read by * none\n"
-                   f"database mdb\nsuffix \"{BASE}\"\ndirectory {self.path('db')}\nmaxsize 16777216\n")
-        entries = [f"dn: {BASE}\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n",
-                   f"dn: cn=proxy,{BASE}\nobjectClass: organizationalRole\nobjectClass: simpleSecurityObject\nuserPassword: proxy-Pw\n"]
-        for i in range(1, USERS + 1):
-            name = f"user{i:04}"
-            entries.append(f"dn: uid={name},{BASE}\nobjectClass: inetOrgPerson\nobjectClass: inetLocalMailRecipient\ncn: {name}\nsn: x\n"
-                           f"mail: {name}@example.test\nmailLocalAddress: alias{i}@example.test\nmailHost: b{(i - 1) % 2 + 1}\n"
-                           f"userPassword: dir-{i}\n")
-        self.write("users.ldif", "\n".join(entries))
-        subprocess.run(["/usr/sbin/slapadd", "-q", "-f", self.path("slapd.conf"), "-l", self.path("users.ldif")], check=True, capture_output=True)
-        self.start()
-
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def write(self, name, text):
-        with open(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
-            f.write(text)
-
-    def start(self):
-        self.process = subprocess.Popen([SLAPD, "-d", "0", "-f", self.path("slapd.conf"), "-h", f"ldap://127.0.0.1:{self.port}"],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        mt.wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, 20, "slapd listens")
-
-    def halt(self):
-        self.process.send_signal(signal.SIGSTOP)
-        mt.wait_for(lambda: open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()[0] == "T", 5, "slapd stands")
-
-    def go(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def end(self):
-        self.kill()
-        shutil.rmtree(self.dir)
-
-
 @unittest.skipUnless(os.path.exists(SLAPD), "slapd is not installed")
 class Directory(mt.ClusterCase):
     @classmethod
     def setUpClass(cls):
-        cls.slapd = Slapd()
+        cls.slapd = Slapd(USERS)
         cls.addClassCleanup(cls.slapd.end)
         cls.slapd.write("proxy.conf", CONF.format(port=cls.slapd.port, dir=cls.slapd.dir, base=BASE))
         cls.FLAGS = ["--proxies", 1, "--backends", 2, "--users", USERS, "--conf", cls.slapd.path("proxy.conf")]
@@ -129,12 +68,12 @@ class Directory(mt.ClusterCase):
             return answer
 
     def test_logins(self):
-        self.assertTrue(self.imap("user0001@example.test", "dir-1").startswith("OK"))
-        self.assertIn("AUTHENTICATIONFAILED", self.imap("user0001@example.test", "dir-2"))
+        self.assertTrue(self.imap("user0001@example.test", "dir-0001").startswith("OK"))
+        self.assertIn("AUTHENTICATIONFAILED", self.imap("user0001@example.test", "dir-0002"))
         self.assertIn("AUTHENTICATIONFAILED", self.imap("nobody@example.test", "x"))
-        self.assertIn("AUTHENTICATIONFAILED", self.imap("*@example.test", "dir-1"))
-        self.assertTrue(self.pop3("user0002@example.test", "dir-2").startswith("+OK"))
-        self.assertIn("[AUTH]", self.pop3("user0002@example.test", "dir-1"))
+        self.assertIn("AUTHENTICATIONFAILED", self.imap("*@example.test", "dir-0001"))
+        self.assertTrue(self.pop3("user0002@example.test", "dir-0002").startswith("+OK"))
+        self.assertIn("[AUTH]", self.pop3("user0002@example.test", "dir-0001"))
 
     def test_mail_to_an_alias_arrives(self):
         with smtplib.SMTP(*self.cluster.at("p1", "smtp"), timeout=20) as s:
@@ -143,7 +82,7 @@ class Directory(mt.ClusterCase):
                 s.sendmail("a@elsewhere.example", ["alias99@example.test"], "Subject: x\r\n\r\nx\r\n")
             self.assertEqual(list(refused.exception.recipients.values())[0][0] // 100, 5)
         m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
-        m.login("user0003@example.test", "dir-3")
+        m.login("user0003@example.test", "dir-0003")
         m.select()
         self.assertEqual(len(m.search(None, "SUBJECT", '"by alias"')[1][0].split()), 1)
         m.logout()
@@ -159,33 +98,33 @@ class Directory(mt.ClusterCase):
         self.assertEqual(self.status("by-password")["entries"], 0)
 
     def test_reload_renews_what_changed(self):
-        self.assertTrue(self.pop3("user0002@example.test", "dir-2").startswith("+OK"))
+        self.assertTrue(self.pop3("user0002@example.test", "dir-0002").startswith("+OK"))
         for changed in (CONF, CONF.replace("timeout = 2s", "timeout = 3s"), CONF.replace("positive-ttl = 1s", "positive-ttl = 2s"), CONF):
             self.slapd.write("proxy.conf", changed.format(port=self.slapd.port, dir=self.slapd.dir, base=BASE))
             before = self.cluster.log("p1").count("configuration read again")
             self.cluster.kill("p1", signal.SIGHUP)
             mt.wait_for(lambda: self.cluster.log("p1").count("configuration read again") > before, 10, "reload")
-            self.assertTrue(self.pop3("user0002@example.test", "dir-2").startswith("+OK"))
-            self.assertTrue(self.imap("user0001@example.test", "dir-1").startswith("OK"))
+            self.assertTrue(self.pop3("user0002@example.test", "dir-0002").startswith("+OK"))
+            self.assertTrue(self.imap("user0001@example.test", "dir-0001").startswith("OK"))
         mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_directory_up") == 1, 10, "the gauge is the new connector's")
         mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_directory_connections") == 3, 10,
                     "two connections that search, one that binds, and none of the connectors that went")
 
     def test_stopped_and_gone(self):
-        self.assertTrue(self.pop3("user0005@example.test", "dir-5").startswith("+OK"))
+        self.assertTrue(self.pop3("user0005@example.test", "dir-0005").startswith("+OK"))
         for fault, mend in ((self.slapd.halt, self.slapd.go), (self.slapd.kill, self.slapd.start)):
-            self.assertTrue(self.imap("user0005@example.test", "dir-5").startswith("OK"))
+            self.assertTrue(self.imap("user0005@example.test", "dir-0005").startswith("OK"))
             time.sleep(1.1)  # positive-ttl
             fault()
             begin = time.monotonic()
-            self.assertIn("[UNAVAILABLE]", self.imap("user0006@example.test", "dir-6"))
+            self.assertIn("[UNAVAILABLE]", self.imap("user0006@example.test", "dir-0006"))
             self.assertLess(time.monotonic() - begin, 4)
-            self.assertTrue(self.imap("user0005@example.test", "dir-5").startswith("OK"))
-            self.assertIn("[SYS/TEMP]", self.pop3("user0006@example.test", "dir-6"))
+            self.assertTrue(self.imap("user0005@example.test", "dir-0005").startswith("OK"))
+            self.assertIn("[SYS/TEMP]", self.pop3("user0006@example.test", "dir-0006"))
             mt.wait_for(lambda: not self.status("by-bind")["usable"], 15, "the connector is down")
             mend()
             mt.wait_for(lambda: self.status("by-bind")["usable"], 15, "the connector is up")
-            self.assertTrue(self.pop3("user0006@example.test", "dir-6").startswith("+OK"))
+            self.assertTrue(self.pop3("user0006@example.test", "dir-0006").startswith("+OK"))
             self.cluster.ctl("p1", "map", "flush")
         self.assertEqual(self.cluster.log("p1").count("connector is down"), 2)
 
