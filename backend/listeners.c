@@ -107,6 +107,7 @@ static struct lmtp_service *make_lmtp(
 				     .message_size = config->message_size,
 				     .is_over_quota_permanent = config->is_over_quota_permanent,
 				     .command_ms = config->limits.command_ms,
+				     .wrong_commands = config->limits.wrong_commands,
 				     .transfer_ms = config->transfer_ms,
 				     .is_trusted = is_trusted,
 				     .arg = config_ref(config),

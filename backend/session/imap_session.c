@@ -346,6 +346,15 @@ void imap_when_sent(struct imap_session *s, void (*next)(struct imap_session *))
 
 /* ---- input ---- */
 
+/* A command that makes no sense; beyond the limit of those in a row the session ends. */
+static void senseless(struct imap_session *s, const char *reason)
+{
+	if (++s->bad > s->limits.bad_commands)
+		imap_close(s, "Too many bad commands");
+	else
+		imap_bad(s, reason);
+}
+
 static void dispatch(struct imap_session *s)
 {
 	const struct imap_command *command = &s->parse.command;
@@ -353,8 +362,7 @@ static void dispatch(struct imap_session *s)
 	s->cmd = imap_cmd_find(command->name);
 	s->arena.limit = COMMAND_ARENA;
 	if (!s->cmd) {
-		s->bad++;
-		imap_bad(s, "Unknown command");
+		senseless(s, "Unknown command");
 	} else if (s->cmd->flags & IMAP_CMD_SELECTED && !s->view.mailbox) {
 		imap_bad(s, "No mailbox is selected");
 	} else if (s->cmd->flags & IMAP_CMD_WRITABLE && s->view.is_readonly) {
@@ -371,11 +379,7 @@ static void bad_command(struct imap_session *s)
 		imap_answer(s, s->refuse_status, s->refuse_code, s->refuse_text);
 		return;
 	}
-	if (++s->bad > s->limits.bad_commands) {
-		imap_close(s, "Too many bad commands");
-		return;
-	}
-	imap_bad(s, s->parse.reason);
+	senseless(s, s->parse.reason);
 }
 
 void imap_refuse_literal(struct imap_session *s, const char *status, const char *code, const char *text)

@@ -237,6 +237,8 @@ struct lmtp_service *lmtp_service_new(struct delivery_service *delivery, const s
 	/* The proxy has checked the client's body already, and adds a hop of its own. */
 	s->smtp.limits.hops += 10;
 	s->smtp.limits.message_size = settings->message_size;
+	if (settings->wrong_commands)
+		s->smtp.limits.errors = settings->wrong_commands;
 	if (settings->command_ms)
 		s->smtp.limits.command_ms = settings->command_ms;
 	if (settings->transfer_ms)

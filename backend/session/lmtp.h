@@ -18,6 +18,7 @@ struct lmtp_settings {
 	uint64_t message_size;            /* octets; 0: none */
 	bool is_over_quota_permanent;     /* 552 instead of 452 */
 	uint64_t command_ms, transfer_ms; /* 0: the defaults */
+	unsigned wrong_commands;          /* senseless ones before the end; 0: the default */
 	bool (*is_trusted)(void *arg, struct conn *conn);
 	void *arg;
 	void (*free_arg)(void *arg); /* when the last session has gone; NULL: nothing */

@@ -92,6 +92,19 @@ void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer)
 	smtp_front_end(f, "too many errors");
 }
 
+void smtp_front_count_refusal(struct smtp_front *f)
+{
+	f->errors += !f->service->is_lmtp;
+}
+
+void smtp_front_refuse(struct smtp_front *f, const struct smtp_answer *answer)
+{
+	if (f->service->is_lmtp)
+		smtp_front_say(f, answer);
+	else
+		smtp_front_wrong(f, answer);
+}
+
 void smtp_front_set_text(char **text, struct slice value)
 {
 	free(*text);

@@ -75,9 +75,10 @@ struct smtp_ops {
 };
 
 struct smtp_limits {
-	uint64_t message_size;  /* octets; SIZE announces it. 0: none */
-	unsigned recipients;    /* of one transaction: beyond it 452 */
-	unsigned errors;        /* 4yz/5yz answers to commands before the connection is closed (421) */
+	uint64_t message_size; /* octets; SIZE announces it. 0: none */
+	unsigned recipients;   /* of one transaction: beyond it 452 */
+	unsigned
+		errors; /* 4yz/5yz answers to commands before the connection is closed (421); LMTP: of senseless commands alone */
 	unsigned idle_commands; /* NOOP, RSET, VRFY, HELP ... without a transaction between them */
 	unsigned failed_logins;
 	unsigned hops;            /* Received fields: beyond it 554 5.4.6 */

@@ -268,7 +268,7 @@ static void end_body(struct smtp_front *f)
 	}
 	for (unsigned i = 0; i < f->ends_count; i++)
 		fill_end(&f->ends[i], f->body_answer);
-	f->errors++;
+	smtp_front_count_refusal(f);
 	flush_ends(f);
 }
 
@@ -282,7 +282,8 @@ static void end_chunk(struct smtp_front *f)
 			buf_deinit(&f->refusal);
 			f->is_discarding = false;
 		}
-		if (++f->errors >= f->service->limits.errors)
+		smtp_front_count_refusal(f);
+		if (f->errors >= f->service->limits.errors)
 			smtp_front_end(f, "too many errors");
 	} else if (f->is_chunk_last) {
 		smtp_data_decode_end(&f->decoder, &f->body);

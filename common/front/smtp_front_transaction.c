@@ -63,11 +63,11 @@ static bool is_mail_out_of_order(struct smtp_front *f)
 static void say_mail_error(struct smtp_front *f, int err)
 {
 	if (err == ERR_UNSUPPORTED)
-		SMTP_WRONG(f, 555, "5.5.4", "Unknown parameter");
+		SMTP_REFUSE(f, 555, "5.5.4", "Unknown parameter");
 	else if (err == ERR_TOO_BIG)
-		SMTP_WRONG(f, 501, "5.1.7", "Sender is too long");
+		SMTP_REFUSE(f, 501, "5.1.7", "Sender is too long");
 	else
-		SMTP_WRONG(f, 501, "5.5.4", "Cannot read that");
+		SMTP_REFUSE(f, 501, "5.5.4", "Cannot read that");
 }
 
 void smtp_front_mail(struct smtp_front *f, struct slice rest)
@@ -83,11 +83,11 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 		return;
 	}
 	if (mail.path.is_utf8 && !mail.is_utf8) {
-		SMTP_WRONG(f, 553, "5.6.7", "Such an address needs SMTPUTF8");
+		SMTP_REFUSE(f, 553, "5.6.7", "Such an address needs SMTPUTF8");
 		return;
 	}
 	if (f->service->limits.message_size && mail.size > f->service->limits.message_size) {
-		SMTP_WRONG(f, 552, "5.3.4", "Message is too big");
+		SMTP_REFUSE(f, 552, "5.3.4", "Message is too big");
 		return;
 	}
 	smtp_front_end_transaction(f, SMTP_RESET_ORDER);
@@ -109,7 +109,7 @@ void smtp_front_answer_mail(struct smtp_front *f, const struct smtp_answer *answ
 		smtp_front_say(f, answer);
 	} else {
 		f->is_mail = false;
-		smtp_front_wrong(f, answer);
+		smtp_front_refuse(f, answer);
 	}
 	smtp_front_pump(f);
 }
@@ -136,7 +136,7 @@ static void refuse_rcpt(struct smtp_front *f, const struct smtp_answer *answer, 
 
 	if (!f->pending) {
 		if (is_error)
-			smtp_front_wrong(f, answer);
+			smtp_front_refuse(f, answer);
 		else
 			smtp_front_say(f, answer);
 		return;
@@ -148,7 +148,8 @@ static void refuse_rcpt(struct smtp_front *f, const struct smtp_answer *answer, 
 	slot->len = line.end;
 	slot->index = UINT32_MAX;
 	f->pending++;
-	f->errors += is_error;
+	if (is_error)
+		smtp_front_count_refusal(f);
 }
 
 static const struct smtp_answer *rcpt_error(int err)
@@ -250,7 +251,7 @@ void smtp_front_answer_rcpt(struct smtp_front *f, unsigned index, const struct s
 	slot->is_answered = true;
 	count_rcpt(f, answer->code);
 	if (answer->code / 100 == 5)
-		f->errors++;
+		smtp_front_count_refusal(f);
 	flush_ring(f);
 	if (!f->ring_count)
 		smtp_front_enter(f, SMTP_COMMAND);

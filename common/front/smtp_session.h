@@ -125,6 +125,12 @@ void smtp_front_say(struct smtp_front *f, const struct smtp_answer *answer);
 /* Says it and counts an error; says 421 and ends at the limit. */
 void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer);
 #define SMTP_WRONG(f, code, enhanced, text) smtp_front_wrong((f), SMTP_ANSWER(code, enhanced, text))
+/* A transaction, a recipient or a body was refused: an error of a client, and none of a trusted proxy, whose connection serves many
+ * clients one after another. */
+void smtp_front_count_refusal(struct smtp_front *f);
+/* Says it and counts it so. */
+void smtp_front_refuse(struct smtp_front *f, const struct smtp_answer *answer);
+#define SMTP_REFUSE(f, code, enhanced, text) smtp_front_refuse((f), SMTP_ANSWER(code, enhanced, text))
 void smtp_front_set_text(char **text, struct slice value);
 /* The mechanisms that AUTH offers now: NULL-ended; returns how many. */
 size_t smtp_front_offered(const struct smtp_front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1]);

@@ -1,6 +1,7 @@
 """Penalties for failed logins across sessions, with real programs: who waits, who does not, what the operator sees. Loopback addresses
 are the clients' addresses: 127.a.b.c each is another client."""
 import os
+import re
 import smtplib
 import socket
 import ssl
@@ -237,6 +238,95 @@ class Domains(mt.ClusterCase):
         with smtplib.SMTP_SSL(host, port, context=ssl.create_default_context(cafile=self.cluster.ca), timeout=20) as s:
             with self.assertRaises(smtplib.SMTPAuthenticationError):
                 s.login("user0001", "pass0001")
+
+
+class Limits(mt.ClusterCase):
+    """Wrong commands and failed logins of one connection, for every service of both tiers."""
+    CONF = "limits {\n\tfailed-login-delay = 0s\n\tpenalty-delay = 0s\n\twrong-commands = 7\n\tfailed-logins = 4\n}\n"
+    NONSENSE = {"imap": b"x NONSENSE\r\n", "pop3": b"NONSENSE\r\n", "smtp": b"NONSENSE\r\n"}
+    LOGIN = {"imap": b"x LOGIN nobody g%d\r\n", "pop3": b"USER nobody\r\nPASS g%d\r\n"}
+    PLACES = [("p1", "imap"), ("p1", "imaps"), ("p1", "pop3"), ("p1", "pop3s"), ("p1", "smtp"), ("p1", "submission"), ("p1", "submissions"),
+              ("b1", "imap"), ("b1", "imaps"), ("b1", "pop3"), ("b1", "pop3s"), ("b1", "lmtp"), ("b1", "lmtps")]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.files = []
+        for text in (cls.CONF + "smtp {\n\terrors = 7\n}\n", cls.CONF + 'trusted-proxies = {"127.0.0.0/8"}\n'):
+            fd, path = tempfile.mkstemp(suffix=".conf")
+            with os.fdopen(fd, "w") as f:
+                f.write(text)
+            cls.files.append(path)
+        cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 1, "--conf", cls.files[0], "--backend-conf", cls.files[1]]
+        super().setUpClass()
+        cls.cluster.ctl("b1", "account", "set", "user0001@example.test", "--hash", "{PLAIN}pass0001")
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        for path in cls.files:
+            os.unlink(path)
+
+    def open(self, at, service):
+        host, port = self.cluster.at(at, service)
+        s = socket.create_connection((host, port), timeout=20)
+        if service in ("imaps", "pop3s", "submissions", "lmtps"):
+            s = ssl.create_default_context(cafile=self.cluster.ca).wrap_socket(s, server_hostname=host)
+        self.addCleanup(s.close)
+        s.recv(4096)
+        return s
+
+    @staticmethod
+    def kind(service):
+        return "imap" if "imap" in service else "pop3" if "pop3" in service else "smtp"
+
+    def answers(self, s):
+        """All that comes until the server closes."""
+        out = b""
+        try:
+            while data := s.recv(65536):
+                out += data
+        except OSError:
+            pass
+        return out
+
+    def count(self, kind, got):
+        bad = {"imap": b"x BAD", "pop3": b"-ERR This command", "smtp": b"500 "}[kind]
+        return sum(line.startswith(bad) for line in got.split(b"\r\n"))
+
+    def test_wrong_commands_end_a_connection(self):
+        for at, service in self.PLACES:
+            with self.subTest(at=at, service=service):
+                s, kind = self.open(at, service), self.kind(service)
+                s.sendall(self.NONSENSE[kind] * 7)
+                got = self.answers(s)
+                self.assertEqual(self.count(kind, got), 7, got)
+                self.assertRegex(got.split(b"\r\n")[-2], rb"421 |\* BYE Too many|-ERR Too many")
+
+    def test_wrong_commands_after_login_too(self):
+        for service, login, bad in (("imaps", b"x LOGIN user0001@example.test pass0001\r\n", b"x NONSENSE\r\n"),
+                                    ("pop3s", b"USER user0001@example.test\r\nPASS pass0001\r\n", b"NONSENSE\r\n")):
+            s = self.open("b1", service)
+            s.sendall(login + bad * 20)
+            got = self.answers(s)
+            self.assertRegex(got, rb"x OK|\+OK")
+            self.assertEqual(len(re.findall(rb"x BAD|-ERR", got)), 7, got)
+
+    def test_failed_logins_end_a_connection(self):
+        for at, service in self.PLACES:
+            kind = self.kind(service)
+            if kind == "smtp" or not service.endswith("s"):
+                continue
+            with self.subTest(at=at, service=service):
+                s = self.open(at, service)
+                s.sendall(b"".join(self.LOGIN[kind] % i for i in range(6)))
+                got = self.answers(s)
+                self.assertEqual(len(re.findall(rb"AUTHENTICATIONFAILED|-ERR \[AUTH\]", got)), 4, got)
+                self.assertIn(b"Too many failed logins", got)
+        s = self.open("p1", "submissions")
+        s.sendall(b"EHLO x\r\n" + b"AUTH PLAIN AG5vYm9keQB4\r\n" * 6)
+        got = self.answers(s)
+        self.assertEqual(got.count(b"535 "), 4, got)
+        self.assertIn(b"421 4.7.0 Too many failed logins", got)
 
 
 class BackendPenalties(BackendCase):

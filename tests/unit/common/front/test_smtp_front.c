@@ -320,6 +320,34 @@ static void test_refused_bodies(void **state)
 	assert_int_equal(tier.orders + tier.cuts, 1);
 }
 
+/* A client's refused recipients count against him; a proxy's do not, whose connection serves many clients. */
+static void test_errors_end_a_session(void **state)
+{
+	static const char refused[] = "MAIL FROM:<refused@b>\r\n", no[] = "550 5.7.1 not you\r\n";
+
+	(void)state;
+	for (int is_lmtp = 0; is_lmtp < 2; is_lmtp++) {
+		int fd = open_session(is_lmtp);
+
+		services[is_lmtp].limits.errors = 3;
+		greet(fd, is_lmtp);
+		for (int i = 0; i < (is_lmtp ? 10 : 0); i++) {
+			say(fd, refused);
+			expect(fd, no);
+			say(fd, "MAIL FROM:<a@b>\r\nRCPT TO:<bad\r\nRSET\r\n");
+			expect(fd, "250 2.1.0 ok\r\n501 5.1.3 Cannot read that\r\n250 2.0.0 Ok\r\n");
+		}
+		say(fd, is_lmtp ? "NONSENSE\r\n" : "MAIL FROM:<a@b>\r\nRCPT TO:<bad\r\n");
+		expect(fd, is_lmtp ? "500 5.5.1 Unknown command\r\n"
+				   : "250 2.1.0 ok\r\n501 5.1.3 Cannot read that\r\n");
+		say(fd, "NONSENSE\r\nNONSENSE\r\nNONSENSE\r\nNONSENSE\r\n");
+		expect(fd, "500 5.5.1 Unknown command\r\n500 5.5.1 Unknown command\r\n421 4.7.0 Too many "
+			   "errors\r\n");
+		services[is_lmtp].limits.errors = 20;
+		close_session(fd);
+	}
+}
+
 static void test_lmtp_distrusts(void **state)
 {
 	int fd;
@@ -365,6 +393,7 @@ int main(void)
 		cmocka_unit_test(test_lmtp_answers_each),
 		cmocka_unit_test(test_client_goes),
 		cmocka_unit_test(test_refused_bodies),
+		cmocka_unit_test(test_errors_end_a_session),
 		cmocka_unit_test(test_lmtp_distrusts),
 	};
 
