@@ -11,10 +11,12 @@
 #include "common/base/log.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
+#include "tests/fuzz/common/front/mechanisms.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct loop_group *group;
+static struct work_pool *pool;
 static struct front_service service;
 static _Atomic bool trusts;
 
@@ -36,6 +38,15 @@ static void login(struct front *f, const struct front_credentials *c)
 	struct front_handover h;
 
 	require(c->authcid.len >= 1 && c->authcid.len <= FRONT_NAME_MOST && !slice_has_control(c->authcid));
+	if (c->shown == FRONT_SHOWN_FETCH) {
+		if (c->authcid.p[0] == 'n')
+			front_refuse(f, FRONT_NOT_NOW, NULL);
+		else
+			front_give_stored(
+				f, mechanisms_stored(c->authcid.p[0]), mechanisms_is_known(c->authcid.p[0]));
+		return;
+	}
+	require(c->shown == FRONT_SHOWN_PASSWORD); /* nobody meets a challenge by guessing */
 	require(c->password.len >= 1 && c->password.len <= FRONT_PASSWORD_MOST);
 	if (c->authcid.p[0] == 'y') {
 		front_hand_over(f, &h);
@@ -74,8 +85,11 @@ static void init(void)
 
 	log_set_level(LOG_ERROR);
 	require(sasl_init("fuzz", &why) == 0 && loop_group_start(1, &group) == 0);
+	require(work_pool_new("fuzz-hash", 1, 100, &pool) == 0);
 	front_service_init(&service, "fuzz", &ops, NULL);
 	service.allows_clear = true;
+	front_auth_unref(&service.auth);
+	service.auth = mechanisms_all(pool);
 	service.limits.failed_delay_ms = 0;
 }
 

@@ -10,10 +10,11 @@
 
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
-#include "common/front/front_auth.h"
 #include "common/front/smtp_front.h"
+#include "tests/fuzz/common/front/mechanisms.h"
 
 static struct loop *loop;
+static struct work_pool *pool;
 static struct smtp_service services[2];
 static bool trusts;
 static unsigned open_mails, open_bodies;
@@ -42,6 +43,12 @@ static bool is_trusted(struct smtp_front *f)
 
 static void login(struct smtp_front *f, const struct front_credentials *c)
 {
+	if (c->shown == FRONT_SHOWN_FETCH && c->authcid.p[0] != 'n') {
+		smtp_front_give_stored(
+			f, mechanisms_stored(c->authcid.p[0]), mechanisms_is_known(c->authcid.p[0]));
+		return;
+	}
+	require(c->shown != FRONT_SHOWN_PROVEN); /* nobody meets a challenge by guessing */
 	smtp_front_answer_login(f, c->authcid.p[0] == 'n' ? FRONT_NOT_NOW : FRONT_OK, c->authcid, NULL);
 }
 
@@ -120,11 +127,12 @@ static void set_up(void)
 
 	log_set_level(LOG_ERROR);
 	require(sasl_init("fuzz", &why) == 0 && loop_new(&loop) == 0);
+	require(work_pool_new("fuzz-hash", 1, 100, &pool) == 0);
 	for (int i = 0; i < 2; i++) {
 		smtp_service_init(&services[i], i ? "lmtp" : "smtp", &ops, NULL);
 		services[i].is_lmtp = i;
 		services[i].allows_clear = true;
-		services[i].auth = front_auth_plain();
+		services[i].auth = mechanisms_all(pool);
 		services[i].limits.failed_delay_ms = 0;
 		services[i].limits.message_size = 20000;
 	}
