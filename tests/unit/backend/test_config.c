@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,6 +42,41 @@ static void test_an_empty_file_gives_the_defaults(void **state)
 	assert_int_equal(again->wrong_commands, 10);
 	config_unref(&again);
 	buf_deinit(&why);
+}
+
+static void test_mechanisms_that_cannot_work(void **state)
+{
+	static const char imap[] = "listener a {\n\tservice = imap\n\tlisten = {\"*:1\"}\n\ttls = none\n}\n";
+	static const struct {
+		const char *text, *want; /* NULL: good */
+	} rows[] = {
+		{"service imap { mechanisms = {SCRAM-SHA-256} }\n", NULL},
+		{"service imap { mechanisms = {EXTERNAL} }\n", "client-ca"},
+		{"service imap { mechanisms-clear = {SCRAM-SHA-1-PLUS} }\n", "with TLS"},
+		/* nobody listens there */
+		{"service pop3 { mechanisms = {EXTERNAL} }\n", NULL},
+		/* users of this section are served by what hands the password over; others by what is listed */
+		{"service imap { mechanisms = {CRAM-MD5, PLAIN} }\nusers u { connector = c domains = "
+		 "{\"a.b\"} }\n",
+			NULL},
+	};
+	static const char connector[] =
+		"connector c { uris = {\"ldap://127.0.0.1\"} bind = anonymous base = \"dc=x\" }\n";
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct buf why = {0}, text = {0};
+		struct conf *conf = NULL;
+
+		buf_printf(&text, "%s%s%s", imap, connector, rows[i].text);
+		if ((conf_load_text(&config_table, "test.conf", buf_view(&text), &why, &conf) == 0) !=
+				!rows[i].want ||
+			(rows[i].want && !strstr(buf_str_view(&why), rows[i].want)))
+			fail_msg("%s: %s", rows[i].text, buf_str_view(&why));
+		conf_free(&conf);
+		buf_deinit(&why);
+		buf_deinit(&text);
+	}
 }
 
 static void test_a_listener_has_its_domain_or_the_default(void **state)
@@ -126,6 +162,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_empty_file_gives_the_defaults),
+		cmocka_unit_test(test_mechanisms_that_cannot_work),
 		cmocka_unit_test(test_a_listener_has_its_domain_or_the_default),
 		cmocka_unit_test(test_a_proxys_password_may_be_clear_or_a_hash),
 		cmocka_unit_test(test_what_cannot_work_is_refused),
