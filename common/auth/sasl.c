@@ -581,14 +581,15 @@ static int message(struct sasl_session *s, bool has_input, struct buf *raw, stru
 
 static int session_feed(struct sasl_session *s, bool has_input, struct slice text, struct buf *challenge_out)
 {
+	size_t most = s->row->traits & SASL_SHOWS_TICKET ? SASL_TICKET_LINE_MOST : SASL_LINE_MOST;
 	struct buf raw = {0};
 	int rc;
 
-	if (text.len > SASL_LINE_MOST || (text.len && base64_decode(&raw, text)) ||
+	if (text.len > most || (text.len && base64_decode(&raw, text)) ||
 		(!s->row->nul && buf_len(&raw) && memchr(buf_view(&raw).p, 0, buf_len(&raw)))) {
 		wipe_buf(&raw);
 		s->phase = SASL_ENDED;
-		return text.len > SASL_LINE_MOST ? ERR_TOO_BIG : ERR_SYNTAX;
+		return text.len > most ? ERR_TOO_BIG : ERR_SYNTAX;
 	}
 	rc = message(s, has_input, &raw, challenge_out);
 	wipe_buf(&raw);

@@ -26,8 +26,10 @@
 #include "common/base/secret.h"
 #include "common/net/work.h"
 
-#define SASL_NAME_MOST 512     /* octets of an identity */
-#define SASL_LINE_MOST 4096    /* base64 octets of one client message */
+#define SASL_NAME_MOST 512  /* octets of an identity */
+#define SASL_LINE_MOST 4096 /* base64 octets of one client message */
+/* the same where tickets are shown: they grow with the groups of the user (RFC 4954 section 4 has this figure) */
+#define SASL_TICKET_LINE_MOST (12 * 1024)
 #define SASL_MECHANISM_MOST 20 /* RFC 4422 section 3.1 */
 #define SASL_STEPS_MOST 8      /* messages of one client */
 #define SASL_BINDING_MOST 64   /* octets of a TLS connection's channel binding */

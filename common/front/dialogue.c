@@ -300,14 +300,15 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 	f->ttl = FRONT_TTL;
 	f->until_ms = loop_now_ms(loop_of(f)) + service->limits.dialogue_ms;
 	timer_init(&f->timer, on_deadline, f);
-	arena_init(&f->arena, DIALOGUE_ARENA_MOST);
+	f->takes_tickets = front_auth_takes_tickets(service->auth);
+	arena_init(&f->arena, f->takes_tickets ? DIALOGUE_TICKET_ARENA_MOST : DIALOGUE_ARENA_MOST);
 	random_id(f->session, FRONT_SESSION_LEN);
 	if (conn_unique_id(f->conn)[0])
 		require(dialogue_told_session(f, slice_str(conn_unique_id(f->conn))) == 0);
 	metric_add(service->counters->connections, 1);
 	metric_add(service->counters->open, 1);
 	conn_set_owner(f->conn, on_event, f);
-	conn_set_input_limit(f->conn, DIALOGUE_INPUT_MOST);
+	conn_set_input_limit(f->conn, dialogue_line_most(f));
 	conn_set_marks(f->conn, DIALOGUE_OUTPUT_MOST, DIALOGUE_OUTPUT_MOST / 2);
 	f->state = FRONT_HANDSHAKE;
 	if (flags & FRONT_IMPLICIT_TLS)
@@ -321,6 +322,11 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 bool dialogue_takes_passwords(const struct front *f)
 {
 	return front_auth_takes_passwords(f->service->auth, f->conn, f->service->allows_clear);
+}
+
+size_t dialogue_line_most(const struct front *f)
+{
+	return f->takes_tickets ? DIALOGUE_TICKET_INPUT_MOST : DIALOGUE_INPUT_MOST;
 }
 
 size_t dialogue_offered(const struct front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1])

@@ -17,6 +17,9 @@
 /* FRONT_MEMORY_MOST, divided. */
 #define DIALOGUE_INPUT_MOST (4 * 1024 + 512) /* holds SASL_LINE_MOST with its command */
 #define DIALOGUE_ARENA_MOST (9 * 1024)
+/* FRONT_TICKET_MEMORY_MOST, divided. */
+#define DIALOGUE_TICKET_INPUT_MOST (SASL_TICKET_LINE_MOST + 512)
+#define DIALOGUE_TICKET_ARENA_MOST (DIALOGUE_ARENA_MOST + SASL_TICKET_LINE_MOST)
 #define DIALOGUE_OUTPUT_MOST (2 * 1024)
 
 enum front_state {
@@ -63,8 +66,9 @@ struct front {
 	unsigned wrong_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock */
 	struct penalty_attempt attempt;
-	bool is_pumping; /* take() is on the stack */
-	bool is_ended;   /* CONN_EOF came */
+	bool takes_tickets; /* lines may be longer */
+	bool is_pumping;    /* take() is on the stack */
+	bool is_ended;      /* CONN_EOF came */
 	bool is_proxied;
 	bool is_secure; /* the client's way to the edge, as a proxy told */
 	unsigned ttl;   /* front_ttl() */
@@ -87,6 +91,8 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 
 /* May passwords be sent here in a command? */
 bool dialogue_takes_passwords(const struct front *f);
+/* The longest line of a client, its end included. */
+size_t dialogue_line_most(const struct front *f);
 /* What is offered now: NULL-ended; returns how many. */
 size_t dialogue_offered(const struct front *f, const char *offered_out[SASL_MECHANISM_COUNT + 1]);
 bool dialogue_is_trusted(struct front *f);
@@ -104,7 +110,7 @@ void dialogue_drop(struct front *f, const char *why);
 void dialogue_start_tls(struct front *f);
 /* A login is read: asks the tier, unless the names or the password cannot be right. Views live in f->arena or f->sasl. */
 void dialogue_login(struct front *f, const struct front_credentials *credentials);
-/* AUTHENTICATE, AUTH; initial.p NULL: none. */
+/* AUTHENTICATE, AUTH; initial.p NULL: none. Lines are copied where needed. */
 void dialogue_sasl_start(struct front *f, struct slice mechanism, struct slice initial);
 void dialogue_sasl_line(struct front *f, struct slice line);
 /* A trusted proxy told of the client; ERR_SYNTAX. */

@@ -29,6 +29,8 @@ struct penalty;
 
 /* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
 #define FRONT_MEMORY_MOST (16 * 1024)
+/* The same where GSSAPI is offered: tickets are large. */
+#define FRONT_TICKET_MEMORY_MOST (40 * 1024)
 
 /* How a login ends. Each has one reply text with its response code (RFC 5530, RFC 3206) for each protocol. */
 enum front_result {

@@ -200,6 +200,12 @@ size_t front_auth_offered(const struct front_auth *a, struct conn *conn, bool al
 	return n;
 }
 
+bool front_auth_takes_tickets(const struct front_auth *a)
+{
+	return front_auth_has(a->secured, SASL_SHOWS_TICKET) ||
+	       front_auth_has(a->unsecured, SASL_SHOWS_TICKET);
+}
+
 bool front_auth_takes_passwords(const struct front_auth *a, struct conn *conn, bool allows_clear)
 {
 	const char *offered[SASL_MECHANISM_COUNT + 1];

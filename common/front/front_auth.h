@@ -64,6 +64,8 @@ void front_auth_unref(struct front_auth **auth);
 /* What this connection is offered now: NULL-ended; returns how many. */
 size_t front_auth_offered(const struct front_auth *auth, struct conn *conn, bool allows_clear,
 	const char *offered_out[SASL_MECHANISM_COUNT + 1]);
+/* May some connection show a ticket? */
+bool front_auth_takes_tickets(const struct front_auth *auth);
 /* May a password be sent in a command? */
 bool front_auth_takes_passwords(const struct front_auth *auth, struct conn *conn, bool allows_clear);
 /* A session; options has service, mechanism, realm, fn and arg, the rest is filled in. As sasl_session_new(). */

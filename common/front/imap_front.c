@@ -18,19 +18,16 @@ struct imap_front {
 	bool is_reading; /* parse holds a begun command */
 };
 
-/* Nobody has shown who he is: what fits FRONT_MEMORY_MOST together with the input. */
-static const struct imap_parse_limits limits = {
-	.line = DIALOGUE_INPUT_MOST,
-	.command = DIALOGUE_INPUT_MOST + 1024,
-	.literal = FRONT_PASSWORD_MOST,
-	.literal_total = 2 * FRONT_PASSWORD_MOST,
-	.literals = 4,
-	.args = 8,
-	.nodes = 70, /* ID has 30 pairs at most (RFC 2971 section 3.3) */
-	.depth = 2,
-	.skip = 64 * 1024,
-	.nonsync = IMAP_LITERALS_MINUS,
-};
+/* Nobody has shown who he is: what fits FRONT_MEMORY_MOST together with the input; the second where tickets are shown. */
+#define LIMITS(line_most)                                                                                    \
+	{                                                                                                    \
+		.line = (line_most), .command = (line_most) + 1024, .literal = FRONT_PASSWORD_MOST,          \
+		.literal_total = 2 * FRONT_PASSWORD_MOST, .literals = 4, .args = 8,                          \
+		.nodes = 70, /* ID has 30 pairs at most (RFC 2971 section 3.3) */                            \
+			.depth = 2, .skip = 64 * 1024, .nonsync = IMAP_LITERALS_MINUS                        \
+	}
+static const struct imap_parse_limits limits[] = {
+	LIMITS(DIALOGUE_INPUT_MOST), LIMITS(DIALOGUE_TICKET_INPUT_MOST)};
 
 static const struct {
 	const char *code;
@@ -385,16 +382,15 @@ static void forget_command(struct imap_front *i)
 static ssize_t take_sasl(struct front *f)
 {
 	struct slice line;
-	ssize_t n = imap_parse_line(conn_input(f->conn), SASL_LINE_MOST + 2, &line);
-	struct slice copy;
+	ssize_t n = imap_parse_line(conn_input(f->conn), dialogue_line_most(f), &line);
+	struct secret copy = {0};
 
 	if (n <= 0)
 		return n;
-	copy = arena_copy(&f->arena, line);
+	secret_set(&copy, line);
 	dialogue_consume_secret(f, (size_t)n);
-	if (line.len && !copy.p)
-		return ERR_TOO_BIG;
-	dialogue_sasl_line(f, copy);
+	dialogue_sasl_line(f, secret_view(&copy));
+	secret_deinit(&copy);
 	return n;
 }
 
@@ -436,7 +432,7 @@ static ssize_t take(struct front *f)
 			dialogue_drop(f, "HTTP on a mail port");
 			return 1;
 		}
-		imap_parse_start(&i->parse, &limits, &f->arena);
+		imap_parse_start(&i->parse, &limits[f->takes_tickets], &f->arena);
 		i->is_reading = true;
 	}
 	return take_command(i);

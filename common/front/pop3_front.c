@@ -322,16 +322,16 @@ static void run_command(struct front *f, const struct pop3_command *c)
 
 static ssize_t take_sasl(struct front *f)
 {
-	char copy[SASL_LINE_MOST];
+	struct secret copy = {0};
 	struct slice line;
-	ssize_t n = pop3_parse_line(conn_input(f->conn), sizeof(copy), &line);
+	ssize_t n = pop3_parse_line(conn_input(f->conn), dialogue_line_most(f), &line);
 
 	if (n <= 0)
 		return n;
-	memcpy(copy, line.p, line.len);
+	secret_set(&copy, line);
 	dialogue_consume_secret(f, (size_t)n);
-	dialogue_sasl_line(f, slice_of(copy, line.len));
-	secret_wipe(copy, line.len);
+	dialogue_sasl_line(f, secret_view(&copy));
+	secret_deinit(&copy);
 	return n;
 }
 

@@ -323,7 +323,7 @@ class Mechanisms(mt.ClusterCase):
     def test_security_08_garbage_for_tickets_harms_nobody(self):
         env = self.kdc.ticket("user0001")
         m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
-        for token in (b"", b"\x60", b"\x60\x82\xff\xff" + bytes(100), os.urandom(1000), b"x" * 3000):
+        for token in (b"", b"\x60", b"\x60\x82\xff\xff" + bytes(100), os.urandom(1000), b"x" * 9000):
             self.assertIn(self.authenticate(m, "GSSAPI", token), ("NO", "BAD"))
             self.assertEqual(self.curl("p1", "imap", "GSSAPI", user(1), env=env), 0, self.said)
         m.shutdown()

@@ -140,6 +140,8 @@ static void test_security_09_limits_before_login(void **state)
 	strcat(args, "\r\nb NOOP\r\n");
 	talk_run(imap_front_start, limits, ARRAY_LEN(limits));
 	assert_true(DIALOGUE_INPUT_MOST + DIALOGUE_ARENA_MOST + DIALOGUE_OUTPUT_MOST <= FRONT_MEMORY_MOST);
+	assert_true(DIALOGUE_TICKET_INPUT_MOST + DIALOGUE_TICKET_ARENA_MOST + DIALOGUE_OUTPUT_MOST <=
+		    FRONT_TICKET_MEMORY_MOST);
 }
 
 /* No answer of the tier: the deadline answers, and tells the tier. */
