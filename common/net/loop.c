@@ -17,7 +17,7 @@
 #include "common/net/loop_private.h"
 #include "common/net/tls_tickets.h"
 
-#define EVENTS_A_TURN 64
+#define EVENTS_A_TURN 32
 #define ROUNDS_A_TURN 16
 #define LONG_TURN_US 20000
 

@@ -263,6 +263,34 @@ class Reload(Rig):
         for c in (held, other):
             self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
 
+    def test_a_reload_under_load_fails_no_login(self):
+        servers = [self.server(login=lambda user, password: "OK in") for _ in range(3)]
+        one = self.backend([servers[0].host], servers[0].port)
+        more = "".join(self.backend([s.host], s.port, f"f{i}") for i, s in enumerate(servers[1:], 2))
+        self.start(one)
+        held = [self.hold() for _ in range(20)]
+        answers, done = [], threading.Event()
+
+        def client():
+            while not done.is_set():
+                answers.append(self.login()[0])
+
+        threads = [threading.Thread(target=client) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for i in range(10):
+            self.write("backends.conf", one + more if i % 2 == 0 else one)
+            before = self.cluster.log("p1").count("configuration read again")
+            self.cluster.kill("p1", signal.SIGHUP)
+            mt.wait_for(lambda: self.cluster.log("p1").count("configuration read again") > before, 10, "the reload is done")
+        done.set()
+        for t in threads:
+            t.join()
+        self.assertGreater(len(answers), 10)
+        self.assertEqual([a for a in answers if " OK" not in a], [])
+        for c in held:
+            self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
+
 
 def proxied(serve):
     """A server that wants a PROXY header of version 2 first; what it read is in server.headers: (command, family, peer, local, TLVs)."""

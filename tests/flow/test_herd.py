@@ -8,6 +8,7 @@ import time
 import unittest
 
 import mt
+from test_proxy_login import Line
 
 sys.path.insert(0, os.path.join(mt.ROOT, "tests", "bench"))
 import herd  # noqa: E402
@@ -36,6 +37,9 @@ class Herd(unittest.TestCase):
             if not late:
                 return
             print(f"attempt {attempt + 1}: {late}", file=sys.stderr)
+            busy = os.getloadavg()[0] / os.cpu_count()
+            if busy > 3:  # a herd alone makes less
+                self.skipTest(f"{busy:.1f} programs wait for each processor: times say nothing here ({late})")
         self.fail(f"{late}, wanted {want}")
 
 
@@ -68,6 +72,39 @@ class Stopped(mt.ClusterCase):
         finally:
             self.cluster.kill("b1", signal.SIGCONT)
         mt.wait_for(lambda: asyncio.run(logins("user0001@example.test", 1))[0][0].startswith("a OK"), 20, "it serves again")
+
+    def test_mail_for_a_stopped_back_end_is_told_to_come_later(self):
+        def say(c, command):
+            c.send(command + "\r\n")
+            answer = c.line()
+            while answer[3:4] == "-":
+                answer = c.line()
+            return answer
+
+        def client():
+            c = Line(self.cluster.at("p1", "smtp"))
+            self.addCleanup(c.close)
+            for command in ("", "EHLO me", "MAIL FROM:<a@b.example>"):
+                answer = say(c, command) if command else c.line()
+                self.assertEqual(answer[0], "2", answer)
+            return c
+
+        under_way = client()
+        self.assertEqual(say(under_way, "RCPT TO:<user0001@example.test>")[:3], "250")
+        self.cluster.kill("b1", signal.SIGSTOP)
+        try:
+            begin = time.monotonic()
+            self.assertEqual(say(under_way, "DATA")[0], "3")
+            self.assertEqual(say(under_way, "Subject: x\r\n\r\nx\r\n.")[:3], "451")
+            self.assertLess(time.monotonic() - begin, 8)
+            begin = time.monotonic()
+            late = client()
+            self.assertEqual(say(late, "RCPT TO:<user0001@example.test>")[:3], "451")
+            self.assertEqual(say(late, "RCPT TO:<user0002@example.test>")[:3], "250")
+            self.assertLess(time.monotonic() - begin, 5)
+        finally:
+            self.cluster.kill("b1", signal.SIGCONT)
+        mt.wait_for(lambda: say(client(), "RCPT TO:<user0001@example.test>")[:3] == "250", 20, "it takes mail again")
 
 
 if __name__ == "__main__":
