@@ -5,6 +5,7 @@
 
 #include "backend/session/lmtp.h"
 #include "common/base/mem.h"
+#include "common/front/front.h"
 
 #define KICK_TEXT "Ended by the operator."
 #define DRAIN_TEXT "The server goes down for a moment."
@@ -57,9 +58,16 @@ static void each_lmtp(void *arg, struct loop *loop, struct session_walk *walk)
 	lmtp_each(loop, walk);
 }
 
+static void each_front(void *arg, struct loop *loop, struct session_walk *walk)
+{
+	(void)arg;
+	(void)loop;
+	front_each(walk);
+}
+
 void sessions_register(struct backend *b)
 {
-	static session_each_fn *const each[] = {each_imap, each_pop3, each_lmtp, NULL};
+	static session_each_fn *const each[] = {each_imap, each_pop3, each_lmtp, each_front, NULL};
 
 	b->sessions = (struct session_kinds){.each = each, .group = b->group, .arg = b};
 	session_verbs_register(b->control, &b->sessions);
@@ -91,6 +99,18 @@ void sessions_bye(struct backend *b, bool is_now)
 		*bye = (struct bye){.backend = b, .loop = loop_group_at(b->group, i), .is_now = is_now};
 		loop_post(bye->loop, say_bye, bye);
 	}
+}
+
+static void end_fronts(void *arg)
+{
+	(void)arg;
+	front_end_all();
+}
+
+void sessions_end_fronts(struct backend *b)
+{
+	for (unsigned i = 0; i < loop_group_count(b->group); i++)
+		loop_post(loop_group_at(b->group, i), end_fronts, NULL);
 }
 
 unsigned sessions_count(const struct backend *b)

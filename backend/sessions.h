@@ -10,5 +10,7 @@ void sessions_register(struct backend *b);
 /* Asks all sessions to end after what they are doing; is_now: no transaction of LMTP is waited for. Main
  * thread. */
 void sessions_bye(struct backend *b, bool is_now);
+/* Closes the connections of clients that have not logged in: the program ends. Main thread. */
+void sessions_end_fronts(struct backend *b);
 /* Of IMAP and POP3 after login, and of LMTP. Any thread. */
 unsigned sessions_count(const struct backend *b);

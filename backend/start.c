@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "backend/accounts.h"
 #include "backend/listeners.h"
@@ -35,7 +36,7 @@
 static NORETURN void die(struct buf *why, const char *what, int err)
 {
 	fprintf(stderr, "mailtier-backend: %s: %s\n%s\n", what, error_text(err), buf_str_view(why));
-	exit(1);
+	_exit(1); /* threads may run: nothing is taken down under them */
 }
 
 static void must(int err, struct buf *why, const char *what)
@@ -126,6 +127,7 @@ static void leave(struct backend *b)
 	b->is_leaving = true;
 	if (!b->is_closed)
 		listeners_close();
+	sessions_end_fronts(b);
 	if (b->status)
 		status_close(&b->status);
 	if (b->control)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/auth/password_command.h"
 #include "common/auth/sasl.h"
@@ -59,7 +60,7 @@ struct program {
 static NORETURN void die(struct buf *why, const char *what)
 {
 	fprintf(stderr, "mailtier-proxy: %s\n%s", what, buf_str_view(why));
-	exit(1);
+	_exit(1); /* threads may run: nothing is taken down under them */
 }
 
 static void must(int err, struct buf *why, const char *what)
@@ -177,6 +178,7 @@ static void end_mail(void *arg)
 {
 	(void)arg;
 	smtp_service_close_sessions(true);
+	front_end_all();
 }
 
 /* On each worker's loop, with the worker. */
@@ -192,6 +194,7 @@ static void end(struct program *p)
 	if (p->is_ending)
 		return;
 	p->is_ending = true;
+	listeners_stop();
 	tell_workers(end_mail);
 	probe_end();
 	tell_workers(spare_end);

@@ -298,6 +298,13 @@ static void each_joined(void *arg, struct loop *loop, struct session_walk *walk)
 	sessions_each(worker_here(), walk);
 }
 
+static void each_front(void *arg, struct loop *loop, struct session_walk *walk)
+{
+	(void)arg;
+	(void)loop;
+	front_each(walk);
+}
+
 static void each_mail(void *arg, struct loop *loop, struct session_walk *walk)
 {
 	(void)arg;
@@ -305,7 +312,7 @@ static void each_mail(void *arg, struct loop *loop, struct session_walk *walk)
 	smtp_service_each(walk);
 }
 
-static session_each_fn *const each[] = {each_joined, each_mail, NULL};
+static session_each_fn *const each[] = {each_joined, each_mail, each_front, NULL};
 
 static struct backend *asked_backend(const struct verbs *v, struct control_request *r)
 {

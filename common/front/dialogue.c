@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "common/auth/auth_name.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/num.h"
 #include "common/base/random.h"
@@ -58,6 +59,17 @@ static const char *const bye_names[DIALOGUE_BYE_TEXTS] = {
 	[DIALOGUE_BYE_FAILED_LOGINS] = "too many failed logins",
 	[DIALOGUE_BYE_TOO_BIG] = "line or literal too long",
 };
+
+/* Those of this thread's loop. */
+static _Thread_local struct list fronts;
+static _Thread_local uint64_t numbers;
+
+static struct list *own_fronts(void)
+{
+	if (!fronts.next)
+		list_init(&fronts);
+	return &fronts;
+}
 
 static struct loop *loop_of(const struct front *f)
 {
@@ -105,6 +117,7 @@ static void forget_credentials(struct front *f)
 static void ended(struct front *f, struct loop *loop)
 {
 	enter(f, FRONT_ENDED);
+	list_remove(&f->link);
 	sasl_session_free(&f->sasl);
 	metric_add(f->service->counters->open, -1);
 	loop_defer(loop, free_front, f);
@@ -292,6 +305,9 @@ static void on_deadline(void *arg)
 void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, struct front_service *service,
 	struct conn *conn_take, unsigned flags)
 {
+	list_add_last(own_fronts(), &f->link);
+	f->number = ++numbers;
+	f->since = clock_wall_s();
 	f->protocol = protocol;
 	f->service = front_service_ref(service);
 	f->conn = conn_take;
@@ -315,6 +331,32 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 		timer_set(&f->timer, loop_of(f), service->limits.tls_ms);
 	else
 		begin(f);
+}
+
+void front_end_all(void)
+{
+	list_for_each_safe (at, own_fronts())
+		dialogue_end(container_of(at, struct front, link));
+}
+
+void front_each(struct session_walk *walk)
+{
+	list_for_each_safe (at, own_fronts()) {
+		struct front *f = container_of(at, struct front, link);
+
+		if (session_walk_wants(walk, f->number) &&
+			session_walk_take(walk, &(struct session_info){
+							.number = f->number,
+							.id = f->session,
+							.service = f->service->name,
+							.user = "",
+							.peer = &f->client,
+							.backend = "",
+							.state = states[f->state].name,
+							.since = f->since,
+						}))
+			dialogue_drop(f, "ended by the operator");
+	}
 }
 
 /* ---- for take() ---- */

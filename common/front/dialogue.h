@@ -11,6 +11,7 @@
 #include "common/auth/penalty.h"
 #include "common/auth/sasl.h"
 #include "common/base/arena.h"
+#include "common/base/list.h"
 #include "common/front/front.h"
 #include "common/net/timer.h"
 
@@ -57,6 +58,9 @@ struct dialogue_protocol {
 };
 
 struct front {
+	struct list link; /* of all on this loop, older ones first */
+	uint64_t number;  /* for struct session_walk */
+	int64_t since;    /* seconds since 1970 */
 	const struct dialogue_protocol *protocol;
 	struct front_service *service;
 	struct conn *conn;

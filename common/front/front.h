@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "common/base/secret.h"
+#include "common/control/session_verbs.h"
 #include "common/net/conn.h"
 
 struct conf;
@@ -188,3 +189,10 @@ struct front_handover {
 /* The login is right and its way is ready: the tier takes the connection, answers (IMAP: "tag OK [CAPABILITY ...] ...", POP3:
  * "+OK ...") and goes on. The front is gone after it. */
 void front_hand_over(struct front *front, struct front_handover *handover_out);
+
+/* ---- all fronts of the calling thread's loop ---- */
+
+/* For the verbs about sessions: those before login. */
+void front_each(struct session_walk *walk);
+/* Closes them without a word: the program ends. */
+void front_end_all(void);

@@ -67,6 +67,18 @@ class Sessions(mt.ClusterCase):
         self.cluster.ctl("p1", "session", "list", "--peer", "nowhere", code=64)
         self.assertEqual(int(self.cluster.metric("p1", "mailtier_control_sessions_kicked_total")), 2)
 
+    def test_before_login(self):
+        for name in ("p1", "b1"):
+            m = imaplib.IMAP4(*self.cluster.at(name, "imap"), timeout=30)
+            self.addCleanup(m.shutdown)
+
+            def waiting():
+                return [r for r in self.rows(name, "--service", "imap", "--peer", "127.0.0.1") if r["user"] == "" and r["state"] == "command"]
+            # Ready connections of the proxy wait at the back-end too.
+            row = max(waiting(), key=lambda r: r["since"])
+            self.cluster.ctl(name, "session", "kick", row["session"])
+            mt.wait_for(lambda: row["session"] not in [r["session"] for r in waiting()], 30, "it is gone")
+
     def test_back_end(self):
         m = self.login(1, self.cluster.at("b1", "imap"))
         s = self.transaction("user0001@example.test")
