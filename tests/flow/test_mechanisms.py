@@ -5,6 +5,7 @@ import imaplib
 import os
 import poplib
 import shutil
+import signal
 import smtplib
 import socket
 import ssl
@@ -13,7 +14,7 @@ import tempfile
 import unittest
 
 import mt
-from test_directory import SLAPD, Slapd
+from slapd import SLAPD, Slapd
 
 REALM, SERVICE_HOST, DOMAIN = "CORP.EXAMPLE", "mail.corp.example", "example.test"
 KDC = "/usr/sbin/krb5kdc"
@@ -25,7 +26,7 @@ gssapi-host = {host}
 gssapi-keytab = {dir}/service.keytab
 gssapi-realms = {{"{realm}={domain}"}}
 tls default {{ client-ca = {dir}/ca.pem }}
-limits {{ failed-login-delay = 0s failed-logins = 5 penalty-delay = 0s }}
+limits {{ failed-login-delay = 0s failed-logins = 5 penalty-delay = 1ms penalty-most = 100ms }}
 """
 
 
@@ -122,7 +123,11 @@ class Mechanisms(mt.ClusterCase):
         cls.write("users.map", "".join(f"{user(i)} b1 password={cls.stored[i]}\n" for i in cls.stored))
         common = COMMON.format(host=SERVICE_HOST, dir=cls.dir, realm=REALM, domain=DOMAIN)
         lists = f"mechanisms = {{{ALL}}} mechanisms-clear = {{{CLEAR}}}"
-        cls.write("proxy.conf", common + "".join(f"service {s} {{ {lists} }}\n" for s in ("imap", "pop3", "submission")))
+        cls.balanced = free_port()
+        cls.conf = common + "".join(f"service {s} {{ {lists} }}\n" for s in ("imap", "pop3", "submission")) + (
+            f"listener balanced {{ service = imap listen = {{\"127.0.0.1:{cls.balanced}\"}} tls = none proxy-protocol = required"
+            " proxy-networks = {\"127.0.0.0/8\"} }\n")
+        cls.write("proxy.conf", cls.conf)
         cls.write("backend.conf", common + "".join(f"service {s} {{ {lists} }}\n" for s in ("imap", "pop3")))
         cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 4, "--map", f"{cls.dir}/users.map",
                      "--conf", f"{cls.dir}/proxy.conf", "--backend-conf", f"{cls.dir}/backend.conf"]
@@ -214,6 +219,42 @@ class Mechanisms(mt.ClusterCase):
             s.ehlo()
             self.assertEqual(set(s.esmtp_features["auth"].split()), {name.strip() for name in CLEAR.split(",")})
 
+    def offered(self, connection):
+        greeting = connection.makefile("rb").readline().decode()
+        return {word[5:] for word in greeting[greeting.index("[") + 1:greeting.index("]")].split() if word.startswith("AUTH=")}
+
+    def test_security_07_behind_a_balancer_nothing_binds(self):
+        """A balancer says that its client came by TLS, and with a certificate: what holds over TLS is offered, but no -PLUS."""
+        tlv = b"\x20" + (5).to_bytes(2, "big")
+        addresses = socket.inet_aton("192.0.2.7") + socket.inet_aton("192.0.2.1") + b"\x04\x00\x00\x8f"
+        for flags, want in ((1, {name.strip() for name in ALL.split(",")} - {"EXTERNAL", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"}),
+                            (0, {"CRAM-MD5", "SCRAM-SHA-256", "GSSAPI"})):  # without allow-clear: no PLAIN
+            body = addresses + tlv + bytes([flags]) + (0).to_bytes(4, "big")
+            with socket.create_connection(("127.0.0.1", self.balanced), timeout=20) as s:
+                s.sendall(b"\r\n\r\n\x00\r\nQUIT\n\x21\x11" + len(body).to_bytes(2, "big") + body)
+                self.assertEqual(self.offered(s), want)
+
+    def test_a_reload_changes_the_lists(self):
+        def now():
+            with socket.create_connection(self.cluster.at("p1", "pop3"), timeout=20) as s:
+                f = s.makefile("rb")
+                f.readline()
+                s.sendall(b"AUTH\r\n")
+                lines = []
+                while not lines or lines[-1] not in (b".", b"") and not lines[0].startswith(b"-"):
+                    lines.append(f.readline().strip())
+                return {line.decode() for line in lines[1:-1]}
+
+        def reload(text):
+            self.write("proxy.conf", text)
+            self.cluster.kill("p1", signal.SIGHUP)
+        self.addCleanup(mt.wait_for, lambda: len(now()) == 4, 20, "the old lists are back")
+        self.addCleanup(reload, self.conf)
+        reload(self.conf.replace("service pop3 { mechanisms", "service pop3 { mechanisms-clear = {DIGEST-MD5} mechanisms")
+               .replace(f"mechanisms-clear = {{DIGEST-MD5}} mechanisms = {{{ALL}}} mechanisms-clear = {{{CLEAR}}}",
+                        "mechanisms-clear = {DIGEST-MD5}"))
+        mt.wait_for(lambda: now() == {"DIGEST-MD5"}, 20, "the new list is in force")
+
     # ---- challenges ----
 
     def test_cram_md5(self):
@@ -226,6 +267,8 @@ class Mechanisms(mt.ClusterCase):
             with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
                 m.login_cram_md5(user(1), "wrong")
             m.shutdown()
+        # It counts, as any wrong password.
+        self.assertIn(user(1), [row.get("user") for row in self.cluster.ctl_json("p1", "penalty", "list")["rows"]])
         with smtplib.SMTP(*self.cluster.at("p1", "submission")) as s:
             s.ehlo()
             s.user, s.password = user(1), self.PASSWORDS[1]
@@ -391,7 +434,7 @@ class Directory(mt.ClusterCase):
     """A password map whose directory stores passwords in clear serves challenges."""
     @classmethod
     def setUpClass(cls):
-        cls.slapd = Slapd()
+        cls.slapd = Slapd(6)
         cls.addClassCleanup(cls.slapd.end)
         cls.slapd.write("proxy.conf", f"""
 connector dir {{ uris = {{"ldap://127.0.0.1:{cls.slapd.port}"}} ca = {cls.slapd.path('cert.pem')} bind-dn = "cn=proxy,dc=example,dc=test"
@@ -406,17 +449,24 @@ service imap {{ maps = {{dir}} mechanisms-clear = {{CRAM-MD5, SCRAM-SHA-256, PLA
     def test_challenges_against_a_directory(self):
         mt.wait_for(lambda: next(r for r in self.cluster.ctl_json("p1", "map", "status")["rows"] if r["map"] == "dir")["usable"], 15,
                     "the connector is up")
-        for i in (1, 2, 1):
+        for i in (2, 4, 2):
             m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
             with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
                 m.login_cram_md5(user(i), "wrong")
-            self.assertEqual(m.login_cram_md5(user(i), f"dir-{i}")[0], "OK")
+            self.assertEqual(m.login_cram_md5(user(i), f"dir-{i:04}")[0], "OK")
             m.logout()
+        # Whose password is hashed there is not served, and may come in by it.
+        m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
+        for _ in range(4):
+            with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
+                m.login_cram_md5(user(1), "dir-0001")
+        self.assertEqual(m.login(user(1), "dir-0001")[0], "OK")
+        m.logout()
         self.slapd.halt()
         try:
             m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
             with self.assertRaisesRegex(imaplib.IMAP4.error, "UNAVAILABLE"):
-                m.login_cram_md5(user(1), "dir-1")
+                m.login_cram_md5(user(2), "dir-0002")
             m.shutdown()
         finally:
             self.slapd.go()
