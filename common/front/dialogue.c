@@ -450,7 +450,8 @@ static bool has_penalty(struct front *f)
 	if (!f->service->penalty)
 		return false;
 	return !dialogue_is_trusted(f) ||
-	       (f->is_proxied && (!c->authzid.len || slice_is_equal(c->authzid, c->authcid)));
+	       (!addr_is_equal_host(&f->client, conn_raw_peer(f->conn)) &&
+		       (!c->authzid.len || slice_is_equal(c->authzid, c->authcid)));
 }
 
 /* Too many logins of this client's address wait already. */

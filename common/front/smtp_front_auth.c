@@ -61,7 +61,7 @@ void smtp_front_ask_tier(struct smtp_front *f)
 static bool has_penalty(struct smtp_front *f)
 {
 	return f->service->penalty &&
-	       !(smtp_front_is_trusted(f) && addr_is_equal_host(&f->client, conn_peer(f->conn)));
+	       !(smtp_front_is_trusted(f) && addr_is_equal_host(&f->client, conn_raw_peer(f->conn)));
 }
 
 /* Too many logins of this client's address wait already. */

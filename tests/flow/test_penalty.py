@@ -332,6 +332,25 @@ class Limits(mt.ClusterCase):
 class BackendPenalties(BackendCase):
     """On the back-end the client's address counts that a trusted proxy told, and never the proxy's own."""
     LIMITS = "penalty-free = 2\n\tpenalty-delay = 60s\n\tpenalty-most = 60s\n"
+    HOST = mt.fresh_host()
+    CONF = (f'listener told {{\n\tservice = imap\n\tlisten = {{"{HOST}:23001"}}\n\ttls = none\n\tallow-clear = yes\n'
+            '\tproxy-protocol = required\n\tproxy-networks = {"127.0.0.0/8"}\n}\n')
+
+    def setUp(self):
+        self.cluster.ctl("b1", "penalty", "clear")
+
+    def test_the_address_of_a_proxy_header_counts(self):
+        def told(client, password):
+            with socket.create_connection((self.HOST, 23001), timeout=20) as s:
+                s.sendall(f"PROXY TCP4 {client} {self.HOST} 4711 143\r\na LOGIN nobody@example.test {password}\r\n".encode())
+                file = s.makefile("rb")
+                file.readline()
+                return file.readline().decode()
+        for i in range(2):
+            self.assertIn("AUTHENTICATIONFAILED", told("192.0.2.77", f"g{i}"))
+        self.assertIn("AUTHENTICATIONFAILED", told("192.0.2.78", "g0"))
+        rows = {r["address"]: r["failures"] for r in self.cluster.ctl_json("b1", "penalty", "list")["rows"] if "address" in r}
+        self.assertEqual(rows, {"192.0.2.77": 2, "192.0.2.78": 1})
 
     def told(self, client):
         c = self.connect("imaps")
