@@ -11,9 +11,9 @@
  *   - known good addresses are written by successful logins alone, at most PENALTY_KNOWN_MOST of a user in one place: whoever
  *     has one valid password can displace nothing but addresses of his own.
  *
- *	user key = HMAC-SHA256(key of this process, name), cut to 64 bits; its +detail does not count
+ *	user key = xxh3 with a secret seed of the name; its +detail does not count
  *	pair key = the same of the name with its detail: who owns alice+x is known good for alice+x alone
- *	address key = xxh3 with a secret seed of at most 8 octets, which is one to one
+ *	address key = the same of at most 8 octets, which is one to one
  *	tries = 32 bits of HMAC-SHA256(key, user key, password): the last TRIES that counted
  */
 #include "common/auth/penalty.h"
@@ -39,7 +39,6 @@
 #define PREFIX_MOST 8 /* octets of an IPv6 address that count */
 
 struct record {
-	uint64_t key;   /* 0: free */
 	uint64_t at_ms; /* since when failures are forgotten */
 	uint64_t last_ms;
 	uint32_t tries[TRIES];
@@ -48,23 +47,33 @@ struct record {
 	char name[PENALTY_NAME_MOST + 1]; /* an address: its octets */
 };
 
+/* Keys apart: most looks find nothing, and touch one line of the cache. 0: free. */
+struct records {
+	uint64_t keys[WAYS];
+	struct record at[WAYS];
+};
+
 struct known {
-	uint64_t key; /* of the pair's user; 0: free */
 	uint64_t addresses[PENALTY_KNOWN_MOST];
 	uint32_t at_s[PENALTY_KNOWN_MOST];
 };
 
+struct knowns {
+	uint64_t keys[WAYS]; /* of the pair's user */
+	struct known at[WAYS];
+};
+
 struct shard {
 	pthread_mutex_t lock;
-	struct record *addresses, *users;
-	struct known *known;
+	struct records *addresses, *users;
+	struct knowns *known;
 };
 
 struct penalty {
 	struct shard shards[SHARDS];
 	size_t sets, known_sets; /* of a shard; powers of two */
 	uint8_t key[DIGEST_SHA256_LEN];
-	uint64_t seed;
+	uint64_t seed, name_seed;
 	_Atomic uint64_t delay_ms, most_ms, decay_ms, known_ms;
 	_Atomic unsigned free, waiting;
 	struct metric *delayed, *refused, *failures, *repeated, *passed_known, *not_held;
@@ -80,12 +89,7 @@ static uint64_t not_zero(uint64_t key)
 
 static uint64_t name_key(const struct penalty *p, struct slice name)
 {
-	uint8_t digest[DIGEST_SHA256_LEN];
-	uint64_t key;
-
-	digest_hmac(DIGEST_SHA256, slice_of(p->key, sizeof(p->key)), name, digest);
-	memcpy(&key, digest, sizeof(key));
-	return not_zero(key);
+	return not_zero(hash_bytes(name, p->name_seed));
 }
 
 /* alice+lists@example.com is alice@example.com: otherwise each detail would be a fresh account to guess at. */
@@ -154,16 +158,16 @@ static struct shard *shard_of(const struct penalty *p, uint64_t key)
 	return (struct shard *)&p->shards[key % SHARDS];
 }
 
-static struct record *set_of(struct record *table, const struct penalty *p, uint64_t key)
+static struct records *set_of(struct records *table, const struct penalty *p, uint64_t key)
 {
-	return table + (key / SHARDS & (p->sets - 1)) * WAYS;
+	return table + (key / SHARDS & (p->sets - 1));
 }
 
-static struct record *find(struct record *set, uint64_t key)
+static struct record *find(struct records *set, uint64_t key)
 {
 	for (size_t i = 0; i < WAYS; i++) {
-		if (set[i].key == key)
-			return &set[i];
+		if (set->keys[i] == key)
+			return &set->at[i];
 	}
 	return NULL;
 }
@@ -198,17 +202,17 @@ static uint64_t delay_of(const struct penalty *p, unsigned score)
 }
 
 /* The record of this key, its own or a new one; NULL: all in the set matter more, and the least of them has paid for it. */
-static struct record *make(struct penalty *p, struct record *set, uint64_t key, uint64_t now)
+static struct record *make(
+	struct penalty *p, struct records *set, uint64_t key, struct metric *held, uint64_t now)
 {
 	struct record *r = find(set, key);
 
 	if (r)
 		return r;
 	for (size_t i = 0; i < WAYS; i++) {
-		struct record *other = &set[i];
+		struct record *other = &set->at[i];
 
-		if (other->key)
-			settle(p, other, now);
+		settle(p, other, now);
 		if (other->waiting)
 			continue;
 		if (!r || other->score < r->score ||
@@ -221,7 +225,9 @@ static struct record *make(struct penalty *p, struct record *set, uint64_t key, 
 			r->score--;
 		return NULL;
 	}
-	*r = (struct record){.key = key, .at_ms = now, .last_ms = now};
+	metric_add(held, set->keys[r - set->at] == 0);
+	set->keys[r - set->at] = key;
+	*r = (struct record){.at_ms = now, .last_ms = now};
 	return r;
 }
 
@@ -250,9 +256,18 @@ static bool record_failure(struct penalty *p, struct record *r, uint32_t digest,
 
 /* ---- known good ---- */
 
-static struct known *known_set_of(const struct penalty *p, uint64_t pair)
+static struct knowns *known_set_of(const struct penalty *p, uint64_t pair)
 {
-	return shard_of(p, pair)->known + (pair / SHARDS & (p->known_sets - 1)) * WAYS;
+	return shard_of(p, pair)->known + (pair / SHARDS & (p->known_sets - 1));
+}
+
+static struct known *known_find(struct knowns *set, uint64_t pair)
+{
+	for (size_t i = 0; i < WAYS; i++) {
+		if (set->keys[i] == pair)
+			return &set->at[i];
+	}
+	return NULL;
 }
 
 static uint32_t seconds(uint64_t now_ms)
@@ -264,19 +279,15 @@ static bool is_known(const struct penalty *p, uint64_t pair, uint64_t address, u
 {
 	uint64_t lifetime = atomic_load_explicit(&p->known_ms, memory_order_relaxed);
 	struct shard *s = shard_of(p, pair);
-	const struct known *set = known_set_of(p, pair);
+	const struct known *k;
 	bool known = false;
 
 	if (!lifetime)
 		return false;
 	pthread_mutex_lock(&s->lock);
-	for (size_t i = 0; i < WAYS; i++) {
-		if (set[i].key != pair)
-			continue;
-		for (size_t k = 0; k < PENALTY_KNOWN_MOST; k++)
-			known |= set[i].addresses[k] == address &&
-				 now < (uint64_t)set[i].at_s[k] * 1000 + lifetime;
-	}
+	k = known_find(known_set_of(p, pair), pair);
+	for (size_t i = 0; k && i < PENALTY_KNOWN_MOST; i++)
+		known |= k->addresses[i] == address && now < (uint64_t)k->at_s[i] * 1000 + lifetime;
 	pthread_mutex_unlock(&s->lock);
 	return known;
 }
@@ -291,18 +302,20 @@ static uint32_t latest(const struct known *k)
 }
 
 /* The user's place, or the place of him who has not logged in for longest. */
-static struct known *known_place(struct known *set, uint64_t pair)
+static struct known *known_place(struct knowns *set, uint64_t pair)
 {
-	struct known *oldest = &set[0];
+	struct known *k = known_find(set, pair);
+	size_t oldest = 0;
 
-	for (size_t i = 0; i < WAYS; i++) {
-		if (set[i].key == pair)
-			return &set[i];
-		if (latest(&set[i]) < latest(oldest))
-			oldest = &set[i];
+	if (k)
+		return k;
+	for (size_t i = 1; i < WAYS; i++) {
+		if (latest(&set->at[i]) < latest(&set->at[oldest]))
+			oldest = i;
 	}
-	*oldest = (struct known){.key = pair};
-	return oldest;
+	set->keys[oldest] = pair;
+	set->at[oldest] = (struct known){{0}, {0}};
+	return &set->at[oldest];
 }
 
 static void add_known(struct penalty *p, uint64_t pair, uint64_t address, uint64_t now)
@@ -328,25 +341,6 @@ static void add_known(struct penalty *p, uint64_t pair, uint64_t address, uint64
 
 /* ---- life ---- */
 
-static void collect(void *arg)
-{
-	struct penalty *p = arg;
-	int64_t addresses = 0, users = 0;
-
-	for (size_t i = 0; i < SHARDS; i++) {
-		struct shard *s = &p->shards[i];
-
-		pthread_mutex_lock(&s->lock);
-		for (size_t k = 0; k < p->sets * WAYS; k++) {
-			addresses += s->addresses[k].key != 0;
-			users += s->users[k].key != 0;
-		}
-		pthread_mutex_unlock(&s->lock);
-	}
-	metric_set(p->held_addresses, addresses);
-	metric_set(p->held_users, users);
-}
-
 static size_t sets_for(size_t entries)
 {
 	size_t sets = 1;
@@ -371,10 +365,10 @@ static void make_metrics(struct penalty *p)
 	p->not_held = metrics_counter("mailtier_auth_penalty_not_held", NULL,
 		"Failures of new addresses and users for whom there was no place");
 	p->waiting_now = metrics_gauge("mailtier_auth_penalty_waiting", NULL, "Logins that are waiting");
-	p->held_addresses = metrics_gauge(
-		"mailtier_auth_penalty_entries", "kind=\"address\"", "Records of failures that are held");
-	p->held_users = metrics_gauge(
-		"mailtier_auth_penalty_entries", "kind=\"user\"", "Records of failures that are held");
+	p->held_addresses = metrics_gauge("mailtier_auth_penalty_entries", "kind=\"address\"",
+		"Places of records of failures that are taken");
+	p->held_users = metrics_gauge("mailtier_auth_penalty_entries", "kind=\"user\"",
+		"Places of records of failures that are taken");
 }
 
 struct penalty *penalty_new(size_t entries, size_t known, const struct penalty_limits *limits)
@@ -385,17 +379,17 @@ struct penalty *penalty_new(size_t entries, size_t known, const struct penalty_l
 	p->known_sets = sets_for(known);
 	random_bytes(p->key, sizeof(p->key));
 	random_bytes(&p->seed, sizeof(p->seed));
+	random_bytes(&p->name_seed, sizeof(p->name_seed));
 	for (size_t i = 0; i < SHARDS; i++) {
 		struct shard *s = &p->shards[i];
 
 		pthread_mutex_init(&s->lock, NULL);
-		s->addresses = xcalloc(p->sets * WAYS, sizeof(*s->addresses));
-		s->users = xcalloc(p->sets * WAYS, sizeof(*s->users));
-		s->known = xcalloc(p->known_sets * WAYS, sizeof(*s->known));
+		s->addresses = xcalloc(p->sets, sizeof(*s->addresses));
+		s->users = xcalloc(p->sets, sizeof(*s->users));
+		s->known = xcalloc(p->known_sets, sizeof(*s->known));
 	}
 	penalty_set_limits(p, limits);
 	make_metrics(p);
-	metrics_on_collect(collect, p);
 	return p;
 }
 
@@ -406,7 +400,8 @@ void penalty_free(struct penalty **penalty)
 	*penalty = NULL;
 	if (!p)
 		return;
-	metrics_off_collect(collect, p);
+	metric_set(p->held_addresses, 0);
+	metric_set(p->held_users, 0);
 	for (size_t i = 0; i < SHARDS; i++) {
 		pthread_mutex_destroy(&p->shards[i].lock);
 		free(p->shards[i].addresses);
@@ -477,7 +472,7 @@ static int begin_waiting(struct penalty *p, struct penalty_attempt *a, uint64_t 
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
-	r = make(p, set_of(s->addresses, p, a->address), a->address, now);
+	r = make(p, set_of(s->addresses, p, a->address), a->address, p->held_addresses, now);
 	if (r && r->waiting >= atomic_load_explicit(&p->waiting, memory_order_relaxed)) {
 		err = ERR_FULL;
 	} else if (r) {
@@ -548,7 +543,7 @@ static bool fail_address(struct penalty *p, const struct penalty_attempt *a, uin
 	bool counts = true;
 
 	pthread_mutex_lock(&s->lock);
-	r = make(p, set_of(s->addresses, p, a->address), a->address, now);
+	r = make(p, set_of(s->addresses, p, a->address), a->address, p->held_addresses, now);
 	if (r) {
 		name_address(r, a);
 		counts = record_failure(p, r, digest, now);
@@ -564,7 +559,7 @@ static bool fail_user(struct penalty *p, const struct penalty_attempt *a, uint32
 	bool counts = true;
 
 	pthread_mutex_lock(&s->lock);
-	r = make(p, set_of(s->users, p, a->user), a->user, now);
+	r = make(p, set_of(s->users, p, a->user), a->user, p->held_users, now);
 	if (r) {
 		memcpy(r->name, a->name, sizeof(r->name));
 		counts = record_failure(p, r, digest, now);
@@ -629,16 +624,16 @@ static const char *name_of(const struct record *r, bool is_user, char *text, siz
 }
 
 static void show_set(
-	const struct penalty *p, struct record *set, bool is_user, penalty_each_fn *fn, void *arg)
+	const struct penalty *p, struct records *set, bool is_user, penalty_each_fn *fn, void *arg)
 {
 	uint64_t now = clock_mono_ms();
 
 	for (size_t i = 0; i < WAYS; i++) {
 		char text[INET6_ADDRSTRLEN + 8];
-		struct record *r = &set[i];
+		struct record *r = &set->at[i];
 
 		settle(p, r, now);
-		if (!r->key || !(r->score || r->waiting))
+		if (!set->keys[i] || !(r->score || r->waiting))
 			continue;
 		fn(arg, &(struct penalty_record){
 				.is_user = is_user,
@@ -654,18 +649,17 @@ static void show_set(
 bool penalty_each(const struct penalty *p, size_t *at, penalty_each_fn *fn, void *arg)
 {
 	struct shard *s = (struct shard *)&p->shards[*at % SHARDS];
-	size_t from = *at / SHARDS * WAYS;
-	struct record addresses[WAYS], users[WAYS];
+	struct records addresses, users;
 
 	if (*at >= p->sets * SHARDS)
 		return false;
-	(*at)++;
 	pthread_mutex_lock(&s->lock);
-	memcpy(addresses, s->addresses + from, sizeof(addresses));
-	memcpy(users, s->users + from, sizeof(users));
+	addresses = s->addresses[*at / SHARDS];
+	users = s->users[*at / SHARDS];
 	pthread_mutex_unlock(&s->lock);
-	show_set(p, addresses, false, fn, arg);
-	show_set(p, users, true, fn, arg);
+	(*at)++;
+	show_set(p, &addresses, false, fn, arg);
+	show_set(p, &users, true, fn, arg);
 	return true;
 }
 
@@ -720,10 +714,13 @@ size_t penalty_clear_all(struct penalty *p)
 
 		pthread_mutex_lock(&s->lock);
 		for (size_t k = 0; k < p->sets * WAYS; k++) {
-			settle(p, &s->addresses[k], now);
-			settle(p, &s->users[k], now);
-			count += clear_record(&s->addresses[k]);
-			count += clear_record(&s->users[k]);
+			struct record *a = &s->addresses[k / WAYS].at[k % WAYS],
+				      *u = &s->users[k / WAYS].at[k % WAYS];
+
+			settle(p, a, now);
+			settle(p, u, now);
+			count += clear_record(a);
+			count += clear_record(u);
 		}
 		pthread_mutex_unlock(&s->lock);
 	}

@@ -7,7 +7,7 @@
  * An address from which a user has logged in is known good for this user, and his logins from there never wait, whatever
  * others do from that address or to that user. So nobody can be locked out by his enemies.
  *
- * Any thread; short locks; memory is bounded by `entries`. All keys are digests under a key of this process, so nobody can
+ * Any thread; short locks; memory is bounded by `entries`. All keys are hashes under a secret of this process, so nobody can
  * choose whose record to meet. The caller waits (a timer of its own), and tells how it ended:
  *
  *	penalty_begin() --> wait --> penalty_waited() --> the tier decides --> penalty_failed() | penalty_passed() | neither

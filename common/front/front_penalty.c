@@ -65,6 +65,26 @@ void front_penalty_reload(struct penalty *penalty, const struct conf *conf)
 	penalty_set_limits(penalty, &limits);
 }
 
+static bool is_plain(struct slice s)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyz0123456789-._+";
+
+	for (size_t i = 0; i < s.len; i++)
+		if (!s.p[i] || !strchr(plain, s.p[i]))
+			return false;
+	return s.len > 0;
+}
+
+/* Most names are in their normal form already, and to see that costs less than to make it. */
+static bool is_normal(struct slice name)
+{
+	ptrdiff_t at = slice_find(name, '@');
+	struct slice domain = slice_from(name, at < 0 ? 0 : (size_t)at + 1);
+
+	return at > 0 && domain.len && domain.p[domain.len - 1] != '.' && is_plain(domain) &&
+	       is_plain(slice_sub(name, 0, (size_t)at));
+}
+
 int front_penalty_begin(struct penalty *penalty, const struct addr *client, struct slice name,
 	const char *domain, struct penalty_attempt *attempt, uint64_t *wait_ms_out)
 {
@@ -72,6 +92,8 @@ int front_penalty_begin(struct penalty *penalty, const struct addr *client, stru
 	struct slice normal;
 	int err;
 
+	if (!penalty || is_normal(name))
+		return penalty_begin(penalty, client, name, attempt, wait_ms_out);
 	arena_init(&arena, NAME_ARENA_MOST);
 	if (auth_name_normalise(&arena, name, slice_str(domain), &normal) < 0)
 		normal = name;

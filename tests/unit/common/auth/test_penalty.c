@@ -12,6 +12,7 @@
 
 #include "common/auth/penalty.h"
 #include "common/base/clock.h"
+#include "common/base/metrics.h"
 
 #define MINUTE 60000
 #define DAY (24 * 60 * MINUTE)
@@ -252,6 +253,9 @@ static void security_a_flood_flushes_nothing_that_matters(void **state)
 		snprintf(user, sizeof(user), "nobody%u", i);
 		fail_times(from, user, 1);
 	}
+	/* 1000 places, rounded up. */
+	assert_in_range(
+		metric_get(metrics_gauge("mailtier_auth_penalty_entries", "kind=\"user\"", "")), 900, 1024);
 	assert_int_equal(wait_of("198.51.100.1", "x"), 15000);
 	assert_int_equal(wait_of("203.0.113.1", "alice"), 15000);
 	fail_times("198.51.100.2", "bob", 20);

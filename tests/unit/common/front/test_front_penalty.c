@@ -298,6 +298,36 @@ static void test_only_wrong_credentials_of_clients_count(void **state)
 	each_protocol(what_counts);
 }
 
+/* Whatever way a name is written, it is the same user. */
+static void test_names_have_one_form(void **state)
+{
+	static const char *const rows[][2] = {{"alice@example.com", "alice@example.com"},
+		{"Alice@Example.COM", "alice@example.com"}, {"alice@example.com.", "alice@example.com"},
+		{"alice", "alice@test.example"}, {"ALICE", "alice@test.example"},
+		{"a.b-c_d@x-y.example.com", "a.b-c_d@x-y.example.com"},
+		{"alice+x@example.com", "alice@example.com"}, {"Alice+X@example.com", "alice@example.com"},
+		{"+x@example.com", "+x@example.com"},
+		{"alice@b\xc3\xbc"
+		 "cher.example",
+			"alice@xn--bcher-kva.example"},
+		{"alice@xn--bcher-kva.example", "alice@xn--bcher-kva.example"}};
+	struct addr client;
+
+	(void)state;
+	assert_int_equal(addr_parse(SLICE_LIT("192.0.2.1"), 0, &client), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct penalty_attempt a;
+		uint64_t ms;
+
+		assert_int_equal(front_penalty_begin(
+					 penalties, &client, slice_str(rows[i][0]), "test.example", &a, &ms),
+			0);
+		if (strcmp(a.name, rows[i][1]) != 0)
+			fail_msg("%s is %s", rows[i][0], a.name);
+		penalty_waited(&a);
+	}
+}
+
 /* Proxies that log in on behalf of users whom they have checked show a credential of their own. */
 static void test_a_proxys_own_login_is_nobodys_failure(void **state)
 {
@@ -393,6 +423,7 @@ int main(void)
 		cmocka_unit_test(test_failures_delay_the_next_login),
 		cmocka_unit_test(test_too_many_waiting_are_refused_at_once),
 		cmocka_unit_test(test_only_wrong_credentials_of_clients_count),
+		cmocka_unit_test(test_names_have_one_form),
 		cmocka_unit_test(test_a_proxys_own_login_is_nobodys_failure),
 	};
 
