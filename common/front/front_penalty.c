@@ -121,7 +121,8 @@ static void list_record(void *arg, const struct penalty_record *record)
 		return;
 	l->rows++;
 	control_row(r);
-	control_add_str(r, record->is_user ? "user" : "address", record->name);
+	control_add_str(r, "kind", record->is_user ? "user" : "address");
+	control_add_str(r, "name", record->name);
 	control_add_int(r, "failures", record->failures);
 	control_add_int(r, "delay_ms", (int64_t)record->delay_ms);
 	control_add_int(r, "waiting", record->waiting);

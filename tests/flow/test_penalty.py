@@ -105,14 +105,14 @@ class Penalties(PenaltyCase):
         # From elsewhere another user comes in at once; at the proxy of this address, too, over other protocols.
         self.assertRegex(self.login(good, "user0002@example.test", "pass0002"), "^a OK")
         rows = self.cluster.ctl_json("p1", "penalty", "list")["rows"]
-        by_name = {r.get("address") or r.get("user"): r for r in rows}
+        by_name = {r["name"]: r for r in rows}
         self.assertEqual(by_name[bad]["failures"], 3)
         self.assertEqual(by_name[bad]["waiting"], 1)
         self.assertEqual(by_name[bad]["delay_ms"], 60000)
         self.assertEqual(by_name["user0001@example.test"]["failures"], 3)
         self.assertNotIn(good, by_name)
-        self.assertEqual([r["address"] for r in self.cluster.ctl_json("p1", "penalty", "list", bad)["rows"]], [bad])
-        self.assertEqual([r["user"] for r in self.cluster.ctl_json("p1", "penalty", "list", "USER0001@example.test")["rows"]],
+        self.assertEqual([r["name"] for r in self.cluster.ctl_json("p1", "penalty", "list", bad)["rows"]], [bad])
+        self.assertEqual([r["name"] for r in self.cluster.ctl_json("p1", "penalty", "list", "USER0001@example.test")["rows"]],
                          ["user0001@example.test"])
         self.assertIn("login waits after failed ones", self.cluster.log("p1"))
         # The operator forgives; who waits already goes on waiting.
@@ -349,7 +349,7 @@ class BackendPenalties(BackendCase):
         for i in range(2):
             self.assertIn("AUTHENTICATIONFAILED", told("192.0.2.77", f"g{i}"))
         self.assertIn("AUTHENTICATIONFAILED", told("192.0.2.78", "g0"))
-        rows = {r["address"]: r["failures"] for r in self.cluster.ctl_json("b1", "penalty", "list")["rows"] if "address" in r}
+        rows = {r["name"]: r["failures"] for r in self.cluster.ctl_json("b1", "penalty", "list")["rows"] if r["kind"] == "address"}
         self.assertEqual(rows, {"192.0.2.77": 2, "192.0.2.78": 1})
 
     def told(self, client):
@@ -374,7 +374,7 @@ class BackendPenalties(BackendCase):
             self.assertIn("AUTHENTICATIONFAILED", self.ask(self.told("192.0.2.1"), f"a LOGIN nobody{i}@example.test g{i}"))
         for i in range(8):
             self.assertIn("AUTHENTICATIONFAILED", self.ask(self.told(None), f"a LOGIN other{i}@example.test g{i}"))
-        names = [r.get("address") for r in self.cluster.ctl_json("b1", "penalty", "list")["rows"] if "address" in r]
+        names = [r["name"] for r in self.cluster.ctl_json("b1", "penalty", "list")["rows"] if r["kind"] == "address"]
         self.assertEqual(names, ["192.0.2.1"])
         self.assertRegex(self.ask(self.told(None), f"a LOGIN {user} {self.password(1)}"), "^a OK")
         self.assertRegex(self.ask(self.told("192.0.2.2"), f"a LOGIN {user} {self.password(1)}"), "^a OK")
