@@ -19,6 +19,7 @@
 #include "common/base/mem.h"
 #include "proxy/sessions.h"
 #include "proxy/smtp_leg.h"
+#include "proxy/smtp_service.h"
 #include "proxy/spare.h"
 #include "proxy/worker.h"
 
@@ -471,8 +472,10 @@ static void on_host_down(void *arg)
 			backend_is_same_host(l->leg.backend, l->leg.attempt.host, down->backend, down->host))
 			leg_host_is_down(&l->leg);
 	}
-	if (down->protocol == BACKEND_IMAP)
+	if (down->protocol == BACKEND_IMAP) {
 		spare_host_is_down(worker, down->backend, down->host);
+		smtp_service_host_is_down(down->backend, down->host);
+	}
 	if (down->protocol == BACKEND_LMTP)
 		smtp_leg_host_is_down(down->backend, down->host);
 	backend_unref(&down->backend);

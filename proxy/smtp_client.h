@@ -98,3 +98,5 @@ void smtp_body_cut(struct smtp_client *c);
 /* smtp_login.c */
 void smtp_login(struct smtp_front *front, const struct front_credentials *credentials);
 void smtp_login_cancel(struct smtp_front *front);
+/* A login that is tried at this host goes on with the next one, or ends as not now. */
+void smtp_login_host_is_down(struct smtp_client *c, struct backend *backend, unsigned host);

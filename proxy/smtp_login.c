@@ -199,3 +199,12 @@ void smtp_login_cancel(struct smtp_front *front)
 	free(c->login_name);
 	c->login_name = NULL;
 }
+
+void smtp_login_host_is_down(struct smtp_client *c, struct backend *backend, unsigned host)
+{
+	struct smtp_trial *t = c->trial;
+
+	if (t && t->leg.state != LEG_ENDED &&
+		backend_is_same_host(t->leg.backend, t->leg.attempt.host, backend, host))
+		leg_host_is_down(&t->leg);
+}

@@ -216,6 +216,12 @@ struct smtp_service *smtp_service_new(
 	return s;
 }
 
+void smtp_service_host_is_down(struct backend *backend, unsigned host)
+{
+	list_for_each_safe (at, own_clients())
+		smtp_login_host_is_down(container_of(at, struct smtp_client, link), backend, host);
+}
+
 void smtp_service_close_sessions(bool is_now)
 {
 	list_for_each_safe (at, own_clients())

@@ -21,6 +21,8 @@ extern const struct conf_key smtp_service_keys[];
 struct smtp_service *smtp_service_new(
 	struct config *config, const struct config_listener *listener, struct tls *tls, bool allows_clear);
 
+/* On each loop: logins of submission that are tried at this host's IMAP service, which was found down. */
+void smtp_service_host_is_down(struct backend *backend, unsigned host);
 /* On the worker's loop: 421 to those without a transaction, to the others when it is over (is_now: at once).
  */
 void smtp_service_close_sessions(bool is_now);
