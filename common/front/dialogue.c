@@ -8,6 +8,7 @@
  *	                v  +--------+--> DELAY --> COMMAND
  *	             SECURING --> COMMAND
  *
+ * A ticket is looked at by a worker while the state is LOGIN already; who showed it may have to wait in PENALTY then.
  * A challenge mechanism goes SASL -> LOGIN (the tier fetches what is stored, a worker may compute) -> SASL (the client answers the
  * challenge) -> LOGIN (the tier decides).
  *
@@ -48,7 +49,8 @@ static const struct {
 		TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
 	[FRONT_PENALTY] = {"penalty", 0, false, TO(FRONT_LOGIN) | TO(FRONT_ENDED)},
 	[FRONT_LOGIN] = {"login", offsetof(struct front_limits, login_ms) + 1, false,
-		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) | TO(FRONT_ENDED)},
+		TO(FRONT_COMMAND) | TO(FRONT_SASL) | TO(FRONT_PENALTY) | TO(FRONT_LOGIN) | TO(FRONT_DELAY) |
+			TO(FRONT_ENDED)},
 	[FRONT_DELAY] = {"delay", 0, false, TO(FRONT_COMMAND) | TO(FRONT_ENDED)},
 	[FRONT_ENDED] = {"ended", 0, false, 0},
 };

@@ -26,7 +26,7 @@ gssapi-host = {host}
 gssapi-keytab = {dir}/service.keytab
 gssapi-realms = {{"{realm}={domain}"}}
 tls default {{ client-ca = {dir}/ca.pem }}
-limits {{ failed-login-delay = 0s failed-logins = 5 penalty-delay = 1ms penalty-most = 100ms }}
+limits {{ failed-login-delay = 0s failed-logins = 5 penalty-delay = 1ms penalty-most = 100ms penalty-free = 0 }}
 """
 
 
