@@ -196,7 +196,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test test-directory crash bench bench-map format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test test-directory crash bench bench-map bench-directory format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -218,6 +218,12 @@ bench-map: ## figures of file maps, of cached credentials and of SASL sessions
 	$(Q)$(MAKE) --no-print-directory $(B)/bench/map_file
 	$(Q)$(B)/bench/map_file
 $(B)/bench/map_file: $(B)/obj/tests/bench/map_file.o $(foreach l,$(call link_rooms,mapping),$(call room_lib,$l))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $< $(call link,mapping) $(ldflags) -o $@
+bench-directory: ## figures of LDAP maps, beside a plain loop over libldap
+	$(Q)$(MAKE) --no-print-directory $(B)/bench/map_ldap
+	$(Q)$(B)/bench/map_ldap
+$(B)/bench/map_ldap: $(B)/obj/tests/bench/map_ldap.o $(foreach l,$(call link_rooms,mapping),$(call room_lib,$l))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $< $(call link,mapping) $(ldflags) -o $@
 bench: ## figures, with the peers beside them where they are installed

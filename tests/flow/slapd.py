@@ -36,7 +36,7 @@ class Slapd:
         self.write("password", "proxy-Pw\n")
         self.write("slapd.conf", "".join(f"include /etc/ldap/schema/{s}.schema\n" for s in ("core", "cosine", "inetorgperson", "misc"))
                    + f"modulepath /usr/lib/ldap\nmoduleload back_mdb\nTLSCertificateFile {self.path('cert.pem')}\n"
-                   f"TLSCertificateKeyFile {self.path('key.pem')}\n{'security simple_bind=128' if secure else ''}\nthreads 4\n"
+                   f"TLSCertificateKeyFile {self.path('key.pem')}\n{'security simple_bind=128' if secure else ''}\nloglevel 0\nthreads 4\n"
                    f"access to attrs=userPassword by dn.exact=\"cn=proxy,{BASE}\" read by anonymous auth by * none\n"
                    f"access to * by dn.exact=\"cn=proxy,{BASE}\" read by * none\n"
                    f"database mdb\nsuffix \"{BASE}\"\ndirectory {self.path('db')}\nmaxsize 67108864\nindex objectClass,mail,mailLocalAddress,uid eq\n")

@@ -26,6 +26,8 @@
 struct slapd {
 	char dir[64];
 	int port, tls_port;
+	unsigned
+		users; /* besides those of slapd_entries(): u0@corp.example and on, with passwords in clear */
 	pid_t pid;
 };
 
@@ -90,10 +92,10 @@ static inline bool slapd_configure(const struct slapd *s)
 	fprintf(f, "pidfile %s/slapd.pid\nTLSCertificateFile %s/cert.pem\nTLSCertificateKeyFile %s/key.pem\n",
 		s->dir, s->dir, s->dir);
 	fprintf(f,
-		"threads 4\naccess to attrs=userPassword by dn.exact=\"" SLAPD_READER
+		"loglevel 0\nthreads 4\naccess to attrs=userPassword by dn.exact=\"" SLAPD_READER
 		"\" read by anonymous auth by * none\n"
 		"access to * by dn.exact=\"" SLAPD_READER "\" read by * none\n"
-		"database mdb\nsuffix \"" SLAPD_BASE "\"\ndirectory %s/db\nmaxsize 16777216\n"
+		"database mdb\nsuffix \"" SLAPD_BASE "\"\ndirectory %s/db\nmaxsize 134217728\n"
 		"index objectClass,mail,uid eq\n",
 		s->dir);
 	return fclose(f) == 0;
@@ -148,6 +150,13 @@ static inline bool slapd_entries(const struct slapd *s)
 	slapd_user(f, "adgone", "adgone-Pw", "b1", "description: 514\nmail: adgone@corp.example\n");
 	slapd_user(f, "adwell", "adwell-Pw", "b1", "description: 512\nmail: adwell@corp.example\n");
 	slapd_user(f, "other", "other-Pw", "b2", "mail: other@elsewhere.example\n");
+	for (unsigned i = 0; i < s->users; i++) {
+		char name[20], more[60];
+
+		snprintf(name, sizeof(name), "u%u", i);
+		snprintf(more, sizeof(more), "mail: u%u@corp.example\n", i);
+		slapd_user(f, name, "many-Pw", i % 2 ? "b1" : "b2", more);
+	}
 	if (fclose(f))
 		return false;
 	snprintf(command, sizeof(command),
@@ -195,11 +204,11 @@ static inline bool slapd_start(struct slapd *s)
 	return false;
 }
 
-static inline bool slapd_new(struct slapd *s)
+static inline bool slapd_new_of(struct slapd *s, unsigned users)
 {
 	char db[80];
 
-	*s = (struct slapd){.pid = -1};
+	*s = (struct slapd){.pid = -1, .users = users};
 	snprintf(s->dir, sizeof(s->dir), "/tmp/mailtier-slapd-XXXXXX");
 	if (!mkdtemp(s->dir))
 		return false;
@@ -208,6 +217,11 @@ static inline bool slapd_new(struct slapd *s)
 	s->tls_port = slapd_free_port();
 	return s->port && s->tls_port && mkdir(db, 0700) == 0 && slapd_certificates(s) &&
 	       slapd_configure(s) && slapd_entries(s) && slapd_start(s);
+}
+
+static inline bool slapd_new(struct slapd *s)
+{
+	return slapd_new_of(s, 0);
 }
 
 /* Stopped for good when it returns; slapd_go() lets it run again. */
