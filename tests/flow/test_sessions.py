@@ -51,6 +51,7 @@ class Sessions(mt.ClusterCase):
                 (("--peer", "127.0.0.0/8"), names),
                 (("--peer", "192.0.2.0/24"), set())]:
             self.assertEqual(listed(*options), want, options)
+        kicked = int(self.cluster.metric("p1", "mailtier_control_sessions_kicked_total"))
         row = self.rows("p1", "--service", "smtp")[0]
         self.assertEqual(set(row), {"session", "user", "service", "client", "backend", "state", "since"})
         self.assertEqual(self.cluster.ctl_json("p1", "session", "kick", row["session"])["kicked"], 1)
@@ -65,7 +66,7 @@ class Sessions(mt.ClusterCase):
         self.cluster.ctl("p1", "session", "kick", "nobody@example.test", code=1)
         self.cluster.ctl("p1", "session", "kick", code=64)
         self.cluster.ctl("p1", "session", "list", "--peer", "nowhere", code=64)
-        self.assertEqual(int(self.cluster.metric("p1", "mailtier_control_sessions_kicked_total")), 2)
+        self.assertEqual(int(self.cluster.metric("p1", "mailtier_control_sessions_kicked_total")) - kicked, 2)
 
     def test_before_login(self):
         for name in ("p1", "b1"):
