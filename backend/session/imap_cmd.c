@@ -8,7 +8,7 @@ static const char capabilities[] =
 	"CREATE-SPECIAL-USE MULTIAPPEND "
 	"LIST-EXTENDED LIST-STATUS STATUS=SIZE "
 	"ESEARCH SEARCHRES WITHIN PARTIAL "
-	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE";
+	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE QRESYNC";
 
 const char *imap_session_capabilities(void)
 {
@@ -111,14 +111,25 @@ void imap_enable_condstore(struct imap_session *s)
 {
 	if (!s->is_condstore && s->view.mailbox)
 		conn_printf(
-			s->conn, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)s->view.modseq);
+			s->conn, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)s->view.told);
 	s->is_condstore = true;
 }
+
+static void enable_qresync(struct imap_session *s)
+{
+	imap_enable_condstore(s);
+	s->is_qresync = true;
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(struct imap_session *s);
+} enables[] = {{"CONDSTORE", imap_enable_condstore}, {"QRESYNC", enable_qresync}};
 
 /* RFC 5161; unknown names are left out of the answer. */
 static void cmd_enable(struct imap_session *s, const struct imap_command *command)
 {
-	bool has_condstore = false;
+	unsigned wanted = 0;
 	struct slice word;
 
 	if (!command->count) {
@@ -130,11 +141,19 @@ static void cmd_enable(struct imap_session *s, const struct imap_command *comman
 			imap_bad(s, "ENABLE wants names of capabilities");
 			return;
 		}
-		has_condstore |= slice_is_str_nocase(word, "CONDSTORE");
+		for (size_t i = 0; i < ARRAY_LEN(enables); i++)
+			wanted |= slice_is_str_nocase(word, enables[i].name) ? 1u << i : 0;
 	}
-	if (has_condstore)
-		imap_enable_condstore(s);
-	conn_printf(s->conn, "* ENABLED%s\r\n", has_condstore ? " CONDSTORE" : "");
+	for (size_t i = 0; i < ARRAY_LEN(enables); i++) {
+		if (wanted >> i & 1)
+			enables[i].fn(s);
+	}
+	conn_write_str(s->conn, "* ENABLED");
+	for (size_t i = 0; i < ARRAY_LEN(enables); i++) {
+		if (wanted >> i & 1)
+			conn_printf(s->conn, " %s", enables[i].name);
+	}
+	conn_write_str(s->conn, "\r\n");
 	imap_ok(s);
 }
 
@@ -171,7 +190,7 @@ static const struct imap_cmd commands[] = {
 	{"EXPUNGE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_expunge},
 	{"UID EXPUNGE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_uid_expunge},
 	{"SEARCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
-	{"UID SEARCH", SELECTED | IMAP_CMD_UID, imap_cmd_search},
+	{"UID SEARCH", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
 	{"FETCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_fetch},
 	{"UID FETCH", SELECTED | IMAP_CMD_UID, imap_cmd_fetch},
 	{"STORE", WRITABLE | IMAP_CMD_NO_EXPUNGE, imap_cmd_store},

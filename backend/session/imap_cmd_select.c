@@ -2,16 +2,19 @@
  * SELECT, EXAMINE, CLOSE, UNSELECT (RFC 3501 section 6.3.1, 6.4.2; RFC 3691; RFC 7162 section 3.1.8).
  *
  * One read job takes the UIDs and writes the whole answer. Only when messages are \Recent a write job follows
- * that takes them; what arrives later is taken when the mailbox is left.
+ * that takes them; what arrives later is taken when the mailbox is left. With QRESYNC the first job also tells what has
+ * vanished, and a FETCH of what changed comes last.
  */
-#include "backend/session/imap_core.h"
-
 #include <stdlib.h>
 
+#include "backend/session/imap_fetch.h"
+#include "backend/session/imap_vanish.h"
 #include "common/base/mem.h"
 
 struct select_data {
+	struct imap_fetch fetch; /* of what changed since; first, as imap_fetch_start() wants it */
 	struct slice name;
+	struct imap_resync resync;
 	struct imap_view view; /* becomes the session's */
 	struct store_mailbox mailbox;
 	size_t first_unseen;
@@ -71,6 +74,7 @@ static void free_select(struct imap_session *s)
 	struct select_data *d = s->data;
 
 	imap_view_deinit(&d->view);
+	imap_fetch_free(&d->fetch);
 }
 
 static void write_answer(struct imap_session *s, struct select_data *d)
@@ -98,7 +102,7 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 
 	v->mailbox = d->mailbox.id;
 	v->uidvalidity = d->mailbox.uidvalidity;
-	v->modseq = d->mailbox.modseq;
+	v->modseq = v->told = d->mailbox.modseq;
 	v->is_readonly = d->is_readonly;
 	v->recent_from = v->recent_taken = d->mailbox.recent_from;
 	v->room = d->mailbox.messages;
@@ -116,6 +120,30 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	return 0;
 }
 
+static void select_answer(struct imap_session *s, int err);
+
+/* RFC 7162 section 3.2.5: what vanished now; what changed afterwards. */
+static int resync(struct imap_session *s, struct store_txn *txn, struct select_data *d)
+{
+	struct imap_vanish vanish = {.view = &d->view, .known = d->resync.known, .since = d->resync.modseq};
+	struct seqset_range *all;
+
+	if (!d->resync.has_known && d->mailbox.uidnext > 1) {
+		all = arena_alloc(&s->arena, sizeof(*all));
+		if (!all)
+			return ERR_TOO_BIG;
+		*all = (struct seqset_range){1, d->mailbox.uidnext - 1};
+		vanish.known = (struct seqset){all, 1};
+	}
+	seqset_resolve(&vanish.known, d->mailbox.uidnext);
+	vanish.floor = imap_vanish_floor(&d->view, &d->resync);
+	d->fetch.seqs = vanish.known;
+	d->fetch.changed_since = d->resync.modseq;
+	d->fetch.items.items = IMAP_FETCH_UID | IMAP_FETCH_FLAGS | IMAP_FETCH_MODSEQ;
+	d->fetch.done = select_answer;
+	return imap_vanish_earlier(s, txn, &vanish, &s->out);
+}
+
 static int select_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct select_data *d = s->data;
@@ -125,16 +153,34 @@ static int select_run(struct imap_session *s, struct store_txn *txn)
 		err = load_view(s, txn, d);
 	if (err == 0)
 		write_answer(s, d);
+	if (err == 0 && d->resync.uidvalidity && d->resync.uidvalidity == d->view.uidvalidity)
+		err = resync(s, txn, d);
 	return err;
 }
 
+static void select_answer(struct imap_session *s, int err)
+{
+	struct select_data *d = s->data;
+
+	if (err < 0) { /* half told is not selected */
+		imap_select_leave(s);
+		imap_fail(s, err);
+		return;
+	}
+	imap_answer(s, "OK", d->is_readonly ? "READ-ONLY" : "READ-WRITE", "Selected");
+}
+
+/* The view is the session's from here on. */
 static void select_finish(struct imap_session *s)
 {
 	struct select_data *d = s->data;
 
 	s->view = d->view;
-	s->cleanup = NULL;
-	imap_answer(s, "OK", d->is_readonly ? "READ-ONLY" : "READ-WRITE", "Selected");
+	imap_view_init(&d->view);
+	if (d->fetch.changed_since && imap_view_resolve(&s->view, &d->fetch.seqs, true) == 0)
+		imap_fetch_start(s, &d->fetch);
+	else
+		select_answer(s, 0);
 }
 
 static int recent_run(struct imap_session *s, struct store_txn *txn)
@@ -191,33 +237,48 @@ static void take_done(struct imap_session *s, int err)
 	leave_and_select(s);
 }
 
-/* SP "(" "CONDSTORE" ")": 1 with it, 0 without, or ERR_SYNTAX. */
-static int read_params(const struct imap_arg *arg)
+/* SP "(" "CONDSTORE" / "QRESYNC" (…) … ")" */
+static int read_params(struct imap_session *s, const struct imap_arg *arg, bool *condstore_out,
+	struct imap_resync *resync_out)
 {
+	*condstore_out = false;
 	if (!arg)
 		return 0;
-	if (arg->type != IMAP_ARG_LIST || arg->next || !arg->first || arg->first->next)
+	if (arg->type != IMAP_ARG_LIST || arg->next || !arg->first)
 		return ERR_SYNTAX;
-	return imap_parse_is_word(arg->first, "CONDSTORE") ? 1 : ERR_SYNTAX;
+	for (arg = arg->first; arg; arg = arg->next) {
+		if (imap_parse_is_word(arg, "CONDSTORE")) {
+			*condstore_out = true;
+		} else if (imap_parse_is_word(arg, "QRESYNC") && s->is_qresync && !resync_out->uidvalidity &&
+			   imap_vanish_read_resync(arg->next, &s->arena, resync_out) == 0) {
+			arg = arg->next;
+		} else {
+			return ERR_SYNTAX;
+		}
+	}
+	return 0;
 }
 
 static void select_mailbox(struct imap_session *s, const struct imap_command *command, bool is_readonly)
 {
 	struct select_data *d;
 	struct slice name, word;
-	int condstore = command->args ? read_params(command->args->next) : ERR_SYNTAX;
+	struct imap_resync resync = {0};
+	bool is_condstore = false;
+	int wrong = command->args ? read_params(s, command->args->next, &is_condstore, &resync) : ERR_SYNTAX;
 	int err = imap_parse_mailbox(command->args, &s->arena, &name);
 	bool was_selected = s->view.mailbox != 0;
 
-	if (imap_parse_astring(command->args, &word) < 0 || condstore < 0) {
-		imap_bad(s, "Wants a mailbox name and nothing but (CONDSTORE)");
+	if (imap_parse_astring(command->args, &word) < 0 || wrong < 0) {
+		imap_bad(s,
+			"Wants a mailbox name and nothing but (CONDSTORE) or, once enabled, (QRESYNC (...))");
 		return;
 	}
 	d = imap_data(s, sizeof(*d));
 	if (!d)
 		return;
-	s->is_condstore |= condstore > 0;
-	*d = (struct select_data){.is_readonly = is_readonly, .was_selected = was_selected};
+	s->is_condstore |= is_condstore;
+	*d = (struct select_data){.is_readonly = is_readonly, .was_selected = was_selected, .resync = resync};
 	d->name = err < 0 ? SLICE_LIT("") : name; /* what is no name names nothing */
 	imap_view_init(&d->view);
 	s->cleanup = free_select;

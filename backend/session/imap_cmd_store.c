@@ -200,7 +200,7 @@ static void show(struct imap_session *s)
 
 	d->fetch.items.items = d->is_silent ? 0 : IMAP_FETCH_FLAGS;
 	if (s->is_condstore)
-		d->fetch.items.items |= IMAP_FETCH_MODSEQ;
+		d->fetch.items.items |= IMAP_FETCH_UID | IMAP_FETCH_MODSEQ;
 	if (!d->fetch.items.items) {
 		answer_store(s);
 		return;
@@ -310,6 +310,7 @@ void imap_cmd_store(struct imap_session *s, const struct imap_command *command)
 struct expunge_data {
 	struct steps steps;
 	uint64_t modseq;
+	bool has_expunged;
 };
 
 static int expunge_run(struct imap_session *s, struct store_txn *txn)
@@ -328,11 +329,14 @@ static void expunge_done(struct imap_session *s, int err)
 		imap_fail(s, err);
 		return;
 	}
+	d->has_expunged |= d->modseq != 0;
 	d->steps.at += step_count(&d->steps);
-	if (d->steps.at < d->steps.count)
+	if (d->steps.at < d->steps.count) {
 		imap_write_job(s, expunge_run, expunge_done);
-	else
+	} else {
+		s->tells_modseq = s->is_qresync && d->has_expunged;
 		imap_ok(s);
+	}
 }
 
 /* EXPUNGE is for the messages that this client knows: others with \Deleted stay for those who deleted them.

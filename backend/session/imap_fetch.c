@@ -158,6 +158,8 @@ static void write_numbers(struct fetcher *w, uint32_t seq, uint32_t uid, unsigne
 	if (items & IMAP_FETCH_MODSEQ) {
 		p = w->f->has_item ? PUT(p, " MODSEQ (") : PUT(p, "MODSEQ (");
 		p = put_number(p, w->entry.modseq);
+		/* What went before it must be told too, or held back by HIGHESTMODSEQ. */
+		w->s->must_sync |= w->s->is_qresync && w->entry.modseq > w->s->view.modseq;
 		p = PUT(p, ")");
 		w->f->has_item = true;
 	}
@@ -219,7 +221,8 @@ static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 	unsigned items = w->f->items.items;
 
 	if (buf_len(&w->f->seen) && was_just_seen(w->f, uid))
-		items |= IMAP_FETCH_FLAGS | (w->s->is_condstore ? IMAP_FETCH_MODSEQ : 0);
+		items |= IMAP_FETCH_FLAGS |
+			 (w->s->is_condstore ? IMAP_FETCH_MODSEQ | (unsigned)IMAP_FETCH_UID : 0);
 	write_numbers(w, seq, uid, items);
 	if (items & IMAP_FETCH_FLAGS) {
 		begin_item(w);

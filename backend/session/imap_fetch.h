@@ -33,7 +33,7 @@ struct imap_fetch {
 	struct arena scratch;
 };
 
-/* f (zeroed but items, seqs, changed_since, done) lives in the command's arena; imap_fetch_free() before it
- * goes. */
+/* f (zeroed but items, seqs, changed_since, done) lives in the command's arena and becomes the session's `data`: the first
+ * member of whatever was that. imap_fetch_free() before it goes. */
 void imap_fetch_start(struct imap_session *s, struct imap_fetch *f);
 void imap_fetch_free(struct imap_fetch *f);

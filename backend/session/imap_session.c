@@ -251,8 +251,17 @@ static void end_command(struct imap_session *s)
 	imap_enter(s, IMAP_READY);
 }
 
+/* RFC 7162 section 3.2.7: the tagged OK of what expunged, after the client has heard of it. */
+static void add_modseq(struct imap_session *s)
+{
+	buf_clear(&s->reply);
+	buf_add_slice(&s->reply, s->parse.command.tag);
+	buf_printf(&s->reply, " OK [HIGHESTMODSEQ %llu] Done\r\n", (unsigned long long)s->view.told);
+}
+
 static void send_reply(struct imap_session *s)
 {
+	s->tells_modseq = false;
 	conn_write(s->conn, buf_view(&s->reply));
 	buf_clear(&s->reply);
 	end_command(s);
@@ -268,6 +277,8 @@ static void after_sync(struct imap_session *s, int err)
 		s->bye_text = "The selected mailbox was deleted";
 	else if (err < 0)
 		s->is_stale = true;
+	else if (s->tells_modseq)
+		add_modseq(s);
 	send_reply(s);
 }
 
@@ -284,7 +295,8 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "",
 		text);
 	if (s->cmd && s->view.mailbox && !s->is_logout &&
-		(s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC)) {
+		(s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC ||
+			(buf_len(&s->view.expunged) && !(flags & IMAP_CMD_NO_EXPUNGE)))) {
 		s->is_stale = s->must_sync = false;
 		imap_sync_start(s, !(flags & IMAP_CMD_NO_EXPUNGE), after_sync);
 	} else {

@@ -6,7 +6,7 @@
  * EXISTS and RECENT, then FETCH of changed flags by their new numbers. Where EXPUNGE may not be sent the UIDs
  * wait in view.expunged, and the store keeps their records for us until then.
  */
-#include "backend/session/imap_core.h"
+#include "backend/session/imap_vanish.h"
 
 #include <stdlib.h>
 
@@ -100,7 +100,7 @@ static void collect_expunged(struct imap_view *v, const struct store_changes *c)
 	buf_cut(&v->expunged, kept * sizeof(*uids));
 }
 
-static void tell_expunged(struct imap_view *v, struct buf *out)
+static void tell_expunged(struct imap_view *v, bool by_uid, struct buf *out)
 {
 	size_t count = buf_len(&v->expunged) / sizeof(uint32_t);
 	uint32_t *gone = imap_numbers(&v->expunged);
@@ -109,7 +109,9 @@ static void tell_expunged(struct imap_view *v, struct buf *out)
 
 	if (count == 0)
 		return;
-	for (size_t i = count; i > 0; i--) {
+	if (by_uid)
+		imap_vanish_write(gone, count, out);
+	for (size_t i = by_uid ? 0 : count; i > 0; i--) {
 		buf_add_str(out, "* ");
 		buf_add_u64(out, imap_view_seq(v, gone[i - 1]));
 		buf_add_str(out, " EXPUNGE\r\n");
@@ -201,10 +203,15 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 		imap_view_write_flag_list(&s->view, &s->out);
 	collect_expunged(&s->view, c);
 	if (sync->allow_expunge)
-		tell_expunged(&s->view, &s->out);
+		tell_expunged(&s->view, s->is_qresync, &s->out);
 	tell_added(&s->view, c, &s->out);
 	tell_changed(s, c, &s->out);
 	s->view.modseq = c->modseq;
+	if (buf_len(&s->view.expunged) == 0)
+		s->view.told = c->modseq;
+	else if (s->is_qresync) /* RFC 7162 section 3.2: or the client would lose them by going now */
+		buf_printf(&s->out, "* OK [HIGHESTMODSEQ %llu] More is to come\r\n",
+			(unsigned long long)s->view.told);
 	return 0;
 }
 

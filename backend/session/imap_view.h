@@ -22,6 +22,7 @@ struct imap_view {
 	uint32_t recent_from;    /* UIDs from here on are \Recent here */
 	uint32_t recent_taken;   /* UIDs below are taken from others already */
 	uint64_t modseq;         /* all changes up to here are in the view */
+	uint64_t told;           /* and the client has heard of all up to here: lower while expunges wait */
 	struct buf expunged;     /* uint32_t UIDs that are gone, but not yet told; ascending */
 	struct store_view *hold; /* keeps them readable */
 	struct slice *keywords;  /* STORE_KEYWORDS_MAX names, or NULL while there are none */

@@ -29,7 +29,29 @@ MULTIAPPEND = [
     (b"APPEND saved-messages %s %s" % (lit(A), lit(B)), rb"\* 5 EXISTS", rb"TAG OK \[APPENDUID \d+ 4:5\]"),
 ]
 
-TABLES = [MULTIAPPEND]
+# RFC 7162 section 3.2.
+QRESYNC = [
+    (b"CAPABILITY", rb"(?=.* QRESYNC)(?=.* CONDSTORE)(?=.* ENABLE)", OK),
+    (b"APPEND INBOX " + b" ".join([lit(A)] * 9), rb"APPENDUID \d+ 1:9", OK),
+    (b"SELECT INBOX (QRESYNC (1 1))", BAD),
+    (b"ENABLE QRESYNC CONDSTORE", rb"\* ENABLED (?=.*QRESYNC)(?=.*CONDSTORE)", OK),
+    (b"SELECT INBOX (QRESYNC (67890007 20050715194045000 41,43:211,214:541))", rb"\* 9 EXISTS", rb"!VANISHED", rb"!FETCH", OK),
+    (b"UID FETCH 1:9 (FLAGS) (VANISHED)", BAD),
+    (b"FETCH 1:9 (FLAGS) (CHANGEDSINCE 1 VANISHED)", BAD),
+    (b"UID STORE 2:3,7 +FLAGS (\\Deleted)", rb"\* 2 FETCH \(UID 2 MODSEQ \(\d+\) FLAGS", OK),
+    (b"EXPUNGE", rb"\A\* VANISHED 2:3,7\r\nTAG OK \[HIGHESTMODSEQ \d+\]"),
+    (b"STORE 6 +FLAGS.SILENT (\\Deleted)", OK),
+    (b"UID EXPUNGE 9", rb"\* VANISHED 9\r\nTAG OK \[HIGHESTMODSEQ \d+\]"),
+    (b"UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)", rb"\A\* VANISHED \(EARLIER\) 2:3,7,9\r\n\* 1 FETCH \(UID 1 ", OK),
+    (b"UID FETCH 3:5 (FLAGS) (VANISHED CHANGEDSINCE 1)", rb"\A\* VANISHED \(EARLIER\) 3\r\n\* 2 FETCH \(UID 4 ", OK),
+    (b"CREATE other", OK),
+    (b"UID MOVE 8 other", rb"\* VANISHED 8\r\n", OK),
+    (b"STORE 1 +FLAGS.SILENT (\\Deleted)", OK),
+    (b"CLOSE", rb"!HIGHESTMODSEQ", rb"!VANISHED", OK),
+    (b"SELECT INBOX", rb"\* 3 EXISTS", OK),
+]
+
+TABLES = [MULTIAPPEND, QRESYNC]
 
 
 class ImapChanges(mt.ClusterCase):

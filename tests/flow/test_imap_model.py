@@ -64,21 +64,33 @@ class Shared:
 
 
 class Player:
-    def __init__(self, shared, where, name, seed, mailbox):
-        self.shared, self.name, self.mailbox = shared, name, mailbox
+    def __init__(self, shared, where, name, seed, mailbox, qresync=False):
+        self.shared, self.name, self.mailbox, self.where, self.qresync = shared, name, mailbox, where, qresync
+        self.highest = 0    # what SELECT (QRESYNC) would be given
         self.dice = random.Random(seed)
         self.wire = Wire(where)
         self.log = []
         self.messages = []  # [uid or None, flags or None, modseq or 0] by sequence number
-        assert self.ask(b"LOGIN %s %s" % (USER, PASSWORD))[1].startswith(b"OK")
+        self.login()
         self.select()
+
+    def login(self):
+        assert self.ask(b"LOGIN %s %s" % (USER, PASSWORD))[1].startswith(b"OK")
+        if self.qresync:
+            assert self.ask(b"ENABLE QRESYNC")[0] == [b"* ENABLED QRESYNC\r\n"]
 
     def ask(self, command, may_expunge=True):
         untagged, answer = self.wire.ask(command)
         self.log.append((command[:120], [u[:160] for u in untagged], answer))
         assert not answer.startswith(b"BAD"), (command[:300], answer)
         if not may_expunge:
-            assert not any(re.match(rb"\* \d+ EXPUNGE", u) for u in untagged), (command, untagged)
+            assert not any(re.match(rb"\* (\d+ EXPUNGE|VANISHED \d)", u) for u in untagged), (command, untagged)
+        told = re.findall(rb"\[HIGHESTMODSEQ (\d+)\]", b"".join(untagged) + answer)
+        if told:  # RFC 7162: it may hold back what the FETCH responses seem to say
+            self.highest = int(told[-1])
+        else:
+            self.highest = max([self.highest] + [int(n) for u in untagged if b" FETCH (" in u[:30]
+                                                 for n in re.findall(rb"[( ]MODSEQ \((\d+)\)", u)])
         return untagged, answer
 
     def select(self):
@@ -106,6 +118,12 @@ class Player:
 
     def hear_lines(self, untagged):
         for line in untagged:
+            m = re.match(rb"\* VANISHED ([\d,:]+)\r", line)
+            if m:
+                assert self.qresync, line
+                for uid in expand(m[1]):
+                    del self.messages[self.place(uid)]
+                continue
             m = re.match(rb"\* (\d+) (EXISTS|EXPUNGE|FETCH|RECENT)", line)
             if not m:
                 assert line.startswith(b"* "), line
@@ -116,10 +134,21 @@ class Player:
                 assert n >= len(self.messages), (line, len(self.messages))
                 self.messages += [[None, None, 0] for _ in range(n - len(self.messages))]
             elif m[2] == b"EXPUNGE":
-                assert 1 <= n <= len(self.messages), (line, len(self.messages))
+                assert 1 <= n <= len(self.messages) and not self.qresync, (line, len(self.messages))
                 del self.messages[n - 1]
             elif m[2] == b"FETCH":
                 self.hear_fetch(*fetch_items(line))
+
+    def place(self, uid):
+        """Where a message stands that may not have told its UID yet."""
+        at = 0
+        for i, m in enumerate(self.messages):
+            if m[0] == uid:
+                return i
+            if m[0] and m[0] < uid:
+                at = i + 1
+        assert at < len(self.messages) and self.messages[at][0] is None, (uid, self.messages)
+        return at
 
     def hear_fetch(self, n, items):
         assert 1 <= n <= len(self.messages), (n, len(self.messages))
@@ -286,6 +315,39 @@ class Player:
             assert all(1 <= x <= len(self.messages) for x in numbers), (numbers, len(self.messages))
         self.hear(untagged)
 
+    def do_resync(self):
+        """Goes without a word, comes back and is told what it missed."""
+        if not self.qresync:
+            return
+        had = {m[0]: m for m in self.messages if m[0] and m[1] is not None}
+        places = [(i + 1, m[0]) for i, m in enumerate(self.messages) if m[0]]
+        highest = self.highest
+        self.wire.close()
+        self.wire = Wire(self.where)
+        self.login()
+        some = self.dice.choice([b"", b" 1:%d" % max(had or [1])])
+        if some and places and self.dice.random() < 0.5:
+            pairs = sorted(self.dice.sample(places, min(5, len(places))))
+            some += b" (%s %s)" % (b",".join(b"%d" % n for n, _ in pairs), b",".join(b"%d" % u for _, u in pairs))
+        untagged, answer = self.ask(b'SELECT "%s" (QRESYNC (%d %d%s))' % (self.mailbox, self.validity, highest, some))
+        assert answer.startswith(b"OK [READ-WRITE]"), answer
+        gone = {u for line in untagged for m in [re.match(rb"\* VANISHED \(EARLIER\) ([\d,:]+)\r", line)] if m for u in expand(m[1])}
+        self.messages = []
+        heard = [u for u in untagged if not u.startswith(b"* VANISHED (EARLIER)")]
+        self.hear(heard)
+        later = self.ask(b"UID FETCH 1:* (UID)")[0]
+        self.hear(later)
+        gone |= {u for line in heard + later for m in [re.match(rb"\* VANISHED ([\d,:]+)\r", line)] if m for u in expand(m[1])}
+        there = {m[0] for m in self.messages}
+        assert not gone & there, (gone & there)
+        for uid, (_, flags, modseq) in had.items():
+            if uid in gone:
+                continue
+            message = next((m for m in self.messages if m[0] == uid), None)
+            if message and message[1] is None:  # nothing was told of it: it is as it was
+                message[1:] = [flags, modseq]
+        assert set(had) <= gone | there, (sorted(set(had) - gone - there), untagged)
+
     def do_noop(self):
         self.hear(self.ask(self.dice.choice([b"NOOP", b"CHECK"]))[0])
 
@@ -327,7 +389,7 @@ class Player:
 
     def play(self, rounds):
         doing = [self.do_append] * 4 + [self.do_store] * 6 + [self.do_conditional] * 3 + [self.do_copy] * 2 + [self.do_fetch] * 4 + \
-            [self.do_uid_fetch] * 2 + [self.do_search] * 2 + [self.do_expunge, self.do_uid_expunge, self.do_noop, self.do_idle,
+            [self.do_uid_fetch] * 2 + [self.do_search] * 2 + [self.do_resync] + [self.do_expunge, self.do_uid_expunge, self.do_noop, self.do_idle,
                                                              self.do_status, self.do_boxes]
         for _ in range(rounds):
             self.dice.choice(doing)()
@@ -464,7 +526,8 @@ class Model(mt.ClusterCase):
         for box in [b"Work"] + BOXES[:2]:
             first.ask(b'CREATE "%s"' % box)
         first.close()
-        players = [Player(shared, self.cluster.at(at, "imap"), name, SEED * 10 + i, box) for i, (name, at, box) in enumerate(places)]
+        players = [Player(shared, self.cluster.at(at, "imap"), name, SEED * 10 + i, box, qresync=i in (1, 2, 3))
+                   for i, (name, at, box) in enumerate(places)]
         try:
             ends = self.play(players, shared, ROUNDS)
         finally:

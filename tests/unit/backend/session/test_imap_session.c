@@ -366,7 +366,7 @@ static void test_condstore_works_whole(void **state)
 	rig_refuse(&a, command, "* 1 FETCH");
 	snprintf(command, sizeof(command), "STORE 1:3 (UNCHANGEDSINCE %llu) +FLAGS.SILENT (\\Flagged)",
 		modseq);
-	RIG_EXPECT(&a, command, "* 1 FETCH (MODSEQ (", "OK [MODIFIED 2]");
+	RIG_EXPECT(&a, command, "* 1 FETCH (UID 1 MODSEQ (", "OK [MODIFIED 2]");
 	snprintf(command, sizeof(command), "SEARCH MODSEQ %llu", modseq + 1);
 	RIG_EXPECT(&a, command, "* SEARCH 1 2 3 (MODSEQ ", "OK");
 	RIG_EXPECT(&a, "STATUS INBOX (HIGHESTMODSEQ)", "HIGHESTMODSEQ ", "OK");
