@@ -14,6 +14,7 @@ import tempfile
 import unittest
 
 import mt
+import samba
 from slapd import SLAPD, Slapd
 
 REALM, SERVICE_HOST, DOMAIN = "CORP.EXAMPLE", "mail.corp.example", "example.test"
@@ -264,11 +265,12 @@ class Mechanisms(mt.ClusterCase):
             self.assertEqual(m.select()[0], "OK")
             m.logout()
             m = imaplib.IMAP4(*self.cluster.at(program, "imap"))
+            before = self.logins(program, "imap", "wrong-credential")
             with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
                 m.login_cram_md5(user(1), "wrong")
             m.shutdown()
-        # It counts, as any wrong password.
-        self.assertIn(user(1), [row.get("user") for row in self.cluster.ctl_json("p1", "penalty", "list")["rows"]])
+            # It counts, as any wrong password.
+            self.assertEqual(self.logins(program, "imap", "wrong-credential"), before + 1)
         with smtplib.SMTP(*self.cluster.at("p1", "submission")) as s:
             s.ehlo()
             s.user, s.password = user(1), self.PASSWORDS[1]
@@ -470,6 +472,50 @@ service imap {{ maps = {{dir}} mechanisms-clear = {{CRAM-MD5, SCRAM-SHA-256, PLA
             m.shutdown()
         finally:
             self.slapd.go()
+
+
+@unittest.skipIf(samba.missing(), "Samba's domain controller is not there")
+class ActiveDirectory(mt.ClusterCase):
+    """Windows tickets, which carry the user's groups, and a map that binds: one keytab, no passwords read."""
+    @classmethod
+    def setUpClass(cls):
+        cls.ad = samba.Samba("corp.example")
+        cls.addClassCleanup(cls.ad.end)
+        cls.ad.users(("mailproxy", "proxy-Pw-1", {}), ("mailservice", "service-Pw-1", {}),
+                     ("user0001", "pw-1", {"mail": user(1), "info": "b1"}), ("unknown", "pw-9", {"userAccountControl": "512"}))
+        cls.ad.tool("spn", "add", f"imap/{SERVICE_HOST}", "mailservice")
+        cls.ad.keytab("service.keytab", f"imap/{SERVICE_HOST}")
+        cls.ad.write("ad.password", "proxy-Pw-1\n")
+        cls.ad.start()
+        cls.ad.write("proxy.conf", f"""
+connector ad {{ type = activedirectory uris = {{"ldaps://{cls.ad.address}"}} ca = {cls.ad.path('dc.pem')} base = "DC=corp,DC=example"
+    bind-dn = "CN=mailproxy,CN=Users,DC=corp,DC=example" password = {cls.ad.path('ad.password')} host-attribute = info }}
+map people {{ type = ldap-bind connector = ad }}
+gssapi-host = {SERVICE_HOST}
+gssapi-keytab = {cls.ad.path('service.keytab')}
+gssapi-realms = {{"CORP.EXAMPLE=corp.example"}}
+service imap {{ maps = {{people}} mechanisms-clear = {{GSSAPI, PLAIN}} }}
+""")
+        cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 2, "--conf", cls.ad.path("proxy.conf")]
+        cls.ENV = {"KRB5_CONFIG": cls.ad.krb5, "KRB5RCACHETYPE": "none"}
+        super().setUpClass()
+
+    def curl(self, name, password):
+        env = {**os.environ, "KRB5_CONFIG": self.ad.krb5, "KRB5CCNAME": f"FILE:{self.ad.path('cc.' + name)}"}
+        subprocess.run(["kinit", name], env=env, input=f"{password}\n", text=True, capture_output=True, check=True, timeout=60)
+        host, port = self.cluster.at("p1", "imap")
+        done = subprocess.run(["curl", "-sSv", "--login-options", "AUTH=GSSAPI", "-u", f"{name}@x:", "--resolve",
+                               f"{SERVICE_HOST}:{port}:{host}", "--noproxy", "*", f"imap://{SERVICE_HOST}:{port}/", "-X", "NOOP"],
+                              env=env, text=True, capture_output=True, timeout=60)
+        self.said = done.stdout + done.stderr
+        return done.returncode
+
+    def test_windows_tickets(self):
+        mt.wait_for(lambda: next(r for r in self.cluster.ctl_json("p1", "map", "status")["rows"] if r["map"] == "people")["usable"], 30,
+                    "the connector is up")
+        self.assertEqual(self.curl("user0001", "pw-1"), 0, self.said)
+        # In the domain, with no mailbox anywhere.
+        self.assertNotEqual(self.curl("unknown", "pw-9"), 0, self.said)
 
 
 if __name__ == "__main__":
