@@ -187,6 +187,14 @@ static void start_leg(
 			&l->leg, l->service->protocol, backend, port, l->worker->loop, &login, leg_ended, l);
 }
 
+/* What only waits for work gives way to a login. */
+static bool connects(struct worker *worker, struct backend *backend)
+{
+	if (backend_connects(backend))
+		return true;
+	return (smtp_leg_make_room(backend) || spare_make_room(worker, backend)) && backend_connects(backend);
+}
+
 /* False: it has to wait. */
 static bool enter(struct login *l, struct backend *backend, uint16_t port)
 {
@@ -197,7 +205,7 @@ static bool enter(struct login *l, struct backend *backend, uint16_t port)
 		return false;
 	if (l->service->id == CONFIG_IMAP && port == 0)
 		spare = spare_take(l->worker, backend, &host);
-	if (!spare && !backend_connects(backend)) {
+	if (!spare && !connects(l->worker, backend)) {
 		backend_login_ended(backend);
 		return false;
 	}

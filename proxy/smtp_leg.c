@@ -523,6 +523,19 @@ void smtp_leg_end_pool(void)
 		quit(container_of(at, struct smtp_leg, link));
 }
 
+bool smtp_leg_make_room(const struct backend *backend)
+{
+	list_for_each (at, own_pool()) {
+		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
+
+		if (l->backend->state == backend->state) {
+			quit(l);
+			return true;
+		}
+	}
+	return false;
+}
+
 static bool waits_for_end(const struct smtp_leg *l)
 {
 	return l->phase == LEG_WORKS && l->head < l->count && l->expected[l->head].kind == EXPECT_END;

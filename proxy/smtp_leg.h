@@ -76,6 +76,8 @@ void smtp_leg_release(struct smtp_leg **leg);
 void smtp_leg_cut(struct smtp_leg **leg);
 /* Ends all resting legs of this loop in order (drain). */
 void smtp_leg_end_pool(void);
+/* Ends a resting leg of this loop with this back-end, if there is one: its connection is wanted elsewhere. */
+bool smtp_leg_make_room(const struct backend *backend);
 /* Legs of this loop with a host that was found down are lost, or go on with the next host if they have not begun. But one that
  * waits for the answer to a whole message waits on, unless the back-end would know the message again (XMARK). */
 void smtp_leg_host_is_down(struct backend *backend, unsigned host);

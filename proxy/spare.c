@@ -169,6 +169,19 @@ void spare_host_is_down(struct worker *worker, const struct backend *backend, un
 	}
 }
 
+bool spare_make_room(struct worker *worker, const struct backend *backend)
+{
+	list_for_each_safe (at, &worker->spares) {
+		struct spare *s = container_of(at, struct spare, link);
+
+		if (s->is_ready && s->backend->state == backend->state) {
+			drop(s);
+			return true;
+		}
+	}
+	return false;
+}
+
 struct conn *spare_take(struct worker *worker, const struct backend *backend, unsigned *host_out)
 {
 	if (backend->spare == 0)

@@ -15,5 +15,7 @@ void spare_end(void *worker);
 /* A connection that waits for a login, with which host, or NULL. The caller owns it, and has a connection (backend_connects()) with
  * it; another is made in its place. */
 struct conn *spare_take(struct worker *worker, const struct backend *backend, unsigned *host_out);
+/* Ends a spare connection with this back-end, if there is one: another login than IMAP's wants it. */
+bool spare_make_room(struct worker *worker, const struct backend *backend);
 /* Those with a host that was found down go. */
 void spare_host_is_down(struct worker *worker, const struct backend *backend, unsigned host);

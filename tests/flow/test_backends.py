@@ -229,6 +229,25 @@ class Gate(Rig):
         c.close()
         self.wait_row(waiting=0)
 
+    def test_a_mail_connection_at_rest_gives_way_to_a_login(self):
+        host = mt.fresh_host()
+        mailer, imapper = self.server(lmtp, host=host), self.server(host=host)
+        self.start(f"backend f1 {{\n\thost = {host}\n\timap-port = {imapper.port}\n\tlmtp-port = {mailer.port}\n\ttrust = replay\n\ttls = none\n"
+                   "\tconnections = 1\n\twait-timeout = 0\n}\n", more="smtp { banner-delay = 0 }\n")
+        with Line(self.cluster.at("p1", "smtp")) as c:
+            c.line()
+            for command in ("EHLO me", "MAIL FROM:<a@b.example>", f"RCPT TO:<{USER}>", "DATA", "Subject: x\r\n\r\nx\r\n.", "QUIT"):
+                c.send(command + "\r\n")
+                answer = c.line()
+                while answer[3:4] == "-":
+                    answer = c.line()
+                self.assertIn(answer[0], "23", answer)
+        self.assertEqual(self.row()["connections"], 1)
+        held = self.hold()
+        self.assertIn("a NO [UNAVAILABLE]", self.login()[0])
+        held.close()
+        self.wait_row(connections=0)
+
     def test_source_addresses_in_turn(self):
         peers = []
 

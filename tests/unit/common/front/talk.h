@@ -33,7 +33,8 @@
 static struct loop_group *talk_group;
 static _Atomic bool talk_trusts;
 static _Atomic int talk_cancels;
-static char talk_seen[512]; /* what the fake tier saw last; read after its answer */
+static _Atomic unsigned talk_ttl; /* front_ttl() of the last login */
+static char talk_seen[512];       /* what the fake tier saw last; read after its answer */
 
 static void talk_echo(void *owner, struct conn *conn, enum conn_event event)
 {
@@ -77,6 +78,7 @@ static void talk_login(struct front *f, const struct front_credentials *c)
 		{"notpermitted", FRONT_NOT_PERMITTED}, {"inuse", FRONT_IN_USE}, {"limit", FRONT_LIMIT}};
 	char host[ADDR_TEXT_MAX];
 
+	atomic_store(&talk_ttl, front_ttl(f));
 	snprintf(talk_seen, sizeof(talk_seen), "%.*s|%.*s|%.*s|%s|%s:%u|%s|%d", SLICE_ARG(c->authzid),
 		SLICE_ARG(c->authcid), SLICE_ARG(c->password), c->mechanism,
 		front_is_proxied(f) ? addr_host(front_client(f), host) : "-",
@@ -237,4 +239,27 @@ static int talk_teardown(void **state)
 	loop_group_stop(&talk_group);
 	sasl_deinit();
 	return 0;
+}
+
+/* One dialogue with a proxy's service: what is answered to all of `in`, and the hop count that the tier sees then. */
+static inline unsigned talk_with_proxy(front_start_fn *start, const char *in, char *got, size_t size)
+{
+	struct front_service service;
+	int fd;
+
+	front_service_init(&service, "test", &talk_ops, NULL);
+	service.allows_clear = service.counts_hops = true;
+	service.limits.failed_delay_ms = 0;
+	atomic_store(&talk_trusts, false);
+	atomic_store(&talk_ttl, 0);
+	fd = talk_open(start, &service);
+	talk_read(fd, "\r\n", got, size);
+	talk_write(fd, in, strlen(in));
+	shutdown(fd, SHUT_WR);
+	talk_read(fd, NULL, got, size);
+	close(fd);
+	while (atomic_load(&service.refs) > 1)
+		usleep(200);
+	front_service_unref(&(struct front_service *){&service});
+	return atomic_load(&talk_ttl);
 }

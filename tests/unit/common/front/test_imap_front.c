@@ -201,11 +201,36 @@ static void test_the_delay_of_a_failed_login_counts_from_its_beginning(void **st
 	assert_int_equal(front_delay_left(2000, 5000, 9000), 0);
 }
 
+/* Anybody may tell a proxy of fewer hops, and of nothing else. */
+static void test_hops_are_counted_down(void **state)
+{
+	static const struct {
+		const char *in;
+		unsigned want;
+	} rows[] = {
+		{"a LOGIN yes x\r\n", FRONT_TTL},
+		{"a ID (\"x-proxy-ttl\" \"3\")\r\nb LOGIN yes x\r\n", 3},
+		{"a ID (\"x-proxy-ttl\" \"0\")\r\nb LOGIN yes x\r\n", 0},
+		{"a ID (\"x-proxy-ttl\" \"9\" \"x-originating-ip\" \"192.0.2.7\")\r\nb LOGIN yes x\r\n",
+			FRONT_TTL},
+		{"a ID (\"x-proxy-ttl\" \"many\")\r\nb LOGIN yes x\r\n", FRONT_TTL},
+	};
+	char got[2048];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(
+			talk_with_proxy(imap_front_start, rows[i].in, got, sizeof(got)), rows[i].want);
+		assert_non_null(strstr(got, "handed over"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_delay_of_a_failed_login_counts_from_its_beginning),
 		cmocka_unit_test(test_dialogue),
+		cmocka_unit_test(test_hops_are_counted_down),
 		cmocka_unit_test(test_wrong_commands),
 		cmocka_unit_test(test_security_09_limits_before_login),
 		cmocka_unit_test(test_deadline_of_a_login),

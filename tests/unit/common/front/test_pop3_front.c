@@ -103,10 +103,35 @@ static void test_greeting(void **state)
 	}
 }
 
+/* Anybody may tell a proxy of fewer hops, and of nothing else. */
+static void test_hops_are_counted_down(void **state)
+{
+	static const struct {
+		const char *in;
+		unsigned want;
+	} rows[] = {
+		{"USER yes\r\nPASS x\r\n", FRONT_TTL},
+		{"XCLIENT TTL=3\r\nUSER yes\r\nPASS x\r\n", 3},
+		{"XCLIENT TTL=1\r\nXCLIENT TTL=4\r\nUSER yes\r\nPASS x\r\n", 1},
+		{"XCLIENT TTL=99\r\nUSER yes\r\nPASS x\r\n", FRONT_TTL},
+		{"XCLIENT TTL=3 ADDR=192.0.2.7\r\nUSER yes\r\nPASS x\r\n", FRONT_TTL},
+		{"XCLIENT TTL=-1\r\nUSER yes\r\nPASS x\r\n", FRONT_TTL},
+	};
+	char got[2048];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(
+			talk_with_proxy(pop3_front_start, rows[i].in, got, sizeof(got)), rows[i].want);
+		assert_non_null(strstr(got, "handed over"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dialogue),
+		cmocka_unit_test(test_hops_are_counted_down),
 		cmocka_unit_test(test_security_09_limits_before_login),
 		cmocka_unit_test(test_greeting),
 	};

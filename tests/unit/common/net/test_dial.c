@@ -1,5 +1,5 @@
-/* What dialling has of its own: where connections come from, what is written before all else, sessions that are resumed. Listeners and
- * TLS by themselves: test_conn.c. */
+/* What dialling has of its own: where connections come from, what is written before all else. Listeners and TLS by themselves:
+ * test_conn.c; sessions that are resumed: test_tls_cache.c. */
 #include "common/net/dial.h"
 
 #include <fcntl.h>
@@ -8,7 +8,6 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-#include "common/net/conn_private.h"
 #include "common/net/listener.h"
 #include "tests/unit/common/net/net_test.h"
 
@@ -172,53 +171,6 @@ static void test_a_prefix_goes_first_in_clear(void **state)
 	end(listener, &acceptor);
 }
 
-static bool reused(const struct peer *peer)
-{
-	return SSL_session_reused(peer->conn->ssl);
-}
-
-static void test_sessions_are_resumed_with_the_same_host_and_name_only(void **state)
-{
-	static const struct {
-		unsigned listener;
-		const char *name;
-		bool want;
-	} rows[] = {
-		{0, "mail.example.test", false},
-		{0, "mail.example.test", true},
-		{0, "mail.example.test", true},
-		{0, "127.0.0.1", false},
-		{1, "mail.example.test", false},
-		{1, "mail.example.test", true},
-	};
-	struct acceptor acceptor = {0};
-	struct tls *server = tls_test_server(NULL), *tls = tls_test_client(true);
-	struct listener *listeners[2] = {
-		listen_on("127.0.0.1", server, &acceptor), listen_on("127.0.0.1", server, &acceptor)};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct dial_options options = {.host = "127.0.0.1",
-			.port = addr_port(listener_addr(listeners[rows[i].listener])),
-			.timeout_ms = 2000,
-			.tls = tls,
-			.server_name = rows[i].name};
-		struct peer client = {0};
-
-		assert_int_equal(dial(loop, &options, peer_on_event, &client, &client.conn), 0);
-		RUN_UNTIL(loop, buf_len(&client.got) == 4); /* the ticket has come as well */
-		assert_int_equal(reused(&client), rows[i].want);
-		assert_true(conn_has_peer_certificate(client.conn));
-		peer_deinit(&client);
-		run_short(loop);
-	}
-	tls_unref(&server);
-	/* A connection may outlive the context's owner, and is given tickets still. */
-	tls_unref(&tls);
-	listener_close(&listeners[1]);
-	end(listeners[0], &acceptor);
-}
-
 static int set_up(void **state)
 {
 	(void)state;
@@ -239,7 +191,6 @@ int main(void)
 		T(test_source_addresses_go_round),
 		T(test_the_next_source_serves_when_one_has_no_port_left),
 		T(test_a_prefix_goes_first_in_clear),
-		T(test_sessions_are_resumed_with_the_same_host_and_name_only),
 	};
 #undef T
 
