@@ -8,6 +8,7 @@ static const char capabilities[] =
 	"CREATE-SPECIAL-USE MULTIAPPEND "
 	"LIST-EXTENDED LIST-STATUS STATUS=SIZE "
 	"ESEARCH SEARCHRES WITHIN PARTIAL "
+	"SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 "
 	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE QRESYNC";
 
 const char *imap_session_capabilities(void)
@@ -191,6 +192,10 @@ static const struct imap_cmd commands[] = {
 	{"UID EXPUNGE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_uid_expunge},
 	{"SEARCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
 	{"UID SEARCH", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
+	{"SORT", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_sort},
+	{"UID SORT", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_sort},
+	{"THREAD", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_thread},
+	{"UID THREAD", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_thread},
 	{"FETCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_fetch},
 	{"UID FETCH", SELECTED | IMAP_CMD_UID, imap_cmd_fetch},
 	{"STORE", WRITABLE | IMAP_CMD_NO_EXPUNGE, imap_cmd_store},

@@ -1,9 +1,14 @@
 /*
  * SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN (RFC 4731), SAVE (RFC 5182), PARTIAL (RFC 9394)
  * and MODSEQ (RFC 7162 section 3.1.5).
- * Read jobs of a few milliseconds each go over the index; the last one writes the answer.
+ * SORT and THREAD (RFC 5256), with RETURN (RFC 5267 section 3).
+ *
+ * Read jobs of a few milliseconds each go over the index, and over the records beside it where an order needs
+ * their keys; then others bring what was found into order; the last ones write the answer.
  */
+#include "backend/session/imap_keys.h"
 #include "backend/session/imap_search.h"
+#include "backend/session/imap_thread.h"
 
 #include "common/base/clock.h"
 #include "common/proto/imap_write.h"
@@ -13,11 +18,18 @@
 
 struct search_data {
 	struct imap_search search;
+	const char *word;          /* of the untagged answer */
+	struct imap_sorter sorter; /* of SORT */
+	struct imap_thread *thread;
+	bool is_sort;
+	bool needs_keys;
+	bool is_begun;    /* a part of the THREAD answer is out */
 	uint32_t seq;     /* the next message */
 	struct buf found; /* uint32_t UIDs */
 	int64_t now;
 	uint64_t first_modseq, last_modseq, most_modseq;
 	struct arena scratch;
+	bool is_searched;
 	bool is_finished;
 };
 
@@ -26,6 +38,9 @@ static void free_search(struct imap_session *s)
 	struct search_data *d = s->data;
 
 	imap_search_free(d->search.key);
+	if (d->is_sort)
+		imap_sorter_deinit(&d->sorter);
+	imap_thread_free(&d->thread);
 	buf_deinit(&d->found);
 	arena_deinit(&d->scratch);
 }
@@ -59,7 +74,7 @@ static void write_search(struct imap_session *s, struct search_data *d, struct b
 	size_t count;
 	const uint32_t *n = numbers(d, &count);
 
-	buf_add_str(out, "* SEARCH");
+	buf_printf(out, "* %s", d->word);
 	for (size_t i = 0; i < count; i++) {
 		buf_add_char(out, ' ');
 		buf_add_u64(out, number_of(s, n[i]));
@@ -166,12 +181,40 @@ static void save(struct imap_session *s, const struct search_data *d)
 
 /* ---- jobs ---- */
 
-static int search_entries(
-	struct imap_session *s, struct store_txn *txn, struct search_data *d, struct store_scan *scan)
+/* The record of a message that was found; ERR_NOT_FOUND. Found ones come in order. */
+static int load_record(struct store_walk *walk, uint32_t uid, struct store_message *message_out)
+{
+	store_walk_skip(walk, uid);
+	if (store_walk_next(walk, message_out))
+		return message_out->uid == uid ? 0 : ERR_NOT_FOUND;
+	return walk->error ? walk->error : ERR_NOT_FOUND;
+}
+
+/* A damaged message sorts as one without header. */
+static int add_to_order(struct imap_session *s, struct search_data *d, const struct imap_search_message *m,
+	struct store_walk *walk, struct buf *made)
+{
+	static const struct mail_keys none;
+	struct store_message message;
+	struct mail_keys keys = none;
+	int err = d->needs_keys ? load_record(walk, m->entry->uid, &message) : 0;
+
+	if (err == 0 && d->needs_keys)
+		err = imap_keys_load(m->txn, &message, &d->scratch, made, &keys);
+	if (err < 0 && err != ERR_NOT_FOUND && err != ERR_CORRUPT)
+		return err;
+	if (d->thread)
+		return imap_thread_add(
+			d->thread, s->cmd->flags & IMAP_CMD_UID ? m->entry->uid : m->seq, m->entry, &keys);
+	return imap_sorter_add(&d->sorter, m->entry->uid, m->entry, &keys);
+}
+
+static int search_entries(struct imap_session *s, struct store_txn *txn, struct search_data *d,
+	struct store_scan *scan, struct store_walk *walk, struct buf *made)
 {
 	struct imap_search_message m = {.s = s, .txn = txn, .now = d->now};
 	uint64_t until = clock_mono_us() + JOB_US;
-	unsigned mask = d->search.key->cost == IMAP_SEARCH_COST_INDEX ? 1023 : 0;
+	unsigned mask = d->search.key->cost != IMAP_SEARCH_COST_INDEX ? 0 : d->needs_keys ? 63 : 1023;
 	struct store_entry entry;
 	unsigned count = 0;
 
@@ -191,30 +234,100 @@ static int search_entries(
 			return match;
 		if (match)
 			add_found(d, &entry);
+		if (match && (d->is_sort || d->thread)) {
+			match = add_to_order(s, d, &m, walk, made);
+			if (match < 0)
+				return match;
+		}
 		if ((++count & mask) == 0 && clock_mono_us() > until)
 			return 0;
 	}
-	d->is_finished = true;
+	d->is_searched = true;
 	return scan->error;
+}
+
+static int search_step(struct imap_session *s, struct store_txn *txn, struct search_data *d)
+{
+	struct buf made = {0};
+	struct store_scan scan;
+	struct store_walk walk;
+	int err;
+
+	if (d->seq > s->view.count) {
+		d->is_searched = true;
+		return 0;
+	}
+	err = store_scan_begin(&scan, txn, s->view.mailbox, s->view.uids[d->seq - 1]);
+	if (err < 0)
+		return err;
+	err = store_walk_begin(&walk, txn, s->view.mailbox, s->view.uids[d->seq - 1]);
+	if (err == 0) {
+		err = search_entries(s, txn, d, &scan, &walk, &made);
+		store_walk_end(&walk);
+	}
+	store_scan_end(&scan);
+	buf_deinit(&made);
+	return err;
+}
+
+/* Puts what was found into the order asked for. */
+static int sort_step(struct imap_session *s, struct store_txn *txn, struct search_data *d)
+{
+	struct store_entry entry;
+	int sorted = imap_sorter_step(&d->sorter, clock_mono_us() + JOB_US);
+
+	if (sorted != 1)
+		return sorted;
+	buf_clear(&d->found);
+	for (size_t i = 0; i < imap_sorter_count(&d->sorter); i++) {
+		uint32_t uid = imap_sorter_number(&d->sorter, i);
+
+		buf_add(&d->found, &uid, sizeof(uid));
+	}
+	/* MIN and MAX are of this order. */
+	if (d->search.has_modseq && imap_sorter_count(&d->sorter)) {
+		const uint32_t *uids = imap_numbers(&d->found);
+		size_t last = imap_sorter_count(&d->sorter) - 1;
+
+		if (store_message_entry(txn, s->view.mailbox, uids[0], &entry) == 0)
+			d->first_modseq = entry.modseq;
+		if (store_message_entry(txn, s->view.mailbox, uids[last], &entry) == 0)
+			d->last_modseq = entry.modseq;
+	}
+	return 1;
+}
+
+static int thread_step(struct imap_session *s, struct search_data *d)
+{
+	int done = imap_thread_step(d->thread, clock_mono_us() + JOB_US);
+
+	if (done != 1)
+		return done;
+	if (!d->is_begun)
+		buf_add_str(&s->out, buf_len(&d->found) ? "* THREAD " : "* THREAD");
+	d->is_begun = true;
+	d->is_finished = imap_thread_write(d->thread, &s->out, IMAP_BATCH);
+	if (d->is_finished)
+		buf_add_str(&s->out, "\r\n");
+	return 0;
 }
 
 static int search_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct search_data *d = s->data;
-	struct store_scan scan;
-	int err = 0;
+	int err = d->is_searched ? 0 : search_step(s, txn, d);
 
-	if (d->seq > s->view.count) {
-		d->is_finished = true;
-	} else {
-		err = store_scan_begin(&scan, txn, s->view.mailbox, s->view.uids[d->seq - 1]);
-		if (err < 0)
-			return err;
-		err = search_entries(s, txn, d, &scan);
-		store_scan_end(&scan);
-	}
-	if (err < 0 || !d->is_finished)
+	if (err < 0 || !d->is_searched)
 		return err;
+	if (d->thread)
+		return thread_step(s, d);
+	if (d->is_sort) {
+		int sorted = sort_step(s, txn, d);
+
+		if (sorted != 1)
+			return sorted;
+	}
+	d->is_finished = true;
 	/* SAVE by itself is not answered. */
 	if (d->search.returns & ~(unsigned)IMAP_SEARCH_RETURN_SAVE)
 		write_esearch(s, d, &s->out);
@@ -236,6 +349,13 @@ static void fail(struct imap_session *s, const struct search_data *d, int err)
 		imap_fail(s, err);
 }
 
+static void search_done(struct imap_session *s, int err);
+
+static void search_next(struct imap_session *s)
+{
+	imap_read(s, search_run, search_done);
+}
+
 static void search_done(struct imap_session *s, int err)
 {
 	const struct search_data *d = s->data;
@@ -243,25 +363,20 @@ static void search_done(struct imap_session *s, int err)
 	if (err < 0)
 		fail(s, d, err);
 	else if (!d->is_finished)
-		imap_read(s, search_run, search_done);
+		imap_when_sent(s, search_next);
 	else
 		imap_ok(s);
 }
 
-void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
+/* err: of parsing */
+static void begin(struct imap_session *s, struct search_data *d, int err)
 {
-	struct search_data *d = imap_data(s, sizeof(*d));
-	int err;
-
-	if (!d)
-		return;
-	err = imap_search_key_parse(command->args, &s->arena, &d->search);
 	if (err == ERR_UNSUPPORTED) {
 		fail(s, d, err);
 		return;
 	}
 	if (err < 0) {
-		imap_bad(s, err == ERR_TOO_BIG ? "Search too large" : "Wrong arguments for SEARCH");
+		imap_bad(s, err == ERR_TOO_BIG ? "Search too large" : "Wrong arguments for a search");
 		return;
 	}
 	arena_init(&d->scratch, MIME_ARENA_MAX);
@@ -275,4 +390,62 @@ void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
 	d->seq = 1;
 	d->now = clock_wall_s();
 	imap_read(s, search_run, search_done);
+}
+
+void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
+{
+	struct search_data *d = imap_data(s, sizeof(*d));
+
+	if (!d)
+		return;
+	d->word = "SEARCH";
+	begin(s, d, imap_search_key_parse(command->args, &s->arena, &d->search));
+}
+
+void imap_cmd_sort(struct imap_session *s, const struct imap_command *command)
+{
+	struct search_data *d = imap_data(s, sizeof(*d));
+	const struct imap_arg *arg = command->args;
+	struct imap_sort program;
+	int err;
+
+	if (!d)
+		return;
+	d->word = "SORT";
+	err = imap_search_key_parse_returns(&arg, &d->search);
+	/* "$" has no order (RFC 5182): SAVE is no option of SORT (RFC 5267 section 3.1). */
+	if (err == 0 && d->search.returns & IMAP_SEARCH_RETURN_SAVE)
+		err = ERR_SYNTAX;
+	if (err == 0)
+		err = imap_sort_parse(arg, &program);
+	if (err == 0)
+		err = imap_search_key_parse_program(arg->next, &s->arena, &d->search);
+	if (err == 0) {
+		imap_sorter_init(&d->sorter, &program);
+		d->is_sort = true;
+		d->needs_keys = imap_sorter_needs_keys(&d->sorter);
+	}
+	begin(s, d, err);
+}
+
+void imap_cmd_thread(struct imap_session *s, const struct imap_command *command)
+{
+	struct search_data *d = imap_data(s, sizeof(*d));
+	enum imap_thread_algorithm algorithm;
+	int err;
+
+	if (!d)
+		return;
+	err = imap_sort_parse_algorithm(command->args, &algorithm);
+	if (err == ERR_UNSUPPORTED) {
+		imap_bad(s, "No such algorithm");
+		return;
+	}
+	if (err == 0)
+		err = imap_search_key_parse_program(command->args->next, &s->arena, &d->search);
+	if (err == 0) {
+		d->thread = imap_thread_new(algorithm);
+		d->needs_keys = true;
+	}
+	begin(s, d, err);
 }

@@ -13,7 +13,9 @@
 #include "common/base/bytes.h"
 #include "common/base/list.h"
 
-#define STORE_VERSION 1
+/* 2: message records with keys. Stores of version 1 are opened and become 2: their records are read as they are. */
+#define STORE_VERSION 2
+#define STORE_VERSION_OLDEST 1
 
 /* The databases of a slot; keys big-endian, values little-endian. docs/storage.md draws them. */
 enum db_name {

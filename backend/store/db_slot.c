@@ -95,6 +95,9 @@ static int open_dbs(struct db_slot *slot, struct buf *why)
 		err = db_meta_put(&txn, "version", STORE_VERSION);
 		if (!err)
 			err = db_meta_put(&txn, "slot", slot->number);
+	} else if (!err && version >= STORE_VERSION_OLDEST && version < STORE_VERSION &&
+		   number == slot->number) {
+		err = db_meta_put(&txn, "version", STORE_VERSION);
 	} else if (!err && (version != STORE_VERSION || number != slot->number)) {
 		if (why)
 			buf_printf(why,

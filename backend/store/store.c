@@ -1,7 +1,7 @@
 /*
  * A store is a directory:
  *
- *	version     "mailtier store 1\nslots 4\n", written last when the store is made
+ *	version     "mailtier store 2\nslots 4\n", written last when the store is made
  *	lock        held (flock) by the one program that has it open
  *	s0 … sN-1   one LMDB environment each: data.mdb, lock.mdb
  */
@@ -102,7 +102,7 @@ static int read_version(struct store *store, char *text, size_t size)
 	return 0;
 }
 
-static int parse_version(struct store *store, const char *text, struct buf *why)
+static int parse_version(struct store *store, const char *text, bool *is_old_out, struct buf *why)
 {
 	unsigned version = 0, slots = 0;
 
@@ -111,12 +111,13 @@ static int parse_version(struct store *store, const char *text, struct buf *why)
 		explain(why, "%s/version is damaged", store->dir);
 		return ERR_CORRUPT;
 	}
-	if (version != STORE_VERSION) {
+	if (version < STORE_VERSION_OLDEST || version > STORE_VERSION) {
 		explain(why, "%s has version %u; this program reads version %d", store->dir, version,
 			STORE_VERSION);
 		return ERR_UNSUPPORTED;
 	}
 	store->slot_count = slots;
+	*is_old_out = version < STORE_VERSION;
 	return 0;
 }
 
@@ -152,7 +153,8 @@ static int write_version(struct store *store)
 	return err;
 }
 
-/* Finds out how many slots there are; is_new_out: the version file is to be written. */
+/* Finds out how many slots there are; is_new_out: the version file is to be written, anew
+ * or for this version. */
 static int look(struct store *store, const struct store_options *options, bool *is_new_out, struct buf *why)
 {
 	char text[200];
@@ -161,7 +163,7 @@ static int look(struct store *store, const struct store_options *options, bool *
 
 	*is_new_out = false;
 	if (!err)
-		return parse_version(store, text, why);
+		return parse_version(store, text, is_new_out, why);
 	if (err != ERR_NOT_FOUND)
 		return err;
 	if (options->must_exist) {

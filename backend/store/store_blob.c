@@ -24,7 +24,9 @@
 #include "common/base/table.h"
 #include "common/proto/bodystructure.h"
 #include "common/proto/envelope.h"
+#include "common/proto/mail_keys.h"
 #include "common/proto/mime.h"
+#include "common/proto/preview.h"
 
 #define PIECE_SIZE (16 * 4096 - 16)
 #define INLINE_MAX (4 * 4096 - 16)
@@ -52,7 +54,7 @@ struct store_draft {
 
 	struct arena arena; /* of the MIME tree and the texts */
 	struct mime_parser *parser;
-	struct buf envelope, bodystructure, parts;
+	struct buf envelope, bodystructure, parts, keys;
 	struct store_texts texts;
 };
 
@@ -95,6 +97,7 @@ int store_draft_new(const struct store_source *source, struct store_draft **draf
 	buf_init(&d->envelope, STORE_TEXT_MAX);
 	buf_init(&d->bodystructure, STORE_TEXT_MAX);
 	buf_init(&d->parts, STORE_TEXT_MAX);
+	buf_init(&d->keys, STORE_TEXT_MAX);
 	d->parser = mime_parser_new(&d->arena);
 	if (!d->parser) {
 		store_draft_free(&d);
@@ -115,6 +118,7 @@ void store_draft_free(struct store_draft **draft)
 	buf_deinit(&d->envelope);
 	buf_deinit(&d->bodystructure);
 	buf_deinit(&d->parts);
+	buf_deinit(&d->keys);
 	arena_deinit(&d->arena);
 	free(d->frames);
 	free(d->raw);
@@ -122,21 +126,20 @@ void store_draft_free(struct store_draft **draft)
 	*draft = NULL;
 }
 
-/* The next frame's message bytes. */
-static int next_raw(struct store_draft *d, struct slice *raw_out)
+/* So many of the message's bytes, at most a frame. */
+static int read_raw(struct store_draft *d, uint64_t at, size_t want, struct slice *raw_out)
 {
-	size_t want = d->size - d->at < STORE_FRAME_SIZE ? (size_t)(d->size - d->at) : STORE_FRAME_SIZE;
 	size_t got = 0;
 
 	if (d->source.memory.p) {
-		*raw_out = slice_sub(d->source.memory, (size_t)d->at, want);
+		*raw_out = slice_sub(d->source.memory, (size_t)at, want);
 		return 0;
 	}
 	if (!d->raw)
 		d->raw = xmalloc(STORE_FRAME_SIZE);
 	while (got < want) {
-		ssize_t n = d->source.read(
-			d->source.arg, d->source.offset + d->at + got, d->raw + got, want - got);
+		ssize_t n =
+			d->source.read(d->source.arg, d->source.offset + at + got, d->raw + got, want - got);
 
 		if (n <= 0)
 			return n < 0 ? (int)n : ERR_IO;
@@ -144,6 +147,14 @@ static int next_raw(struct store_draft *d, struct slice *raw_out)
 	}
 	*raw_out = slice_of(d->raw, got);
 	return 0;
+}
+
+/* The next frame's. */
+static int next_raw(struct store_draft *d, struct slice *raw_out)
+{
+	uint64_t left = d->size - d->at;
+
+	return read_raw(d, d->at, left < STORE_FRAME_SIZE ? (size_t)left : STORE_FRAME_SIZE, raw_out);
 }
 
 static int add_frame(struct store_draft *d, struct store_press *press, struct slice raw)
@@ -170,9 +181,30 @@ static void put_plain_texts(struct store_draft *d)
 		(unsigned long long)d->size);
 }
 
+/* Without them the message is what one stored before there were any is. */
+static int make_keys(struct store_draft *d, const struct mime_part *root)
+{
+	const struct mime_part *part = preview_part(root);
+	struct buf preview = {0};
+	struct slice raw;
+	int err = 0;
+
+	if (part) {
+		err = read_raw(d, mime_body_at(part),
+			part->body_len < PREVIEW_RAW ? (size_t)part->body_len : PREVIEW_RAW, &raw);
+		if (err == 0)
+			preview_write(part, raw, &preview);
+	}
+	if (err == 0 && mail_keys_pack(root->envelope, buf_view(&preview), &d->arena, &d->keys) < 0)
+		buf_clear(&d->keys);
+	buf_deinit(&preview);
+	return err;
+}
+
 static int make_texts(struct store_draft *d)
 {
 	struct mime_part *root = mime_parser_end(d->parser);
+	int err = root ? make_keys(d, root) : 0;
 
 	if (!root || envelope_write(root->envelope, &d->arena, &d->envelope) || d->envelope.failed) {
 		buf_clear(&d->envelope);
@@ -185,9 +217,9 @@ static int make_texts(struct store_draft *d)
 	if (d->parts.failed)
 		put_plain_texts(d);
 	d->texts = (struct store_texts){
-		buf_view(&d->envelope), buf_view(&d->bodystructure), buf_view(&d->parts)};
+		buf_view(&d->envelope), buf_view(&d->bodystructure), buf_view(&d->parts), buf_view(&d->keys)};
 	mime_parser_free(&d->parser);
-	return 0;
+	return err;
 }
 
 int store_draft_fill(struct store_draft *d, struct store_press *press, bool *done_out)

@@ -24,6 +24,7 @@ struct store_texts {
 	struct slice envelope;      /* ready IMAP text of ENVELOPE */
 	struct slice bodystructure; /* of BODYSTRUCTURE (BODY is made of it by bodystructure_shorten()) */
 	struct slice parts; /* the MIME tree as mime_pack() writes it, offsets from the blob's start */
+	struct slice keys;  /* as mail_keys_pack() writes them; empty: stored before there were any */
 };
 #define STORE_TEXT_MAX ((size_t)4 << 20) /* of each; a message with more gets an empty tree in its place */
 

@@ -149,6 +149,7 @@ int store_message_append(
 	e.size = (uint32_t)size;
 	e.modseq = c.account.modseq + 1;
 	m.size = size;
+	m.email = e.modseq;
 	err = add_message(txn, a->mailbox, &c, &e, &m);
 	if (!err)
 		err = blob_add_ref(txn, a->blob, &size);

@@ -74,6 +74,7 @@ struct store_message {
 	uint64_t size;     /* trace + blob */
 	int64_t date;      /* INTERNALDATE */
 	int64_t save_date; /* when it came into this mailbox */
+	uint64_t email; /* EMAILID: the same for all copies in the account; 0: stored before there were any */
 	struct slice trace;
 	struct slice uidl;
 	struct store_texts texts;

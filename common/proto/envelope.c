@@ -25,6 +25,7 @@ static const struct row rows[] = {
 	{"bcc", AT(bcc), true},
 	{"in-reply-to", AT(in_reply_to), false},
 	{"message-id", AT(message_id), false},
+	{"references", AT(references), false},
 };
 
 static struct slice *member(struct envelope *e, const struct row *row)

@@ -1,7 +1,8 @@
 /*
  * What IMAP's ENVELOPE shows of a message (RFC 3501 section 7.4.2): the texts of some header fields, and the
  * ready IMAP text made of them. Date, Subject, In-Reply-To, Message-ID: the first field counts. Address
- * fields that stand more than once are joined. A missing or empty Sender or Reply-To shows From.
+ * fields that stand more than once are joined. A missing or empty Sender or Reply-To shows From. References is
+ * kept for THREAD's sake; ENVELOPE does not show it.
  */
 #pragma once
 
@@ -26,6 +27,7 @@ struct envelope {
 	struct slice bcc;
 	struct slice in_reply_to;
 	struct slice message_id;
+	struct slice references;
 };
 
 /* Takes the field if it belongs into an envelope; value still folded. 0 or ERR_TOO_BIG (arena full: not

@@ -428,12 +428,34 @@ static int read_returns(struct reader *r)
 
 static int read_charset(struct reader *r)
 {
-	if (!imap_parse_is_word(r->at, "CHARSET"))
-		return 0;
-	take(r);
 	if (imap_parse_astring(take(r), &r->charset) < 0)
 		return ERR_SYNTAX;
 	return charset_is_known(r->charset) ? 0 : ERR_UNSUPPORTED;
+}
+
+int imap_search_key_parse_returns(const struct imap_arg **args, struct imap_search *search_out)
+{
+	struct reader r = {.at = *args};
+	int err = read_returns(&r);
+
+	if (err < 0)
+		return err;
+	*args = r.at;
+	*search_out = r.search;
+	return 0;
+}
+
+int imap_search_key_parse_program(
+	const struct imap_arg *args, struct arena *arena, struct imap_search *search_out)
+{
+	struct reader r = {.arena = arena, .at = args, .search = *search_out};
+	int err = read_charset(&r);
+
+	if (err == 0)
+		err = read_and(&r, &r.search.key);
+	if (err == 0)
+		*search_out = r.search;
+	return err;
 }
 
 int imap_search_key_parse(const struct imap_arg *args, struct arena *arena, struct imap_search *search_out)
@@ -441,8 +463,10 @@ int imap_search_key_parse(const struct imap_arg *args, struct arena *arena, stru
 	struct reader r = {.arena = arena, .at = args};
 	int err = read_returns(&r);
 
-	if (err == 0)
+	if (err == 0 && imap_parse_is_word(r.at, "CHARSET")) {
+		take(&r);
 		err = read_charset(&r);
+	}
 	if (err == 0)
 		err = read_and(&r, &r.search.key);
 	if (err == 0 || err == ERR_UNSUPPORTED)

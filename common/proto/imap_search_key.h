@@ -81,6 +81,11 @@ struct imap_search {
 	bool has_modseq; /* MODSEQ is among the keys: the response tells the highest */
 };
 
+/* RETURN and its options, of SEARCH and SORT: *args moves behind them. ERR_SYNTAX. */
+MUST_CHECK int imap_search_key_parse_returns(const struct imap_arg **args, struct imap_search *search_out);
+/* Charset and keys of SORT and THREAD: fills what parse_returns() did not. Errors as below. */
+MUST_CHECK int imap_search_key_parse_program(
+	const struct imap_arg *args, struct arena *arena, struct imap_search *search_out);
 /* args: all of the command. ERR_SYNTAX; ERR_UNSUPPORTED: BADCHARSET, and `returns` is set; ERR_TOO_BIG:
  * nested too deeply, arena full. */
 MUST_CHECK int imap_search_key_parse(

@@ -2,6 +2,7 @@
 #include "common/base/attr.h"
 #include "common/proto/imap_fetch_items.h"
 #include "common/proto/imap_search_key.h"
+#include "common/proto/imap_sort.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,11 +17,14 @@ static void read_both(const struct imap_arg *args, struct arena *arena)
 {
 	struct imap_fetch_items items;
 	struct imap_search search;
+	struct imap_sort sort;
 
 	if (imap_fetch_items_parse(args, arena, &items) == 0) {
 		for (const struct imap_fetch_body *b = items.bodies; b; b = b->next)
 			check_label(b->label);
 	}
+	if (imap_sort_parse(args, &sort) == 0)
+		require(sort.count > 0 && sort.count <= IMAP_SORT_KEYS);
 	if (imap_search_key_parse(args, arena, &search) == 0)
 		require(search.key && search.key->type == IMAP_SEARCH_AND);
 }

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 #include "common/proto/bodystructure.h"
+#include "common/proto/mail_keys.h"
+#include "common/proto/preview.h"
 #include "common/proto/section.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -32,6 +34,24 @@ static void check_packing(struct arena *a, const struct mime_part *root, size_t 
 	buf_deinit(&again);
 }
 
+/* Previews are text of one line; packed keys are read back. */
+static void check_keys(struct arena *a, const struct mime_part *root, struct slice text)
+{
+	const struct mime_part *part = preview_part(root);
+	struct buf preview = {0}, packed = {0};
+	struct mail_keys keys;
+
+	if (part)
+		preview_write(
+			part, slice_sub(text, (size_t)mime_body_at(part), (size_t)part->body_len), &preview);
+	require(slice_is_utf8(buf_view(&preview)) && !slice_has_control(buf_view(&preview)));
+	require(mail_keys_pack(root->envelope, buf_view(&preview), a, &packed) == 0);
+	require(mail_keys_unpack(buf_view(&packed), &keys) == 0);
+	require(slice_is_equal(keys.preview, buf_view(&preview)));
+	buf_deinit(&preview);
+	buf_deinit(&packed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice text = slice_from(slice_of(data, size), 1);
@@ -54,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require((p->kind == MIME_LEAF) == (p->first_child == NULL));
 	}
 	check_packing(&a, root, text.len);
+	check_keys(&a, root, text);
 	buf_clear(&two);
 	require(bodystructure_write_short(root, &a, &two) == 0);
 	require(bodystructure_shorten(buf_view(&one), &brief) == 0);

@@ -168,12 +168,150 @@ static void test_ages(void **state)
 	rig_disconnect(&c);
 }
 
+/* ---- SORT ---- */
+
+static void append_all(struct rig_client *c, const char *const *mails, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		assert_non_null(strstr(rig_append(c, "INBOX", "", mails[i]), "OK [APPENDUID "));
+	RIG_EXPECT(c, "SELECT INBOX", "OK");
+}
+
+static void test_messages_are_sorted(void **state)
+{
+	static const char *const mails[] = {
+		"Date: Mon, 1 Jan 2001 12:00:00 +0000\r\nSubject: b\r\nFrom: Zoe <m@x>\r\nTo: "
+		"z@x\r\n\r\nlong body\r\n",
+		"Date: Mon, 1 Jan 2001 12:00:00 -0800\r\nSubject: Re: A\r\nFrom: m@x\r\nTo: \"an\" "
+		"<y@x>\r\n\r\n",
+		"Date: Sun, 31 Dec 2000 16:01:33 -0800\r\nSubject: [l] a (fwd)\r\nFrom: =?utf-8?q?=C3=84nn?= "
+		"<k@x>\r\n\r\n",
+		"Subject: C\r\nCc: a@x\r\n\r\n",
+		"Date: Mon, 1 Jan 2001 12:00:00 +0000\r\nSubject: B\r\nFrom: anna <a@x>\r\nCc: group: "
+		"q@x;\r\n\r\n",
+	};
+	struct rig_client c;
+
+	rig_connect(&c, *state, "alice@example.com");
+	append_all(&c, mails, ARRAY_LEN(mails));
+	RIG_EXPECT(&c, "SORT (DATE) US-ASCII ALL", "* SORT 3 1 5 2 4\r\nt", "OK");
+	RIG_EXPECT(&c, "SORT (REVERSE DATE) UTF-8 ALL", "* SORT 4 2 1 5 3\r\nt", "OK");
+	RIG_EXPECT(&c, "SORT (SUBJECT) UTF-8 ALL", "* SORT 2 3 1 5 4\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (SUBJECT REVERSE DATE) UTF-8 ALL", "* SORT 2 3 1 5 4\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (SUBJECT DATE) UTF-8 ALL", "* SORT 3 2 1 5 4\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (REVERSE SUBJECT) UTF-8 ALL", "* SORT 4 1 5 2 3\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (FROM) UTF-8 ALL", "* SORT 4 5 3 1 2\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (DISPLAYFROM) UTF-8 ALL", "* SORT 4 5 3 2 1\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (TO) UTF-8 ALL", "* SORT 3 4 5 2 1\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (DISPLAYTO) UTF-8 ALL", "* SORT 3 4 5 2 1\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (CC) UTF-8 ALL", "* SORT 1 2 3 4 5\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (REVERSE CC) UTF-8 ALL", "* SORT 5 4 1 2 3\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (SIZE) UTF-8 2:4", "* SORT 4 2 3\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (ARRIVAL REVERSE ARRIVAL) UTF-8 ALL", "* SORT 1 2 3 4 5\r\n", "OK");
+	RIG_EXPECT(&c, "UID SORT (DATE) \"UTF-8\" UID 2:3 SUBJECT a", "* SORT 3 2\r\n", "OK");
+	RIG_EXPECT(&c, "SORT (DATE) US-ASCII TEXT \"not in mailbox\"", "* SORT\r\nt", "OK");
+	RIG_EXPECT(&c, "SORT (DATE) UTF-8 MODSEQ 1", "* SORT 3 1 5 2 4 (MODSEQ ", "OK");
+	/* ESORT */
+	RIG_EXPECT(&c, "SORT RETURN () (REVERSE DATE) UTF-8 ALL", "* ESEARCH (TAG \"",
+		"\") ALL 4,2,1,5,3\r\nt", "OK");
+	RIG_EXPECT(&c, "UID SORT RETURN (MIN MAX COUNT) (DATE) UTF-8 ALL", ") UID MIN 3 MAX 4 COUNT 5\r\n",
+		"OK");
+	RIG_EXPECT(&c, "SORT RETURN (ALL) (ARRIVAL) UTF-8 1:3", ") ALL 1:3\r\n", "OK");
+	RIG_EXPECT(&c, "SORT RETURN (COUNT MIN) (DATE) UTF-8 SUBJECT nosuch", ") COUNT 0\r\n", "OK");
+	RIG_EXPECT(&c, "SORT RETURN (ALL) (DATE) UTF-8 MODSEQ 1", "ALL 3,1,5,2,4 MODSEQ ", "OK");
+	RIG_EXPECT(&c, "SORT RETURN (SAVE) (DATE) UTF-8 ALL", "BAD");
+	/* what is no SORT */
+	RIG_EXPECT(&c, "SORT (NOSUCH) UTF-8 ALL", "BAD");
+	RIG_EXPECT(&c, "SORT (REVERSE) UTF-8 ALL", "BAD");
+	RIG_EXPECT(&c, "SORT () UTF-8 ALL", "BAD");
+	RIG_EXPECT(&c, "SORT DATE UTF-8 ALL", "BAD");
+	RIG_EXPECT(&c, "SORT (DATE) UTF-8", "BAD");
+	RIG_EXPECT(&c, "SORT (DATE) ALL", "NO [BADCHARSET");
+	RIG_EXPECT(&c, "SORT (DATE) x-none ALL", "NO [BADCHARSET");
+	RIG_EXPECT(&c, "SORT", "BAD");
+	rig_disconnect(&c);
+}
+
+/* ---- THREAD ---- */
+
+static void test_messages_are_threaded(void **state)
+{
+	/* 1 <- 2 <- 4, 1 <- 3; 5 and 6 share a parent that is not here; 7 alone; 8 and 9 by subject; 10 comes
+	 * before its parent 11; 12 has the id of 1, and 13 answers it. */
+	static const char *const mails[] = {
+		"Date: 1 Jan 2001 10:00:00 +0000\r\nSubject: a\r\nMessage-ID: <1@x>\r\n\r\n",
+		"Date: 1 Jan 2001 11:00:00 +0000\r\nSubject: x2\r\nMessage-ID: <2@x>\r\nReferences: "
+		"<1@x>\r\n\r\n",
+		"Date: 1 Jan 2001 09:00:00 +0000\r\nSubject: x3\r\nMessage-ID: <3@x>\r\nIn-Reply-To: "
+		"<1@x>\r\n\r\n",
+		"Date: 1 Jan 2001 12:00:00 +0000\r\nSubject: x4\r\nMessage-ID: <4@x>\r\nReferences: <1@x> "
+		"<2@x>\r\n\r\n",
+		"Date: 2 Jan 2001 10:00:00 +0000\r\nSubject: x5\r\nMessage-ID: <5@x>\r\nReferences: "
+		"<gone@x>\r\n\r\n",
+		"Date: 2 Jan 2001 09:00:00 +0000\r\nSubject: x6\r\nMessage-ID: <6@x>\r\nReferences: "
+		"<gone@x>\r\n\r\n",
+		"Date: 3 Jan 2001 09:00:00 +0000\r\nSubject: x7\r\nReferences: <lost@x> <also@x>\r\n\r\n",
+		"Date: 4 Jan 2001 09:00:00 +0000\r\nSubject: Re: s\r\nMessage-ID: <8@x>\r\n\r\n",
+		"Date: 4 Jan 2001 10:00:00 +0000\r\nSubject: S\r\nMessage-ID: <9@x>\r\n\r\n",
+		"Date: 5 Jan 2001 10:00:00 +0000\r\nSubject: x10\r\nMessage-ID: <10@x>\r\nReferences: "
+		"<11@x>\r\n\r\n",
+		"Date: 5 Jan 2001 09:00:00 +0000\r\nSubject: x11\r\nMessage-ID: <11@x>\r\n\r\n",
+		"Date: 6 Jan 2001 09:00:00 +0000\r\nSubject: x12\r\nMessage-ID: <1@x>\r\n\r\n",
+		"Date: 7 Jan 2001 09:00:00 +0000\r\nSubject: x13\r\nMessage-ID: <13@x>\r\nReferences: "
+		"<1@x>\r\n\r\n",
+	};
+	struct rig_client c;
+
+	rig_connect(&c, *state, "alice@example.com");
+	append_all(&c, mails, ARRAY_LEN(mails));
+	RIG_EXPECT(&c, "THREAD REFERENCES UTF-8 ALL",
+		"* THREAD (1 (3)(2 4)(13))((6)(5))(7)(9 8)(11 10)(12)\r\nt", "OK");
+	RIG_EXPECT(&c, "UID THREAD REFERENCES US-ASCII 2:4", "* THREAD ((3)(2 4))\r\n", "OK");
+	RIG_EXPECT(&c, "THREAD ORDEREDSUBJECT UTF-8 6:11", "* THREAD (6)(7)(8 9)(11)(10)\r\n", "OK");
+	RIG_EXPECT(&c, "THREAD ORDEREDSUBJECT US-ASCII TEXT \"gewp\"", "* THREAD\r\nt", "OK");
+	RIG_EXPECT(&c, "THREAD REFERENCES UTF-8 MODSEQ 1 UID 7", "* THREAD (7)\r\nt", "OK");
+	RIG_EXPECT(&c, "THREAD NOSUCH UTF-8 ALL", "BAD");
+	RIG_EXPECT(&c, "THREAD REFERENCES x-none ALL", "NO [BADCHARSET");
+	RIG_EXPECT(&c, "THREAD REFERENCES UTF-8", "BAD");
+	RIG_EXPECT(&c, "THREAD", "BAD");
+	rig_disconnect(&c);
+}
+
+/* Mutual and own references, a thread that is nothing but a chain, siblings without end: no loop, no recursion. */
+static void test_strange_references(void **state)
+{
+	struct rig_client c;
+	struct buf mail = {0};
+	const char *got;
+
+	rig_connect(&c, *state, "alice@example.com");
+	rig_append(&c, "INBOX", "", "Message-ID: <a@x>\r\nReferences: <b@x> <a@x>\r\n\r\n");
+	rig_append(&c, "INBOX", "", "Message-ID: <b@x>\r\nReferences: <a@x> <b@x>\r\n\r\n");
+	rig_append(&c, "INBOX", "", "Message-ID: <c@x>\r\nReferences: <c@x>\r\n\r\n");
+	for (int i = 0; i < 3000; i++) {
+		buf_clear(&mail);
+		buf_printf(&mail, "Message-ID: <%d@x>\r\nReferences: <%d@x>\r\n\r\n", i, i - 1);
+		rig_append(&c, "INBOX", "", buf_str_view(&mail));
+	}
+	RIG_EXPECT(&c, "SELECT INBOX", "* 3003 EXISTS", "OK");
+	got = rig_command(&c, "UID THREAD REFERENCES UTF-8 ALL");
+	assert_non_null(strstr(got, "* THREAD ("));
+	assert_non_null(strstr(got, "(4 5 6 7 8 "));
+	assert_non_null(strstr(got, " 3002 3003)"));
+	RIG_EXPECT(&c, "UID THREAD REFERENCES UTF-8 1:3", "* THREAD (", "OK");
+	buf_deinit(&mail);
+	rig_disconnect(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_result_is_saved_and_used, start, stop),
 		cmocka_unit_test_setup_teardown(test_parts_of_results, start, stop),
 		cmocka_unit_test_setup_teardown(test_ages, start, stop),
+		cmocka_unit_test_setup_teardown(test_messages_are_sorted, start, stop),
+		cmocka_unit_test_setup_teardown(test_messages_are_threaded, start, stop),
+		cmocka_unit_test_setup_teardown(test_strange_references, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

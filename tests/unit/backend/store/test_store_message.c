@@ -631,7 +631,9 @@ static void test_records_survive_cutting(void **state)
 				     .save_date = 9,
 				     .trace = SLICE_LIT("trace"),
 				     .uidl = SLICE_LIT("u"),
-				     .texts = {SLICE_LIT("(e)"), SLICE_LIT("(b)"), SLICE_LIT("parts")}},
+				     .email = 11,
+				     .texts = {SLICE_LIT("(e)"), SLICE_LIT("(b)"), SLICE_LIT("parts"),
+					     SLICE_LIT("keys")}},
 			     got;
 	char bytes[256];
 	size_t size = record_message_size(&m);
@@ -641,6 +643,9 @@ static void test_records_survive_cutting(void **state)
 	assert_int_equal(record_unpack_message(slice_of(bytes, size), &got), 0);
 	assert_int_equal(got.date, -5);
 	assert_true(slice_is_str(got.texts.parts, "parts"));
+	assert_true(slice_is_str(got.texts.keys, "keys"));
+	assert_int_equal(got.email, 11);
+	assert_int_equal(got.save_date, 9);
 	for (size_t i = 0; i < size; i++) {
 		char *cut = xmalloc(i + 1);
 
@@ -648,8 +653,61 @@ static void test_records_survive_cutting(void **state)
 		assert_int_equal(record_unpack_message(slice_of(cut, i), &got), ERR_CORRUPT);
 		free(cut);
 	}
-	bytes[0] = 2;
+	bytes[0] = 3;
 	assert_int_equal(record_unpack_message(slice_of(bytes, size), &got), ERR_CORRUPT);
+}
+
+/* As version 1 of the store wrote them. */
+static void test_a_record_of_version_1_is_read(void **state)
+{
+	static const char bytes[] = "\1\0\5\0\1\0\3\0\0\0\3\0\0\0\5\0\0\0\7\0\0\0\0\0\0\0"
+				    "\350\3\0\0\0\0\0\0\5\0\0\0\0\0\0\0\11\0\0\0\0\0\0\0traceu(e)(b)parts";
+	struct store_message got;
+
+	(void)state;
+	assert_int_equal(record_unpack_message(slice_of(bytes, sizeof(bytes) - 1), &got), 0);
+	assert_int_equal(got.blob, 7);
+	assert_int_equal(got.size, 1000);
+	assert_int_equal(got.save_date, 9);
+	assert_int_equal(got.email, 0);
+	assert_true(slice_is_str(got.texts.parts, "parts"));
+	assert_int_equal(got.texts.keys.len, 0);
+}
+
+/* A store that an older program has made: its version is raised everywhere, its messages stay. */
+static void test_a_store_of_version_1_is_opened(void **state)
+{
+	struct temp_store t;
+	struct store_txn *txn;
+	struct store_message m;
+	char path[200];
+	uint64_t version;
+	FILE *file;
+
+	(void)state;
+	temp_start(&t);
+	temp_add(&t, t.inbox, "A: b\r\n\r\nbody\r\n");
+	for (unsigned i = 0; i < t.store->slot_count; i++) {
+		assert_int_equal(store_begin_write(t.store, i, &txn), 0);
+		assert_int_equal(db_meta_put(txn, "version", 1), 0);
+		assert_int_equal(store_commit(&txn), 0);
+	}
+	snprintf(path, sizeof(path), "%s/version", t.dir);
+	file = fopen(path, "w");
+	fprintf(file, "mailtier store 1\nslots %u\n", t.store->slot_count);
+	fclose(file);
+	store_close(&t.store);
+	for (int i = 0; i < 2; i++) {
+		temp_open(&t, 256 << 20);
+		assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
+		assert_int_equal(db_meta_get(txn, "version", &version), 0);
+		assert_int_equal(version, STORE_VERSION);
+		assert_int_equal(store_message_get(txn, t.inbox, 1, &m), 0);
+		store_end_read(&txn);
+		if (i == 0)
+			store_close(&t.store);
+	}
+	temp_remove(&t);
 }
 
 int main(void)
@@ -669,6 +727,8 @@ int main(void)
 		cmocka_unit_test(test_a_full_map_fails_alone_and_grows),
 		cmocka_unit_test(test_damage_is_found),
 		cmocka_unit_test(test_records_survive_cutting),
+		cmocka_unit_test(test_a_record_of_version_1_is_read),
+		cmocka_unit_test(test_a_store_of_version_1_is_opened),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
