@@ -58,7 +58,7 @@ ssize_t conn_sock_send(struct conn *c, const char *p, size_t len)
 	ssize_t n;
 
 	do
-		n = send(c->fd, p, len, MSG_NOSIGNAL);
+		n = send(c->fd, p, len, MSG_NOSIGNAL | (c->sends_more ? MSG_MORE : 0));
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN)
 		return error_from_errno(errno);
@@ -308,6 +308,8 @@ void conn_finish_output(struct conn *c)
 
 bool conn_send_output(struct conn *c)
 {
+	/* TLS's close_notify goes out in the same packet as the last words. */
+	c->sends_more = c->ssl && (c->wants_shutdown || c->is_closing);
 	while (buf_len(&c->out) && (c->phase == CONN_OPEN || c->phase == CONN_LINGERING)) {
 		struct slice s = buf_view(&c->out);
 		ssize_t n = conn_stream_write(c, s.p, s.len);
@@ -316,6 +318,7 @@ bool conn_send_output(struct conn *c)
 			break;
 		buf_take(&c->out, (size_t)n);
 	}
+	c->sends_more = false;
 	if (buf_len(&c->out))
 		return false;
 	if (c->out.data)
@@ -859,6 +862,7 @@ void conn_close(struct conn **conn)
 	*conn = NULL;
 	c->fn = NULL;
 	c->is_raw = false;
+	c->is_closing = true;
 	if (c->phase == CONN_CLEAR_FIRST)
 		send_clear(c);
 	if (c->phase == CONN_OPEN && !conn_send_output(c) && c->phase == CONN_OPEN && !c->is_out_broken) {

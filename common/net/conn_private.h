@@ -100,6 +100,8 @@ struct conn {
 	bool data_due : 1;
 	bool failure_due : 1;
 	bool is_starttls : 1;
+	bool sends_more : 1;    /* what is sent waits in the kernel for what follows at once */
+	bool is_closing : 1;    /* conn_close() */
 	bool is_in_flows : 1;   /* counted in the listener's flows */
 	uint8_t flows : 3;      /* in which of them its peer is */
 	bool is_out_broken : 1; /* raw only: writing failed, reading may still give the peer's last words */

@@ -49,7 +49,12 @@ static int bio_write(BIO *bio, const char *p, size_t len, size_t *n_out)
 
 	BIO_clear_retry_flags(bio);
 	*n_out = 0;
+	/* A ticket of TLS 1.3 waits for the greeting, which follows in the same turn; the kernel waits 200 ms at most. */
+	if (!c->is_tls_client && SSL_get_state(c->ssl) == TLS_ST_SW_SESSION_TICKET)
+		c->sends_more = true;
 	n = c->sock_out ? conn_sock_send(c, p, len) : ERR_MORE;
+	if (c->phase == CONN_HANDSHAKE)
+		c->sends_more = false;
 	if (n == ERR_MORE)
 		BIO_set_retry_write(bio);
 	if (n < 0) {
