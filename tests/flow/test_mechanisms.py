@@ -153,10 +153,10 @@ class Mechanisms(mt.ClusterCase):
 
     # ---- other people's clients ----
 
-    def gsasl(self, program, service, name, password, mechanism, *more, protocol="--imap"):
+    def gsasl(self, program, service, name, password, mechanism, *more, protocol="--imap", authzid=""):
         """True if it got in."""
         host, port = self.cluster.at(program, service)
-        done = subprocess.run(["gsasl", protocol, "--connect", f"{host}:{port}", "-a", name, "-z", "", "-p", password, "-m", mechanism,
+        done = subprocess.run(["gsasl", protocol, "--connect", f"{host}:{port}", "-a", name, "-z", authzid, "-p", password, "-m", mechanism,
                                "--service", "imap" if protocol == "--imap" else "smtp", "--hostname", SERVICE_HOST,
                                "--quiet"] + list(more), input="", text=True, capture_output=True, timeout=60)
         self.said = done.stdout + done.stderr
@@ -297,6 +297,10 @@ class Mechanisms(mt.ClusterCase):
             # Without TLS, and by a bare name.
             self.assertTrue(self.gsasl(program, "imap", "user0001", self.PASSWORDS[1], "SCRAM-SHA-256", "--no-starttls"), self.said)
             self.assertFalse(self.gsasl(program, "imap", "nobody@example.test", "x", "SCRAM-SHA-256", "--no-starttls"))
+            # For himself, by name; and for somebody else.
+            for authzid, want in ((user(1), True), ("user0001", True), (user(2), False)):
+                self.assertEqual(self.gsasl(program, "imap", user(1), self.PASSWORDS[1], "SCRAM-SHA-256", "--no-starttls", authzid=authzid),
+                                 want, self.said)
         self.assertTrue(self.gsasl("p1", "submission", user(2), self.PASSWORDS[2], "SCRAM-SHA-256", "--no-starttls",
                                    protocol="--smtp"), self.said)
         # Stored keys are a hash like others: PLAIN works against them.
