@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tests/fuzz/ready.h"
+#include "common/auth/penalty.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
 #include "common/front/imap_front.h"
@@ -79,6 +80,10 @@ static void begin(void *arg)
 	free(job);
 }
 
+/* Clients whom a proxy has told wait after every failure; few at a time, so that some are refused. */
+static const struct penalty_limits penalties = {
+	.delay_ms = 1, .most_ms = 1, .free = 0, .decay_ms = 1000, .waiting = 1, .known_ms = 0};
+
 static void init(void)
 {
 	struct buf why = {0};
@@ -91,6 +96,7 @@ static void init(void)
 	front_auth_unref(&service.auth);
 	service.auth = mechanisms_all(pool);
 	service.limits.failed_delay_ms = 0;
+	service.penalty = penalty_new(1000, 1000, &penalties);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
