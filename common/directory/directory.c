@@ -22,7 +22,8 @@
 
 #define AREA "directory"
 #define NONE UINT32_MAX
-#define JOBS_MOST 2 /* workers that one connector may hold at a time, late ones included */
+#define DENIED_MOST_MS 60000 /* between two tries of a credential that was refused: accounts get locked */
+#define JOBS_MOST 2          /* workers that one connector may hold at a time, late ones included */
 
 enum kind {
 	KIND_SEARCH,
@@ -83,6 +84,7 @@ struct job {
 	struct timer timer;
 	int error;
 	struct ldap_client *client;
+	struct ldap_client_stop stop;
 	struct buf why;
 };
 
@@ -108,6 +110,8 @@ struct directory {
 	struct list jobs;
 	unsigned job_count;
 	struct timer health;
+	uint64_t denied_ms,
+		denied_until_ms; /* after a refused credential: how long until the next try, and when */
 	struct arena answers;
 	struct metric *up, *in_use, *flying, *count[COUNTERS], *connects, *connect_failures,
 		*connected[KINDS];
@@ -522,7 +526,7 @@ static void job_run(void *arg)
 		j->tried = i;
 		buf_clear(&j->why);
 		j->error = ldap_client_connect(
-			&o, j->kind == KIND_SEARCH, d->connect_timeout_ms, &j->why, &j->client);
+			&o, j->kind == KIND_SEARCH, d->connect_timeout_ms, &j->stop, &j->why, &j->client);
 		if (!j->error)
 			return;
 	}
@@ -564,6 +568,14 @@ static void job_settle(struct job *j, int error)
 	struct directory *d = j->d;
 
 	metric_add(error ? d->connect_failures : d->connects, 1);
+	if (error == ERR_DENIED) {
+		d->denied_ms = d->denied_ms ? d->denied_ms * 2 : d->health_ms;
+		if (d->denied_ms > DENIED_MOST_MS && d->denied_ms > d->health_ms)
+			d->denied_ms = d->health_ms > DENIED_MOST_MS ? d->health_ms : DENIED_MOST_MS;
+		d->denied_until_ms = clock_mono_ms() + d->denied_ms;
+	} else if (!error) {
+		d->denied_ms = 0;
+	}
 	if (!error) {
 		server_well(d, j->tried);
 		if (j->tried == d->server)
@@ -578,6 +590,7 @@ static void job_free(struct job *j)
 	timer_stop(&j->timer);
 	list_remove(&j->link);
 	ldap_client_close(&j->client);
+	ldap_client_stop_deinit(&j->stop);
 	buf_deinit(&j->why);
 	free(j);
 }
@@ -607,6 +620,7 @@ static void job_late(void *arg)
 	struct directory *d = j->d;
 
 	j->is_late = true;
+	ldap_client_stop(&j->stop);
 	list_remove(&j->link);
 	if (!j->is_health)
 		server_failed(d, j->first, "connecting took too long");
@@ -628,6 +642,7 @@ static void job_begin(struct directory *d, enum kind kind, uint32_t first, uint3
 	j->is_health = is_health;
 	list_init(&j->link);
 	timer_init(&j->timer, job_late, j);
+	ldap_client_stop_init(&j->stop);
 	buf_init(&j->why, 300);
 	if (work_submit(d->pool, d->loop, &j->work)) {
 		job_free(j);
@@ -665,7 +680,7 @@ static void on_health(void *arg)
 	timer_set(&d->health, d->loop, d->health_ms);
 	list_for_each (at, &d->jobs)
 		is_looking |= container_of(at, struct job, link)->is_health;
-	if (d->server != 0 && !is_looking)
+	if (d->server != 0 && !is_looking && (!d->denied_ms || now >= d->denied_until_ms))
 		job_begin(d, KIND_SEARCH, 0, d->server == NONE ? d->uri_count - 1 : d->server - 1, true);
 	list_for_each_safe (at, &d->connections[KIND_SEARCH]) {
 		struct connection *c = container_of(at, struct connection, link);
@@ -807,6 +822,7 @@ void directory_close(struct directory **d_in_out)
 	list_for_each_safe (at, &d->jobs) {
 		struct job *j = container_of(at, struct job, link);
 
+		ldap_client_stop(&j->stop);
 		timer_stop(&j->timer);
 		list_remove(&j->link);
 	}

@@ -123,6 +123,39 @@ bool ldap_client_is_dn(const char *dn)
 
 /* ---- connecting, on a worker ---- */
 
+void ldap_client_stop_init(struct ldap_client_stop *stop)
+{
+	pthread_mutex_init(&stop->lock, NULL);
+	stop->fd = -1;
+	stop->is_stopped = false;
+}
+
+void ldap_client_stop_deinit(struct ldap_client_stop *stop)
+{
+	pthread_mutex_destroy(&stop->lock);
+}
+
+void ldap_client_stop(struct ldap_client_stop *stop)
+{
+	pthread_mutex_lock(&stop->lock);
+	stop->is_stopped = true;
+	if (stop->fd >= 0)
+		(void)shutdown(stop->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&stop->lock);
+}
+
+/* The socket that is waited on now; -1 before it is closed. ECANCELED, or 0. */
+static int stop_watch(struct ldap_client_stop *stop, int fd)
+{
+	bool is_stopped;
+
+	pthread_mutex_lock(&stop->lock);
+	is_stopped = stop->is_stopped;
+	stop->fd = fd;
+	pthread_mutex_unlock(&stop->lock);
+	return is_stopped ? ECANCELED : 0;
+}
+
 static int wait_for(int fd, short events, uint64_t until_ms)
 {
 	struct pollfd p = {.fd = fd, .events = events};
@@ -141,7 +174,8 @@ static int wait_for(int fd, short events, uint64_t until_ms)
 }
 
 /* 0 or errno. */
-static int connect_one(const struct addrinfo *ai, uint64_t until_ms, int *fd_out)
+static int connect_one(
+	const struct addrinfo *ai, uint64_t until_ms, struct ldap_client_stop *stop, int *fd_out)
 {
 	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int error = 0, on = 1;
@@ -149,13 +183,15 @@ static int connect_one(const struct addrinfo *ai, uint64_t until_ms, int *fd_out
 
 	if (fd < 0)
 		return errno;
-	if (connect(fd, ai->ai_addr, ai->ai_addrlen) && errno != EINPROGRESS)
+	error = stop_watch(stop, fd);
+	if (!error && connect(fd, ai->ai_addr, ai->ai_addrlen) && errno != EINPROGRESS)
 		error = errno;
 	if (!error)
 		error = wait_for(fd, POLLOUT, until_ms);
 	if (!error && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len))
 		error = errno;
 	if (error) {
+		(void)stop_watch(stop, -1);
 		close(fd);
 		return error;
 	}
@@ -165,7 +201,8 @@ static int connect_one(const struct addrinfo *ai, uint64_t until_ms, int *fd_out
 	return 0;
 }
 
-static int connect_any(const char *host, int port, uint64_t timeout_ms, struct buf *why, int *fd_out)
+static int connect_any(const char *host, int port, uint64_t timeout_ms, struct ldap_client_stop *stop,
+	struct buf *why, int *fd_out)
 {
 	const struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG | AI_NUMERICSERV};
@@ -181,7 +218,7 @@ static int connect_any(const char *host, int port, uint64_t timeout_ms, struct b
 		return ERR_NOT_NOW;
 	}
 	for (const struct addrinfo *ai = list; ai && error; ai = ai->ai_next)
-		error = connect_one(ai, until, fd_out);
+		error = connect_one(ai, until, stop, fd_out);
 	freeaddrinfo(list);
 	if (error)
 		buf_printf(why, "connect to %s port %d: %s", host, port, strerror(error));
@@ -260,14 +297,16 @@ static int result_of(LDAP *ld, LDAPMessage *message, const char *what, struct bu
 	return code;
 }
 
-/* Waits for the one answer to id; its result code is 0, or why says it. */
+/* Waits for the one answer to id; its result code is 0, or why says it, and ERR_DENIED that it is about a password. */
 static int wait_answer(LDAP *ld, int id, const char *what, uint64_t timeout_ms, struct buf *why)
 {
 	LDAPMessage *message = NULL;
-	int error = wait_message(ld, id, what, timeout_ms, why, &message);
+	int error = wait_message(ld, id, what, timeout_ms, why, &message), code = 0;
 
-	if (!error && result_of(ld, message, what, why))
-		error = ERR_NOT_NOW;
+	if (!error)
+		code = result_of(ld, message, what, why);
+	if (code)
+		error = code == LDAP_INVALID_CREDENTIALS ? ERR_DENIED : ERR_NOT_NOW;
 	ldap_msgfree(message);
 	return error;
 }
@@ -395,7 +434,8 @@ static int bind_gssapi(
 }
 
 static int client_open(int fd, const struct ldap_client_options *o, const char *host, bool secure,
-	bool as_service, uint64_t timeout_ms, struct buf *why, struct ldap_client **client_out)
+	bool as_service, uint64_t timeout_ms, struct ldap_client_stop *stop, struct buf *why,
+	struct ldap_client **client_out)
 {
 	struct ldap_client *c;
 	LDAP *ld = NULL;
@@ -403,6 +443,7 @@ static int client_open(int fd, const struct ldap_client_options *o, const char *
 
 	if (ldap_init_fd(fd, LDAP_PROTO_TCP, o->uri, &ld)) {
 		buf_add_str(why, "libldap refuses the connection");
+		(void)stop_watch(stop, -1);
 		close(fd);
 		return ERR_NOT_NOW;
 	}
@@ -415,8 +456,8 @@ static int client_open(int fd, const struct ldap_client_options *o, const char *
 		error = bind_gssapi(ld, o, host, timeout_ms, why);
 	else if (!error && as_service)
 		error = bind_service(ld, o, timeout_ms, why);
-	if (!error && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
-		error = ERR_NOT_NOW;
+	if (stop_watch(stop, -1) || (!error && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0))
+		error = error ? error : ERR_NOT_NOW;
 	if (error) {
 		ldap_unbind_ext(ld, NULL, NULL);
 		return error;
@@ -429,7 +470,7 @@ static int client_open(int fd, const struct ldap_client_options *o, const char *
 }
 
 int ldap_client_connect(const struct ldap_client_options *o, bool as_service, uint64_t timeout_ms,
-	struct buf *why, struct ldap_client **client_out)
+	struct ldap_client_stop *stop, struct buf *why, struct ldap_client **client_out)
 {
 	LDAPURLDesc *url = NULL;
 	bool secure;
@@ -446,9 +487,10 @@ int ldap_client_connect(const struct ldap_client_options *o, bool as_service, ui
 		url->lud_port ? url->lud_port
 		: secure      ? LDAPS_PORT
 			      : LDAP_PORT,
-		timeout_ms, why, &fd);
+		timeout_ms, stop, why, &fd);
 	if (!error)
-		error = client_open(fd, o, url->lud_host, secure, as_service, timeout_ms, why, client_out);
+		error = client_open(
+			fd, o, url->lud_host, secure, as_service, timeout_ms, stop, why, client_out);
 	ldap_free_urldesc(url);
 	return error;
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -47,10 +48,21 @@ const char *ldap_client_refusal(const char *diagnostic, bool *is_password_out);
 /* A well-formed DN (RFC 4514). */
 bool ldap_client_is_dn(const char *dn);
 
+/* By which another thread ends a connect that is under way: whatever it waits for, but for a name, ends at once. */
+struct ldap_client_stop {
+	pthread_mutex_t lock;
+	int fd; /* -1: none at present */
+	bool is_stopped;
+};
+void ldap_client_stop_init(struct ldap_client_stop *stop);
+void ldap_client_stop_deinit(struct ldap_client_stop *stop);
+/* Any thread. */
+void ldap_client_stop(struct ldap_client_stop *stop);
+
 /* Resolves, connects, does TLS, and with as_service binds as the options say. timeout_ms for each of these. Blocks.
- * ERR_NOT_NOW: why has a line for the log. */
+ * ERR_NOT_NOW: why has a line for the log; ERR_DENIED: the same, and it was the service's own credential. */
 MUST_CHECK int ldap_client_connect(const struct ldap_client_options *options, bool as_service,
-	uint64_t timeout_ms, struct buf *why, struct ldap_client **client_out);
+	uint64_t timeout_ms, struct ldap_client_stop *stop, struct buf *why, struct ldap_client **client_out);
 /* Sets NULL, accepts NULL. */
 void ldap_client_close(struct ldap_client **client);
 int ldap_client_fd(const struct ldap_client *client);

@@ -243,9 +243,38 @@ static void test_hostile_answers_end_the_connection(void **state)
 	assert_int_equal(w->not_now, 1);
 }
 
+/* A program that ends does not wait for a server that does not speak, and what was being made is freed. */
+static void test_the_end_does_not_wait_for_a_connection(void **state)
+{
+	struct world *w = *state;
+	char uri[60];
+	const char *uris[] = {uri, NULL};
+	struct directory_options o = {.name = "silent",
+		.uris = uris,
+		.client = {.bind = LDAP_CLIENT_ANONYMOUS},
+		.timeout_ms = 60000,
+		.connect_timeout_ms = 60000,
+		.health_ms = 60000,
+		.connections = 1,
+		.bind_connections = 1,
+		.in_flight = 10};
+	uint64_t begin_ms;
+	struct pollfd p = {.fd = w->listener, .events = POLLIN};
+
+	snprintf(uri, sizeof(uri), "ldap://127.0.0.1:%d", w->port);
+	w->directory = directory_new(&o, w->loop, w->pool);
+	assert_int_equal(poll(&p, 1, WAIT_MS), 1); /* it has connected, and nobody answers its bind */
+	begin_ms = clock_mono_ms();
+	directory_close(&w->directory);
+	work_pool_free(&w->pool);
+	assert_in_range(clock_mono_ms() - begin_ms, 0, 5000);
+	assert_int_equal(pthread_create(&w->thread, NULL, serve, w), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_the_end_does_not_wait_for_a_connection, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_full_socket_blocks_nobody, begin, end),
 		cmocka_unit_test_setup_teardown(test_security_06_a_referral_is_not_followed, begin, end),
 		cmocka_unit_test_setup_teardown(test_hostile_answers_end_the_connection, begin, end),
