@@ -56,7 +56,7 @@ struct connection {
 };
 
 struct directory_request {
-	struct list link; /* waiting, or flying on connection */
+	struct list link; /* waiting, flying on connection, or referred */
 	struct directory *d;
 	struct connection *connection; /* NULL: waits */
 	enum kind kind;
@@ -68,6 +68,8 @@ struct directory_request {
 	const char *const *attributes;
 	struct timer timer;
 	uint64_t began_us, sent_ms;
+	struct directory_request *referred; /* what it has become at another server */
+	bool is_referred;
 	directory_fn *fn; /* NULL: cancelled */
 	void *arg;
 };
@@ -93,6 +95,9 @@ struct directory {
 	char *name;
 	char *uris[DIRECTORY_URIS_MOST + 1];
 	uint32_t uri_count;
+	char *referrals[DIRECTORY_URIS_MOST + 1];
+	struct directory *referred_to[DIRECTORY_URIS_MOST]; /* made when the first referral leads there */
+	struct list referred;                               /* struct directory_request */
 	struct ldap_client_options client;
 	struct secret password;
 	uint64_t timeout_ms, connect_timeout_ms, health_ms;
@@ -128,7 +133,10 @@ static void request_free(struct directory_request *r)
 {
 	timer_stop(&r->timer);
 	list_remove(&r->link);
-	if (r->connection) {
+	directory_cancel(&r->referred);
+	if (r->is_referred) {
+		metric_add(r->d->flying, -1);
+	} else if (r->connection) {
 		r->connection->flying_count--;
 		metric_add(r->d->flying, -1);
 	} else {
@@ -333,10 +341,78 @@ static struct directory_request *request_of(struct connection *c, int id)
 	return NULL;
 }
 
+/* ---- referrals ---- */
+
+static void on_referred(void *arg, int error, const struct directory_found *found, const char *reason)
+{
+	struct directory_request *r = arg;
+
+	r->referred = NULL;
+	request_answer(r,
+		!error                   ? COUNT_FOUND
+		: error == ERR_DENIED    ? COUNT_DENIED
+		: error == ERR_NOT_FOUND ? COUNT_NONE
+					 : COUNT_REFUSED,
+		error, found, reason);
+}
+
+/* The server of a referral is a connector of its own, with the same terms; it follows none. */
+static struct directory *referred_to(struct directory *d, int i)
+{
+	const char *uris[] = {d->referrals[i], NULL};
+	struct buf name = {0};
+	struct directory_options o = {.uris = uris,
+		.client = d->client,
+		.timeout_ms = d->timeout_ms,
+		.connect_timeout_ms = d->connect_timeout_ms,
+		.health_ms = d->health_ms,
+		.connections = 1,
+		.bind_connections = d->most[KIND_BIND],
+		.in_flight = d->in_flight_most};
+
+	if (!d->referred_to[i]) {
+		buf_printf(&name, "%s > %s", d->name, uris[0]);
+		o.name = buf_str_view(&name);
+		d->referred_to[i] = directory_new(&o, d->loop, d->pool);
+		buf_deinit(&name);
+	}
+	return d->referred_to[i];
+}
+
+/* True if the question goes on elsewhere. */
+static bool refer(struct directory_request *r, const char *url)
+{
+	struct directory *d = r->d, *to;
+	struct directory_search search;
+	char *base;
+	int i = ldap_client_referral(url, (const char *const *)d->referrals, &base);
+
+	if (i < 0)
+		return false;
+	to = referred_to(d, i);
+	if (base) {
+		free(r->base);
+		r->base = base;
+	}
+	list_remove(&r->link);
+	list_add_last(&d->referred, &r->link);
+	r->connection->flying_count--;
+	r->connection = NULL;
+	r->is_referred = true;
+	search = (struct directory_search){.base = r->base, .filter = r->filter, .attributes = r->attributes};
+	if (r->kind == KIND_BIND)
+		directory_bind(to, r->base, secret_view(&r->password), on_referred, r, &r->referred);
+	else
+		directory_search(to, &search, on_referred, r, &r->referred);
+	return true;
+}
+
 static void on_answer(struct directory_request *r, const struct ldap_client_answer *a)
 {
 	struct directory_found found = {.dn = a->dn, .attributes = a->attributes, .several = a->entries > 1};
 
+	if (a->referral && !r->is_probe && refer(r, a->referral))
+		return;
 	switch (a->error) {
 	case 0:
 		if (r->kind == KIND_SEARCH && !a->entries)
@@ -500,6 +576,8 @@ static void directory_free(struct directory *d)
 {
 	for (uint32_t i = 0; i < d->uri_count; i++)
 		free(d->uris[i]);
+	for (size_t i = 0; d->referrals[i]; i++)
+		free(d->referrals[i]);
 	secret_deinit(&d->password);
 	free((void *)(uintptr_t)d->client.ca);
 	free((void *)(uintptr_t)d->client.certificate);
@@ -745,6 +823,9 @@ struct directory *directory_new(const struct directory_options *o, struct loop *
 	for (; o->uris[d->uri_count] && d->uri_count < DIRECTORY_URIS_MOST; d->uri_count++)
 		d->uris[d->uri_count] = xstrdup(o->uris[d->uri_count]);
 	require(d->uri_count);
+	for (size_t i = 0; o->referrals && o->referrals[i] && i < DIRECTORY_URIS_MOST; i++)
+		d->referrals[i] = xstrdup(o->referrals[i]);
+	list_init(&d->referred);
 	d->client = o->client;
 	d->client.ca = copy(o->client.ca);
 	d->client.certificate = copy(o->client.certificate);
@@ -789,6 +870,14 @@ bool directory_is_same(const struct directory *d, const struct directory_options
 		if (!d->uris[i] != !o->uris[i] || (o->uris[i] && strcmp(d->uris[i], o->uris[i])))
 			return false;
 	}
+	for (uint32_t i = 0; i <= DIRECTORY_URIS_MOST; i++) {
+		const char *other = o->referrals ? o->referrals[i] : NULL;
+
+		if (!d->referrals[i] != !other || (other && strcmp(d->referrals[i], other)))
+			return false;
+		if (!other)
+			break;
+	}
 	return is_text(d->name, o->name) && a->start_tls == b->start_tls && a->verify == b->verify &&
 	       is_text(a->ca, b->ca) && is_text(a->certificate, b->certificate) && is_text(a->key, b->key) &&
 	       a->bind == b->bind && is_text(a->bind_dn, b->bind_dn) && is_text(a->keytab, b->keytab) &&
@@ -819,6 +908,10 @@ void directory_close(struct directory **d_in_out)
 			connection_free(c);
 		}
 	}
+	while (!list_is_empty(&d->referred))
+		request_free(container_of(d->referred.next, struct directory_request, link));
+	for (size_t i = 0; i < DIRECTORY_URIS_MOST; i++)
+		directory_close(&d->referred_to[i]);
 	list_for_each_safe (at, &d->jobs) {
 		struct job *j = container_of(at, struct job, link);
 

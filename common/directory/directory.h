@@ -29,6 +29,9 @@ struct directory_options {
 	uint64_t health_ms;
 	unsigned connections, bind_connections;
 	unsigned in_flight; /* searches on one connection */
+	const char *const *
+		referrals; /* NULL-ended, at most DIRECTORY_URIS_MOST: servers to which a referral is followed,
+					 once; NULL: none */
 };
 
 /* Begins to connect. pool: workers; loop: the home. Everything is copied. */

@@ -73,6 +73,11 @@ const struct conf_key directory_conf_keys[] = {
 		"When more than one entry fits: not now, or the first is taken; both are logged; not set: "
 		"that of the type",
 		NULL},
+	{"connector", "referrals", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
+		"Servers to which a referral is followed, ldap://HOST:PORT or ldaps://HOST:PORT as it stands "
+		"there; "
+		"they get the same credentials; empty: none is followed",
+		NULL},
 	{"connector", "timeout", CONF_DURATION, CONF_RELOAD, "4s", 1000, 600000, NULL,
 		"For one search or bind, waiting for a connection included; then the answer is not now",
 		NULL},
@@ -128,25 +133,36 @@ static const char *text_or(const struct conf *conf, const char *title, const cha
 
 /* ---- checking ---- */
 
-static void check_uris(struct conf *conf, const char *title)
+static void check_servers(struct conf *conf, const char *title, const char *key)
 {
 	bool starttls = conf_get_enum(conf, "connector", title, "tls") == 1;
 	bool needs_tls = bind_of(conf, title) >= LDAP_CLIENT_EXTERNAL;
 	size_t count;
-	const char *const *uris = conf_get_list(conf, "connector", title, "uris", &count);
+	const char *const *uris = conf_get_list(conf, "connector", title, key, &count);
 
-	if (count < 1 || count > DIRECTORY_URIS_MOST)
-		conf_error(conf, "connector", title, "uris", "one to %d servers", DIRECTORY_URIS_MOST);
+	if (count > DIRECTORY_URIS_MOST)
+		conf_error(conf, "connector", title, key, "at most %d servers", DIRECTORY_URIS_MOST);
 	for (size_t i = 0; i < count; i++) {
 		const char *reason;
 		bool tls;
 
 		if (ldap_client_check_uri(uris[i], &tls, &reason))
-			conf_error(conf, "connector", title, "uris", "%s: %s", uris[i], reason);
+			conf_error(conf, "connector", title, key, "%s: %s", uris[i], reason);
 		else if (needs_tls && !tls && !starttls)
 			conf_error(conf, "connector", title, "bind", "external and gssapi need TLS on %s",
 				uris[i]);
 	}
+}
+
+static void check_uris(struct conf *conf, const char *title)
+{
+	size_t count;
+
+	(void)conf_get_list(conf, "connector", title, "uris", &count);
+	if (count < 1)
+		conf_error(conf, "connector", title, "uris", "one to %d servers", DIRECTORY_URIS_MOST);
+	check_servers(conf, title, "uris");
+	check_servers(conf, title, "referrals");
 }
 
 static bool is_attribute(const char *name)
@@ -274,6 +290,7 @@ void directory_conf_read(const struct conf *conf, const char *title, struct dire
 				.password = conf_get_secret(conf, "connector", title, "password"),
 				.keytab = conf_get_string(conf, "connector", title, "keytab"),
 				.principal = conf_get_string(conf, "connector", title, "principal")},
+			.referrals = conf_get_list(conf, "connector", title, "referrals", &n),
 			.timeout_ms = conf_get_duration(conf, "connector", title, "timeout"),
 			.connect_timeout_ms = conf_get_duration(conf, "connector", title, "connect-timeout"),
 			.health_ms = conf_get_duration(conf, "connector", title, "health-interval"),

@@ -79,6 +79,38 @@ int ldap_client_check_uri(const char *uri, bool *tls_out, const char **reason_ou
 	return 0;
 }
 
+static int port_of(const LDAPURLDesc *url)
+{
+	return url->lud_port ? url->lud_port : !strcmp(url->lud_scheme, "ldaps") ? LDAPS_PORT : LDAP_PORT;
+}
+
+static bool is_same_server(const LDAPURLDesc *a, const LDAPURLDesc *b)
+{
+	return a->lud_host && b->lud_host && !strcasecmp(a->lud_host, b->lud_host) &&
+	       !strcmp(a->lud_scheme, b->lud_scheme) && port_of(a) == port_of(b);
+}
+
+int ldap_client_referral(const char *text, const char *const *servers, char **base_out)
+{
+	LDAPURLDesc *url = NULL, *server = NULL;
+	int found = -1;
+
+	*base_out = NULL;
+	library_begin();
+	if (ldap_url_parse(text, &url))
+		return -1;
+	for (int i = 0; servers[i] && found < 0; i++) {
+		if (!ldap_url_parse(servers[i], &server) && is_same_server(url, server))
+			found = i;
+		ldap_free_urldesc(server);
+		server = NULL;
+	}
+	if (found >= 0 && url->lud_dn && *url->lud_dn)
+		*base_out = xstrdup(url->lud_dn);
+	ldap_free_urldesc(url);
+	return found;
+}
+
 static const struct refusal {
 	unsigned code;
 	const char *words;
@@ -624,14 +656,17 @@ static void answer_fill(struct ldap_client *c, struct arena *a, LDAPMessage *mes
 {
 	LDAPMessage *entry = ldap_first_entry(c->ld, message);
 	int code = LDAP_DECODING_ERROR;
-	char *said = NULL;
+	char *said = NULL, **referrals = NULL;
 
 	answer->entries = (size_t)(entry ? ldap_count_entries(c->ld, message) : 0);
-	if (ldap_parse_result(c->ld, message, &code, NULL, &said, NULL, NULL, 0))
+	if (ldap_parse_result(c->ld, message, &code, NULL, &said, &referrals, NULL, 0))
 		code = LDAP_DECODING_ERROR;
 	answer->error = error_from_code(code);
 	if (code)
 		reason_set(answer->reason, sizeof(answer->reason), "answer", code, said);
+	if (code == LDAP_REFERRAL && referrals && referrals[0])
+		answer->referral = arena_copy_str(a, slice_str(referrals[0]));
+	ldap_memvfree((void **)referrals);
 	ldap_memfree(said);
 	if (code == LDAP_SIZELIMIT_EXCEEDED && answer->entries < 2) {
 		answer->error = answer->entries ? 0 : ERR_NOT_NOW;

@@ -2,7 +2,7 @@
  * One connection to one LDAP server (RFC 4511): the only file that knows libldap. ldap_client_connect() blocks and
  * belongs on a worker thread; what it gives never blocks again and belongs to one loop. Every failure but a clear "no"
  * is ERR_NOT_NOW or ERR_CLOSED; after ERR_CLOSED the connection is good for ldap_client_close() alone. Referrals are
- * never followed (RFC 4511 section 4.1.10): an answer that is one is ERR_NOT_NOW.
+ * never followed here (RFC 4511 section 4.1.10): an answer that is one is ERR_NOT_NOW, and says where it leads.
  */
 #pragma once
 
@@ -42,6 +42,9 @@ struct ldap_client_options {
 
 /* 0, or ERR_SYNTAX with a reason: neither ldap: nor ldaps:, no host, something after the port. */
 MUST_CHECK int ldap_client_check_uri(const char *uri, bool *tls_out, const char **reason_out);
+/* Which of these servers (NULL-ended URIs) a referral's URL leads to, or -1; base_out: the base that it names instead, a
+ * heap copy, or NULL. */
+int ldap_client_referral(const char *url, const char *const *servers, char **base_out);
 /* What Active Directory means by the "data XXX" of a refused bind: words, or NULL. is_password_out: no more than a wrong
  * name or password. Pure. */
 const char *ldap_client_refusal(const char *diagnostic, bool *is_password_out);
@@ -94,6 +97,7 @@ struct ldap_client_answer {
 	size_t entries; /* 2: there are more than one */
 	const char *dn; /* of the first entry */
 	const struct ldap_client_values *attributes; /* of the first entry, in the order of `attributes` */
+	const char *referral;                        /* URL to which the server refers; NULL: it does not */
 	char reason[200];
 };
 /* Takes the next answer that is there. 1, 0 (none is), ERR_CLOSED. Everything in it is the arena's. attributes_of

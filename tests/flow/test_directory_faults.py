@@ -441,14 +441,18 @@ class Storm(Faults):
         print(f"{total:.0f} logins/s, longest turn {self.longest_turn() / 1000:.1f} ms", file=sys.stderr)
 
     def test_stopped_under_load(self):
-        for attempt in range(3):  # other programs of a busy machine make turns longer; ours would do so each time
+        turns = []
+        for _ in range(3):  # other programs of a busy machine make turns longer; ours would do so each time
             self.storm()
-            if self.longest_turn() <= 50000:
+            turns.append(self.longest_turn() / 1000)
+            if turns[-1] <= 50 or mt.VARIANT != "release":
                 return
             self.cluster.stop()
             type(self).cluster = mt.Cluster(*self.FLAGS)
             self.wait_up()
-        self.fail(f"a turn of a loop took {self.longest_turn()} us")
+        if os.getloadavg()[0] > 2 * os.cpu_count():
+            self.skipTest(f"the machine is too busy to tell: turns of {turns} ms")
+        self.fail(f"the longest turns of a loop took {turns} ms")
 
 
 def setUpModule():

@@ -143,6 +143,7 @@ static void test_bad_maps_are_refused(void **state)
 		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = gssapi }\n", "needs a keytab"},
 		{"connector c { uris = {\"ldap://d\"} base = \"dc=x\" bind = gssapi tls = none }\n",
 			"need TLS"},
+		{CONNECTOR("referrals = {nonsense}"), "referrals"},
 		{CONNECTOR("principal = \"a@B\""), "bind = gssapi"},
 		{CONNECTOR("flags-attribute = \"a b\""), "flags-attribute"},
 		{CONNECTOR("alias-attributes = {\"a b\"}"), "alias-attributes"},

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -37,11 +38,13 @@ struct world {
 	pthread_t thread;
 	const unsigned char *answer; /* to what comes after the bind; NULL: nothing is read */
 	size_t answer_len;
-	unsigned answers, not_now, found;
+	_Atomic bool is_silent;
+	unsigned answers, not_now, not_found;
 	char reason[200];
+	const char *const *referrals;
 };
 
-static void serve_one(const struct world *w, int fd)
+static void serve_one(struct world *w, int fd)
 {
 	unsigned char in[4096];
 	struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -50,6 +53,9 @@ static void serve_one(const struct world *w, int fd)
 		return;
 	while (w->answer && recv(fd, in, sizeof(in), 0) > 0) {
 		unsigned char out[256];
+
+		if (atomic_load(&w->is_silent))
+			continue;
 
 		memcpy(out, w->answer, w->answer_len);
 		out[4] = in[4]; /* id of a short request */
@@ -134,7 +140,8 @@ static void open_directory(struct world *w)
 		.health_ms = 60000,
 		.connections = 1,
 		.bind_connections = 1,
-		.in_flight = 10000};
+		.in_flight = 10000,
+		.referrals = w->referrals};
 	struct directory_status s;
 
 	assert_int_equal(pthread_create(&w->thread, NULL, serve, w), 0);
@@ -156,7 +163,7 @@ static void on_answer(void *arg, int error, const struct directory_found *found,
 	(void)found;
 	w->answers++;
 	w->not_now += error == ERR_NOT_NOW;
-	w->found += !error;
+	w->not_found += error == ERR_NOT_FOUND;
 	snprintf(w->reason, sizeof(w->reason), "%s", reason ? reason : "");
 }
 
@@ -215,6 +222,54 @@ static void test_security_06_a_referral_is_not_followed(void **state)
 	wait_answers(w, 1);
 	assert_int_equal(w->not_now, 1);
 	assert_non_null(strstr(w->reason, "eferral"));
+}
+
+/* Only to a server that the configuration names, on this very port. */
+static void test_a_referral_is_followed_where_that_is_asked(void **state)
+{
+	static const unsigned char done[] = {
+		0x30, 0x0c, 0x02, 0x01, 0x00, 0x65, 0x07, 0x0a, 0x01, 0x00, 0x04, 0x00, 0x04, 0x00};
+	static const char *const attributes[] = {"mail", NULL};
+	struct directory_search s = {.base = "dc=x", .filter = "(a=b)", .attributes = attributes};
+	struct world *w = *state, *second;
+	unsigned char answer[80] = {
+		0x30, 0, 0x02, 0x01, 0x00, 0x65, 0, 0x0a, 0x01, 0x0a, 0x04, 0x00, 0x04, 0x00, 0xa3};
+	char allowed[60];
+	const char *list[] = {allowed, NULL};
+	struct directory_request *r;
+	void *other;
+	int n;
+
+	assert_int_equal(begin(&other), 0);
+	second = other;
+	second->answer = done;
+	second->answer_len = sizeof(done);
+	assert_int_equal(pthread_create(&second->thread, NULL, serve, second), 0);
+	snprintf(allowed, sizeof(allowed), "ldap://127.0.0.1:%d", second->port);
+	n = snprintf((char *)answer + 18, sizeof(answer) - 18, "%s/dc=y", allowed);
+	answer[17] = (unsigned char)n;
+	answer[16] = 0x04;
+	answer[15] = (unsigned char)(n + 2);
+	answer[6] = (unsigned char)(n + 11);
+	answer[1] = (unsigned char)(n + 16);
+	w->answer = answer;
+	w->answer_len = (size_t)n + 18;
+	w->referrals = list;
+	open_directory(w);
+	directory_search(w->directory, &s, on_answer, w, &r);
+	wait_answers(w, 1);
+	assert_int_equal(w->not_found, 1); /* the second server has said so */
+	/* One that is given up, and one that is under way at the end. */
+	directory_search(w->directory, &s, on_answer, w, &r);
+	directory_cancel(&r);
+	directory_search(w->directory, &s, on_answer, w, &r);
+	wait_answers(w, 2);
+	atomic_store(&second->is_silent, true);
+	directory_search(w->directory, &s, on_answer, w, &r);
+	run_for(w, 100);
+	directory_close(&w->directory);
+	run_for(w, 20);
+	assert_int_equal(end(&other), 0);
 }
 
 /* More than ANSWER_MOST announced, or no LDAP at all. */
@@ -277,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_end_does_not_wait_for_a_connection, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_full_socket_blocks_nobody, begin, end),
 		cmocka_unit_test_setup_teardown(test_security_06_a_referral_is_not_followed, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_referral_is_followed_where_that_is_asked, begin, end),
 		cmocka_unit_test_setup_teardown(test_hostile_answers_end_the_connection, begin, end),
 		cmocka_unit_test_setup_teardown(test_hostile_answers_end_the_connection, begin, end),
 		cmocka_unit_test_setup_teardown(test_hostile_answers_end_the_connection, begin, end),
