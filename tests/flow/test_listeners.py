@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 import mt
-from balancer import CERT_CONN, SSL, Wire, header, line, local, tls, tlv
+from balancer import CERT_CONN, CERT_SESS, SSL, Wire, header, line, local, tls, tlv
 
 BALANCER, BALANCER_2, STRANGER = "127.99.0.1", "127.99.0.2", "127.98.0.1"
 NETWORKS = "\tproxy-networks = {127.99.0.0/16}\n"
@@ -16,6 +16,8 @@ REQUIRED = "\tproxy-protocol = required\n" + NETWORKS
 
 PROXY = f"""
 access = {{"deny 192.0.2.200-192.0.2.203"}}
+certificate-user = cn
+service imap {{ mechanisms = {{EXTERNAL, PLAIN, LOGIN}} }}
 service smtp {{ access = {{"deny 192.0.2.66", "allow 192.0.2.201"}} }}
 listener imap {{ allow-clear = no
 {OPTIONAL}}}
@@ -135,6 +137,33 @@ class ProxyProtocol(ListenerCase):
         self.assertIn(b"LOGINDISABLED", wire.line())
         wire = self.open("b1", "imap", BALANCER, header("192.0.2.8", more=tls()))
         self.assertNotIn(b"LOGINDISABLED", wire.line())
+
+    def external(self, source, more):
+        """How a login by certificate ends whose name the header tells."""
+        wire = self.open("p1", "imap", source, header("192.0.2.30", more=more))
+        wire.line()
+        return wire.ask("AUTHENTICATE EXTERNAL =")[-1]
+
+    def test_security_07_a_told_certificate_counts_when_it_was_verified(self):
+        name = "user0001@example.test"
+        self.assertIn(b"x OK", self.external(BALANCER, tls(client=SSL | CERT_CONN, name=name)))
+        self.assertIn(b"x OK", self.external(BALANCER, tls(client=SSL | CERT_SESS, name=name)))
+        for source, more in ((BALANCER, tls(client=SSL | CERT_CONN, verify=1, name=name)),   # shown, and bad
+                             (BALANCER, tls(client=SSL, name=name)),                         # none was shown
+                             (BALANCER, tls(client=CERT_CONN, name=name)),                   # not over TLS
+                             (BALANCER, tls(client=SSL | CERT_CONN)),                        # no name
+                             (BALANCER, tls(client=SSL | CERT_CONN, name="nobody@example.test")),
+                             (STRANGER, tls(client=SSL | CERT_CONN, name=name))):
+            self.assertNotIn(b"x OK", self.external(source, more))
+
+    def test_the_balancers_id_is_the_sessions(self):
+        self.annoy(self.open("p1", "imap", BALANCER, header("192.0.2.31", more=tlv(5, b"edge-4711"))))
+        self.wait_logged("p1", "edge-4711: .*client=192.0.2.31")
+        self.annoy(self.open("p1", "smtp", BALANCER, header("192.0.2.32", more=tlv(5, b"edge-4712"))))
+        self.wait_logged("p1", "edge-4712: .*client=192.0.2.32")
+        # One that could forge a line of the log is not taken.
+        self.annoy(self.open("p1", "imap", BALANCER, header("192.0.2.33", more=tlv(5, b"x\ny z"))))
+        self.wait_logged("p1", "[0-9a-zA-Z_-]{16}: .*client=192.0.2.33")
 
     def test_security_07_a_strangers_header_is_input(self):
         """From a peer outside proxy-networks it tells nothing: neither who the client is nor that there is TLS."""
