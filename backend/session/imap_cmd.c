@@ -11,9 +11,10 @@ static const char capabilities[] =
 	"SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 "
 	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE QRESYNC";
 
-const char *imap_session_capabilities(void)
+void imap_write_capabilities(const struct imap_session *s, struct buf *out)
 {
-	return capabilities;
+	buf_add_str(out, capabilities);
+	buf_printf(out, " APPENDLIMIT=%llu", (unsigned long long)s->limits.append_size);
 }
 
 static void cmd_capability(struct imap_session *s, const struct imap_command *command)
@@ -22,7 +23,9 @@ static void cmd_capability(struct imap_session *s, const struct imap_command *co
 		imap_bad(s, "CAPABILITY has no arguments");
 		return;
 	}
-	conn_printf(s->conn, "* CAPABILITY %s\r\n", capabilities);
+	conn_write_str(s->conn, "* CAPABILITY ");
+	imap_write_capabilities(s, conn_output(s->conn));
+	conn_write_str(s->conn, "\r\n");
 	imap_ok(s);
 }
 

@@ -192,5 +192,7 @@ MUST_CHECK int imap_store_read_flags(const struct imap_arg *first, struct arena 
 /* imap_cmd.c: MODSEQ in every FETCH from here on. The first such command tells HIGHESTMODSEQ of what is selected (RFC
  * 7162 section 3.1). */
 void imap_enable_condstore(struct imap_session *s);
+/* imap_cmd.c: what this session is offered now, without the word CAPABILITY. */
+void imap_write_capabilities(const struct imap_session *s, struct buf *out);
 /* imap_cmd.c: the table; NULL: no such command. */
 const struct imap_cmd *imap_cmd_find(struct slice name);

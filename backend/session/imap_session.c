@@ -587,8 +587,9 @@ void imap_session_start(const struct imap_session_start *start)
 	atomic_fetch_add(&service->count, 1);
 	conn_set_owner(s->conn, on_event, s);
 	conn_set_input_limit(s->conn, INPUT_LIMIT);
-	conn_printf(s->conn, "%.*s OK [CAPABILITY %s] Logged in\r\n", SLICE_ARG(start->tag),
-		imap_session_capabilities());
+	conn_printf(s->conn, "%.*s OK [CAPABILITY ", SLICE_ARG(start->tag));
+	imap_write_capabilities(s, conn_output(s->conn));
+	conn_write_str(s->conn, "] Logged in\r\n");
 	imap_log(s, "begins");
 	imap_enter(s, IMAP_READY);
 	start_watch(s);

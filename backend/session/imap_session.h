@@ -1,5 +1,5 @@
 /*
- * IMAP after login (RFC 3501 and what imap_session_capabilities() names): one session per connection, on the
+ * IMAP after login (RFC 3501 and what its capabilities name): one session per connection, on the
  * connection's loop. The session owns its connection and itself; it ends by LOGOUT, by the client, by a
  * deadline or by imap_service_bye(). All store work goes through backend/store_work: the loop never touches
  * the store.
@@ -41,9 +41,6 @@ struct imap_session_start {
 	bool is_ended;             /* the client has half-closed already */
 };
 void imap_session_start(const struct imap_session_start *start);
-
-/* The words after login, without "CAPABILITY". */
-const char *imap_session_capabilities(void);
 
 /* ---- for the operator ---- */
 

@@ -104,6 +104,16 @@ static int deleted_storage(
 	return 0;
 }
 
+/* RFC 7889: the same for all mailboxes. */
+static int appendlimit(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
+{
+	(void)txn;
+	(void)m;
+	*n_out = s->limits.append_size;
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	value_fn *value;
@@ -117,6 +127,7 @@ static const struct {
 	{"SIZE", size},
 	{"DELETED", deleted},
 	{"DELETED-STORAGE", deleted_storage},
+	{"APPENDLIMIT", appendlimit},
 };
 
 int imap_status_parse(const struct imap_arg *list, unsigned *items_out)

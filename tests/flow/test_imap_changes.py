@@ -51,7 +51,26 @@ QRESYNC = [
     (b"SELECT INBOX", rb"\* 3 EXISTS", OK),
 ]
 
-TABLES = [MULTIAPPEND, QRESYNC]
+# RFC 7889.
+APPENDLIMIT = [
+    (b"CAPABILITY", rb"\* CAPABILITY [^\r]* APPENDLIMIT=104857600\r\n", OK),
+    (b"STATUS INBOX (APPENDLIMIT)", rb'\* STATUS "?INBOX"? \(APPENDLIMIT 104857600\)', OK),
+    (b'LIST "" % RETURN (STATUS (APPENDLIMIT))', rb'\* STATUS "?INBOX"? \(APPENDLIMIT 104857600\)', OK),
+    (b"APPEND INBOX {104857601}", rb"TAG NO \[TOOBIG\]"),
+]
+
+# RFC 6154 section 3.
+CREATE_SPECIAL_USE = [
+    (b"CAPABILITY", rb"(?=.* CREATE-SPECIAL-USE)(?=.* SPECIAL-USE)", OK),
+    (b'CREATE "Everything" (USE (\\All))', rb"TAG NO \[USEATTR\]"),
+    (b'CREATE "Sent Mail" (USE (\\Sent))', OK),
+    (b'CREATE "Both" (USE (\\Drafts \\Sent))', rb"TAG NO \[USEATTR\]"),
+    (b'CREATE "x" (USE)', BAD),
+    (b'CREATE "y" (USE ())', OK),
+    (b'LIST (SPECIAL-USE) "" "*" RETURN (SPECIAL-USE)', rb'\* LIST \([^)]*\\Sent[^)]*\) "/" "Sent Mail"', OK),
+]
+
+TABLES = [MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
 
 
 class ImapChanges(mt.ClusterCase):
