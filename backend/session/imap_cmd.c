@@ -14,6 +14,8 @@ static const char capabilities[] =
 void imap_write_capabilities(const struct imap_session *s, struct buf *out)
 {
 	buf_add_str(out, capabilities);
+	if (!conn_is_deflated(s->conn))
+		buf_add_str(out, " COMPRESS=DEFLATE");
 	buf_printf(out, " APPENDLIMIT=%llu", (unsigned long long)s->limits.append_size);
 }
 
@@ -111,6 +113,21 @@ static void cmd_id(struct imap_session *s, const struct imap_command *command)
 	imap_ok(s);
 }
 
+/* RFC 4978. */
+static void cmd_compress(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count != 1 || !imap_parse_is_word(command->args, "DEFLATE")) {
+		imap_bad(s, "COMPRESS knows DEFLATE alone");
+		return;
+	}
+	if (conn_is_deflated(s->conn)) {
+		imap_answer(s, "BAD", "COMPRESSIONACTIVE", "DEFLATE is active already");
+		return;
+	}
+	s->starts_deflate = true;
+	imap_ok(s);
+}
+
 void imap_enable_condstore(struct imap_session *s)
 {
 	if (!s->is_condstore && s->view.mailbox)
@@ -172,6 +189,7 @@ static const struct imap_cmd commands[] = {
 	{"AUTHENTICATE", 0, cmd_after_login},
 	{"STARTTLS", 0, cmd_after_login},
 	{"ENABLE", 0, cmd_enable},
+	{"COMPRESS", 0, cmd_compress},
 	{"NAMESPACE", 0, cmd_namespace},
 	{"SELECT", 0, imap_cmd_select},
 	{"EXAMINE", 0, imap_cmd_examine},

@@ -110,9 +110,10 @@ struct imap_session {
 	bool must_sync;       /* this command changed it */
 	bool is_reading;      /* the input loop is on the stack */
 	bool is_eof;
-	bool is_condstore; /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
-	bool is_qresync;   /* VANISHED instead of EXPUNGE */
-	bool tells_modseq; /* the tagged answer gets HIGHESTMODSEQ, once all is told */
+	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
+	bool is_qresync;     /* VANISHED instead of EXPUNGE */
+	bool starts_deflate; /* behind the tagged answer */
+	bool tells_modseq;   /* the tagged answer gets HIGHESTMODSEQ, once all is told */
 	bool is_logout;
 };
 

@@ -262,8 +262,18 @@ static void add_modseq(struct imap_session *s)
 static void send_reply(struct imap_session *s)
 {
 	s->tells_modseq = false;
+	if (s->starts_deflate &&
+		conn_input(s->conn).len) { /* sent without knowing whether it should be compressed */
+		buf_clear(&s->reply);
+		buf_add_slice(&s->reply, s->parse.command.tag);
+		buf_add_str(&s->reply, " BAD Nothing may follow COMPRESS before its answer\r\n");
+		s->starts_deflate = false;
+	}
 	conn_write(s->conn, buf_view(&s->reply));
 	buf_clear(&s->reply);
+	if (s->starts_deflate && conn_start_deflate(s->conn) < 0)
+		s->bye_text = "Compression could not be started";
+	s->starts_deflate = false;
 	end_command(s);
 	if (s->is_logout || s->bye_text)
 		imap_close(s, s->is_logout ? NULL : s->bye_text);

@@ -220,6 +220,7 @@ void conn_destroy(struct conn *c)
 		listener_gone(c->listener, c);
 	buf_deinit(&c->in);
 	buf_deinit(&c->out);
+	conn_deflate_free(c);
 	conn_names_free(&c->names);
 	conn_told_free(c);
 	list_remove(&c->todo);
@@ -227,11 +228,22 @@ void conn_destroy(struct conn *c)
 	loop_free_later(c->loop, c);
 }
 
+static void drop_output(struct conn *c)
+{
+	buf_deinit(&c->out);
+	conn_deflate_drop(c);
+}
+
+static bool has_output(const struct conn *c)
+{
+	return buf_len(&c->out) || conn_deflate_waiting(c);
+}
+
 void conn_fail(struct conn *c, int error, const char *detail)
 {
 	if (c->phase >= CONN_BROKEN) {
 		if (c->phase == CONN_LINGERING)
-			buf_deinit(&c->out);
+			drop_output(c);
 		return;
 	}
 	if (c->dial)
@@ -240,7 +252,7 @@ void conn_fail(struct conn *c, int error, const char *detail)
 	c->error = (int16_t)error;
 	c->error_detail = detail;
 	c->failure_due = true;
-	buf_deinit(&c->out);
+	drop_output(c);
 	conn_schedule(c);
 }
 
@@ -310,19 +322,19 @@ bool conn_send_output(struct conn *c)
 {
 	/* TLS's close_notify goes out in the same packet as the last words. */
 	c->sends_more = c->ssl && (c->wants_shutdown || c->is_closing);
-	while (buf_len(&c->out) && (c->phase == CONN_OPEN || c->phase == CONN_LINGERING)) {
-		struct slice s = buf_view(&c->out);
+	while (has_output(c) && (c->phase == CONN_OPEN || c->phase == CONN_LINGERING)) {
+		struct buf *from = c->deflate ? conn_deflate_fill(c) : &c->out;
+		struct slice s = buf_view(from);
 		ssize_t n = conn_stream_write(c, s.p, s.len);
 
 		if (n < 0)
 			break;
-		buf_take(&c->out, (size_t)n);
+		buf_take(from, (size_t)n);
 	}
 	c->sends_more = false;
-	if (buf_len(&c->out))
+	if (has_output(c))
 		return false;
-	if (c->out.data)
-		buf_deinit(&c->out);
+	drop_output(c);
 	conn_finish_output(c);
 	return true;
 }
@@ -378,7 +390,10 @@ static bool read_once(struct conn *c, size_t *total)
 		conn_schedule_again(c);
 		return false;
 	}
-	n = conn_stream_read(c, c->loop->scratch, room < LOOP_SCRATCH_SIZE ? room : LOOP_SCRATCH_SIZE);
+	if (room > LOOP_SCRATCH_SIZE)
+		room = LOOP_SCRATCH_SIZE;
+	n = c->deflate ? conn_inflate_read(c, c->loop->scratch, room)
+		       : conn_stream_read(c, c->loop->scratch, room);
 	if (n < 0)
 		return false;
 	if (n == 0) {
@@ -445,7 +460,7 @@ static void work(struct conn *c)
 {
 	if (c->phase == CONN_LINGERING) {
 		conn_send_output(c);
-		if (buf_len(&c->out) == 0 || c->is_out_broken)
+		if (!has_output(c) || c->is_out_broken)
 			conn_destroy(c);
 		return;
 	}
@@ -459,7 +474,7 @@ static void work(struct conn *c)
 	work_open(c);
 	c->in_work = false;
 	/* What the last event's owner wrote. */
-	if (c->phase == CONN_OPEN && !c->is_raw && buf_len(&c->out) && c->sock_out)
+	if (c->phase == CONN_OPEN && !c->is_raw && has_output(c) && c->sock_out)
 		conn_schedule(c);
 }
 

@@ -75,6 +75,13 @@ void conn_flush(struct conn *conn);
 MUST_CHECK int conn_start_tls_server(struct conn *conn, struct tls *tls);
 /* STARTTLS as client; server_name for SNI and verification. */
 MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const char *server_name);
+/*
+ * From here on both directions are raw deflate (RFC 1951), inside TLS where that is on; what was written before goes out as it
+ * is. The input never makes more than 250 octets of one in the long run (beyond 32 MiB), else CONN_FAILED. ERR_DENIED: input
+ * waits already, of which nobody knows what it is; ERR_UNSUPPORTED: it is on already.
+ */
+MUST_CHECK int conn_start_deflate(struct conn *conn);
+bool conn_is_deflated(const struct conn *conn);
 bool conn_is_tls(const struct conn *conn);
 /* "TLSv1.3 TLS_AES_128_GCM_SHA256", or NULL on a plain connection. View. */
 const char *conn_tls_text(const struct conn *conn);

@@ -32,6 +32,7 @@ struct dial;
 struct listener;
 struct conn_linger;
 struct conn_names;
+struct conn_deflate;
 /* A raw owner (the relay) gets readiness, not events. */
 typedef void conn_raw_fn(void *owner, struct conn *conn);
 
@@ -74,8 +75,9 @@ struct conn {
 	};
 	struct listener *listener; /* counts this connection; NULL: none does */
 	const char *error_detail;
-	struct conn_names *names; /* of the peer's certificate; NULL: not asked yet */
-	struct conn_told *told;   /* NULL: no PROXY header */
+	struct conn_names *names;     /* of the peer's certificate; NULL: not asked yet */
+	struct conn_told *told;       /* NULL: no PROXY header */
+	struct conn_deflate *deflate; /* NULL: no compression */
 	int fd;
 	uint32_t input_limit, high, low;
 	uint32_t clear_left; /* CONN_CLEAR_FIRST: bytes of `out` that go in clear */
@@ -154,6 +156,15 @@ ssize_t conn_tls_write(struct conn *c, const char *p, size_t len);
 void conn_tls_shutdown(struct conn *c);
 void conn_tls_free(struct conn *c);
 const char *conn_tls_name(const struct conn *c, char *text, size_t size);
+
+/* conn_deflate.c */
+ssize_t conn_inflate_read(struct conn *c, char *p, size_t size);
+/* What is to be written next: compresses a piece of `out` when nothing waits. */
+struct buf *conn_deflate_fill(struct conn *c);
+/* Compressed octets that wait. */
+size_t conn_deflate_waiting(const struct conn *c);
+void conn_deflate_drop(struct conn *c);
+void conn_deflate_free(struct conn *c);
 
 /* conn_certificate.c */
 void conn_names_free(struct conn_names **names);

@@ -309,6 +309,7 @@ void loop_free(struct loop **loop_take)
 	tls_tickets_unref(&loop->tickets);
 	run_deferred(loop);
 	conn_abort_all(loop);
+	conn_packer_free(loop);
 	relay_free_pipes(loop);
 	close_uv(loop);
 	list_for_each_safe (at, &loop->watches)

@@ -59,6 +59,7 @@ struct timer_wheel {
 };
 
 struct relay_pipe;
+struct conn_packer;
 struct tls_tickets;
 
 struct loop {
@@ -85,7 +86,8 @@ struct loop {
 	struct list watches, signals;
 	struct loop_calls deferred, frees;
 
-	char *scratch; /* LOOP_SCRATCH_SIZE bytes: what is read lands here first */
+	char *scratch;              /* LOOP_SCRATCH_SIZE bytes: what is read lands here first */
+	struct conn_packer *packer; /* compresses for all connections; NULL: none has asked yet */
 	struct relay_pipe *pipes;
 	unsigned pipes_count;
 	struct addr addr_views[LOOP_ADDR_VIEWS];
@@ -114,6 +116,7 @@ void timer_wheel_run(struct loop *loop);
 /* conn.c: work at the turn's end; closing of all at loop_free(). */
 void conn_todo(struct list *link);
 void conn_abort_all(struct loop *loop);
-/* relay.c and resolve.c: what they keep per loop. */
+/* conn_deflate.c, relay.c and resolve.c: what they keep per loop. */
+void conn_packer_free(struct loop *loop);
 void relay_free_pipes(struct loop *loop);
 void resolve_loop_free(struct loop *loop);

@@ -1,9 +1,10 @@
 """What changes mailboxes and streams over IMAP, extension by extension: rows of what is sent and patterns that the whole answer must
 match (or, behind "!", must not), written from the RFCs' text and examples. Directly and through the proxy."""
 import re
+import zlib
 
 import mt
-from imap_wire import Wire
+from imap_wire import Closed, Wire
 
 OK, NO, BAD = rb"(?m)^TAG OK ", rb"(?m)^TAG NO ", rb"(?m)^TAG BAD "
 A, B, C = b"Subject: a\r\n\r\nfirst\r\n", b"Subject: b\r\n\r\nsecond\r\n", b"Subject: c\r\n\r\nthird\r\n"
@@ -73,6 +74,35 @@ CREATE_SPECIAL_USE = [
 TABLES = [MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
 
 
+class Deflated:
+    """A socket behind which both sides compress; flushes after each send, as clients do."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.back = zlib.decompressobj(-15)
+        self.wire_in = self.wire_out = 0
+
+    def sendall(self, data):
+        packed = self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
+        self.wire_out += len(packed)
+        self.sock.sendall(packed)
+
+    def recv(self, most):
+        while True:
+            packed = self.sock.recv(most)
+            self.wire_in += len(packed)
+            data = self.back.decompress(packed)
+            if data or not packed:
+                return data
+
+    def settimeout(self, seconds):
+        self.sock.settimeout(seconds)
+
+    def close(self):
+        self.sock.close()
+
+
 class ImapChanges(mt.ClusterCase):
     FLAGS = ["--proxies", 1, "--backends", 1, "--users", 40, "--password", "pw"]
 
@@ -91,6 +121,62 @@ class ImapChanges(mt.ClusterCase):
                     self.assertNotRegex(text, pattern[1:], command)
                 else:
                     self.assertRegex(text, pattern, (command, text))
+
+    def compress(self, wire):
+        self.assertEqual(wire.ask(b"COMPRESS DEFLATE"), ([], b"OK Done\r\n"))
+        wire.sock = Deflated(wire.sock)
+
+    def test_compressed_sessions(self):
+        """RFC 4978."""
+        big = b"Subject: x\r\n\r\n" + b"".join(b"line %d of a long text\r\n" % i for i in range(60000))
+        for i, at in enumerate(("b1", "p1")):
+            with self.subTest(at=at):
+                wire = self.connect(at, 15 + i)
+                self.assertRegex(b"".join(wire.ask(b"CAPABILITY")[0]), rb" COMPRESS=DEFLATE")
+                self.rows(wire, [(b"COMPRESS", BAD), (b"COMPRESS LZW", BAD), (b"COMPRESS DEFLATE X", BAD)])
+                self.compress(wire)
+                self.rows(wire, [(b"COMPRESS DEFLATE", rb"TAG BAD \[COMPRESSIONACTIVE\]"),
+                                 (b"CAPABILITY", rb"!COMPRESS", OK),
+                                 (b"APPEND INBOX %s %s" % (lit(big), lit(A)), rb"APPENDUID \d+ 1:2"),
+                                 (b"SELECT INBOX", rb"\* 2 EXISTS", OK)])
+                before = wire.sock.wire_in
+                untagged, _ = wire.ask(b"FETCH 1 BODY.PEEK[]")
+                self.assertIn(big, untagged[0])
+                self.assertLess(wire.sock.wire_in - before, len(big) // 3)
+                wire.send(b"i IDLE\r\n")
+                self.assertRegex(wire.response(), rb"\A\+ ")
+                other = self.connect("b1", 15 + i)
+                other.ask(b"APPEND INBOX " + lit(B))
+                self.assertRegex(wire.response(), rb"\* 3 EXISTS")
+                wire.send(b"DONE\r\n")
+                self.assertRegex(wire.answer(b"i")[1], rb"\AOK")
+                self.assertRegex(wire.ask(b"LOGOUT")[0][-1], rb"\* BYE")
+
+    def test_nothing_may_follow_compress_before_its_answer(self):
+        wire = self.connect("b1", 17)
+        wire.send(b"a COMPRESS DEFLATE\r\nb NOOP\r\n")
+        self.assertRegex(wire.answer(b"a")[1], rb"\ABAD")
+        self.assertRegex(wire.answer(b"b")[1], rb"\AOK")
+
+    def test_security_23_compressed_commands_keep_their_limits(self):
+        """Half a gigabyte of zeros in half a megabyte: as a line, as a literal, as nothing at all."""
+        for command in (b"a NOOP ", b"a APPEND INBOX {104857600+}\r\n", b"a CREATE {2000000000+}\r\n", b""):
+            wire = self.connect("b1", 17)
+            self.compress(wire)
+            pack = wire.sock.out
+            wire.sock.sock.settimeout(60)
+            try:
+                wire.sock.sendall(command)
+                for _ in range(64):
+                    wire.sock.sock.sendall(pack.compress(b"a" * (8 << 20)))
+                wire.sock.sock.sendall(pack.flush(zlib.Z_SYNC_FLUSH))
+                while wire.response():
+                    pass
+            except (Closed, OSError, zlib.error):
+                pass
+            else:
+                self.fail("still open")
+        self.assertRegex(self.connect("b1", 17).ask(b"NOOP")[1], rb"\AOK")
 
     def test_tables_directly(self):
         for i, table in enumerate(TABLES):
