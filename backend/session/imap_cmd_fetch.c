@@ -100,6 +100,8 @@ static void vanish_done(struct imap_session *s, int err)
 /* The argument behind the items: a section with field names takes three (an atom, a list, a glued atom). */
 static const struct imap_arg *after_items(const struct imap_arg *arg)
 {
+	if (imap_parse_is_word(arg, "PREVIEW") && imap_fetch_items_is_lazy(arg->next))
+		return arg->next->next;
 	while (arg->next && (arg->next->is_glued || (arg->next->next && arg->next->next->is_glued)))
 		arg = arg->next;
 	return arg->next;

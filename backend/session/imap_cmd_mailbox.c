@@ -1,12 +1,17 @@
 /* CREATE (with USE, RFC 6154), DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: one write job each. */
 #include "backend/session/imap_core.h"
 
+#include <stdio.h>
+
+#include "backend/session/imap_object.h"
+
 struct mailbox_data {
 	struct slice name;
 	struct slice new_name;
 	enum store_use use;
 	bool subscribe;
 	uint32_t mailbox; /* that was deleted */
+	char code[64];    /* of CREATE's OK */
 };
 
 static const struct {
@@ -54,9 +59,30 @@ static bool read_name(struct imap_session *s, const struct imap_arg *arg, struct
 static int create_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct mailbox_data *d = s->data;
-	uint32_t mailbox;
+	uint32_t account = imap_access_account(s);
+	struct store_mailbox mailbox;
+	struct buf id = {0};
+	uint32_t number;
+	int err = store_mailbox_create(txn, account, d->name, d->use, &number);
 
-	return store_mailbox_create(txn, imap_access_account(s), d->name, d->use, &mailbox);
+	if (err == 0)
+		err = store_mailbox_get(txn, account, number, &mailbox);
+	if (err < 0)
+		return err;
+	imap_object_mailbox(mailbox.uidvalidity, &id);
+	snprintf(d->code, sizeof(d->code), "MAILBOXID (%s)", buf_str_view(&id));
+	buf_deinit(&id);
+	return 0;
+}
+
+static void create_done(struct imap_session *s, int err)
+{
+	const struct mailbox_data *d = s->data;
+
+	if (err < 0)
+		imap_fail(s, err);
+	else
+		imap_answer(s, "OK", d->code, "Created");
 }
 
 /* "(" "USE" "(" use ")" ")": ERR_UNSUPPORTED for a use that we do not keep, or more than one. */
@@ -98,7 +124,7 @@ void imap_cmd_create(struct imap_session *s, const struct imap_command *command)
 	else if (err < 0)
 		imap_bad(s, "Wrong arguments for CREATE");
 	else
-		imap_write_job(s, create_run, mailbox_done);
+		imap_write_job(s, create_run, create_done);
 }
 
 /* ---- DELETE ---- */

@@ -9,6 +9,7 @@
 
 #include "backend/session/imap_fetch.h"
 #include "backend/session/imap_vanish.h"
+#include "backend/session/imap_object.h"
 #include "common/base/mem.h"
 
 struct select_data {
@@ -90,7 +91,10 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 		buf_printf(out, "* OK [UNSEEN %zu] First unseen\r\n", d->first_unseen + 1);
 	buf_printf(out, "* OK [UIDVALIDITY %u] UIDs valid\r\n* OK [UIDNEXT %u] Next UID\r\n", v->uidvalidity,
 		d->mailbox.uidnext);
-	buf_printf(out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)v->modseq);
+	buf_printf(
+		out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n* OK [MAILBOXID (", (unsigned long long)v->modseq);
+	imap_object_mailbox(v->uidvalidity, out);
+	buf_add_str(out, ")] Its id\r\n");
 }
 
 static int load_view(struct imap_session *s, struct store_txn *txn, struct select_data *d)

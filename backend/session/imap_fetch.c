@@ -11,6 +11,8 @@
  */
 #include "backend/session/imap_fetch.h"
 
+#include "backend/session/imap_keys.h"
+#include "backend/session/imap_object.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/proto/bodystructure.h"
@@ -215,6 +217,55 @@ static void write_texts(struct fetcher *w, unsigned items)
 	}
 }
 
+/* What a record of an older store lacks is made of the message; a damaged one has no preview. */
+static void write_keys(struct fetcher *w, unsigned items)
+{
+	struct buf *out = &w->s->out, made = {0};
+	bool is_lazy = items & IMAP_FETCH_LAZY && w->message.texts.keys.len == 0;
+	struct mail_keys keys = {0};
+
+	if (!is_lazy || items & IMAP_FETCH_THREADID) {
+		if (imap_keys_load(w->txn, &w->message, &w->f->scratch, &made, &keys) < 0)
+			keys = (struct mail_keys){0};
+	}
+	if (items & IMAP_FETCH_THREADID) {
+		begin_item(w);
+		buf_add_str(out, "THREADID (");
+		imap_object_thread(&w->message, &keys, out);
+		buf_add_char(out, ')');
+	}
+	if (items & IMAP_FETCH_PREVIEW) {
+		begin_item(w);
+		buf_add_str(out, "PREVIEW ");
+		if (is_lazy)
+			buf_add_str(out, "NIL");
+		else
+			imap_write_string(out, keys.preview);
+	}
+	buf_deinit(&made);
+}
+
+static void write_record(struct fetcher *w, unsigned items)
+{
+	struct buf *out = &w->s->out;
+
+	write_texts(w, items);
+	if (items & IMAP_FETCH_SAVEDATE) {
+		begin_item(w);
+		buf_add_str(out, "SAVEDATE \"");
+		date_write_internal(w->message.save_date, 0, out);
+		buf_add_char(out, '"');
+	}
+	if (items & IMAP_FETCH_EMAILID) {
+		begin_item(w);
+		buf_add_str(out, "EMAILID (");
+		imap_object_email(&w->message, out);
+		buf_add_char(out, ')');
+	}
+	if (items & (IMAP_FETCH_THREADID | IMAP_FETCH_PREVIEW))
+		write_keys(w, items);
+}
+
 static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 {
 	struct buf *out = &w->s->out;
@@ -236,7 +287,7 @@ static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 		buf_add_char(out, '"');
 	}
 	if (needs_record(w->f))
-		write_texts(w, items);
+		write_record(w, items);
 }
 
 /* ---- bodies ---- */

@@ -5,6 +5,8 @@
  */
 #include "backend/session/imap_search.h"
 
+#include "backend/session/imap_keys.h"
+#include "backend/session/imap_object.h"
 #include "common/proto/charset.h"
 #include "common/proto/date.h"
 #include "common/proto/encoded_word.h"
@@ -279,6 +281,43 @@ static bool judge_sent(struct judge *j, const struct imap_search_key *key)
 	return key->type == IMAP_SEARCH_SENTON ? date.local_day == key->day : date.local_day >= key->day;
 }
 
+static bool judge_saved(struct judge *j, const struct imap_search_key *key)
+{
+	int64_t day;
+
+	if (!load_message(j))
+		return false;
+	day = day_of(j->message.save_date);
+	if (key->type == IMAP_SEARCH_SAVEDBEFORE)
+		return day < key->day;
+	return key->type == IMAP_SEARCH_SAVEDON ? day == key->day : day >= key->day;
+}
+
+/* What FETCH shows as EMAILID or THREADID. The scratch arena is left as it is: other keys may use it. */
+static bool judge_object(struct judge *j, const struct imap_search_key *key)
+{
+	struct buf id = {0}, made = {0};
+	struct mail_keys keys = {0};
+	struct arena arena;
+	bool is_match;
+
+	if (!load_message(j))
+		return false;
+	if (key->type == IMAP_SEARCH_THREADID) {
+		arena_init(&arena, MIME_ARENA_MAX);
+		if (imap_keys_load(j->m->txn, &j->message, &arena, &made, &keys) < 0)
+			keys = (struct mail_keys){0};
+		arena_deinit(&arena);
+		imap_object_thread(&j->message, &keys, &id);
+	} else {
+		imap_object_email(&j->message, &id);
+	}
+	is_match = slice_is_equal(buf_view(&id), key->text);
+	buf_deinit(&id);
+	buf_deinit(&made);
+	return is_match;
+}
+
 static bool has_flag(const struct store_entry *entry, enum imap_search_flag flag)
 {
 	static const uint8_t bits[] = {
@@ -366,6 +405,13 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 		return entry->size < key->number;
 	case IMAP_SEARCH_MODSEQ:
 		return entry->modseq >= key->number;
+	case IMAP_SEARCH_SAVEDBEFORE:
+	case IMAP_SEARCH_SAVEDON:
+	case IMAP_SEARCH_SAVEDSINCE:
+		return judge_saved(j, key);
+	case IMAP_SEARCH_EMAILID:
+	case IMAP_SEARCH_THREADID:
+		return judge_object(j, key);
 	case IMAP_SEARCH_SENTBEFORE:
 	case IMAP_SEARCH_SENTON:
 	case IMAP_SEARCH_SENTSINCE:

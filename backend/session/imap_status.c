@@ -1,6 +1,7 @@
 /* One row an item; each knows how to find its number. */
 #include "backend/session/imap_status.h"
 
+#include "backend/session/imap_object.h"
 #include "common/proto/imap_write.h"
 
 typedef int value_fn(
@@ -116,7 +117,7 @@ static int appendlimit(
 
 static const struct {
 	const char *name;
-	value_fn *value;
+	value_fn *value; /* NULL: MAILBOXID, which is no number */
 } rows[] = {
 	{"MESSAGES", messages},
 	{"RECENT", recent},
@@ -125,6 +126,7 @@ static const struct {
 	{"UNSEEN", unseen},
 	{"HIGHESTMODSEQ", modseq},
 	{"SIZE", size},
+	{"MAILBOXID", NULL},
 	{"DELETED", deleted},
 	{"DELETED-STORAGE", deleted_storage},
 	{"APPENDLIMIT", appendlimit},
@@ -172,11 +174,18 @@ int imap_status_write(struct imap_session *s, struct store_txn *txn, const struc
 
 		if (!(items & 1u << i))
 			continue;
-		err = rows[i].value(s, txn, mailbox, &n);
+		err = rows[i].value ? rows[i].value(s, txn, mailbox, &n) : 0;
 		if (err < 0)
 			return err;
-		buf_printf(&s->out, "%s%s %llu", blank, rows[i].name, (unsigned long long)n);
+		buf_printf(&s->out, "%s%s ", blank, rows[i].name);
 		blank = " ";
+		if (rows[i].value) {
+			buf_add_u64(&s->out, n);
+		} else {
+			buf_add_char(&s->out, '(');
+			imap_object_mailbox(mailbox->uidvalidity, &s->out);
+			buf_add_char(&s->out, ')');
+		}
 	}
 	buf_add_str(&s->out, ")\r\n");
 	return 0;

@@ -20,6 +20,9 @@ static const struct {
 	{"ENVELOPE", IMAP_FETCH_ENVELOPE},
 	{"BODY", IMAP_FETCH_BODY},
 	{"BODYSTRUCTURE", IMAP_FETCH_BODYSTRUCTURE},
+	{"SAVEDATE", IMAP_FETCH_SAVEDATE},
+	{"EMAILID", IMAP_FETCH_EMAILID},
+	{"THREADID", IMAP_FETCH_THREADID},
 };
 
 static const struct {
@@ -172,12 +175,40 @@ static int read_old_body(struct reader *r, const struct imap_arg *arg)
 	return ERR_SYNTAX;
 }
 
+bool imap_fetch_items_is_lazy(const struct imap_arg *list)
+{
+	if (!list || list->type != IMAP_ARG_LIST || !list->first)
+		return false;
+	for (const struct imap_arg *a = list->first; a; a = a->next) {
+		if (!imap_parse_is_word(a, "LAZY"))
+			return false;
+	}
+	return true;
+}
+
+/* PREVIEW (LAZY); LAZY counts if every PREVIEW has it. */
+static void read_preview(struct reader *r, const struct imap_arg **arg)
+{
+	bool is_lazy = imap_fetch_items_is_lazy((*arg)->next);
+
+	if (is_lazy)
+		*arg = (*arg)->next;
+	if (!(r->items.items & IMAP_FETCH_PREVIEW))
+		r->items.items |= IMAP_FETCH_PREVIEW | (is_lazy ? IMAP_FETCH_LAZY : 0);
+	else if (!is_lazy)
+		r->items.items &= ~(unsigned)IMAP_FETCH_LAZY;
+}
+
 static int read_item(struct reader *r, const struct imap_arg **arg)
 {
 	struct slice text;
 
 	if (imap_parse_atom(*arg, &text) < 0 || (*arg)->is_glued)
 		return ERR_SYNTAX;
+	if (imap_parse_is_word(*arg, "PREVIEW")) {
+		read_preview(r, arg);
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		if (slice_is_str_nocase(text, words[i].word)) {
 			r->items.items |= words[i].items;

@@ -1,5 +1,5 @@
 /*
- * What a FETCH asks for (RFC 3501 section 6.4.5; MODSEQ of RFC 7162): from the parser's argument tree to a
+ * What a FETCH asks for (RFC 3501 section 6.4.5; RFC 7162, 8474, 8514, 8970): from the parser's argument tree to a
  * struct. Memory from the caller's arena. Pure; any thread.
  */
 #pragma once
@@ -15,7 +15,12 @@ enum imap_fetch_item {
 	IMAP_FETCH_MODSEQ = 16,
 	IMAP_FETCH_ENVELOPE = 32,
 	IMAP_FETCH_BODY = 64, /* the structure without extensions */
-	IMAP_FETCH_BODYSTRUCTURE = 128
+	IMAP_FETCH_BODYSTRUCTURE = 128,
+	IMAP_FETCH_SAVEDATE = 256,
+	IMAP_FETCH_EMAILID = 512,
+	IMAP_FETCH_THREADID = 1024,
+	IMAP_FETCH_PREVIEW = 2048,
+	IMAP_FETCH_LAZY = 4096 /* PREVIEW may be NIL where it is not ready */
 };
 #define IMAP_FETCH_OF_INDEX                                                                                  \
 	(IMAP_FETCH_UID | IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_MODSEQ)
@@ -40,6 +45,8 @@ struct imap_fetch_items {
 	bool sets_seen;
 };
 
-/* arg: the item, macro or list. ERR_SYNTAX; ERR_TOO_BIG: the arena is full. */
+/* "(LAZY)": it belongs to the PREVIEW before it. */
+bool imap_fetch_items_is_lazy(const struct imap_arg *list);
+/* arg: the item (with what belongs to it behind it), macro or list. ERR_SYNTAX; ERR_TOO_BIG: the arena is full. */
 MUST_CHECK int imap_fetch_items_parse(
 	const struct imap_arg *arg, struct arena *arena, struct imap_fetch_items *items_out);

@@ -27,7 +27,12 @@ enum imap_search_type {
 	IMAP_SEARCH_YOUNGER,
 	IMAP_SEARCH_LARGER, /* number */
 	IMAP_SEARCH_SMALLER,
-	IMAP_SEARCH_MODSEQ,     /* number */
+	IMAP_SEARCH_MODSEQ,      /* number */
+	IMAP_SEARCH_SAVEDBEFORE, /* day: SAVEDATE */
+	IMAP_SEARCH_SAVEDON,
+	IMAP_SEARCH_SAVEDSINCE,
+	IMAP_SEARCH_EMAILID,    /* text */
+	IMAP_SEARCH_THREADID,   /* text */
 	IMAP_SEARCH_SENTBEFORE, /* day: Date field */
 	IMAP_SEARCH_SENTON,
 	IMAP_SEARCH_SENTSINCE,
@@ -47,6 +52,7 @@ enum imap_search_flag {
 /* How far into a message one must look. */
 enum imap_search_cost {
 	IMAP_SEARCH_COST_INDEX,
+	IMAP_SEARCH_COST_RECORD,
 	IMAP_SEARCH_COST_HEADER,
 	IMAP_SEARCH_COST_BODY
 };

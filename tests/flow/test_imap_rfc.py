@@ -43,7 +43,8 @@ TABLE = [
     # what is advertised
     (b"CAPABILITY", rb"(?=.* IMAP4rev1)(?=.* LITERAL\+)(?=.* UIDPLUS)(?=.* IDLE)(?=.* UNSELECT)(?=.* MOVE)(?=.* ENABLE)(?=.* ID)"
      rb"(?=.* LIST-EXTENDED)(?=.* LIST-STATUS)(?=.* ESEARCH)(?=.* CONDSTORE)(?=.* QUOTA)(?=.* SPECIAL-USE)(?=.* NAMESPACE)(?=.* CHILDREN)",
-     rb"(?=.* SEARCHRES)(?=.* WITHIN)(?=.* PARTIAL)",
+     rb"(?=.* SEARCHRES)(?=.* WITHIN)(?=.* PARTIAL)(?=.* SORT )(?=.* SORT=DISPLAY)(?=.* ESORT)(?=.* THREAD=ORDEREDSUBJECT)"
+     rb"(?=.* THREAD=REFERENCES)(?=.* SAVEDATE)(?=.* OBJECTID)(?=.* PREVIEW)",
      rb"!STARTTLS", rb"!LOGINDISABLED", rb"!AUTH=", OK),
     (b"LOGIN a b", BAD),
     (b"AUTHENTICATE PLAIN", BAD),
@@ -287,6 +288,20 @@ TABLE = [
     (b"UID FETCH 1:* UID (PARTIAL 1:1)", rb"\A\* 1 FETCH \(UID \d+\)\r\nTAG OK"),
     (b"SEARCH YOUNGER 60 1", rb"\* SEARCH\r\n", OK),  # its date is of 1994
     (b"SEARCH OLDER 86400 1", rb"\* SEARCH 1\r\n", OK),
+    # SORT, THREAD (RFC 5256), ESORT (RFC 5267), SORT=DISPLAY (RFC 5957)
+    (b"SORT (REVERSE SUBJECT DATE) UTF-8 1:3", rb"\A\* SORT 2 3 1\r\nTAG OK"),
+    (b"SORT (DISPLAYFROM) US-ASCII 1:3", rb"\A\* SORT 2 3 1\r\nTAG OK"),
+    (b"UID SORT RETURN (MIN COUNT) (SIZE) UTF-8 1:3", rb'\A\* ESEARCH \(TAG "TAG"\) UID MIN [23] COUNT 3\r\nTAG OK'),
+    (b"SORT (SUBJECT) ALL", rb"TAG NO \[BADCHARSET"),
+    (b"THREAD REFERENCES UTF-8 1:3", rb"\A\* THREAD \(1\)\(\(2\)\(3\)\)\r\nTAG OK"),
+    (b"THREAD ORDEREDSUBJECT UTF-8 1:3", rb"\A\* THREAD \(1\)\(2 3\)\r\nTAG OK"),
+    (b"THREAD JWZ UTF-8 ALL", BAD),
+    # SAVEDATE (RFC 8514), OBJECTID (RFC 8474), PREVIEW (RFC 8970)
+    (b"FETCH 1 (SAVEDATE EMAILID THREADID)", rb'SAVEDATE "[ \d]\d-\w{3}-20\d\d .* \+0000" EMAILID \(M\w+\) THREADID \(T\w+\)\)\r\n', OK),
+    (b"SEARCH SAVEDSINCE 1-Jan-2020 1:2", rb"\* SEARCH 1 2\r\n", OK),
+    (b"FETCH 2 PREVIEW", rb'\* 2 FETCH \(PREVIEW "nothing special"\)\r\n', OK),
+    (b"FETCH 1 (PREVIEW (LAZY))", rb"PREVIEW \{12\}\r\nHello W\xc3\xb6rld\)", OK),
+    (b"STATUS INBOX (MAILBOXID)", rb"\* STATUS \"?INBOX\"? \(MAILBOXID \(F[\w-]+\)\)\r\n", OK),
     (b"UID SEARCH RETURN (ALL) CHARSET UTF-8 ALL", rb"UID ALL 1:", OK),
     # CONDSTORE (RFC 7162)
     (b"FETCH 1 (MODSEQ)", rb"MODSEQ \(\d+\)", OK),
