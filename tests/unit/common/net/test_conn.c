@@ -778,6 +778,40 @@ static void test_starttls_goes_on_encrypted(void **state)
 	peer_deinit(&b);
 }
 
+/* Both ends know the same, another connection has other octets, and one without TLS has none. */
+static void security_07_what_binds_to_a_connection(void **state)
+{
+	struct tls *server = tls_test_server(NULL), *client_tls = tls_test_client(true);
+	char ours[64], theirs[64], before[64] = "";
+	size_t our_len, their_len;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct peer a = {0}, b = {0};
+
+		peer_open_pair(loop, &a, &b);
+		assert_null(conn_channel_binding(b.conn, ours, sizeof(ours), &our_len));
+		assert_int_equal(conn_start_tls_server(b.conn, server), 0);
+		assert_int_equal(conn_start_tls_client(a.conn, client_tls, "mail.example.test"), 0);
+		assert_null(conn_channel_binding(b.conn, ours, sizeof(ours), &our_len));
+		RUN_UNTIL(loop, a.events[CONN_SECURED] && b.events[CONN_SECURED]);
+		assert_string_equal(
+			conn_channel_binding(b.conn, ours, sizeof(ours), &our_len), "tls-exporter");
+		assert_string_equal(
+			conn_channel_binding(a.conn, theirs, sizeof(theirs), &their_len), "tls-exporter");
+		assert_int_equal(our_len, 32);
+		assert_int_equal(their_len, 32);
+		assert_memory_equal(ours, theirs, 32);
+		assert_memory_not_equal(ours, before, 32);
+		assert_null(conn_channel_binding(b.conn, theirs, 31, &their_len));
+		memcpy(before, ours, 32);
+		peer_deinit(&a);
+		peer_deinit(&b);
+	}
+	tls_unref(&server);
+	tls_unref(&client_tls);
+}
+
 /* What came behind STARTTLS in clear must never be taken for encrypted (RFC 3207 section 6, CVE-2011-0411).
  */
 static void on_starttls_line(void *owner, struct conn *conn, enum conn_event event)
@@ -915,6 +949,7 @@ int main(void)
 		T(test_a_wrong_certificate_is_refused),
 		T(test_clients_show_certificates),
 		T(test_starttls_goes_on_encrypted),
+		T(security_07_what_binds_to_a_connection),
 		T(security_01_starttls_injection),
 		T(security_02_alpaca),
 		T(test_bad_tls_files_are_explained),
