@@ -167,6 +167,16 @@ class Handover(mt.ClusterCase):
         os.chmod(path, 0o755)
         self.failed("ended with status 3; this one cannot")
 
+    def test_another_version_at_the_same_path_takes_over(self):
+        path = os.path.join(self.bin, "mailtier-proxy")
+        shutil.copy2(path, path + ".new")
+        os.rename(path + ".new", path)  # as a package does
+        before = os.stat(f"/proc/{self.cluster.pid('p1')}/exe").st_ino
+        _, new = self.hand_over()
+        self.assertEqual(os.stat(f"/proc/{new}/exe").st_ino, os.stat(path).st_ino)
+        self.assertNotEqual(os.stat(path).st_ino, before)
+        self.hand_over()  # and that one hands over too
+
     def test_map_that_cannot_be_used(self):
         self.set_conf(f"handover-limit = 1s\nmap users {{ file = \"{self.folder}/none.map\" }}\n")
         # The limit is the old one's: it reads it first.

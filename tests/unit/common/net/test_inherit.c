@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <sys/un.h>
 
 #include "net_test.h"
@@ -154,11 +155,55 @@ static void test_a_listener_takes_all_sockets_of_its_address(void **state)
 	run_short(loop);
 }
 
+static atomic_uint shared;
+
+static void on_shared(void *arg, struct conn *conn_take)
+{
+	(void)arg;
+	shared++;
+	conn_close(&conn_take);
+}
+
 static void count_socket(void *arg, const struct addr *addr, int fd)
 {
 	(void)addr;
 	(void)fd;
 	++*(unsigned *)arg;
+}
+
+/* One socket comes for three loops, and no second may be bound (it was not shared): they take turns at its queue. */
+static void test_loops_share_a_socket_that_has_no_second(void **state)
+{
+	struct listener_options options = {.name = "test"};
+	struct loop_group *group;
+	struct listener *l;
+	struct buf why = {0};
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unsigned count = 0;
+	int clients[12];
+
+	(void)state;
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	getsockname(fd, (struct sockaddr *)&in, &len);
+	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1"), ntohs(in.sin_port), &options.addr), 0);
+	assert_int_equal(inherit_add_take(fd), 0);
+	assert_int_equal(loop_group_start(3, &group), 0);
+	shared = 0;
+	assert_int_equal(listener_open(group, &options, on_shared, NULL, &why, &l), 0);
+	listener_each_socket(count_socket, &count);
+	assert_int_equal(count, 3);
+	for (unsigned i = 0; i < ARRAY_LEN(clients); i++)
+		clients[i] = client(&options.addr);
+	for (int i = 0; i < 500 && shared < ARRAY_LEN(clients); i++)
+		usleep(10000);
+	assert_int_equal(shared, ARRAY_LEN(clients));
+	for (unsigned i = 0; i < ARRAY_LEN(clients); i++)
+		close(clients[i]);
+	listener_close(&l);
+	loop_group_stop(&group);
 }
 
 static bool keeps_port(void *arg, const struct addr *addr)
@@ -252,6 +297,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_listens_not_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_listener_takes_all_sockets_of_its_address, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_loops_share_a_socket_that_has_no_second, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_released_sockets_keep_their_queues, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_refusing_listener_takes_its_queue_alone, setup, teardown),
