@@ -373,8 +373,10 @@ static void end_all(struct backend *b)
 	metrics_off_collect(collect, b);
 	work_pool_free(&b->operator_pool);
 	work_pool_free(&b->hash_pool);
-	store_work_stop(&b->work);
+	if (b->work)
+		store_work_halt(b->work);
 	loop_group_stop(&b->group);
+	store_work_stop(&b->work);
 	listeners_free();
 	users_end(b->config);
 	config_unref(&b->config);

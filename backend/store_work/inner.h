@@ -79,6 +79,7 @@ struct store_work {
 	pthread_cond_t calm;
 	size_t open_jobs;
 	bool is_stopping;
+	bool is_halted; /* the threads have ended */
 	_Atomic uint64_t commits, jobs, jobs_failed, batches_repeated;
 	struct metric *m_commits, *m_jobs, *m_failed, *m_waiting, *m_readers, *m_oldest, *m_views, *m_watches;
 	struct histogram *m_commit_time;

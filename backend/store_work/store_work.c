@@ -276,12 +276,11 @@ int store_work_start(
 	return 0;
 }
 
-void store_work_stop(struct store_work **work)
+void store_work_halt(struct store_work *w)
 {
-	struct store_work *w = *work;
-
-	if (!w)
+	if (w->is_halted)
 		return;
+	w->is_halted = true;
 	metrics_off_collect(collect, w);
 	pthread_mutex_lock(&w->lock);
 	w->is_stopping = true;
@@ -297,8 +296,18 @@ void store_work_stop(struct store_work **work)
 	for (unsigned i = 0; i < w->slot_count; i++) {
 		if (w->writers[i].thread)
 			pthread_join(w->writers[i].thread, NULL);
-		queue_deinit(&w->writers[i].queue);
 	}
+}
+
+void store_work_stop(struct store_work **work)
+{
+	struct store_work *w = *work;
+
+	if (!w)
+		return;
+	store_work_halt(w);
+	for (unsigned i = 0; i < w->slot_count; i++)
+		queue_deinit(&w->writers[i].queue);
 	queue_deinit(&w->reads);
 	queue_deinit(&w->prepares);
 	holds_free(&w->holds);

@@ -26,8 +26,10 @@ struct store_work_options {
 
 MUST_CHECK int store_work_start(
 	struct store *store, const struct store_work_options *options, struct store_work **work_out);
-/* Finishes all queued jobs, ends the threads; the store stays open. Loops must still run or never run again.
- */
+/* Finishes all queued jobs and ends the threads, while the loops still run: answers are on their way to them, and new jobs
+ * are answered with an error. Then the loops are stopped, and store_work_stop() frees. */
+void store_work_halt(struct store_work *work);
+/* store_work_halt(), unless that was done, and frees; the store stays open. No loop may run any more, or have answers. */
 void store_work_stop(struct store_work **work);
 struct store *store_work_store(struct store_work *work);
 

@@ -371,7 +371,7 @@ static int start(struct handover *h, struct buf *why)
 		return ERR_IO;
 	}
 	rc = send_gifts(h);
-	if (rc == 0)
+	if (rc == 0 || rc == ERR_CLOSED) /* it has ended already: its end says more */
 		rc = loop_watch_start(h->options.loop, h->fd, LOOP_READABLE, on_new, h, &h->watch);
 	if (rc == 0)
 		rc = loop_watch_start(
