@@ -233,8 +233,8 @@ class AccessRules(ListenerCase):
         held = self.open("p1", "imaps", STRANGER, tls_too=True)
         held.line()
         self.assertIn(b"x OK", held.ask('LOGIN user0004@example.test "pass0004"')[-1])
-        with open(self.more["p1"], "a") as f:
-            f.write(f'service imap {{ access = {{"deny {STRANGER}"}} }}\n')
+        with open(self.more["p1"], "w") as f:
+            f.write(PROXY.replace("service imap {", f'service imap {{ access = {{"deny {STRANGER}"}}\n\t'))
         self.cluster.kill("p1", signal.SIGHUP)
         mt.wait_for(lambda: "configuration read again" in self.cluster.log("p1"), 20, "the reload")
         mt.wait_for(lambda: self.open("p1", "imap", STRANGER).line() == b"", 20, "the new rule")
