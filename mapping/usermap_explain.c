@@ -181,6 +181,7 @@ static enum explain_step explain_entry(
 	struct buf words = {0};
 	bool is_routed = e->host[0];
 
+	tell(&x->t, "entry", slice_str(e->dn), 0, true, "the entry that was found");
 	if (is_routed) {
 		tell(&x->t, "host attribute", slice_str(e->host), 0, true, "what the entry says");
 		if (usermap_targets(map, slice_str(e->host), &route.targets, &bad))

@@ -23,9 +23,9 @@
 #define HEAD offsetof(struct directory_cache_entry, account)
 
 struct held {
-	size_t account_len;
-	char head[HEAD]; /* the entry without its texts */
-	char texts[];    /* account, hosts; each with its NUL */
+	size_t account_len, host_len, dn_len; /* with their NULs */
+	char head[HEAD];                      /* the entry without its texts */
+	char texts[];                         /* account, hosts, DN; each with its NUL */
 };
 
 struct place {
@@ -148,13 +148,16 @@ uint64_t directory_cache_epoch(struct directory_cache *c)
 
 static struct held *held_new(const struct directory_cache_entry *e)
 {
-	size_t account = strlen(e->account) + 1, host = strlen(e->host) + 1;
-	struct held *h = xmalloc(sizeof(*h) + account + host);
+	size_t account = strlen(e->account) + 1, host = strlen(e->host) + 1, dn = strlen(e->dn) + 1;
+	struct held *h = xmalloc(sizeof(*h) + account + host + dn);
 
 	memcpy(h->head, e, HEAD);
 	h->account_len = account;
+	h->host_len = host;
+	h->dn_len = dn;
 	memcpy(h->texts, e->account, account);
 	memcpy(h->texts + account, e->host, host);
+	memcpy(h->texts + account + host, e->dn, dn);
 	return h;
 }
 
@@ -197,7 +200,8 @@ bool directory_cache_get(struct directory_cache *c, const struct directory_cache
 
 		memcpy(entry_out, h->head, HEAD);
 		memcpy(entry_out->account, h->texts, h->account_len);
-		memcpy(entry_out->host, h->texts + h->account_len, strlen(h->texts + h->account_len) + 1);
+		memcpy(entry_out->host, h->texts + h->account_len, h->host_len);
+		memcpy(entry_out->dn, h->texts + h->account_len + h->host_len, h->dn_len);
 		*got_ms_out = p->got_ms;
 	}
 	pthread_mutex_unlock(&s->lock);

@@ -14,6 +14,7 @@
 
 #define DIRECTORY_CACHE_ACCOUNT_MOST 320
 #define DIRECTORY_CACHE_TEXT_MOST 1100
+#define DIRECTORY_CACHE_DN_MOST 511
 
 enum directory_cache_kind {
 	DIRECTORY_CACHE_HIT,
@@ -29,6 +30,7 @@ struct directory_cache_entry {
 	bool send_only;  /* the entry says that the user may only send */
 	char account[DIRECTORY_CACHE_ACCOUNT_MOST + 1];
 	char host[DIRECTORY_CACHE_TEXT_MOST + 1]; /* values of the host attribute, separated by commas */
+	char dn[DIRECTORY_CACHE_DN_MOST + 1];     /* for people: cut where it is longer */
 };
 
 struct directory_cache_question {

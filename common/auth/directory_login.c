@@ -524,7 +524,9 @@ static void search_begin(struct flight *f);
 static void entry_found(struct flight *f, const struct directory_found *found)
 {
 	struct directory_login *l = f->login;
+	struct slice dn = slice_sub(slice_str(found->dn), 0, DIRECTORY_CACHE_DN_MOST);
 
+	copy_text(f->answer.entry.dn, sizeof(f->answer.entry.dn), dn);
 	if (found->several && l->several == DIRECTORY_SEVERAL_ERROR) {
 		log_error(AREA, "more than one entry fits: not now %s=%s user=%s", l->kind, l->name, f->name);
 		land(f, DIRECTORY_LOGIN_NOT_NOW);

@@ -281,6 +281,7 @@ class Entries(Faults):
         steps = json.dumps(explained)
         self.assertIn("(mailLocalAddress=list@example.test)", steps)
         self.assertIn("back-end b2, then back-end b1", steps)
+        self.assertIn(f"uid=list,{BASE}", steps)
 
     def test_security_06_two_entries(self):
         self.assertIn("[UNAVAILABLE]", self.imap("twin@example.test", "twin"))

@@ -18,6 +18,7 @@ static void put(struct directory_cache *c, const struct directory_cache_question
 
 	snprintf(e.account, sizeof(e.account), "%s", account);
 	snprintf(e.host, sizeof(e.host), "b1,b2");
+	snprintf(e.dn, sizeof(e.dn), "uid=x");
 	directory_cache_key(c, q, &key);
 	directory_cache_put(c, &key, directory_cache_epoch(c), 1000, &e);
 }
@@ -33,6 +34,7 @@ static const char *get(struct directory_cache *c, const struct directory_cache_q
 		return "none";
 	assert_int_equal(got, 1000);
 	assert_string_equal(e.host, "b1,b2");
+	assert_string_equal(e.dn, "uid=x");
 	return e.account;
 }
 
