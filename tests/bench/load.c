@@ -23,6 +23,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -532,6 +533,7 @@ int main(int argc, char **argv)
 
 	read_options(argc, argv);
 	setrlimit(RLIMIT_NOFILE, &files);
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	times_ms = malloc(sizeof(*times_ms) * TIMES_MOST);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (opt.tls) {
