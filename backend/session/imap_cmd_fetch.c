@@ -21,6 +21,8 @@ static void fetched(struct imap_session *s, int err)
 
 	if (err < 0)
 		imap_fail(s, err);
+	else if (d->fetch.has_unknown_encoding)
+		imap_answer(s, "NO", "UNKNOWN-CTE", "An encoding is not known here");
 	else if (d->fetch.has_missing)
 		imap_answer(s, "OK", "EXPUNGEISSUED", "Some of the messages are gone");
 	else

@@ -7,6 +7,8 @@
  *	...octets, as many as a batch holds...
  *	)
  *
+ * A BINARY section is decoded twice: the first time its octets are counted, the second time they are sent.
+ *
  * \Seen is set in a write job before the first octet of a body goes out, so that what FETCH shows is on disk.
  */
 #include "backend/session/imap_fetch.h"
@@ -22,6 +24,8 @@
 #define SCRATCH_MOST MIME_ARENA_MAX
 /* Entries between two wanted messages over which reading on is cheaper than looking up anew. */
 #define GAP_MOST 500
+/* Encoded octets that are decoded at once. */
+#define BINARY_PIECE (64u * 1024)
 /* Records that a job passes over at most, wanted or not: none is long. */
 #define JOB_US 4000
 
@@ -293,7 +297,8 @@ static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 /* ---- bodies ---- */
 
 /* Where a section lies in the message as clients see it: the trace stands before the stored bytes. */
-static int find_section(struct fetcher *w, const struct section *section, uint64_t *at_out, uint64_t *len_out)
+static int find_section(struct fetcher *w, const struct section *section, uint64_t *at_out, uint64_t *len_out,
+	enum mime_encoding *encoding_out)
 {
 	const struct store_message *m = &w->message;
 	uint64_t trace = m->trace.len;
@@ -304,6 +309,7 @@ static int find_section(struct fetcher *w, const struct section *section, uint64
 	if (section->count == 0 && section->kind == SECTION_ALL) {
 		*at_out = 0;
 		*len_out = m->size;
+		*encoding_out = MIME_BINARY;
 		return 0;
 	}
 	arena_reset(&w->f->scratch);
@@ -312,6 +318,7 @@ static int find_section(struct fetcher *w, const struct section *section, uint64
 		err = section_find(root, section, &range);
 	if (err < 0)
 		return err;
+	*encoding_out = range.part->kind == MIME_LEAF ? range.part->encoding : MIME_BINARY;
 	/* The trace is part of the message's own header. */
 	if (section->count == 0 && section->kind != SECTION_TEXT) {
 		*at_out = 0;
@@ -401,6 +408,117 @@ static int write_piece(struct fetcher *w)
 	return 0;
 }
 
+/* ---- BINARY (RFC 3516) ---- */
+
+/* What cannot be decoded, or is not there: NIL, and a size of 0. */
+static void refuse_body(struct fetcher *w, const struct imap_fetch_body *body)
+{
+	begin_body(w, body);
+	buf_add_str(&w->s->out, body->is_size ? "0" : "NIL");
+}
+
+static int start_binary(struct fetcher *w, uint64_t at, uint64_t len, enum mime_encoding encoding)
+{
+	struct imap_fetch *f = w->f;
+
+	if (encoding == MIME_OTHER) {
+		f->has_unknown_encoding = true;
+		refuse_body(w, f->body);
+		return 0;
+	}
+	transfer_decoder_init(&f->binary.decoder, encoding);
+	f->binary.from = f->binary.at = at;
+	f->binary.to = at + len;
+	f->binary.size = 0;
+	f->binary.has_nul = false;
+	f->binary.is_counting = true;
+	return 0;
+}
+
+/* Decodes the next piece. */
+static int decode_piece(struct fetcher *w, struct buf *plain)
+{
+	struct imap_fetch *f = w->f;
+	uint64_t left = f->binary.to - f->binary.at;
+	size_t n = left < BINARY_PIECE ? (size_t)left : BINARY_PIECE;
+	struct buf raw = {0};
+	int err = read_octets(w, f->binary.at, n, &raw);
+
+	if (err == 0) {
+		f->binary.at += n;
+		transfer_decoder_feed(&f->binary.decoder, buf_view(&raw), plain);
+		if (f->binary.at == f->binary.to)
+			transfer_decoder_end(&f->binary.decoder, plain);
+	}
+	buf_deinit(&raw);
+	return err;
+}
+
+/* All octets are counted: the item begins. A NUL wants a literal8. */
+static void begin_binary(struct fetcher *w)
+{
+	struct imap_fetch *f = w->f;
+	uint64_t from = 0, len = f->binary.size;
+
+	f->binary.is_counting = false;
+	begin_body(w, f->body);
+	if (f->body->is_size) {
+		buf_add_u64(&w->s->out, len);
+		return;
+	}
+	clip(f->body, &from, &len);
+	if (f->binary.has_nul)
+		buf_add_char(&w->s->out, '~');
+	imap_write_literal(&w->s->out, len);
+	transfer_decoder_init(&f->binary.decoder, f->binary.decoder.encoding);
+	f->binary.at = f->binary.from;
+	f->binary.skip = from;
+	f->binary.left = len;
+	f->binary.is_sending = len > 0;
+}
+
+static int step_binary(struct fetcher *w)
+{
+	struct imap_fetch *f = w->f;
+	struct buf plain = {0};
+	struct slice text;
+	bool is_end;
+	int err = decode_piece(w, &plain);
+
+	is_end = f->binary.at == f->binary.to;
+	text = buf_view(&plain);
+	if (err == 0 && f->binary.is_counting) {
+		f->binary.size += text.len;
+		f->binary.has_nul |= text.len && memchr(text.p, 0, text.len);
+		if (is_end)
+			begin_binary(w);
+	} else if (err == 0) {
+		size_t skip = f->binary.skip < text.len ? (size_t)f->binary.skip : text.len;
+
+		text = slice_sub(text, skip, f->binary.left < SIZE_MAX ? (size_t)f->binary.left : SIZE_MAX);
+		buf_add_slice(&w->s->out, text);
+		f->binary.skip -= skip;
+		f->binary.left -= text.len;
+		f->binary.is_sending = f->binary.left > 0;
+		if (is_end && f->binary.left)
+			err = ERR_CORRUPT;
+	}
+	buf_deinit(&plain);
+	return err;
+}
+
+/* ---- bodies, step by step ---- */
+
+static bool is_amid_body(const struct imap_fetch *f)
+{
+	return f->left || f->binary.is_counting || f->binary.is_sending;
+}
+
+static int step_body(struct fetcher *w)
+{
+	return w->f->left ? write_piece(w) : step_binary(w);
+}
+
 /* The body at f->body begins. What a damaged message cannot give is NIL. */
 static int start_body(struct fetcher *w)
 {
@@ -408,14 +526,16 @@ static int start_body(struct fetcher *w)
 	const struct imap_fetch_body *body = f->body;
 	bool has_fields = body->section.kind == SECTION_HEADER_FIELDS ||
 			  body->section.kind == SECTION_HEADER_FIELDS_NOT;
+	enum mime_encoding encoding;
 	uint64_t at, len;
-	int err = find_section(w, &body->section, &at, &len);
+	int err = find_section(w, &body->section, &at, &len, &encoding);
 
 	if (err == 0 && has_fields)
 		return write_fields(w, body, at, len);
+	if (err == 0 && body->is_binary)
+		return start_binary(w, at, len, encoding);
 	if (err < 0) {
-		begin_body(w, body);
-		buf_add_str(&w->s->out, "NIL");
+		refuse_body(w, body);
 		return err == ERR_NOT_FOUND || err == ERR_CORRUPT ? 0 : err;
 	}
 	clip(body, &at, &len);
@@ -499,9 +619,9 @@ static int fetch_message(struct fetcher *w, uint32_t seq)
 	} else if (!find_message(w, uid)) {
 		return ERR_CORRUPT; /* our view holds it: it cannot go */
 	} else {
-		err = f->left ? write_piece(w) : start_body(w);
+		err = is_amid_body(f) ? step_body(w) : start_body(w);
 	}
-	while (err == 0 && f->body && f->left == 0) {
+	while (err == 0 && f->body && !is_amid_body(f)) {
 		f->body = f->body->next;
 		if (f->body && is_full(w))
 			return 0;
@@ -521,7 +641,8 @@ static int fetch_messages(struct fetcher *w)
 	int err = 0;
 
 	while (err == 0 && next_seq(w->f, &seq)) {
-		if (is_full(w) || (++count % 64 == 0 && clock_mono_us() > until))
+		if (is_full(w) ||
+			((++count % 64 == 0 || w->f->binary.is_counting) && clock_mono_us() > until))
 			return 0;
 		err = fetch_message(w, seq);
 		if (err == 0)

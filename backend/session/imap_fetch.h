@@ -8,6 +8,7 @@
 #include "backend/session/imap_core.h"
 #include "common/proto/imap_fetch_items.h"
 #include "common/proto/imap_partial.h"
+#include "common/proto/transfer.h"
 
 struct imap_fetch {
 	struct imap_fetch_items items;
@@ -30,6 +31,15 @@ struct imap_fetch {
 	bool has_missing;      /* some were expunged by others */
 	bool has_new_keywords; /* to be told before the next message */
 	uint64_t newest;       /* MODSEQ of a message that got \Seen, before */
+	struct {
+		struct transfer_decoder decoder;
+		uint64_t from, at, to; /* of the encoded octets in the message */
+		uint64_t size;         /* decoded so far */
+		uint64_t skip, left;   /* of the decoded octets, while they are sent */
+		bool is_counting, is_sending;
+		bool has_nul;
+	} binary;
+	bool has_unknown_encoding; /* a section could not be decoded: the answer is NO */
 	struct arena scratch;
 };
 

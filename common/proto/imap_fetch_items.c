@@ -45,6 +45,18 @@ static const struct {
 	{"RFC822.TEXT", SECTION_TEXT, false},
 };
 
+static const struct prefix {
+	const char *word;
+	const char *label;
+	bool is_peek, is_binary, is_size;
+} prefixes[] = {
+	{"BODY[", "BODY[", false, false, false},
+	{"BODY.PEEK[", "BODY[", true, false, false},
+	{"BINARY[", "BINARY[", false, true, false},
+	{"BINARY.PEEK[", "BINARY[", true, true, false},
+	{"BINARY.SIZE[", "BINARY.SIZE[", true, true, true},
+};
+
 struct reader {
 	struct arena *arena;
 	struct imap_fetch_items items;
@@ -100,11 +112,12 @@ static int read_names(struct reader *r, struct imap_fetch_body *body, const stru
 	return 0;
 }
 
-static int write_label(struct reader *r, struct imap_fetch_body *body, struct slice section)
+static int write_label(
+	struct reader *r, struct imap_fetch_body *body, const struct prefix *prefix, struct slice section)
 {
 	struct buf b = {0};
 
-	buf_add_str(&b, "BODY[");
+	buf_add_str(&b, prefix->label);
 	for (size_t i = 0; i < section.len; i++)
 		buf_add_char(&b, ascii_upper(section.p[i]));
 	for (size_t i = 0; i < body->name_count; i++) {
@@ -119,21 +132,27 @@ static int write_label(struct reader *r, struct imap_fetch_body *body, struct sl
 	return body->label.p ? 0 : ERR_TOO_BIG;
 }
 
-/* text begins behind "BODY[" or "BODY.PEEK["; *arg moves over the list and what is glued to it. */
-static int read_section(struct reader *r, struct slice text, bool is_peek, const struct imap_arg **arg)
+/* text begins with the prefix; *arg moves over the list and what is glued to it. */
+static int read_section(
+	struct reader *r, struct slice text, const struct prefix *prefix, const struct imap_arg **arg)
 {
 	struct imap_fetch_body *body = add_body(r);
-	ptrdiff_t end = slice_find(text, ']');
-	struct slice section = slice_sub(text, 0, end < 0 ? text.len : (size_t)end);
-	struct slice rest = slice_from(text, section.len + 1);
+	struct slice inner = slice_from(text, strlen(prefix->word));
+	ptrdiff_t end = slice_find(inner, ']');
+	struct slice section = slice_sub(inner, 0, end < 0 ? inner.len : (size_t)end);
+	struct slice rest = slice_from(inner, section.len + 1);
 	const struct imap_arg *list = (*arg)->next;
 	bool has_names;
 	int err;
 
 	if (!body)
 		return ERR_TOO_BIG;
-	body->is_peek = is_peek;
+	body->is_peek = prefix->is_peek;
+	body->is_binary = prefix->is_binary;
+	body->is_size = prefix->is_size;
 	err = section_parse(section, &body->section);
+	if (err == 0 && body->is_binary && body->section.kind != SECTION_ALL)
+		err = ERR_SYNTAX;
 	if (err < 0)
 		return err;
 	has_names = body->section.kind == SECTION_HEADER_FIELDS ||
@@ -150,10 +169,10 @@ static int read_section(struct reader *r, struct slice text, bool is_peek, const
 		rest = slice_from(list->next->text, 1);
 	}
 	err = read_partial(body, rest);
-	if (err < 0)
-		return err;
-	r->items.sets_seen |= !is_peek;
-	return write_label(r, body, section);
+	if (err < 0 || (body->is_size && body->is_partial))
+		return err < 0 ? err : ERR_SYNTAX;
+	r->items.sets_seen |= !body->is_peek;
+	return write_label(r, body, prefix, section);
 }
 
 static int read_old_body(struct reader *r, const struct imap_arg *arg)
@@ -215,10 +234,10 @@ static int read_item(struct reader *r, const struct imap_arg **arg)
 			return 0;
 		}
 	}
-	if (slice_has_prefix_nocase(text, "BODY["))
-		return read_section(r, slice_from(text, 5), false, arg);
-	if (slice_has_prefix_nocase(text, "BODY.PEEK["))
-		return read_section(r, slice_from(text, 10), true, arg);
+	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+		if (slice_has_prefix_nocase(text, prefixes[i].word))
+			return read_section(r, text, &prefixes[i], arg);
+	}
 	return read_old_body(r, *arg);
 }
 

@@ -1,5 +1,5 @@
 /*
- * What a FETCH asks for (RFC 3501 section 6.4.5; RFC 7162, 8474, 8514, 8970): from the parser's argument tree to a
+ * What a FETCH asks for (RFC 3501 section 6.4.5; RFC 3516, 7162, 8474, 8514, 8970): from the parser's argument tree to a
  * struct. Memory from the caller's arena. Pure; any thread.
  */
 #pragma once
@@ -25,7 +25,8 @@ enum imap_fetch_item {
 #define IMAP_FETCH_OF_INDEX                                                                                  \
 	(IMAP_FETCH_UID | IMAP_FETCH_FLAGS | IMAP_FETCH_INTERNALDATE | IMAP_FETCH_SIZE | IMAP_FETCH_MODSEQ)
 
-/* One BODY[...], BODY.PEEK[...], RFC822, RFC822.HEADER or RFC822.TEXT. */
+/* One BODY[...], BODY.PEEK[...], BINARY[...], BINARY.PEEK[...], BINARY.SIZE[...], RFC822, RFC822.HEADER or
+ * RFC822.TEXT. */
 struct imap_fetch_body {
 	struct imap_fetch_body *next;
 	struct section section;
@@ -34,6 +35,8 @@ struct imap_fetch_body {
 	struct slice label; /* ready for the response: `BODY[HEADER.FIELDS (FROM)]<0>`, `RFC822.TEXT`; may
 			       hold literals */
 	bool is_peek;       /* does not set \Seen */
+	bool is_binary;     /* its transfer encoding is to be undone; the section is SECTION_ALL */
+	bool is_size;       /* and only the size told */
 	bool is_partial;
 	uint32_t from;
 	uint32_t length;
