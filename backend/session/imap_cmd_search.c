@@ -356,16 +356,23 @@ static void search_next(struct imap_session *s)
 	imap_read(s, search_run, search_done);
 }
 
+static void go_on(struct imap_session *s, const struct search_data *d)
+{
+	if (!d->is_searched)
+		imap_progress(s, d->seq - 1, s->view.count);
+	imap_when_sent(s, search_next);
+}
+
 static void search_done(struct imap_session *s, int err)
 {
 	const struct search_data *d = s->data;
 
 	if (err < 0)
 		fail(s, d, err);
-	else if (!d->is_finished)
-		imap_when_sent(s, search_next);
-	else
+	else if (d->is_finished)
 		imap_ok(s);
+	else
+		go_on(s, d);
 }
 
 /* err: of parsing */

@@ -228,6 +228,7 @@ static void store_done(struct imap_session *s, int err)
 	imap_view_own(&s->view, d->modseq, d->newest);
 	buf_add_slice(&d->failed, buf_view(&d->step_failed));
 	d->steps.at += step_count(&d->steps);
+	imap_progress(s, d->steps.at, d->steps.count);
 	if (d->steps.at < d->steps.count)
 		imap_write_job(s, store_run, store_done);
 	else
@@ -331,6 +332,7 @@ static void expunge_done(struct imap_session *s, int err)
 	}
 	d->has_expunged |= d->modseq != 0;
 	d->steps.at += step_count(&d->steps);
+	imap_progress(s, d->steps.at, d->steps.count);
 	if (d->steps.at < d->steps.count) {
 		imap_write_job(s, expunge_run, expunge_done);
 	} else {
@@ -547,6 +549,7 @@ static void copy_done(struct imap_session *s, int err)
 	}
 	buf_add_slice(&d->pairs, buf_view(&d->step_pairs));
 	d->steps.at += step_count(&d->steps);
+	imap_progress(s, d->steps.at, d->steps.count);
 	if (d->steps.at < d->steps.count)
 		imap_write_job(s, copy_run, copy_done);
 	else

@@ -62,6 +62,7 @@ struct imap_service {
 	_Atomic unsigned count;
 	_Atomic uint64_t append_size, idle_ms, transfer_ms;
 	_Atomic unsigned bad_commands;
+	_Atomic uint64_t progress_ms;
 };
 
 struct imap_session {
@@ -79,7 +80,8 @@ struct imap_session {
 	char *client;
 	char *id;
 	uint64_t since_ms;
-	uint64_t number; /* for the operator's lists */
+	uint64_t told_ms; /* when the command began, or its client last heard of its progress; monotonic */
+	uint64_t number;  /* for the operator's lists */
 
 	struct arena arena; /* the command's */
 	struct imap_parse parse;
@@ -135,6 +137,9 @@ void imap_ok(struct imap_session *s);
 void imap_bad(struct imap_session *s, const char *text);
 /* The answer for an error of the store. */
 void imap_fail(struct imap_session *s, int err);
+/* Between two jobs of a command that may be long, while no line is open: from time to time tells the client that it
+ * is under way (RFC 9585). */
+void imap_progress(struct imap_session *s, uint64_t done, uint64_t goal);
 /* Calls next when the client has taken enough of what waits: at once, or from IMAP_SENDING. */
 void imap_when_sent(struct imap_session *s, void (*next)(struct imap_session *));
 /* The literal in front of us is not wanted: once it is out of the way, this is the command's answer. */

@@ -18,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/proto/imap_write.h"
 
 /* What a command may need beyond its own text: UIDs of all messages, for instance. */
 #define COMMAND_ARENA (64u << 20)
@@ -28,6 +29,7 @@ const struct imap_limits imap_limits_default = {
 	.idle_ms = 35 * 60 * 1000,
 	.transfer_ms = 5 * 60 * 1000,
 	.bad_commands = 20,
+	.progress_ms = 10000,
 };
 
 #define BIT(state) (1u << (state))
@@ -348,6 +350,21 @@ void imap_fail(struct imap_session *s, int err)
 	imap_answer(s, "NO", "UNAVAILABLE", "Try again later");
 }
 
+void imap_progress(struct imap_session *s, uint64_t done, uint64_t goal)
+{
+	uint64_t now = clock_mono_ms();
+	struct buf line = {0};
+
+	if (now - s->told_ms < s->limits.progress_ms || done >= goal)
+		return;
+	s->told_ms = now;
+	buf_add_str(&line, "* OK [INPROGRESS (");
+	imap_write_string(&line, s->parse.command.tag);
+	buf_printf(&line, " %llu %llu)] Still at it\r\n", (unsigned long long)done, (unsigned long long)goal);
+	conn_write(s->conn, buf_view(&line));
+	buf_deinit(&line);
+}
+
 static void resume(struct imap_session *s)
 {
 	if (s->state == IMAP_SENDING)
@@ -382,6 +399,7 @@ static void dispatch(struct imap_session *s)
 	const struct imap_command *command = &s->parse.command;
 
 	s->cmd = imap_cmd_find(command->name);
+	s->told_ms = clock_mono_ms();
 	s->arena.limit = COMMAND_ARENA;
 	if (!s->cmd) {
 		senseless(s, "Unknown command");
@@ -578,7 +596,8 @@ void imap_session_start(const struct imap_session_start *start)
 	s->limits = (struct imap_limits){.append_size = atomic_load(&service->append_size),
 		.idle_ms = atomic_load(&service->idle_ms),
 		.transfer_ms = atomic_load(&service->transfer_ms),
-		.bad_commands = atomic_load(&service->bad_commands)};
+		.bad_commands = atomic_load(&service->bad_commands),
+		.progress_ms = atomic_load(&service->progress_ms)};
 	s->conn = start->conn;
 	s->loop = conn_loop(start->conn);
 	s->slot = start->account->slot;
@@ -614,6 +633,7 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 	atomic_store(&service->idle_ms, limits->idle_ms);
 	atomic_store(&service->transfer_ms, limits->transfer_ms);
 	atomic_store(&service->bad_commands, limits->bad_commands);
+	atomic_store(&service->progress_ms, limits->progress_ms);
 }
 
 struct imap_service *imap_service_new(

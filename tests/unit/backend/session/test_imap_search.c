@@ -303,6 +303,35 @@ static void test_strange_references(void **state)
 	rig_disconnect(&c);
 }
 
+/* RFC 9585: told between jobs, here between all of them; counted up, and never as done. */
+static void test_long_searches_tell_their_progress(void **state)
+{
+	struct rig *r = *state;
+	struct imap_limits limits = imap_limits_default;
+	struct rig_client c;
+	const char *got;
+	unsigned last = 0, done, goal, notices = 0;
+	char tag[20];
+
+	limits.progress_ms = 0;
+	imap_service_set_limits(r->service, &limits);
+	rig_connect(&c, r, "alice@example.com");
+	fill(&c, 3000);
+	rig_refuse(&c, "SEARCH ALL", "INPROGRESS (\"x");
+	got = rig_command(&c, "UID SEARCH TEXT nowhere");
+	snprintf(tag, sizeof(tag), "(\"t%u\" ", c.tag);
+	for (const char *at = got; (at = strstr(at, "* OK [INPROGRESS ")); at++, notices++) {
+		assert_non_null(strstr(at, tag));
+		assert_int_equal(sscanf(strchr(at, '('), "(%*s %u %u)]", &done, &goal), 2);
+		assert_true(done > last && done < goal);
+		assert_int_equal(goal, 3000);
+		last = done;
+	}
+	assert_true(notices > 0);
+	assert_non_null(strstr(got, "* SEARCH\r\n"));
+	rig_disconnect(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_messages_are_sorted, start, stop),
 		cmocka_unit_test_setup_teardown(test_messages_are_threaded, start, stop),
 		cmocka_unit_test_setup_teardown(test_strange_references, start, stop),
+		cmocka_unit_test_setup_teardown(test_long_searches_tell_their_progress, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
