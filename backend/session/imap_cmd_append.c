@@ -1,11 +1,14 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315). The messages go from the connection into one spool and from there to the
+ * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315) and REPLACE (RFC 8508). The messages go from the connection into one spool and from there to the
  * store; none is ever held whole in the parser. They are stored in one commit or not at all.
  *
  *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> announced … -> end of the command -> added
  *
  * Before a synchronising literal is asked for, mailbox, sizes and quota are checked. The mailbox found last is
  * remembered, so that a client that fills one mailbox pays for one look-up; the store says if it is gone.
+ *
+ * REPLACE is an APPEND of one message whose commit also expunges another of the selected mailbox. Which one is settled when
+ * the literal is announced: until the command's end the view does not change.
  */
 #include "backend/session/imap_core.h"
 
@@ -34,6 +37,7 @@ struct append_data {
 	const struct imap_arg *seen; /* the last argument that was read */
 	struct append_message *first, **end;
 	unsigned count;
+	uint32_t replaced; /* REPLACE: the UID that goes; 0: APPEND */
 	struct spool *spool;
 	uint64_t left;
 	int err;       /* of the spool, or what is wrong with the message */
@@ -52,7 +56,7 @@ static const char *read_name(struct imap_session *s, const struct imap_arg *arg,
 	struct slice text;
 
 	if (imap_parse_astring(arg, &text) < 0)
-		return "APPEND wants a mailbox name";
+		return "A mailbox name is wanted";
 	if (imap_parse_mailbox(arg, &s->arena, &d->name) < 0)
 		d->name = SLICE_LIT(""); /* names nothing */
 	d->seen = arg;
@@ -97,6 +101,32 @@ static bool is_over_quota(struct imap_session *s, uint64_t size, unsigned count)
 					       size > account.bytes_limit - account.bytes_used)) ||
 	       (account.count_limit && (account.count_used >= account.count_limit ||
 					       count > account.count_limit - account.count_used));
+}
+
+/* REPLACE: the message that goes. False: the literal was refused. */
+static bool read_replaced(struct imap_session *s, const struct imap_arg *arg, struct append_data *d)
+{
+	bool is_uid = slice_has_prefix(s->parse.command.name, "UID ");
+	uint32_t n = 0;
+
+	if (!s->view.mailbox) {
+		imap_refuse_literal(s, "BAD", NULL, "No mailbox is selected");
+	} else if (s->view.is_readonly) {
+		imap_refuse_literal(s, "NO", "NOPERM", "The mailbox was opened read-only");
+	} else if (!imap_parse_is_word(arg, "*") && (imap_parse_u32(arg, &n) < 0 || n == 0)) {
+		imap_refuse_literal(s, "BAD", NULL, "REPLACE wants one message");
+	} else {
+		if (imap_parse_is_word(arg, "*"))
+			d->replaced = s->view.count ? imap_view_last_uid(&s->view) : 0;
+		else if (is_uid)
+			d->replaced = imap_view_seq(&s->view, n) ? n : 0;
+		else
+			d->replaced = n <= s->view.count ? s->view.uids[n - 1] : 0;
+		if (d->replaced)
+			return true;
+		imap_refuse_literal(s, is_uid ? "NO" : "BAD", NULL, "No such message");
+	}
+	return false;
 }
 
 static int find_run(struct imap_session *s, struct store_txn *txn)
@@ -157,6 +187,8 @@ static void found(struct imap_session *s, int err)
 static struct append_data *begin(struct imap_session *s)
 {
 	struct append_data *d = arena_calloc(&s->arena, 1, sizeof(*d));
+	const struct imap_arg *args = s->parse.command.args;
+	bool is_replace = !slice_is_str(s->parse.command.name, "APPEND");
 	const char *wrong;
 
 	if (!d) {
@@ -164,7 +196,9 @@ static struct append_data *begin(struct imap_session *s)
 		return NULL;
 	}
 	d->end = &d->first;
-	wrong = read_name(s, s->parse.command.args, d);
+	if (is_replace && !read_replaced(s, args, d))
+		return NULL;
+	wrong = read_name(s, is_replace ? args->next : args, d);
 	if (wrong) {
 		imap_refuse_literal(s, "BAD", NULL, wrong);
 		return NULL;
@@ -181,7 +215,9 @@ static bool take_message(struct imap_session *s, struct append_data *d)
 	uint64_t size = s->parse.literal.size, before = d->spool ? spool_len(d->spool) : 0,
 		 total = before + size;
 
-	if (!m || d->count == STORE_WORK_RANGES_MAX) {
+	if (m && d->replaced && d->count) {
+		imap_refuse_literal(s, "BAD", NULL, "REPLACE has one message");
+	} else if (!m || d->count == STORE_WORK_RANGES_MAX) {
 		imap_refuse_literal(s, "NO", "LIMIT", "Too many messages in one command");
 	} else if (wrong) {
 		imap_refuse_literal(s, "BAD", NULL, wrong);
@@ -191,7 +227,7 @@ static bool take_message(struct imap_session *s, struct append_data *d)
 		imap_refuse_literal(s, "NO", "TOOBIG", "Message too large");
 	} else if (total > s->limits.append_size * TOTAL_SIZES) {
 		imap_refuse_literal(s, "NO", "TOOBIG", "Too much for one command");
-	} else if (is_over_quota(s, total, d->count + 1)) {
+	} else if (!d->replaced && is_over_quota(s, total, d->count + 1)) {
 		imap_refuse_literal(s, "NO", "OVERQUOTA", "Quota exceeded");
 	} else {
 		m->range.offset = before;
@@ -201,6 +237,15 @@ static bool take_message(struct imap_session *s, struct append_data *d)
 		return true;
 	}
 	return false;
+}
+
+bool imap_append_takes(const struct imap_command *command)
+{
+	/* Behind the mailbox name; for REPLACE behind the message number too. */
+	if (slice_is_str(command->name, "APPEND"))
+		return command->count >= 2;
+	return command->count >= 3 &&
+	       (slice_is_str(command->name, "REPLACE") || slice_is_str(command->name, "UID REPLACE"));
 }
 
 void imap_append_literal(struct imap_session *s)
@@ -247,8 +292,12 @@ static void start_add(struct imap_session *s)
 	struct append_data *d = s->data;
 	struct store_work_target *targets = arena_calloc(&s->arena, d->count, sizeof(*targets));
 	struct store_work_range *ranges = arena_calloc(&s->arena, d->count, sizeof(*ranges));
-	struct store_work_add add = {
-		.spool = d->spool, .targets = targets, .ranges = ranges, .target_count = d->count};
+	struct store_work_add add = {.spool = d->spool,
+		.targets = targets,
+		.ranges = ranges,
+		.target_count = d->count,
+		.replaced_mailbox = s->view.mailbox,
+		.replaced_uid = d->replaced};
 	unsigned i = 0;
 
 	if (!targets || !ranges) {
@@ -297,6 +346,8 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 		imap_answer(s, "NO", "TRYCREATE", "No such mailbox");
 	} else if (err == ERR_TOO_BIG) {
 		imap_answer(s, "NO", "OVERQUOTA", "Quota exceeded");
+	} else if (err == ERR_CLOSED) {
+		imap_answer(s, "NO", "EXPUNGEISSUED", "The message to be replaced is gone");
 	} else if (err < 0) {
 		imap_fail(s, err);
 	} else {
@@ -305,7 +356,13 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 		buf_printf(&code, "APPENDUID %u %u", result->uidvalidity, result->uid);
 		if (d->count > 1)
 			buf_printf(&code, ":%u", result->uid + d->count - 1);
-		imap_answer(s, "OK", buf_str_view(&code), "Appended");
+		if (d->replaced) { /* RFC 8508 section 4.3: before the EXPUNGE */
+			conn_printf(s->conn, "* OK [%s] Replacement ready\r\n", buf_str_view(&code));
+			s->tells_modseq = s->is_qresync;
+			imap_ok(s);
+		} else {
+			imap_answer(s, "OK", buf_str_view(&code), "Appended");
+		}
 		buf_deinit(&code);
 	}
 }
@@ -316,7 +373,7 @@ void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
 
 	(void)command;
 	if (!d || !d->spool || d->seen->type != IMAP_ARG_STREAM || d->seen->next)
-		imap_bad(s, "APPEND wants a mailbox and a literal");
+		imap_bad(s, "A mailbox and a literal are wanted");
 	else if (d->err == ERR_SYNTAX)
 		imap_bad(s, "NUL in a message");
 	else if (d->err < 0)

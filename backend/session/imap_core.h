@@ -148,7 +148,9 @@ void imap_refuse_literal(struct imap_session *s, const char *status, const char 
 void imap_close(struct imap_session *s, const char *bye);
 /* Goes on reading commands after an answer that came from a callback. */
 void imap_input(struct imap_session *s);
-/* The literal that the parser announced is the message of an APPEND: take it (imap_append.c). */
+/* The last argument of this command so far is a message to be stored (imap_cmd_append.c). */
+bool imap_append_takes(const struct imap_command *command);
+/* The literal that the parser announced is such a message: take it. */
 void imap_append_literal(struct imap_session *s);
 /* Input of IMAP_STREAM; false: nothing was there. */
 bool imap_append_stream(struct imap_session *s);

@@ -435,7 +435,7 @@ static void take_literal(struct imap_session *s)
 	const struct imap_parse *p = &s->parse;
 
 	imap_enter(s, IMAP_LITERAL);
-	if (slice_is_str(p->command.name, "APPEND") && p->literal.depth == 0 && p->command.count >= 2) {
+	if (p->literal.depth == 0 && imap_append_takes(&p->command)) {
 		imap_append_literal(s);
 		return;
 	}

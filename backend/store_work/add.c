@@ -34,6 +34,7 @@ struct add_job {
 	struct store_draft **drafts;     /* one, or one for each target */
 	size_t draft_count;
 	size_t filled; /* drafts that are ready */
+	uint32_t replaced_mailbox, replaced_uid;
 	size_t parted; /* and of these, those whose blobs are on disk */
 	struct store_work_target *targets;
 	struct store_work_added *results;
@@ -263,10 +264,24 @@ static int run_shared(struct store_txn *txn, struct add_job *a)
 	return err;
 }
 
+static int remove_replaced(struct store_txn *txn, struct add_job *a)
+{
+	uint64_t modseq;
+	int err;
+
+	if (!a->replaced_uid)
+		return 0;
+	err = store_message_expunge(
+		txn, a->targets[0].account, a->replaced_mailbox, &a->replaced_uid, 1, true, NULL, &modseq);
+	if (err == ERR_NOT_FOUND || (!err && !modseq))
+		return ERR_CLOSED;
+	return err;
+}
+
 /* A message for each: all or none. */
 static int run_ranges(struct store_txn *txn, struct add_job *a)
 {
-	int err = 0;
+	int err = remove_replaced(txn, a);
 
 	for (size_t i = 0; i < a->count && !err; i++) {
 		uint64_t blob;
@@ -387,6 +402,8 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	a->arg = add->arg;
 	a->spool = add->spool;
 	a->memory = add->memory;
+	a->replaced_mailbox = add->replaced_mailbox;
+	a->replaced_uid = add->replaced_uid;
 	arena_init(&a->arena, 0);
 	a->count = add->target_count;
 	a->targets = arena_calloc(&a->arena, a->count + 1, sizeof(*a->targets));

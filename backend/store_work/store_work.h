@@ -105,6 +105,9 @@ struct store_work_add {
 	 * i gets that message, and either all are stored in one transaction or none, with err saying why. At most
 	 * STORE_WORK_RANGES_MAX. */
 	const struct store_work_range *ranges;
+	/* With ranges: this message of the first target's account goes in the same transaction, and its octets count no more
+	 * against the quota. ERR_CLOSED: it has gone already, and nothing was stored. replaced_uid 0: none. */
+	uint32_t replaced_mailbox, replaced_uid;
 	/* Copied by store_work_add(), with all they point to. */
 	const struct store_work_target *targets;
 	size_t target_count;

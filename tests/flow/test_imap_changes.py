@@ -71,7 +71,36 @@ CREATE_SPECIAL_USE = [
     (b'LIST (SPECIAL-USE) "" "*" RETURN (SPECIAL-USE)', rb'\* LIST \([^)]*\\Sent[^)]*\) "/" "Sent Mail"', OK),
 ]
 
-TABLES = [MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
+# RFC 8508.
+REPLACE = [
+    (b"CAPABILITY", rb"(?=.* REPLACE)", OK),
+    (b"REPLACE 1 INBOX " + lit(A), BAD),
+    (b"CREATE Work", OK),
+    (b"APPEND Work %s %s %s" % (lit(A), lit(A), lit(A)), OK),
+    (b"EXAMINE Work", OK),
+    (b"REPLACE 1 Work " + lit(B), rb"TAG NO"),
+    (b"SELECT Work", rb"\* 3 EXISTS", OK),
+    (b"REPLACE 4 Work " + lit(B), BAD),
+    (b"REPLACE 0 Work " + lit(B), BAD),
+    (b"REPLACE x Work " + lit(B), BAD),
+    (b"REPLACE 1:2 Work " + lit(B), BAD),
+    (b"REPLACE 1 Work", BAD),
+    (b"REPLACE 1 Work %s %s" % (lit(B), lit(C)), BAD),
+    (b"UID REPLACE 77 Work " + lit(B), rb"TAG NO"),
+    (b"REPLACE 1 nowhere " + lit(B), rb"TAG NO \[TRYCREATE\]"),
+    (b"REPLACE 1 Work (\\Nonsense) " + lit(B), BAD),
+    (b"REPLACE 1 Work {0+}\r\n", NO),
+    (b"FETCH 1:* (UID)", rb"\* 3 FETCH \(UID 3\)", OK),
+    (b"REPLACE 2 Work (\\Seen \\Draft) \" 7-Feb-1994 22:43:04 -0800\" " + lit(B),
+     rb"\A\* OK \[APPENDUID \d+ 4\] [^\r]*\r\n(?=(?s:.*)\* 2 EXPUNGE\r\n)(?=(?s:.*)\* 3 EXISTS\r\n)", rb"!\\Deleted", OK),
+    (b"FETCH 3 (UID FLAGS BODY.PEEK[TEXT])", rb"UID 4 FLAGS \(\\Seen \\Draft", rb"second", OK),
+    (b"UID REPLACE 4 INBOX " + lit(C), rb"\A\* OK \[APPENDUID \d+ 1\] [^\r]*\r\n\* 3 EXPUNGE\r\n", OK),
+    (b"STATUS INBOX (MESSAGES)", rb"MESSAGES 1\)", OK),
+    (b"ENABLE QRESYNC", OK),
+    (b"UID REPLACE * Work " + lit(C), rb"APPENDUID \d+ 5\](?s:.*)\* VANISHED 3\r\n", rb"TAG OK \[HIGHESTMODSEQ \d+\]"),
+]
+
+TABLES = [REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
 
 
 class Deflated:

@@ -144,12 +144,48 @@ static void test_large_messages_are_one_append(void **state)
 	rig_disconnect(&c);
 }
 
+/* RFC 8508: quota counts the difference; of two who replace one message one wins. */
+static void test_a_message_is_replaced_in_one_step(void **state)
+{
+	struct rig_client a, b;
+	struct buf command = {0}, mail = {0};
+
+	rig_connect(&a, *state, "bob@example.com");
+	rig_connect(&b, *state, "bob@example.com");
+	buf_add_str(&mail, "X: y\r\n\r\n");
+	while (buf_len(&mail) < 15000)
+		buf_add_str(&mail, "fifteen thousand\r\n");
+	(void)rig_append(&a, "INBOX", "(\\Draft) ", buf_str_view(&mail));
+	assert_non_null(strstr(rig_append(&a, "INBOX", "", buf_str_view(&mail)), "NO [OVERQUOTA]"));
+	RIG_EXPECT(&a, "SELECT INBOX", "* 1 EXISTS", "OK");
+	RIG_EXPECT(&b, "SELECT INBOX", "* 1 EXISTS", "OK");
+	buf_printf(&command, "REPLACE 1 INBOX (\\Seen) {%zu+}\r\n%s", buf_len(&mail), buf_str_view(&mail));
+	RIG_EXPECT(&a, buf_str_view(&command), "* OK [APPENDUID ", " 2]", "* 1 EXPUNGE", "* 1 EXISTS",
+		"OK Done");
+	/* Its view still has the message. */
+	RIG_EXPECT(&b, buf_str_view(&command), "NO [EXPUNGEISSUED]");
+	RIG_EXPECT(&b, "NOOP", "OK");
+	RIG_EXPECT(&b, "FETCH 1 (UID FLAGS)", "* 1 FETCH (UID 2 FLAGS (\\Seen", "OK");
+	/* Too much even so: nothing happens. */
+	buf_clear(&command);
+	buf_printf(&command, "REPLACE 1 INBOX {%zu+}\r\n%s%s", 2 * buf_len(&mail), buf_str_view(&mail),
+		buf_str_view(&mail));
+	RIG_EXPECT(&b, buf_str_view(&command), "NO [OVERQUOTA]");
+	RIG_EXPECT(&b, "FETCH 1 (UID)", "* 1 FETCH (UID 2)", "OK");
+	RIG_EXPECT(&b, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 1 UIDNEXT 3)", "OK");
+	buf_deinit(&command);
+	buf_deinit(&mail);
+	rig_disconnect(&a);
+	rig_disconnect(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_several_messages_are_appended_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(test_a_failure_leaves_nothing, start, stop),
 		cmocka_unit_test_setup_teardown(test_large_messages_are_one_append, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_message_is_replaced_in_one_step, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
