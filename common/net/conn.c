@@ -212,9 +212,11 @@ void conn_destroy(struct conn *c)
 		conn_tls_free(c);
 	}
 	c->phase = CONN_CLOSED;
-	c->io.fn = NULL;
+	/* Not by close(2) alone: a program that is being started (a hand-over) may have a copy of the descriptor for a moment, and
+	 * then events would still come, for memory that is gone. */
+	loop_io_stop(c->loop, c->fd, &c->io);
 	if (c->fd >= 0)
-		close(c->fd); /* leaves the epoll set by that */
+		close(c->fd);
 	c->fd = -1;
 	if (c->listener)
 		listener_gone(c->listener, c);

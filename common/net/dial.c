@@ -51,6 +51,11 @@ void dial_done(struct conn *c)
 
 static void drop_socket(struct conn *c)
 {
+	loop_io_fn *fn = c->io.fn;
+
+	/* As conn_close() does; the next address is tried with the same struct. */
+	loop_io_stop(c->loop, c->fd, &c->io);
+	c->io.fn = fn;
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;

@@ -511,7 +511,8 @@ void loop_io_change(struct loop *loop, int fd, uint32_t events, struct loop_io *
 void loop_io_stop(struct loop *loop, int fd, struct loop_io *io)
 {
 	io->fn = NULL;
-	epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	if (fd >= 0)
+		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 static void watch_on_io(struct loop_io *io, uint32_t events)
