@@ -921,10 +921,33 @@ static int group_set_up(void **state)
 	return certs_make(state);
 }
 
+/* As while another program is being started: a copy of the descriptor is there, so the file is open still. */
+static void test_a_closed_connection_gets_no_events_though_its_file_is_open(void **state)
+{
+	struct epoll_event event;
+	struct peer peer = {0};
+	int fds[2], copy;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	copy = dup(fds[0]);
+	assert_int_equal(conn_open_fd(loop, fds[0], NULL, peer_on_event, &peer, &peer.conn), 0);
+	run_short(loop);
+	conn_abort(&peer.conn);
+	run_short(loop);
+	assert_int_equal(write(fds[1], "late", 4), 4);
+	assert_int_equal(epoll_wait(loop->epoll_fd, &event, 1, 0), 0);
+	run_short(loop);
+	close(fds[1]);
+	close(copy);
+	peer_deinit(&peer);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	static const struct CMUnitTest tests[] = {
+		T(test_a_closed_connection_gets_no_events_though_its_file_is_open),
 		T(test_bytes_come_in_order_and_the_end_is_told),
 		T(test_input_that_is_left_waits),
 		T(test_input_stops_at_its_limit),
