@@ -1,23 +1,41 @@
 /*
  * SEARCH and UID SEARCH (RFC 3501 section 6.4.4), with RETURN (RFC 4731), SAVE (RFC 5182), PARTIAL (RFC 9394)
  * and MODSEQ (RFC 7162 section 3.1.5).
- * SORT and THREAD (RFC 5256), with RETURN (RFC 5267 section 3).
+ * SORT and THREAD (RFC 5256), with RETURN (RFC 5267 section 3). ESEARCH (RFC 7377): one mailbox after the other,
+ * each with a view of its own, for which the keys are read anew; the selected one is searched as its client knows
+ * it.
  *
  * Read jobs of a few milliseconds each go over the index, and over the records beside it where an order needs
  * their keys; then others bring what was found into order; the last ones write the answer.
  */
 #include "backend/session/imap_keys.h"
 #include "backend/session/imap_search.h"
+#include "backend/session/imap_source.h"
 #include "backend/session/imap_thread.h"
 
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 #include "common/proto/imap_write.h"
 #include "common/proto/mime.h"
 
 #define JOB_US 4000
 
+/* Of ESEARCH. */
+struct multi {
+	struct imap_sources sources;
+	const struct imap_arg *program; /* RETURN, CHARSET, keys */
+	struct imap_source_mailbox *mailboxes;
+	size_t count, at;
+	struct imap_view view;
+	struct arena arena; /* of the keys */
+	bool is_found;      /* which mailboxes there are is known */
+	bool is_open;       /* one is under way */
+};
+
 struct search_data {
 	struct imap_search search;
+	const struct imap_view *view;
+	struct multi *multi;
 	const char *word;          /* of the untagged answer */
 	struct imap_sorter sorter; /* of SORT */
 	struct imap_thread *thread;
@@ -38,6 +56,10 @@ static void free_search(struct imap_session *s)
 	struct search_data *d = s->data;
 
 	imap_search_free(d->search.key);
+	if (d->multi) {
+		imap_view_deinit(&d->multi->view);
+		arena_deinit(&d->multi->arena);
+	}
 	if (d->is_sort)
 		imap_sorter_deinit(&d->sorter);
 	imap_thread_free(&d->thread);
@@ -132,6 +154,11 @@ static void write_esearch(struct imap_session *s, struct search_data *d, struct 
 
 	buf_add_str(out, "* ESEARCH (TAG ");
 	imap_write_string(out, s->parse.command.tag);
+	if (d->multi) {
+		buf_add_str(out, " MAILBOX ");
+		imap_write_mailbox(out, d->multi->mailboxes[d->multi->at].name);
+		buf_printf(out, " UIDVALIDITY %u", d->view->uidvalidity);
+	}
 	buf_add_str(out, s->cmd->flags & IMAP_CMD_UID ? ") UID" : ")");
 	if (count && returns & IMAP_SEARCH_RETURN_MIN)
 		buf_printf(out, " MIN %u", number_of(s, n[0]));
@@ -212,7 +239,7 @@ static int add_to_order(struct imap_session *s, struct search_data *d, const str
 static int search_entries(struct imap_session *s, struct store_txn *txn, struct search_data *d,
 	struct store_scan *scan, struct store_walk *walk, struct buf *made)
 {
-	struct imap_search_message m = {.s = s, .txn = txn, .now = d->now};
+	struct imap_search_message m = {.view = d->view, .txn = txn, .now = d->now};
 	uint64_t until = clock_mono_us() + JOB_US;
 	unsigned mask = d->search.key->cost != IMAP_SEARCH_COST_INDEX ? 0 : d->needs_keys ? 63 : 1023;
 	struct store_entry entry;
@@ -222,11 +249,11 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 	while (store_scan_next(scan, &entry)) {
 		int match;
 
-		while (d->seq <= s->view.count && s->view.uids[d->seq - 1] < entry.uid)
+		while (d->seq <= d->view->count && d->view->uids[d->seq - 1] < entry.uid)
 			d->seq++;
-		if (d->seq > s->view.count)
+		if (d->seq > d->view->count)
 			break;
-		if (s->view.uids[d->seq - 1] != entry.uid)
+		if (d->view->uids[d->seq - 1] != entry.uid)
 			continue;
 		m.seq = d->seq++;
 		match = imap_search_match(&m, d->search.key, &d->scratch);
@@ -253,14 +280,14 @@ static int search_step(struct imap_session *s, struct store_txn *txn, struct sea
 	struct store_walk walk;
 	int err;
 
-	if (d->seq > s->view.count) {
+	if (d->seq > d->view->count) {
 		d->is_searched = true;
 		return 0;
 	}
-	err = store_scan_begin(&scan, txn, s->view.mailbox, s->view.uids[d->seq - 1]);
+	err = store_scan_begin(&scan, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
 	if (err < 0)
 		return err;
-	err = store_walk_begin(&walk, txn, s->view.mailbox, s->view.uids[d->seq - 1]);
+	err = store_walk_begin(&walk, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
 	if (err == 0) {
 		err = search_entries(s, txn, d, &scan, &walk, &made);
 		store_walk_end(&walk);
@@ -312,6 +339,104 @@ static int thread_step(struct imap_session *s, struct search_data *d)
 	return 0;
 }
 
+/* ---- ESEARCH ---- */
+
+/* What is there now of a mailbox that is not selected. */
+static int load_view(
+	const struct imap_session *s, struct store_txn *txn, uint32_t mailbox, struct imap_view *v)
+{
+	struct store_keywords keywords;
+	struct store_mailbox m;
+	size_t count = 0;
+	int err = store_mailbox_get(txn, imap_access_account(s), mailbox, &m);
+
+	if (err == 0)
+		err = store_mailbox_keywords(txn, imap_access_account(s), mailbox, &keywords);
+	if (err < 0)
+		return err;
+	v->mailbox = mailbox;
+	v->uidvalidity = m.uidvalidity;
+	v->recent_from = m.recent_from;
+	v->room = m.messages;
+	if (v->room)
+		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
+	(void)imap_view_learn_keywords(v, &keywords);
+	err = store_message_uids(txn, mailbox, v->uids, v->room, &count, NULL);
+	v->count = (uint32_t)count;
+	return err;
+}
+
+static void close_mailbox(struct search_data *d)
+{
+	struct multi *m = d->multi;
+
+	imap_search_free(d->search.key);
+	d->search.key = NULL;
+	imap_view_deinit(&m->view);
+	arena_reset(&m->arena);
+	buf_clear(&d->found);
+	d->first_modseq = d->last_modseq = d->most_modseq = 0;
+	m->is_open = false;
+	m->at++;
+}
+
+/* The keys are read for each mailbox, since their sets become its own. The program was read once before. */
+static int open_mailbox(struct imap_session *s, struct store_txn *txn, struct search_data *d)
+{
+	struct multi *m = d->multi;
+	uint32_t mailbox = m->mailboxes[m->at].id;
+	unsigned returns = d->search.returns;
+	int err = mailbox == s->view.mailbox ? 0 : load_view(s, txn, mailbox, &m->view);
+
+	d->view = mailbox == s->view.mailbox ? &s->view : &m->view;
+	if (err == 0)
+		err = imap_search_key_parse(m->program, &m->arena, &d->search);
+	d->search.returns = returns;
+	if (err == 0)
+		err = imap_search_prepare(d->view, d->search.key, true);
+	d->seq = 1;
+	d->is_searched = false;
+	m->is_open = true;
+	return err;
+}
+
+static void answer_mailbox(struct imap_session *s, struct search_data *d)
+{
+	if (buf_len(&d->found) && d->search.returns & ~(unsigned)IMAP_SEARCH_RETURN_SAVE)
+		write_esearch(s, d, &s->out);
+	if (d->search.returns & IMAP_SEARCH_RETURN_SAVE)
+		save(s, d);
+}
+
+static int multi_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct search_data *d = s->data;
+	struct multi *m = d->multi;
+	uint64_t until = clock_mono_us() + JOB_US;
+	int err = m->is_found ? 0
+			      : imap_source_find(s, txn, &m->sources, s->view.mailbox, &s->arena,
+					&m->mailboxes, &m->count);
+
+	m->is_found = true;
+	while (err == 0 && m->at < m->count && buf_len(&s->out) < IMAP_BATCH && clock_mono_us() < until) {
+		if (!m->is_open)
+			err = open_mailbox(s, txn, d);
+		if (err == 0)
+			err = search_step(s, txn, d);
+		if (err == ERR_NOT_FOUND) { /* deleted meanwhile */
+			close_mailbox(d);
+			err = 0;
+		} else if (err == 0 && d->is_searched) {
+			answer_mailbox(s, d);
+			close_mailbox(d);
+		}
+	}
+	d->is_finished = m->at == m->count;
+	return err;
+}
+
+/* ---- one mailbox ---- */
+
 static int search_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct search_data *d = s->data;
@@ -353,12 +478,16 @@ static void search_done(struct imap_session *s, int err);
 
 static void search_next(struct imap_session *s)
 {
-	imap_read(s, search_run, search_done);
+	const struct search_data *d = s->data;
+
+	imap_read(s, d->multi ? multi_run : search_run, search_done);
 }
 
 static void go_on(struct imap_session *s, const struct search_data *d)
 {
-	if (!d->is_searched)
+	if (d->multi)
+		imap_progress(s, d->multi->at, d->multi->count);
+	else if (!d->is_searched)
 		imap_progress(s, d->seq - 1, s->view.count);
 	imap_when_sent(s, search_next);
 }
@@ -388,7 +517,8 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 	}
 	arena_init(&d->scratch, MIME_ARENA_MAX);
 	s->cleanup = free_search;
-	if (imap_search_prepare(&s->view, d->search.key) < 0) {
+	d->view = &s->view;
+	if (!d->multi && imap_search_prepare(&s->view, d->search.key, false) < 0) {
 		imap_bad(s, "No such messages");
 		return;
 	}
@@ -396,7 +526,7 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 		imap_enable_condstore(s);
 	d->seq = 1;
 	d->now = clock_wall_s();
-	imap_read(s, search_run, search_done);
+	search_next(s);
 }
 
 void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
@@ -407,6 +537,49 @@ void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
 		return;
 	d->word = "SEARCH";
 	begin(s, d, imap_search_key_parse(command->args, &s->arena, &d->search));
+}
+
+/* ["IN" (sources)] [RETURN (...)] keys; without sources: the selected mailbox. ERR_UNSUPPORTED: BADCHARSET. */
+static int read_esearch(struct imap_session *s, const struct imap_arg *arg, struct search_data *d)
+{
+	struct imap_sources *sources = &d->multi->sources;
+	int err = 0;
+
+	if (imap_parse_is_word(arg, "IN")) {
+		err = imap_source_parse(arg->next, &s->arena, sources);
+		if (err < 0)
+			return err;
+		arg = arg->next->next;
+	} else {
+		sources->list[sources->count++].kind = IMAP_SOURCE_SELECTED;
+		sources->has_selected = true;
+	}
+	d->multi->program = arg;
+	err = imap_search_key_parse(arg, &s->arena, &d->search);
+	if (!d->search.returns)
+		d->search.returns = IMAP_SEARCH_RETURN_ALL;
+	if (err == 0 && d->search.returns & IMAP_SEARCH_RETURN_SAVE && sources->has_others)
+		err = ERR_SYNTAX;
+	if (err == 0 && sources->has_selected && !s->view.mailbox)
+		err = ERR_SYNTAX;
+	d->search.key = NULL; /* read anew for each mailbox */
+	return err;
+}
+
+void imap_cmd_esearch(struct imap_session *s, const struct imap_command *command)
+{
+	struct search_data *d = imap_data(s, sizeof(*d));
+
+	if (!d)
+		return;
+	d->multi = arena_calloc(&s->arena, 1, sizeof(*d->multi));
+	if (!d->multi) {
+		imap_fail(s, ERR_TOO_BIG);
+		return;
+	}
+	imap_view_init(&d->multi->view);
+	arena_init(&d->multi->arena, IMAP_PARSE_ARENA_AFTER);
+	begin(s, d, read_esearch(s, command->args, d));
 }
 
 void imap_cmd_sort(struct imap_session *s, const struct imap_command *command)

@@ -181,8 +181,8 @@ uint32_t imap_access_account(const struct imap_session *s);
 imap_cmd_fn imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;
 imap_cmd_fn imap_cmd_list, imap_cmd_lsub, imap_cmd_status;
 imap_cmd_fn imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscribe, imap_cmd_unsubscribe;
-imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_sort, imap_cmd_thread, imap_cmd_store, imap_cmd_expunge,
-	imap_cmd_uid_expunge, imap_cmd_copy;
+imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_sort, imap_cmd_thread, imap_cmd_esearch, imap_cmd_store,
+	imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
 imap_cmd_fn imap_cmd_append, imap_cmd_idle;
 imap_cmd_fn imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;
 

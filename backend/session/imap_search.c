@@ -34,7 +34,20 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key);
 
 /* ---- preparing ---- */
 
-int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key)
+/* Takes out what is beyond the mailbox. */
+static void clip(struct seqset *set, uint32_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < set->count && set->ranges[i].from <= count; i++) {
+		if (set->ranges[i].to > count)
+			set->ranges[i].to = count;
+		kept++;
+	}
+	set->count = kept;
+}
+
+int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, bool is_lenient)
 {
 	for (; key; key = key->next) {
 		int err = 0;
@@ -44,8 +57,12 @@ int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key)
 		else if (key->type == IMAP_SEARCH_HEADER || key->type == IMAP_SEARCH_BODY ||
 			 key->type == IMAP_SEARCH_TEXT)
 			key->user = fold_search_new(key->text);
+		if (err == ERR_SYNTAX && is_lenient) {
+			clip(&key->set, v->count);
+			err = 0;
+		}
 		if (err == 0 && key->first)
-			err = imap_search_prepare(v, key->first);
+			err = imap_search_prepare(v, key->first, is_lenient);
 		if (err < 0)
 			return err;
 	}
@@ -70,7 +87,7 @@ static bool load_message(struct judge *j)
 {
 	if (j->has_message || j->err)
 		return j->err == 0;
-	j->err = store_message_get(j->m->txn, j->m->s->view.mailbox, j->m->entry->uid, &j->message);
+	j->err = store_message_get(j->m->txn, j->m->view->mailbox, j->m->entry->uid, &j->message);
 	j->has_message = j->err == 0;
 	return j->has_message;
 }
@@ -363,7 +380,7 @@ static bool judge_any(struct judge *j, const struct imap_search_key *key)
 static bool judge_key(struct judge *j, const struct imap_search_key *key)
 {
 	const struct store_entry *entry = j->m->entry;
-	const struct imap_view *v = &j->m->s->view;
+	const struct imap_view *v = j->m->view;
 	struct seqset saved;
 
 	if (j->err)

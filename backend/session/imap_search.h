@@ -7,13 +7,14 @@
 #include "backend/session/imap_core.h"
 #include "common/proto/imap_search_key.h"
 
-/* Resolves sets against the view. ERR_SYNTAX: a sequence number that does not exist. */
-MUST_CHECK int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key);
+/* Resolves sets against the view. ERR_SYNTAX: a sequence number that does not exist; lenient: those are left out
+ * (RFC 7377 section 2). */
+MUST_CHECK int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, bool is_lenient);
 /* Frees what the keys hold outside the arena. */
 void imap_search_free(struct imap_search_key *key);
 
 struct imap_search_message {
-	struct imap_session *s;
+	const struct imap_view *view;
 	struct store_txn *txn;
 	const struct store_entry *entry;
 	uint32_t seq;

@@ -44,7 +44,7 @@ TABLE = [
     (b"CAPABILITY", rb"(?=.* IMAP4rev1)(?=.* LITERAL\+)(?=.* UIDPLUS)(?=.* IDLE)(?=.* UNSELECT)(?=.* MOVE)(?=.* ENABLE)(?=.* ID)"
      rb"(?=.* LIST-EXTENDED)(?=.* LIST-STATUS)(?=.* ESEARCH)(?=.* CONDSTORE)(?=.* QUOTA)(?=.* SPECIAL-USE)(?=.* NAMESPACE)(?=.* CHILDREN)",
      rb"(?=.* SEARCHRES)(?=.* WITHIN)(?=.* PARTIAL)(?=.* SORT )(?=.* SORT=DISPLAY)(?=.* ESORT)(?=.* THREAD=ORDEREDSUBJECT)"
-     rb"(?=.* THREAD=REFERENCES)(?=.* SAVEDATE)(?=.* OBJECTID)(?=.* PREVIEW)(?=.* INPROGRESS)",
+     rb"(?=.* THREAD=REFERENCES)(?=.* SAVEDATE)(?=.* OBJECTID)(?=.* PREVIEW)(?=.* INPROGRESS)(?=.* MULTISEARCH)",
      rb"!STARTTLS", rb"!LOGINDISABLED", rb"!AUTH=", OK),
     (b"LOGIN a b", BAD),
     (b"AUTHENTICATE PLAIN", BAD),
@@ -296,6 +296,10 @@ TABLE = [
     (b"THREAD REFERENCES UTF-8 1:3", rb"\A\* THREAD \(1\)\(\(2\)\(3\)\)\r\nTAG OK"),
     (b"THREAD ORDEREDSUBJECT UTF-8 1:3", rb"\A\* THREAD \(1\)\(2 3\)\r\nTAG OK"),
     (b"THREAD JWZ UTF-8 ALL", BAD),
+    # MULTISEARCH (RFC 7377)
+    (b"ESEARCH IN (mailboxes (INBOX nonesuch)) 1:3", rb'\A\* ESEARCH \(TAG "TAG" MAILBOX "?INBOX"? UIDVALIDITY \d+\) UID ALL 1:3\r\nTAG OK'),
+    (b"ESEARCH IN (mailboxes nonesuch) ALL", rb"\ATAG OK"),
+    (b"ESEARCH IN (personal) RETURN (SAVE) ALL", BAD),
     # BINARY (RFC 3516), of FETCH
     (b"FETCH 1 (BINARY.PEEK[1] BINARY.SIZE[3] BINARY.PEEK[9])", rb"BINARY\[1\] \{12\}\r\nHello W\xc3\xb6rld BINARY.SIZE\[3\] 3 BINARY\[9\] NIL\)", OK),
     (b"FETCH 1 BINARY.PEEK[3]", rb"BINARY\[3\] ~\{3\}\r\n\0\0\0\)", OK),

@@ -303,6 +303,82 @@ static void test_strange_references(void **state)
 	rig_disconnect(&c);
 }
 
+/* ---- ESEARCH (RFC 7377) ---- */
+
+static void test_many_mailboxes_are_searched(void **state)
+{
+	static const char *const boxes[] = {"folder1", "folder2", "folder2/banana", "folder2/banana/peel",
+		"folder2/peach", "folder2x", "empty"};
+	struct rig_client c;
+
+	rig_connect(&c, *state, "alice@example.com");
+	fill(&c, 3);
+	RIG_EXPECT(&c, "UNSELECT", "OK");
+	for (size_t i = 0; i < ARRAY_LEN(boxes); i++) {
+		char command[60];
+
+		snprintf(command, sizeof(command), "CREATE %s", boxes[i]);
+		RIG_EXPECT(&c, command, "OK");
+		if (strcmp(boxes[i], "empty") == 0)
+			continue;
+		rig_append(&c, boxes[i], "(\\Seen) ", "Subject: a\r\n\r\n");
+		rig_append(&c, boxes[i], "($k) ", "Subject: chad\r\n\r\n");
+	}
+	/* named ones, trees; not selected, and nothing is selected by it */
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes \"folder1\" subtree folder2) unseen", "* ESEARCH (TAG \"",
+		"\" MAILBOX folder1 UIDVALIDITY ", ") UID ALL 2\r\n", "MAILBOX folder2 ",
+		"MAILBOX folder2/banana ", "MAILBOX folder2/banana/peel ", "MAILBOX folder2/peach ", "OK");
+	rig_refuse(&c, "ESEARCH IN (subtree folder2) ALL", "folder2x");
+	rig_refuse(&c, "ESEARCH IN (subtree-one folder2) SUBJECT chad", "peel");
+	RIG_EXPECT(
+		&c, "ESEARCH IN (subtree-one folder2) SUBJECT chad", "folder2 ", "folder2/banana ", "peach ");
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes (folder1 nonesuch INBOX)) RETURN (COUNT MIN) ALL",
+		"MAILBOX INBOX UIDVALIDITY ", ") UID MIN 1 COUNT 3\r\n", "folder1 ", "MIN 1 COUNT 2\r\n",
+		"OK");
+	rig_refuse(&c, "ESEARCH IN (personal) RETURN (COUNT) SUBJECT nowhere", "* ESEARCH");
+	rig_refuse(&c, "ESEARCH IN (personal) RETURN (COUNT) ALL", "empty");
+	RIG_EXPECT(&c, "ESEARCH IN (inboxes) KEYWORD $k", "folder1 ", "UID ALL 2", "folder2x ", "OK");
+	rig_refuse(&c, "ESEARCH IN (inboxes) KEYWORD $k", "INBOX");
+	RIG_EXPECT(&c, "SUBSCRIBE folder2x", "OK");
+	RIG_EXPECT(&c, "ESEARCH IN (subscribed mailboxes folder2x) ALL", "folder2x UIDVALIDITY ", "OK");
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes INBOX) RETURN (PARTIAL -1:-2) ALL", "UID PARTIAL (-1:-2 2:3)",
+		"OK");
+	/* Numbers beyond a mailbox are no error; sets are each mailbox's own. */
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes INBOX mailboxes folder1) 2:100", "UID ALL 2:3\r\n",
+		"UID ALL 2\r\n");
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes (INBOX folder1)) *", "UID ALL 3\r\n", "UID ALL 2\r\n");
+	rig_refuse(&c, "ESEARCH IN (mailboxes INBOX) 100:200", "* ESEARCH");
+	RIG_EXPECT(&c, "SEARCH ALL", "BAD");
+	/* selected */
+	RIG_EXPECT(&c, "ESEARCH ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (selected) ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (personal selected) ALL", "BAD");
+	RIG_EXPECT(&c, "SELECT INBOX", "OK");
+	RIG_EXPECT(&c, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
+	RIG_EXPECT(&c, "EXPUNGE", "OK");
+	RIG_EXPECT(&c, "ESEARCH 1:2", "MAILBOX INBOX UIDVALIDITY ", ") UID ALL 2:3\r\n", "OK");
+	RIG_EXPECT(&c, "ESEARCH IN (selected mailboxes folder1) RETURN () UNDELETED", "INBOX ", "folder1 ",
+		"OK");
+	RIG_EXPECT(&c, "ESEARCH RETURN (SAVE) SUBJECT m3", "OK");
+	RIG_EXPECT(&c, "FETCH $ UID", "* 2 FETCH (UID 3)\r\n", "OK");
+	RIG_EXPECT(&c, "ESEARCH IN (selected) RETURN (SAVE COUNT) ALL", "COUNT 2\r\n", "OK");
+	RIG_EXPECT(&c, "ESEARCH IN (personal) RETURN (COUNT) $", "INBOX ", "COUNT 2\r\n", "OK");
+	rig_refuse(&c, "ESEARCH IN (personal) RETURN (COUNT) $", "folder");
+	RIG_EXPECT(&c, "ESEARCH IN (personal) RETURN (SAVE) ALL", "BAD");
+	RIG_EXPECT(&c, "SEARCH ALL", "* SEARCH 1 2\r\n", "OK");
+	/* form */
+	RIG_EXPECT(&c, "ESEARCH IN () ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN personal ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (selected-delayed) ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes) ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (mailboxes ()) ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (personal (depth 1)) ALL", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (personal)", "BAD");
+	RIG_EXPECT(&c, "ESEARCH IN (personal) CHARSET x-none SUBJECT a", "NO [BADCHARSET");
+	RIG_EXPECT(&c, "ESEARCH", "BAD");
+	rig_disconnect(&c);
+}
+
 /* RFC 9585: told between jobs, here between all of them; counted up, and never as done. */
 static void test_long_searches_tell_their_progress(void **state)
 {
@@ -341,6 +417,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_messages_are_sorted, start, stop),
 		cmocka_unit_test_setup_teardown(test_messages_are_threaded, start, stop),
 		cmocka_unit_test_setup_teardown(test_strange_references, start, stop),
+		cmocka_unit_test_setup_teardown(test_many_mailboxes_are_searched, start, stop),
 		cmocka_unit_test_setup_teardown(test_long_searches_tell_their_progress, start, stop),
 	};
 
