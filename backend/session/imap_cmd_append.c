@@ -41,6 +41,7 @@ struct append_data {
 	struct spool *spool;
 	uint64_t left;
 	int err;       /* of the spool, or what is wrong with the message */
+	bool has_nul;  /* in a literal8 (RFC 3516 section 4.4) */
 	bool is_fresh; /* the mailbox was looked up for this command */
 };
 
@@ -273,8 +274,10 @@ bool imap_append_stream(struct imap_session *s)
 			imap_close(s, NULL);
 		return false;
 	}
-	if (d->err == 0 && piece.len && memchr(piece.p, '\0', piece.len))
-		d->err = ERR_SYNTAX; /* no IMAP literal can hold it */
+	if (d->err == 0 && piece.len && memchr(piece.p, '\0', piece.len)) {
+		d->err = ERR_SYNTAX; /* no literal of FETCH BODY[] could give it back */
+		d->has_nul |= s->parse.literal.is_binary;
+	}
 	if (d->err == 0)
 		d->err = spool_add(d->spool, piece);
 	d->left -= piece.len;
@@ -374,6 +377,8 @@ void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
 	(void)command;
 	if (!d || !d->spool || d->seen->type != IMAP_ARG_STREAM || d->seen->next)
 		imap_bad(s, "A mailbox and a literal are wanted");
+	else if (d->has_nul)
+		imap_answer(s, "NO", "UNKNOWN-CTE", "Messages with NULs are not kept here");
 	else if (d->err == ERR_SYNTAX)
 		imap_bad(s, "NUL in a message");
 	else if (d->err < 0)

@@ -231,11 +231,12 @@ static int read_atom(struct imap_parse *p, struct cursor *c)
 	return add_arg(p, IMAP_ARG_ATOM, slice_of(c->p + start, c->at - start)) ? 0 : ERR_SYNTAX;
 }
 
-/* {n} or {n+} at the end of the line. */
+/* {n} or {n+} at the end of the line, or the same behind a ~. */
 static int read_literal(struct imap_parse *p, struct cursor *c)
 {
-	struct slice rest = slice_of(c->p + c->at, c->len - c->at);
-	struct imap_literal literal = {.depth = p->depth};
+	bool is_binary = c->p[c->at] == '~';
+	struct slice rest = slice_of(c->p + c->at + is_binary, c->len - c->at - is_binary);
+	struct imap_literal literal = {.depth = p->depth, .is_binary = is_binary};
 
 	if (slice_find_last(rest, '{') != 0 || !has_literal_at_end(rest, &literal.size, &literal.is_sync))
 		return broken(p, "Bad literal");
@@ -268,6 +269,8 @@ static int read_token(struct imap_parse *p, struct cursor *c, bool is_glued)
 	}
 	if (is_glued && !(p->after == AFTER_LIST && ch == ']'))
 		return broken(p, "Blank missing between arguments");
+	if (ch == '~' && c->at + 1 < c->len && c->p[c->at + 1] == '{')
+		ch = '{';
 	switch (ch) {
 	case '(':
 		c->at++;
@@ -472,6 +475,10 @@ int imap_parse_hold(struct imap_parse *p)
 	uint64_t size = p->literal.size;
 	char *room = NULL;
 
+	if (p->literal.is_binary) {
+		imap_parse_refuse(p, "No binary literal is allowed here");
+		return ERR_SYNTAX;
+	}
 	if (size <= most->literal && size <= most->literal_total - p->literal_total &&
 		size <= most->command - (p->held < most->command ? p->held : most->command))
 		room = arena_alloc(p->arena, (size_t)size + 1);

@@ -84,6 +84,7 @@ struct imap_literal {
 	uint64_t size;
 	bool is_sync;   /* the client waits for a continuation before it sends */
 	unsigned depth; /* 0: an argument at the top level */
+	bool is_binary; /* ~{n} (RFC 3516): may have NULs; imap_parse_hold() refuses it */
 };
 
 struct imap_parse {
@@ -119,8 +120,8 @@ void imap_parse_start(struct imap_parse *p, const struct imap_parse_limits *limi
  */
 MUST_CHECK ssize_t imap_parse_feed(struct imap_parse *p, struct slice in, enum imap_parse_event *event_out);
 
-/* The answers to IMAP_PARSE_LITERAL. Hold: the bytes become part of the tree; ERR_TOO_BIG: beyond a limit,
- * and the command will end in IMAP_PARSE_BAD (do not send a continuation). */
+/* The answers to IMAP_PARSE_LITERAL. Hold: the bytes become part of the tree; ERR_TOO_BIG: beyond a limit, ERR_SYNTAX: a
+ * literal8, and the command will end in IMAP_PARSE_BAD (do not send a continuation). */
 MUST_CHECK int imap_parse_hold(struct imap_parse *p);
 /* Stream: the caller takes literal.size bytes out of the input himself, then feeds what follows. */
 void imap_parse_stream(struct imap_parse *p);

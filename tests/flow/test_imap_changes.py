@@ -100,7 +100,28 @@ REPLACE = [
     (b"UID REPLACE * Work " + lit(C), rb"APPENDUID \d+ 5\](?s:.*)\* VANISHED 3\r\n", rb"TAG OK \[HIGHESTMODSEQ \d+\]"),
 ]
 
-TABLES = [REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
+# RFC 3516, with what FETCH has of it.
+BIN = b"MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n\x01\xff\x80bytes\n"
+B64 = b"MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\nAGEA\r\n"
+BINARY = [
+    (b"CAPABILITY", rb"(?=.* BINARY)", OK),
+    (b"APPEND INBOX (\\Seen) ~" + lit(BIN), rb"APPENDUID \d+ 1\]", OK),
+    (b"APPEND INBOX ~%s %s" % (lit(B64), lit(A)), rb"APPENDUID \d+ 2:3\]", OK),
+    (b"APPEND INBOX ~{4+}\r\na\0\r\n", rb"TAG NO \[UNKNOWN-CTE\]"),
+    (b"APPEND INBOX %s ~{4+}\r\na\0\r\n" % lit(A), rb"TAG NO \[UNKNOWN-CTE\]"),
+    (b"APPEND INBOX {4+}\r\na\0\r\n", BAD),
+    (b"CREATE ~{1+}\r\nx", BAD),
+    (b"APPEND ~{5+}\r\nINBOX " + lit(A), BAD),
+    (b"CREATE ~", OK),
+    (b"CREATE a~{1+}\r\nx", BAD),
+    (b"SELECT INBOX", rb"\* 3 EXISTS", OK),
+    (b"REPLACE 3 INBOX ~" + lit(BIN), rb"APPENDUID \d+ 4\]", OK),
+    (b"FETCH 1 (BINARY.SIZE[1] BINARY.PEEK[1])", rb"BINARY.SIZE\[1\] 9", rb"\x01\xff\x80bytes\n", OK),
+    (b"FETCH 2 (BINARY.PEEK[1])", rb"BINARY\[1\] ~\{3\}\r\n\0a\0", OK),
+    (b"FETCH 1 (BODY.PEEK[])", re.escape(BIN), OK),
+]
+
+TABLES = [BINARY, REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
 
 
 class Deflated:
