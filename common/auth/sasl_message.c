@@ -40,6 +40,19 @@ static void skip(struct slice *in, bool commas)
 		*in = slice_from(*in, 1);
 }
 
+/* Letters that no reader takes for the end of a directive's name: the library ends it at octets that RFC 2831's tokens may not hold, and
+ * would find a second "username" where we see a name that means nothing. */
+static bool is_name(struct slice key)
+{
+	for (size_t i = 0; i < key.len; i++) {
+		char c = ascii_lower(key.p[i]);
+
+		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
+			return false;
+	}
+	return key.len > 0;
+}
+
 /* A token or a quoted string; its content without quotes and backslashes goes to out. */
 static int take_value(struct slice *in, struct buf *out)
 {
@@ -77,7 +90,7 @@ static int take_directive(struct slice *in, struct buf *name, struct buf *realm,
 	key = slice_sub(*in, 0, n);
 	*in = slice_from(*in, n);
 	skip(in, false);
-	if (!key.len || !slice_has_prefix(*in, "="))
+	if (!is_name(key) || !slice_has_prefix(*in, "="))
 		return ERR_SYNTAX;
 	*in = slice_from(*in, 1);
 	skip(in, false);

@@ -68,6 +68,11 @@ static void test_digest(void **state)
 		{"USERNAME=\"x\",other=\"username=y\",unknown=z", 0, "x"},
 		{"username=\"a\",username=\"b\"", ERR_SYNTAX, NULL},
 		{"username=\"a\",realm=x,Realm=y", ERR_SYNTAX, NULL},
+		/* what other readers end the name at */
+		{"username\xae=\"a\",username=\"b\"", ERR_SYNTAX, NULL},
+		{"username(=\"a\",username=\"b\"", ERR_SYNTAX, NULL},
+		{"user\x7fname=\"a\",username=\"b\"", ERR_SYNTAX, NULL},
+		{"a\"b=c,username=\"b\"", ERR_SYNTAX, NULL},
 		{"username=\"a", ERR_SYNTAX, NULL},
 		{"username=\"a\\", ERR_SYNTAX, NULL},
 		{"username=\"\"", ERR_SYNTAX, NULL},
