@@ -24,8 +24,10 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/random.h"
+#include "common/proto/address.h"
 
 #define AREA "auth"
+#define SALT_ARENA_MOST (8 * 1024)
 
 enum sasl_phase {
 	SASL_FRESH,
@@ -526,19 +528,32 @@ static void secret_fake(struct secret *out)
 	secret_wipe(text, sizeof(text));
 }
 
+/* The user's name in the one form in which maps look for it. */
+static void salt_seed(const struct sasl_session *s, struct buf *seed)
+{
+	struct slice name = buf_view(&s->name), domain = slice_str(s->options.realm ? s->options.realm : "");
+	struct address_name whole;
+	struct arena a;
+
+	arena_init(&a, SALT_ARENA_MOST);
+	if (!auth_name_normalise(&a, name, domain, &name) && !address_normalise(&a, name, &whole))
+		name = whole.full;
+	buf_printf(seed, "%s %.*s", s->row->base, SLICE_ARG(name));
+	arena_deinit(&a);
+}
+
 /*
  * Keys out of the password, on a worker. The salt is the user's own for as long as this process lives, for those who are
- * there and those who are not. Where the keys are stored already the work is done all the same, so that the time that a
- * challenge takes says nothing.
+ * there and those who are not, however the name is written. Where the keys are stored already the work is done all the same,
+ * so that the time that a challenge takes says nothing.
  */
 static int keys_begin(struct sasl_session *s)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
-	struct slice name = buf_view(&s->name);
 	struct buf seed = {0};
 	uint8_t salt[DIGEST_MAX];
 
-	buf_printf(&seed, "%s %.*s", s->row->base, SLICE_ARG(name));
+	salt_seed(s, &seed);
 	digest_hmac(DIGEST_SHA256, sasl_library_key(), buf_view(&seed), salt);
 	buf_deinit(&seed);
 	j->keys = (struct scram_keys){

@@ -874,6 +874,28 @@ static void test_a_challenge_says_nothing_of_the_user(void **state)
 	}
 }
 
+/* Stored keys show the same salt however a name is written; so must the salts of those who are not there. */
+static void security_07_other_spellings_show_nobody(void **state)
+{
+	static const struct setting with = {.realm = "example.com"};
+	static const char *const names[] = {
+		"nobody@example.com", "Nobody@Example.COM", "nobody", "NOBODY+detail", "nobody@example.com."};
+	char salts[ARRAY_LEN(names)][512];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		struct client c;
+		char first[64];
+
+		snprintf(first, sizeof(first), "n,,n=%s,r=abcdefgh", names[i]);
+		assert_int_equal(client_begin(&c, "SCRAM-SHA-256", first, &with), SASL_WANTS);
+		assert_int_equal(client_stored(&c, NULL), ERR_MORE);
+		snprintf(salts[i], sizeof(salts[i]), "%s", strstr(buf_str_view(&c.challenge), ",s="));
+		client_end(&c);
+		assert_string_equal(salts[i], salts[0]);
+	}
+}
+
 static void test_external(void **state)
 {
 	static const char *const allowed[] = {"EXTERNAL", NULL};
@@ -996,6 +1018,7 @@ int main(void)
 		cmocka_unit_test(test_scram_client_is_the_rfcs),
 		cmocka_unit_test(test_scram),
 		cmocka_unit_test(security_07_channel_bindings_are_held_against_ours),
+		cmocka_unit_test(security_07_other_spellings_show_nobody),
 		cmocka_unit_test(test_a_challenge_says_nothing_of_the_user),
 		cmocka_unit_test(test_external),
 		cmocka_unit_test(security_08_tickets_and_early_leavers),
