@@ -8,12 +8,13 @@
  *     pushes out others of its kind and no record that matters; one that goes on for long wears records down one by one, and
  *     cannot keep a real attacker's record out for ever.
  *   - a record with waiting logins stays.
- *   - known good addresses are written by successful logins alone, at most PENALTY_KNOWN_MOST of a user in one place: whoever
- *     has one valid password can displace nothing but addresses of his own.
+ *   - known good addresses are written by successful logins alone, at most PENALTY_KNOWN_MOST of a user, all his details
+ *     together, in one place: whoever has one valid password can displace nothing but addresses of his own.
  *
  *	user key = xxh3 with a secret seed of the name; its +detail does not count
- *	pair key = the same of the name with its detail: who owns alice+x is known good for alice+x alone
  *	address key = the same of at most 8 octets, which is one to one
+ *	pair key = the same of the address key and the name with its detail, if it has one: who owns alice+x is known good for
+ *	           alice+x alone
  *	tries = 32 bits of HMAC-SHA256(key, user key, password): the last TRIES that counted
  */
 #include "common/auth/penalty.h"
@@ -54,12 +55,12 @@ struct records {
 };
 
 struct known {
-	uint64_t addresses[PENALTY_KNOWN_MOST];
+	uint64_t pairs[PENALTY_KNOWN_MOST]; /* 0: free */
 	uint32_t at_s[PENALTY_KNOWN_MOST];
 };
 
 struct knowns {
-	uint64_t keys[WAYS]; /* of the pair's user */
+	uint64_t keys[WAYS]; /* of users */
 	struct known at[WAYS];
 };
 
@@ -131,6 +132,13 @@ static uint8_t prefix_of(const struct addr *client, uint8_t prefix[16])
 static uint64_t prefix_key(const struct penalty *p, const uint8_t *prefix, size_t len)
 {
 	return not_zero(hash_bytes(slice_of(prefix, len), p->seed));
+}
+
+static uint64_t pair_key(const struct penalty *p, uint64_t address, uint64_t name)
+{
+	const uint64_t both[] = {address, name};
+
+	return not_zero(hash_bytes(slice_of(both, sizeof(both)), p->seed));
 }
 
 static uint32_t try_digest(const struct penalty *p, uint64_t user, struct slice password)
@@ -256,15 +264,15 @@ static bool record_failure(struct penalty *p, struct record *r, uint32_t digest,
 
 /* ---- known good ---- */
 
-static struct knowns *known_set_of(const struct penalty *p, uint64_t pair)
+static struct knowns *known_set_of(const struct penalty *p, uint64_t user)
 {
-	return shard_of(p, pair)->known + (pair / SHARDS & (p->known_sets - 1));
+	return shard_of(p, user)->known + (user / SHARDS & (p->known_sets - 1));
 }
 
-static struct known *known_find(struct knowns *set, uint64_t pair)
+static struct known *known_find(struct knowns *set, uint64_t user)
 {
 	for (size_t i = 0; i < WAYS; i++) {
-		if (set->keys[i] == pair)
+		if (set->keys[i] == user)
 			return &set->at[i];
 	}
 	return NULL;
@@ -275,19 +283,19 @@ static uint32_t seconds(uint64_t now_ms)
 	return (uint32_t)(now_ms / 1000);
 }
 
-static bool is_known(const struct penalty *p, uint64_t pair, uint64_t address, uint64_t now)
+static bool is_known(const struct penalty *p, const struct penalty_attempt *a, uint64_t now)
 {
 	uint64_t lifetime = atomic_load_explicit(&p->known_ms, memory_order_relaxed);
-	struct shard *s = shard_of(p, pair);
+	struct shard *s = shard_of(p, a->user);
 	const struct known *k;
 	bool known = false;
 
 	if (!lifetime)
 		return false;
 	pthread_mutex_lock(&s->lock);
-	k = known_find(known_set_of(p, pair), pair);
+	k = known_find(known_set_of(p, a->user), a->user);
 	for (size_t i = 0; k && i < PENALTY_KNOWN_MOST; i++)
-		known |= k->addresses[i] == address && now < (uint64_t)k->at_s[i] * 1000 + lifetime;
+		known |= k->pairs[i] == a->pair && now < (uint64_t)k->at_s[i] * 1000 + lifetime;
 	pthread_mutex_unlock(&s->lock);
 	return known;
 }
@@ -302,9 +310,9 @@ static uint32_t latest(const struct known *k)
 }
 
 /* The user's place, or the place of him who has not logged in for longest. */
-static struct known *known_place(struct knowns *set, uint64_t pair)
+static struct known *known_place(struct knowns *set, uint64_t user)
 {
-	struct known *k = known_find(set, pair);
+	struct known *k = known_find(set, user);
 	size_t oldest = 0;
 
 	if (k)
@@ -313,28 +321,28 @@ static struct known *known_place(struct knowns *set, uint64_t pair)
 		if (latest(&set->at[i]) < latest(&set->at[oldest]))
 			oldest = i;
 	}
-	set->keys[oldest] = pair;
+	set->keys[oldest] = user;
 	set->at[oldest] = (struct known){{0}, {0}};
 	return &set->at[oldest];
 }
 
-static void add_known(struct penalty *p, uint64_t pair, uint64_t address, uint64_t now)
+static void add_known(struct penalty *p, const struct penalty_attempt *a, uint64_t now)
 {
-	struct shard *s = shard_of(p, pair);
+	struct shard *s = shard_of(p, a->user);
 	struct known *k;
 	size_t at = 0;
 
 	pthread_mutex_lock(&s->lock);
-	k = known_place(known_set_of(p, pair), pair);
+	k = known_place(known_set_of(p, a->user), a->user);
 	for (size_t i = 0; i < PENALTY_KNOWN_MOST; i++) {
-		if (k->addresses[i] == address) {
+		if (k->pairs[i] == a->pair) {
 			at = i;
 			break;
 		}
 		if (k->at_s[i] < k->at_s[at])
 			at = i;
 	}
-	k->addresses[at] = address;
+	k->pairs[at] = a->pair;
 	k->at_s[at] = seconds(now);
 	pthread_mutex_unlock(&s->lock);
 }
@@ -437,7 +445,7 @@ static void fill(struct penalty *p, const struct addr *client, struct slice user
 	a->penalty = p;
 	a->address = prefix_key(p, a->prefix, a->prefix_len);
 	a->user = name_key(p, plain);
-	a->pair = plain.p == user.p ? a->user : name_key(p, user);
+	a->pair = pair_key(p, a->address, plain.p == user.p ? a->user : name_key(p, user));
 	if (shown)
 		memcpy(a->name, plain.p, shown);
 }
@@ -503,7 +511,7 @@ int penalty_begin(struct penalty *p, const struct addr *client, struct slice use
 	by_user = delay_of(p, score_of(p, true, a->user, now));
 	if (!by_address && !by_user)
 		return 0;
-	if (is_known(p, a->pair, a->address, now)) {
+	if (is_known(p, a, now)) {
 		metric_add(p->passed_known, 1);
 		return 0;
 	}
@@ -589,7 +597,7 @@ void penalty_passed(struct penalty_attempt *a)
 {
 	penalty_waited(a);
 	if (a->penalty && atomic_load_explicit(&a->penalty->known_ms, memory_order_relaxed))
-		add_known(a->penalty, a->pair, a->address, clock_mono_ms());
+		add_known(a->penalty, a, clock_mono_ms());
 	a->penalty = NULL;
 }
 

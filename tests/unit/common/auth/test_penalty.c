@@ -240,6 +240,26 @@ static void test_known_good_addresses_are_few(void **state)
 	}
 }
 
+/* One who may log in as mallory+anything pushes out addresses of his own alone. */
+static void security_details_displace_nobody(void **state)
+{
+	char user[32];
+
+	(void)state;
+	end("192.0.2.1", "alice", "right", true);
+	end("192.0.2.1", "bob+x", "right", true);
+	for (unsigned i = 0; i < 20000; i++) {
+		snprintf(user, sizeof(user), "mallory+%u", i);
+		clock_fake_advance(1);
+		end("203.0.113.1", user, "mine", true);
+	}
+	fail_times("192.0.2.1", "x", 20);
+	assert_int_equal(wait_of("192.0.2.1", "alice"), 0);
+	assert_int_equal(wait_of("192.0.2.1", "bob+x"), 0);
+	assert_int_equal(wait_of("192.0.2.1", "bob"), 15000);
+	assert_int_equal(wait_of("192.0.2.1", "bob+y"), 15000);
+}
+
 /* Failures of any number of made-up names and addresses push out nobody who matters. */
 static void security_a_flood_flushes_nothing_that_matters(void **state)
 {
@@ -484,6 +504,7 @@ int main(void)
 		T(security_a_success_does_not_clear_the_address),
 		T(test_known_good_addresses_are_few),
 		T(security_a_flood_flushes_nothing_that_matters),
+		T(security_details_displace_nobody),
 		T(security_a_full_table_keeps_what_it_has),
 		T(security_a_full_table_wears_down),
 		T(test_too_many_that_wait_are_refused),
