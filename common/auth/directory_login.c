@@ -4,7 +4,8 @@
  *	ask -> cache? -> flight -> (home) search whole name -> none: search without detail -> entry -> check -> land
  *
  * The list of flights and their waiters is behind the login's lock; all else of a flight belongs to the home loop. An
- * answer that is "not now" is replaced by one that was right before, if that is not older than stale_ms. A waiter that is
+ * answer that is "not now" is replaced by one that was right before, if that is not older than stale_ms, and if it was the
+ * directory that could not say: an entry that has changed into one that nobody understands is no reason. A waiter that is
  * cancelled loses its fn and is freed when the flight lands.
  */
 #include "common/auth/directory_login.h"
@@ -75,6 +76,7 @@ struct flight {
 	struct secret stored[DIRECTORY_LOGIN_STORED_MOST];
 	size_t stored_count, stored_at;
 	bool is_unsure; /* some stored text could not be judged */
+	bool is_answered; /* the directory has answered, and what it said is of no use: memory says no more than it */
 };
 
 struct directory_login_request {
@@ -280,10 +282,10 @@ static void land(struct flight *f, enum directory_login_verdict verdict)
 	struct list waiters;
 
 	f->answer.verdict = verdict;
-	if (f->want != DIRECTORY_LOGIN_FETCH && verdict == DIRECTORY_LOGIN_NOT_NOW)
-		stale_serve(f);
-	else if (f->want != DIRECTORY_LOGIN_FETCH)
+	if (verdict != DIRECTORY_LOGIN_NOT_NOW && f->want != DIRECTORY_LOGIN_FETCH)
 		remember(f);
+	else if (f->want != DIRECTORY_LOGIN_FETCH && !f->is_answered)
+		stale_serve(f);
 	list_init(&waiters);
 	pthread_mutex_lock(&l->lock);
 	flight_remove(l, f);
@@ -302,6 +304,13 @@ static void land(struct flight *f, enum directory_login_verdict verdict)
 		else
 			loop_post(w->loop, waiter_tell, w);
 	}
+}
+
+/* The entry is of no use; why is in the log. */
+static void land_useless(struct flight *f)
+{
+	f->is_answered = true;
+	land(f, DIRECTORY_LOGIN_NOT_NOW);
 }
 
 /* ---- what an entry says ---- */
@@ -410,8 +419,13 @@ static void stored_take(struct flight *f, const struct directory_found *found)
 		struct buf clear = {0};
 		const char *reason;
 
-		if (!value.len || value.len > PASSWORD_STORED_MOST)
+		if (!value.len)
 			continue;
+		/* A NUL would end it for others. */
+		if (value.len > PASSWORD_STORED_MOST || slice_find(value, 0) >= 0) {
+			f->is_unsure = true;
+			continue;
+		}
 		if (!slice_has_prefix(value, "{") && password_stored_check(value, &reason)) {
 			buf_add_str(&clear, "{PLAIN}");
 			buf_add_slice(&clear, value);
@@ -460,7 +474,10 @@ static void check_next(struct flight *f)
 		if (f->is_unsure)
 			log_warn(AREA, "a stored password cannot be judged %s=%s user=%s", f->login->kind,
 				f->login->name, f->name);
-		land(f, f->is_unsure ? DIRECTORY_LOGIN_NOT_NOW : DIRECTORY_LOGIN_WRONG);
+		if (f->is_unsure)
+			land_useless(f);
+		else
+			land(f, DIRECTORY_LOGIN_WRONG);
 		return;
 	}
 	c.stored = secret_view(&f->stored[f->stored_at]);
@@ -504,7 +521,8 @@ static void check_begin(struct flight *f, const struct directory_found *found)
 
 	if (!l->by_bind)
 		stored_take(f, found);
-	f->answer.entry.can_check = f->stored_count > 0 || (l->by_bind && f->want != DIRECTORY_LOGIN_FETCH);
+	f->answer.entry.can_check =
+		f->stored_count > 0 || f->is_unsure || (l->by_bind && f->want != DIRECTORY_LOGIN_FETCH);
 	if (f->want != DIRECTORY_LOGIN_CHECK || !f->answer.entry.can_check) {
 		land(f, DIRECTORY_LOGIN_HIT);
 	} else if (!password_is_acceptable(secret_view(&f->password))) {
@@ -529,7 +547,7 @@ static void entry_found(struct flight *f, const struct directory_found *found)
 	copy_text(f->answer.entry.dn, sizeof(f->answer.entry.dn), dn);
 	if (found->several && l->several == DIRECTORY_SEVERAL_ERROR) {
 		log_error(AREA, "more than one entry fits: not now %s=%s user=%s", l->kind, l->name, f->name);
-		land(f, DIRECTORY_LOGIN_NOT_NOW);
+		land_useless(f);
 		return;
 	}
 	if (found->several)
@@ -538,11 +556,11 @@ static void entry_found(struct flight *f, const struct directory_found *found)
 	if (account_set(f, found)) {
 		log_error(AREA, "the account attribute is no address: not now %s=%s user=%s entry=%s",
 			l->kind, l->name, f->name, found->dn);
-		land(f, DIRECTORY_LOGIN_NOT_NOW);
+		land_useless(f);
 	} else if (host_set(f, found)) {
 		log_error(AREA, "the host attribute is too long, or no text: not now %s=%s user=%s entry=%s",
 			l->kind, l->name, f->name, found->dn);
-		land(f, DIRECTORY_LOGIN_NOT_NOW);
+		land_useless(f);
 	} else if (flags_take(f, found) && f->want != DIRECTORY_LOGIN_ADDRESS) {
 		log_info(AREA, "the account is disabled %s=%s user=%s", l->kind, l->name, f->name);
 		land(f, DIRECTORY_LOGIN_WRONG);

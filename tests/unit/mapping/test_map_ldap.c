@@ -622,6 +622,30 @@ static void test_a_changed_password_and_flush(void **state)
 	set_password("alice-Pw");
 }
 
+/* The directory is there and shows a password of another kind: what was right before is right no more. */
+static void security_07_what_the_directory_has_changed_is_not_stale(void **state)
+{
+	static const char *const others[] = {"{UNKNOWN}x", "{SSHA}", "{CRYPT}$1$"};
+	struct world *w = world_of(state);
+
+	w->type = USERMAP_LDAP_PASSWORD;
+	w->maps[0].positive_ms = w->maps[0].negative_ms = 0;
+	set_open(w);
+	assert_int_equal(ask(w, "alice@corp.example", "alice-Pw").verdict, USERMAP_YES);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		set_password(others[i]);
+		run_for(w, 100);
+		wait_up(w, true);
+		assert_int_equal(ask(w, "alice@corp.example", "alice-Pw").verdict, USERMAP_NOT_NOW);
+	}
+	/* But while it is away. */
+	slapd_kill(&slapd);
+	run_for(w, 100);
+	assert_int_equal(ask(w, "alice@corp.example", "alice-Pw").verdict, USERMAP_YES);
+	assert_true(slapd_start(&slapd));
+	set_password("alice-Pw");
+}
+
 /* What is stored is fetched anew each time, never remembered, and who is proven is only looked up. */
 static void test_fetched_and_proven(void **state)
 {
@@ -760,6 +784,7 @@ int main(void)
 		TEST(test_a_wrong_service_password_is_not_now),
 		TEST(test_a_stopped_server_is_not_now_in_time),
 		TEST(test_a_killed_server_leaves_stale_answers),
+		TEST(security_07_what_the_directory_has_changed_is_not_stale),
 		TEST(test_failover_and_return),
 		TEST(test_fetched_and_proven),
 		TEST(test_a_changed_password_and_flush),
