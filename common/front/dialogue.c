@@ -254,12 +254,18 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	}
 }
 
+/* Of both the same is seen, from the first to the last of a session: only penalties know which it was. */
+static bool is_failure(enum front_result result)
+{
+	return result == FRONT_WRONG || result == FRONT_UNSERVED;
+}
+
 /* What a refusal says, and what comes after it. */
 static void answer(struct front *f, enum front_result result)
 {
 	f->protocol->say_result(f, result);
 	forget_credentials(f);
-	if (result == FRONT_WRONG && f->failed_logins >= f->service->limits.failed_logins) {
+	if (is_failure(result) && f->failed_logins >= f->service->limits.failed_logins) {
 		bye(f, DIALOGUE_BYE_FAILED_LOGINS);
 		return;
 	}
@@ -297,7 +303,7 @@ static void on_deadline(void *arg)
 		front_refuse(f, FRONT_NOT_NOW, "no answer in time");
 		break;
 	case FRONT_DELAY:
-		answer(f, f->result);
+		answer(f, FRONT_WRONG);
 		break;
 	case FRONT_ENDED:
 		break;
@@ -490,6 +496,8 @@ void dialogue_login(struct front *f, const struct front_credentials *credentials
 
 	f->credentials = *credentials;
 	f->login_began_ms = loop_now_ms(loop_of(f));
+	if (!was_fetched)
+		f->attempt = (struct penalty_attempt){0};
 	if (!can_be(credentials)) {
 		enter(f, FRONT_LOGIN);
 		front_refuse(f, FRONT_WRONG, "no name or password can be like this");
@@ -708,7 +716,6 @@ unsigned front_ttl(const struct front *f)
 
 void front_refuse(struct front *f, enum front_result result, const char *detail)
 {
-	bool is_wrong = result == FRONT_WRONG || result == FRONT_UNSERVED; /* nobody sees which */
 	char text[ADDR_TEXT_MAX];
 
 	require(f->state == FRONT_LOGIN && result != FRONT_OK);
@@ -720,12 +727,11 @@ void front_refuse(struct front *f, enum front_result result, const char *detail)
 	log_info(f->service->name, "%s: login refused: %s%s%s user=%.*s client=%s mechanism=%s", f->session,
 		front_result_name(result), detail ? ": " : "", detail ? detail : "",
 		SLICE_ARG(f->credentials.authcid), addr_host(&f->client, text), f->credentials.mechanism);
-	f->result = result;
-	if (is_wrong && f->service->limits.failed_delay_ms) {
+	if (is_failure(result) && f->service->limits.failed_delay_ms) {
 		uint64_t ms = f->service->limits.failed_delay_ms
 			      << (f->failed_logins < 8 ? f->failed_logins : 8);
 
-		f->failed_logins += result == FRONT_WRONG;
+		f->failed_logins++;
 		enter(f, FRONT_DELAY);
 		if (ms > DELAY_MOST_MS)
 			ms = DELAY_MOST_MS;
@@ -733,7 +739,7 @@ void front_refuse(struct front *f, enum front_result result, const char *detail)
 			front_delay_left(ms, f->login_began_ms, loop_now_ms(loop_of(f))));
 		return;
 	}
-	f->failed_logins += result == FRONT_WRONG;
+	f->failed_logins += is_failure(result);
 	answer(f, result);
 }
 

@@ -82,8 +82,7 @@ struct front {
 	struct slice tag;   /* IMAP: of the command being answered; in the arena */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
-	enum front_result result; /* that FRONT_DELAY is about to say */
-	bool is_asked;            /* the tier has this login */
+	bool is_asked; /* the tier has this login */
 	void *login;
 };
 

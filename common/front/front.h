@@ -42,7 +42,7 @@ enum front_result {
 	FRONT_NOT_PERMITTED, /* the credential is right, but this service or identity is not allowed to it */
 	FRONT_IN_USE,        /* the mailbox is locked by another session: [INUSE], [IN-USE] */
 	FRONT_LIMIT,         /* too many sessions of this user: [LIMIT], [SYS/TEMP] */
-	/* what is stored for this user cannot serve the mechanism: looks like FRONT_WRONG, and is no failed login */
+	/* what is stored for this user cannot serve the mechanism: to the client like FRONT_WRONG, and no penalty */
 	FRONT_UNSERVED
 };
 #define FRONT_RESULTS (FRONT_UNSERVED + 1)

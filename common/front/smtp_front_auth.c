@@ -29,11 +29,10 @@ void smtp_front_forget_login(struct smtp_front *f)
 	f->credentials = (struct front_credentials){0};
 }
 
-/* Nobody sees which of the two it was. */
-static void fail_later(struct smtp_front *f, enum front_result result)
+/* A wrong credential, or one that cannot be checked by this mechanism: nobody sees which of the two it was. */
+static void fail_later(struct smtp_front *f)
 {
-	f->failed_logins += result == FRONT_WRONG;
-	f->result = result;
+	f->failed_logins++;
 	metric_add(f->service->counters->logins_failed, 1);
 	smtp_front_enter(f, SMTP_DELAY);
 }
@@ -41,7 +40,7 @@ static void fail_later(struct smtp_front *f, enum front_result result)
 void smtp_front_say_login_failed(struct smtp_front *f)
 {
 	SMTP_SAY(f, 535, "5.7.8", "Name or password is wrong");
-	if (f->result == FRONT_WRONG && f->failed_logins >= f->service->limits.failed_logins) {
+	if (f->failed_logins >= f->service->limits.failed_logins) {
 		SMTP_SAY(f, 421, "4.7.0", "Too many failed logins");
 		smtp_front_end(f, "too many failed logins");
 		return;
@@ -103,7 +102,7 @@ static void login(struct smtp_front *f, const struct front_credentials *credenti
 	f->credentials.mechanism = mechanism;
 	if (err) {
 		smtp_front_forget_login(f);
-		fail_later(f, FRONT_WRONG);
+		fail_later(f);
 		return;
 	}
 	f->login_began_ms = loop_now_ms(f->loop);
@@ -285,7 +284,7 @@ void smtp_front_answer_login(
 	case FRONT_WRONG:
 	case FRONT_UNSERVED:
 		f->login_began_ms = began_ms;
-		fail_later(f, result);
+		fail_later(f);
 		break;
 	case FRONT_NOT_NOW:
 	case FRONT_IN_USE:

@@ -75,8 +75,7 @@ struct smtp_front {
 	unsigned ttl;                                /* smtp_front_ttl() */
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
-	bool is_asked;            /* the tier has this login */
-	enum front_result result; /* that SMTP_DELAY is about to say */
+	bool is_asked; /* the tier has this login */
 	unsigned errors, idle_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock; 0: no login is being decided */
 	uint64_t penalty_ms;     /* SMTP_PENALTY: how long */

@@ -339,16 +339,17 @@ class Mechanisms(mt.ClusterCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertTrue(os.path.isdir(f"{folder}/{mechanism}/INBOX"))
 
-    def test_a_hash_alone_serves_no_challenge_and_costs_nothing(self):
+    def test_a_hash_alone_serves_no_challenge_and_has_no_penalty(self):
         for program in ("p1", "b1"):
             before = self.logins(program, "imap", "wrong-credential"), self.logins(program, "imap", "unserved-mechanism")
-            m = imaplib.IMAP4(*self.cluster.at(program, "imap"))
-            for _ in range(8):  # more than failed-logins allows
-                with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
-                    m.login_cram_md5(user(3), self.PASSWORDS[3])
-            # The same connection, by the way that his hash serves.
-            self.assertEqual(m.login(user(3), self.PASSWORDS[3])[0], "OK")
-            m.logout()
+            for _ in range(4):  # more than penalty-free allows
+                m = imaplib.IMAP4(*self.cluster.at(program, "imap"))
+                for _ in range(2):
+                    with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
+                        m.login_cram_md5(user(3), self.PASSWORDS[3])
+                # The same connection, by the way that his hash serves.
+                self.assertEqual(m.login(user(3), self.PASSWORDS[3])[0], "OK")
+                m.logout()
             self.assertEqual(self.logins(program, "imap", "wrong-credential"), before[0])
             self.assertEqual(self.logins(program, "imap", "unserved-mechanism"), before[1] + 8)
 
@@ -463,7 +464,7 @@ service imap {{ maps = {{dir}} mechanisms-clear = {{CRAM-MD5, SCRAM-SHA-256, PLA
             m.logout()
         # Whose password is hashed there is not served, and may come in by it.
         m = imaplib.IMAP4(*self.cluster.at("p1", "imap"))
-        for _ in range(4):
+        for _ in range(2):
             with self.assertRaisesRegex(imaplib.IMAP4.error, "AUTHENTICATIONFAILED"):
                 m.login_cram_md5(user(1), "dir-0001")
         self.assertEqual(m.login(user(1), "dir-0001")[0], "OK")

@@ -3,7 +3,7 @@
  * tier is a fake whose answer depends on the user's name:
  *
  *	yes...    handed over; "handed over" is said, and what comes then is sent back as it came
- *	wrong, notnow, noaccount, notpermitted, inuse, limit    refused so
+ *	wrong, notnow, noaccount, notpermitted, inuse, limit, unserved    refused so
  *	later     refused as not now, from a later turn
  *	never     no answer: the deadline decides
  */
@@ -75,7 +75,8 @@ static void talk_login(struct front *f, const struct front_credentials *c)
 		const char *user;
 		enum front_result result;
 	} refusals[] = {{"wrong", FRONT_WRONG}, {"notnow", FRONT_NOT_NOW}, {"noaccount", FRONT_NO_ACCOUNT},
-		{"notpermitted", FRONT_NOT_PERMITTED}, {"inuse", FRONT_IN_USE}, {"limit", FRONT_LIMIT}};
+		{"notpermitted", FRONT_NOT_PERMITTED}, {"inuse", FRONT_IN_USE}, {"limit", FRONT_LIMIT},
+		{"unserved", FRONT_UNSERVED}};
 	char host[ADDR_TEXT_MAX];
 
 	atomic_store(&talk_ttl, front_ttl(f));

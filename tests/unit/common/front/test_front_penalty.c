@@ -272,7 +272,7 @@ static void test_too_many_waiting_are_refused_at_once(void **state)
 /* Only wrong credentials count, and those of a client whom the proxy has told. */
 static void what_counts(const struct protocol *p)
 {
-	static const char *const others[] = {"notnow", "noaccount", "notpermitted"};
+	static const char *const others[] = {"notnow", "noaccount", "notpermitted", "unserved"};
 	int fd;
 
 	for (size_t i = 0; i < ARRAY_LEN(others) * 4; i++) {
@@ -296,6 +296,30 @@ static void test_only_wrong_credentials_of_clients_count(void **state)
 {
 	(void)state;
 	each_protocol(what_counts);
+}
+
+/* Who has a hash that serves no challenge is not told from who is not there: by no word, and by no end. */
+static void fail_alike(const struct protocol *p)
+{
+	static const char *const users[] = {"wrong", "unserved"};
+	char got[ARRAY_LEN(users)][4096];
+
+	for (size_t i = 0; i < ARRAY_LEN(users); i++) {
+		int fd = begin(p, "192.0.2.203");
+
+		for (size_t k = 0; k < 40; k++)
+			send_login(p, fd, users[i], "x");
+		talk_read(fd, NULL, got[i], sizeof(got[i]));
+		close(fd);
+	}
+	assert_non_null(strstr(got[0], "<end>"));
+	assert_string_equal(got[0], got[1]);
+}
+
+static void security_07_what_cannot_be_checked_fails_as_what_is_wrong(void **state)
+{
+	(void)state;
+	each_protocol(fail_alike);
 }
 
 /* Whatever way a name is written, it is the same user. */
@@ -358,7 +382,7 @@ static void smtp_login(struct smtp_front *f, const struct front_credentials *c)
 		const char *user;
 		enum front_result result;
 	} refusals[] = {{"wrong", FRONT_WRONG}, {"notnow", FRONT_NOT_NOW}, {"noaccount", FRONT_NO_ACCOUNT},
-		{"notpermitted", FRONT_NOT_PERMITTED}};
+		{"notpermitted", FRONT_NOT_PERMITTED}, {"unserved", FRONT_UNSERVED}};
 	enum front_result result = FRONT_OK;
 
 	for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
@@ -423,6 +447,7 @@ int main(void)
 		cmocka_unit_test(test_failures_delay_the_next_login),
 		cmocka_unit_test(test_too_many_waiting_are_refused_at_once),
 		cmocka_unit_test(test_only_wrong_credentials_of_clients_count),
+		cmocka_unit_test(security_07_what_cannot_be_checked_fails_as_what_is_wrong),
 		cmocka_unit_test(test_names_have_one_form),
 		cmocka_unit_test(test_a_proxys_own_login_is_nobodys_failure),
 	};
