@@ -298,7 +298,8 @@ static void route(struct login *l)
 		l->config->backends, &l->answer, l->service->protocol->protocol, &backend, &port, &why);
 
 	if (err == ERR_NOT_FOUND) {
-		refuse(l, FRONT_NO_ACCOUNT, why);
+		/* Where the back-end was to check, nobody has: then he hears what a stranger hears. */
+		refuse(l, l->answer.checked ? FRONT_NO_ACCOUNT : FRONT_WRONG, why);
 		return;
 	}
 	if (err == 0 && !config_may_reach(service, backend, &why))

@@ -63,11 +63,12 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 	struct backend *backend = NULL;
 	const char *why = "";
 	uint16_t port;
+	int err = backends_route(c->config->backends, found, BACKEND_IMAP, &backend, &port, &why);
 
-	if (backends_route(c->config->backends, found, BACKEND_IMAP, &backend, &port, &why) ||
-		!config_may_reach(service, backend, &why) || backend->trust != BACKEND_REPLAY) {
+	if (err || !config_may_reach(service, backend, &why) || backend->trust != BACKEND_REPLAY) {
 		backend_unref(&backend);
-		answer(c, FRONT_NOT_NOW, why);
+		/* Without a back-end nobody can check him, now or later. */
+		answer(c, err == ERR_NOT_FOUND ? FRONT_WRONG : FRONT_NOT_NOW, why);
 		return;
 	}
 	if (!backend_is_usable(backend, BACKEND_IMAP) || !backend_connects(backend)) {

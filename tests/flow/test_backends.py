@@ -3,6 +3,7 @@ their behaviour matters, real ones where numbers do."""
 import base64
 import os
 import signal
+import smtplib
 import socket
 import subprocess
 import tempfile
@@ -88,6 +89,26 @@ service submission {{ authenticate = backend }}
     @staticmethod
     def backend(hosts, port, name="f1", more=""):
         return (f"backend {name} {{\n\thost = {{{', '.join(hosts)}}}\n\timap-port = {port}\n\ttrust = replay\n\ttls = none\n{more}}}\n")
+
+
+class Nobody(Rig):
+    def test_security_07_a_user_without_a_back_end_is_told_from_no_stranger(self):
+        f1 = self.server()
+        self.start(self.backend([f1.host], f1.port), f"{USER} f1\nnowhere@example.test -\nsender@example.test - send-only\n")
+        want = self.login("stranger@example.test")[0]
+        self.assertIn("a NO [AUTHENTICATIONFAILED]", want)
+        for name in ("nowhere", "sender"):
+            self.assertEqual(self.login(name + "@example.test")[0], want)
+            with Line(self.cluster.at("p1", "pop3")) as c:
+                c.line()
+                c.send(f"USER {name}@example.test\r\nPASS secret\r\n")
+                c.line()
+                self.assertTrue(c.line().startswith("-ERR [AUTH]"))
+        with smtplib.SMTP(*self.cluster.at("p1", "submission")) as c:
+            c.starttls()
+            with self.assertRaises(smtplib.SMTPAuthenticationError) as e:
+                c.login("nowhere@example.test", "secret")
+            self.assertEqual(e.exception.smtp_code, 535)
 
 
 class Hosts(Rig):
