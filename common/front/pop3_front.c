@@ -352,10 +352,10 @@ static ssize_t take(struct front *f)
 	n = pop3_parse_line(in, sizeof(copy), &(struct slice){0});
 	if (n <= 0)
 		return n;
-	memcpy(copy, in.p, (size_t)n);
-	dialogue_consume_secret(f, (size_t)n);
-	n = pop3_parse_command(slice_of(copy, (size_t)n), sizeof(copy), &command, &len);
-	if (n > 0) {
+	len = (size_t)n;
+	memcpy(copy, in.p, len);
+	dialogue_consume_secret(f, len);
+	if (pop3_parse_command(slice_of(copy, len), sizeof(copy), &command, &(size_t){0}) > 0) {
 		run_command(f, &command);
 	} else {
 		say(f, "-ERR This is no command.");

@@ -339,6 +339,8 @@ ssize_t smtp_front_take_command(struct smtp_front *f)
 	/* The function may write and consume: give it a line of its own, and wipe what may hold a password.
 	 */
 	buf_add_slice(&line, c.rest);
+	if (c.verb == SMTP_AUTH)
+		secret_wipe((void *)(uintptr_t)in.p, (size_t)n);
 	conn_consume(f->conn, (size_t)n);
 	c.rest = buf_view(&line);
 	c.word = SLICE_LIT("");
