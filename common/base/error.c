@@ -61,6 +61,8 @@ int error_from_errno(int errno_value)
 	case EPIPE:
 	case ECONNABORTED:
 		return ERR_CLOSED;
+	case EAFNOSUPPORT:
+		return ERR_UNSUPPORTED;
 	case ENOSPC:
 	case EDQUOT:
 		return ERR_FULL;

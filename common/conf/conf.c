@@ -546,7 +546,7 @@ const struct conf_address *conf_get_addresses(
 	const struct conf_value *value = get(conf, section, title, key);
 
 	require(value->key->type == CONF_ADDRESSES);
-	*count_out = value->count;
+	*count_out = value->address_count;
 	return value->addresses;
 }
 

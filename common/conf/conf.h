@@ -129,8 +129,9 @@ struct slice conf_get_secret(
 const char *const *conf_get_list(
 	const struct conf *conf, const char *section, const char *title, const char *key, size_t *count_out);
 struct conf_address {
-	const char *host; /* "*" for any; a path for a unix socket */
+	const char *host; /* an IP address; a path for a unix socket */
 	uint16_t port;    /* 0: not given */
+	bool may_lack; /* the second half of "*", which is 0.0.0.0 and ::; a host without IPv6 does without it */
 };
 const struct conf_address *conf_get_addresses(
 	const struct conf *conf, const char *section, const char *title, const char *key, size_t *count_out);

@@ -27,6 +27,7 @@ struct conf_value {
 	int choice;
 	const char *path;
 	struct conf_address *addresses;
+	size_t address_count; /* "*" makes two */
 	struct secret secret;
 };
 

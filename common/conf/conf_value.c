@@ -166,32 +166,36 @@ static int parse_address(struct conf *conf, const char *word, struct conf_addres
 	}
 	if (host.len == 0 || (port.len && (num_parse_u32(port, &n) || n == 0 || n > 65535)))
 		return ERR_SYNTAX;
-	for (size_t i = 0; i < host.len; i++)
-		if (!strchr("*.:-_%ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
-			    host.p[i]))
-			return ERR_SYNTAX;
-	if (word[0] == '[' && inet_pton(AF_INET6, arena_copy_str(&conf->arena, host), bin) != 1)
-		return ERR_SYNTAX;
 	address_out->host = arena_copy_str(&conf->arena, host);
 	require(address_out->host);
 	address_out->port = (uint16_t)n;
-	return 0;
+	if (word[0] != '[' && (slice_is_str(host, "*") || inet_pton(AF_INET, address_out->host, bin) == 1))
+		return 0;
+	return inet_pton(AF_INET6, address_out->host, bin) == 1 ? 0 : ERR_SYNTAX;
 }
 
 static void finish_addresses(struct conf *conf, struct conf_value *value)
 {
-	struct conf_address *all = arena_calloc(&conf->arena, value->count + 1, sizeof(*all));
+	struct conf_address *all = arena_calloc(&conf->arena, 2 * value->count + 1, sizeof(*all));
+	size_t n = 0;
 
 	require(all);
 	for (size_t i = 0; i < value->count; i++) {
-		if (parse_address(conf, value->words[i], &all[i]))
+		struct conf_address *one = &all[n++];
+
+		if (parse_address(conf, value->words[i], one)) {
 			fault(conf, value,
 				"is no address (write 192.0.2.1:143, [2001:db8::1]:143, *:143 or /unix/path)",
 				value->words[i]);
-		else if (value->key->min && all[i].port == 0 && all[i].host[0] != '/')
+		} else if (value->key->min && one->port == 0 && one->host[0] != '/') {
 			fault(conf, value, "needs a port", value->words[i]);
+		} else if (one->host[0] == '*') {
+			one->host = "0.0.0.0";
+			all[n++] = (struct conf_address){.host = "::", .port = one->port, .may_lack = true};
+		}
 	}
 	value->addresses = all;
+	value->address_count = n;
 }
 
 static bool is_network(const char *word)

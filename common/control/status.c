@@ -208,17 +208,22 @@ static int open_listener(struct status *status, const struct conf_address *addre
 {
 	struct listener_options options = {
 		.connections_most = STATUS_CONNECTIONS_MOST, .name = "status", .unix_mode = 0660};
-	const char *host = address->host[0] == '*' ? "::" : address->host;
-	int error = addr_parse(slice_str(host), address->port, &options.addr);
+	int error = addr_parse(slice_str(address->host), address->port, &options.addr);
+	struct buf lack = {0};
 
 	if (error) {
 		buf_printf(why, "status: %s is no address", address->host);
 		return error;
 	}
-	error = listener_open_on(
-		status->loop, &options, on_accept, status, why, &status->listeners[status->listener_count]);
+	error = listener_open_on(status->loop, &options, on_accept, status, address->may_lack ? &lack : why,
+		&status->listeners[status->listener_count]);
 	if (!error)
 		status->listener_count++;
+	else if (address->may_lack && error == ERR_UNSUPPORTED)
+		error = 0;
+	else
+		buf_add_slice(why, buf_view(&lack));
+	buf_deinit(&lack);
 	return error;
 }
 

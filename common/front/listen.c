@@ -419,7 +419,8 @@ static int open_place(struct listen_set *set, struct loop_group *group, const st
 		.name = l->title,
 		.unix_mode = 0666,
 	};
-	int err = addr_parse(slice_str(strcmp(a->host, "*") == 0 ? "::" : a->host), a->port, &options.addr);
+	int err = addr_parse(slice_str(a->host), a->port, &options.addr);
+	struct buf lack = {0};
 
 	place->set = set;
 	place->index = index;
@@ -427,9 +428,15 @@ static int open_place(struct listen_set *set, struct loop_group *group, const st
 		buf_printf(why, "%s: this is no address: %s\n",
 			conf_where(listen->conf, "listener", l->title, "listen"), a->host);
 	else
-		err = listener_open(group, &options, on_accept, place, why, &place->listener);
+		err = listener_open(
+			group, &options, on_accept, place, a->may_lack ? &lack : why, &place->listener);
 	if (!err)
 		set->count++;
+	else if (a->may_lack && err == ERR_UNSUPPORTED)
+		err = 0;
+	else
+		buf_add_slice(why, buf_view(&lack));
+	buf_deinit(&lack);
 	return err;
 }
 

@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import socket
 import ssl
 import tempfile
 import unittest
@@ -81,6 +82,21 @@ class ListenerCase(mt.ClusterCase):
 
     def wait_logged(self, at, pattern):
         mt.wait_for(lambda: re.search(pattern, self.cluster.log(at)), 20, f"{pattern} in the log of {at}")
+
+
+class AnyAddress(unittest.TestCase):
+    def test_a_star_is_every_address_of_both_families(self):
+        with socket.socket() as probe:
+            probe.bind(("0.0.0.0", 0))
+            port = probe.getsockname()[1]
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
+            conf.write(f"listener any {{ service = imap listen = *:{port} }}\n")
+            conf.flush()
+            cluster = mt.Cluster("--proxies", 1, "--backends", 1, "--users", 1, "--conf", conf.name)
+            self.addCleanup(cluster.stop)
+            for host in ("127.0.0.1", "127.77.1.2", "::1"):
+                with self.subTest(host), socket.create_connection((host, port), 10) as s:
+                    self.assertTrue(s.recv(100).startswith(b"* OK"))
 
 
 class ProxyProtocol(ListenerCase):

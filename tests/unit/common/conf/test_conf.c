@@ -86,13 +86,17 @@ static void test_values_come_typed_and_defaults_fill_the_rest(void **state)
 	assert_int_equal(conf_get_size(conf, "limits", NULL, "message-size"), 65536);
 	assert_int_equal(conf_get_duration(conf, "limits", NULL, "idle"), 90000);
 	addresses = conf_get_addresses(conf, "listener", "imaps", "listen", &n);
-	assert_int_equal(n, 4);
+	assert_int_equal(n, 5);
 	assert_string_equal(addresses[0].host, "127.0.0.1");
 	assert_int_equal(addresses[0].port, 993);
 	assert_string_equal(addresses[1].host, "::1");
-	assert_string_equal(addresses[2].host, "*");
+	assert_string_equal(addresses[2].host, "0.0.0.0");
 	assert_int_equal(addresses[2].port, 143);
-	assert_string_equal(addresses[3].host, "/run/x.sock");
+	assert_false(addresses[2].may_lack);
+	assert_string_equal(addresses[3].host, "::");
+	assert_int_equal(addresses[3].port, 143);
+	assert_true(addresses[3].may_lack);
+	assert_string_equal(addresses[4].host, "/run/x.sock");
 	assert_true(conf_get_bool(conf, "listener", "imaps", "tls"));
 	conf_get_addresses(conf, "listener", "single", "listen", &n);
 	assert_int_equal(n, 1);
@@ -162,7 +166,10 @@ static void test_every_fault_is_told_with_its_place(void **state)
 		{"listener \"a b\" { listen = *:1 }",
 			"t.conf:1: listener: the title must be 1 to 64 of A-Z a-z 0-9 . _ @ -\n"},
 		{"listener { listen = *:1 }", NULL},
-		{"listener a { listen = localhost }", "t.conf:1: listen: \"localhost\" needs a port\n"},
+		{"listener a { listen = 192.0.2.1 }", "t.conf:1: listen: \"192.0.2.1\" needs a port\n"},
+		{"listener a { listen = localhost:143 }",
+			"t.conf:1: listen: \"localhost:143\" is no address (write 192.0.2.1:143, "
+			"[2001:db8::1]:143, *:143 or /unix/path)\n"},
 		{"listener a { listen = \"::1\" }", "t.conf:1: listen: \"::1\" needs a port\n"},
 		{"listener a { listen = \"h:0\" }", NULL},
 		{"listener a { listen = \"h:65536\" }", NULL},
@@ -259,7 +266,8 @@ static void test_later_files_replace_and_merge(void **state)
 
 	(void)state;
 	put("a.conf", "loops = 2\nname = a\nlistener x { listen = {*:1, *:2} tls = yes }\n", 0644);
-	put("b.conf", "loops = 3\n\nlistener x { listen = {*:9} }\nlistener y { listen = *:7 }\n", 0644);
+	put("b.conf", "loops = 3\n\nlistener x { listen = {192.0.2.1:9} }\nlistener y { listen = *:7 }\n",
+		0644);
 	assert_int_equal(conf_load(&table, files, 2, &why, &conf), 0);
 	assert_int_equal(conf_get_int(conf, "", NULL, "loops"), 3);
 	assert_string_equal(conf_get_string(conf, "", NULL, "name"), "a");
