@@ -21,14 +21,16 @@ static struct map_signature signature_of(int rc, const struct stat *st)
 		.inode = st->st_ino,
 		.size = st->st_size,
 		.mode = st->st_mode,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
 		.mtime = st->st_mtim};
 }
 
 static bool is_same(const struct map_signature *a, const struct map_signature *b)
 {
 	return a->error == b->error && a->device == b->device && a->inode == b->inode && a->size == b->size &&
-	       a->mode == b->mode && a->mtime.tv_sec == b->mtime.tv_sec &&
-	       a->mtime.tv_nsec == b->mtime.tv_nsec;
+	       a->mode == b->mode && a->uid == b->uid && a->gid == b->gid &&
+	       a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec;
 }
 
 static struct map_signature look_at(const char *file)

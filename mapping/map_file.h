@@ -21,6 +21,8 @@ struct map_signature {
 	ino_t inode;
 	off_t size;
 	mode_t mode;
+	uid_t uid;
+	gid_t gid;
 	struct timespec mtime;
 };
 
