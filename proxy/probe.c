@@ -62,22 +62,32 @@ static void lmtp_ended(struct probe *p, int error, const char *detail)
 	found(p, error, detail);
 }
 
+static void greeted(struct probe *p, struct slice line)
+{
+	char text[140];
+
+	if (slice_has_prefix(line, "220")) {
+		conn_write_str(p->conn, "QUIT\r\n");
+		lmtp_ended(p, 0, NULL);
+		return;
+	}
+	line = slice_trim(line);
+	snprintf(text, sizeof(text), "greeting: %.*s", (int)(line.len < 120 ? line.len : 120), line.p);
+	lmtp_ended(p, ERR_NOT_NOW, text);
+}
+
 static void on_lmtp(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct probe *p = owner;
 	struct slice in;
+	ptrdiff_t end;
 
 	switch (event) {
 	case CONN_DATA:
 		in = conn_input(conn);
-		if (slice_find(in, '\n') < 0)
-			break;
-		if (slice_has_prefix(in, "220")) {
-			conn_write_str(conn, "QUIT\r\n");
-			lmtp_ended(p, 0, NULL);
-		} else {
-			lmtp_ended(p, ERR_NOT_NOW, "the greeting is none");
-		}
+		end = slice_find(in, '\n');
+		if (end >= 0)
+			greeted(p, slice_sub(in, 0, (size_t)end));
 		break;
 	case CONN_EOF:
 		lmtp_ended(p, ERR_CLOSED, "it ended the connection");

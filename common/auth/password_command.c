@@ -9,6 +9,19 @@
 #include "common/auth/password.h"
 #include "common/base/secret.h"
 
+static void complain(const char *scheme, int error)
+{
+	if (error == ERR_UNSUPPORTED)
+		fprintf(stderr, "--hash-password: no texts are made for scheme \"%s\"; without one: %s\n",
+			scheme, PASSWORD_DEFAULT_SCHEME);
+	else if (error == ERR_TOO_BIG)
+		fprintf(stderr, "--hash-password: a password of more than %d octets\n", PASSWORD_MOST);
+	else if (error == ERR_SYNTAX)
+		fprintf(stderr, "--hash-password: an empty password, or one with a NUL, fits nobody\n");
+	else
+		fprintf(stderr, "--hash-password: %s\n", error_text(error));
+}
+
 static int hash_lines(const char *scheme)
 {
 	char line[PASSWORD_MOST + 3];
@@ -23,7 +36,7 @@ static int hash_lines(const char *scheme)
 			error = password_make(scheme, slice_of(line, len), &out);
 		secret_wipe(line, sizeof(line));
 		if (error) {
-			fprintf(stderr, "%s\n", error_text(error));
+			complain(scheme, error);
 			buf_deinit(&out);
 			return error == ERR_UNSUPPORTED ? 64 : 1;
 		}

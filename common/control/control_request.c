@@ -376,7 +376,8 @@ static void run(struct control_request *request, const struct control *control)
 	}
 	request->verb = verb;
 	if (!read_words(request, verb, words + used, count - used)) {
-		control_fail(request, ERR_SYNTAX, "usage: %s %s", verb->name, verb->usage);
+		control_fail(request, ERR_SYNTAX, "usage: %s%s%s", verb->name, verb->usage[0] ? " " : "",
+			verb->usage);
 		return;
 	}
 	request->cwd = json_string_value(json_object_get(request->root, "cwd"));
