@@ -29,6 +29,7 @@
 #include "common/front/front_penalty.h"
 
 #define DELAY_MOST_MS 15000
+#define HTTP_LOOK_MOST 512 /* octets of a line that are held back until it shows what it is */
 
 #define TO(state) (1u << (state))
 static const struct {
@@ -389,14 +390,15 @@ bool dialogue_is_trusted(struct front *f)
 	return f->service->ops->is_trusted && f->service->ops->is_trusted(f);
 }
 
+static const char *const http_verbs[] = {"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ",
+	"TRACE ", "PATCH ", "PRI ", NULL};
+
 bool dialogue_is_http(struct slice input)
 {
-	static const char *const verbs[] = {"GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ",
-		"CONNECT ", "TRACE ", "PATCH ", "PRI ", NULL};
 	ptrdiff_t end = slice_find(input, '\n');
 	struct slice line = slice_sub(input, 0, end < 0 ? input.len : (size_t)end);
 
-	for (const char *const *verb = verbs; *verb; verb++) {
+	for (const char *const *verb = http_verbs; *verb; verb++) {
 		struct slice rest;
 
 		if (!slice_has_prefix(line, *verb))
@@ -404,6 +406,19 @@ bool dialogue_is_http(struct slice input)
 		rest = slice_from(line, strlen(*verb));
 		return slice_has_prefix(rest, "/") || memmem(rest.p, rest.len, " HTTP/", 6) ||
 		       memmem(rest.p, rest.len, "://", 3);
+	}
+	return false;
+}
+
+bool dialogue_may_be_http(struct slice input)
+{
+	if (input.len > HTTP_LOOK_MOST || slice_find(input, '\n') >= 0)
+		return false;
+	for (const char *const *verb = http_verbs; *verb; verb++) {
+		size_t n = strlen(*verb);
+
+		if (memcmp(input.p, *verb, input.len < n ? input.len : n) == 0)
+			return true;
 	}
 	return false;
 }

@@ -101,6 +101,8 @@ size_t dialogue_offered(const struct front *f, const char *offered_out[SASL_MECH
 bool dialogue_is_trusted(struct front *f);
 /* True for the first line of an HTTP request (ALPACA): end without a word by dialogue_drop(). */
 bool dialogue_is_http(struct slice input);
+/* The line is not whole, and may turn out to be one: ask again when more has come. input is not empty. */
+bool dialogue_may_be_http(struct slice input);
 /* Counts a command that makes no sense here; says BYE and ends beyond the limit. False: ended. */
 bool dialogue_wrong_command(struct front *f);
 /* Wipes n bytes of input, then consumes them: a password was in them. */

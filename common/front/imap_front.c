@@ -432,6 +432,8 @@ static ssize_t take(struct front *f)
 			dialogue_drop(f, "HTTP on a mail port");
 			return 1;
 		}
+		if (dialogue_may_be_http(conn_input(f->conn)))
+			return 0;
 		imap_parse_start(&i->parse, &limits[f->takes_tickets], &f->arena);
 		i->is_reading = true;
 	}

@@ -95,6 +95,35 @@ static const struct talk_case cases[] = {
 		"a BAD Literal too large.\r\nb OK NOOP completed.\r\n", NULL, false, false},
 };
 
+/* A request whose first octet comes with the command before. */
+static void security_02_http_in_pieces(void **state)
+{
+	struct front_service service;
+	char got[4096];
+	int fd;
+
+	(void)state;
+	front_service_init(&service, "test", &talk_ops, NULL);
+	service.allows_clear = true;
+	fd = talk_open(imap_front_start, &service);
+	talk_read(fd, "\r\n", got, sizeof(got));
+	talk_write(fd, "a NOOP\r\nP", 9);
+	talk_read(fd, "completed.\r\n", got, sizeof(got));
+	talk_write(fd, "OST http:", 9);
+	talk_write(fd, "//x/ HTTP/1.1\r\nb NOOP\r\n", 25);
+	talk_read(fd, NULL, got, sizeof(got));
+	assert_string_equal(got, "<end>");
+	close(fd);
+	/* What only begins like one is a command. */
+	fd = talk_open(imap_front_start, &service);
+	talk_read(fd, "\r\n", got, sizeof(got));
+	talk_write(fd, "P", 1);
+	talk_write(fd, "OST NOOP\r\n", 10);
+	talk_read(fd, "\r\n", got, sizeof(got));
+	assert_string_equal(got, "POST OK NOOP completed.\r\n");
+	close(fd);
+}
+
 static void test_dialogue(void **state)
 {
 	(void)state;
@@ -230,6 +259,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_delay_of_a_failed_login_counts_from_its_beginning),
 		cmocka_unit_test(test_dialogue),
+		cmocka_unit_test(security_02_http_in_pieces),
 		cmocka_unit_test(test_hops_are_counted_down),
 		cmocka_unit_test(test_wrong_commands),
 		cmocka_unit_test(test_security_09_limits_before_login),
