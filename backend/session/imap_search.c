@@ -10,6 +10,7 @@
 #include "common/proto/charset.h"
 #include "common/proto/date.h"
 #include "common/proto/encoded_word.h"
+#include "common/proto/envelope.h"
 #include "common/proto/fold.h"
 #include "common/proto/header.h"
 #include "common/proto/mime.h"
@@ -27,6 +28,9 @@ struct judge {
 	bool has_message;
 	bool has_header;
 	bool has_tree;
+	struct buf envelope; /* of date and subject */
+	struct slice date, subject;
+	bool has_envelope;
 	int err; /* sticky: the answer is none */
 };
 
@@ -111,6 +115,15 @@ static bool read_octets(struct judge *j, uint64_t at, size_t len, struct buf *ou
 		len -= got;
 	}
 	return j->err == 0;
+}
+
+/* Date and subject from the record; false: they are not in it, and must be looked for in the message. */
+static bool load_envelope(struct judge *j)
+{
+	if (!j->has_envelope && load_message(j))
+		j->has_envelope =
+			envelope_read(j->message.texts.envelope, &j->envelope, &j->date, &j->subject) == 0;
+	return j->has_envelope;
 }
 
 static bool load_header(struct judge *j)
@@ -271,8 +284,24 @@ static bool judge_body(struct judge *j, const struct imap_search_key *key)
 	return false;
 }
 
+static bool has_text(struct slice value, struct fold_search *search)
+{
+	struct buf text = {0};
+	bool found;
+
+	encoded_word_decode(value, &text);
+	found = fold_has(search, buf_view(&text));
+	buf_deinit(&text);
+	return found;
+}
+
 static bool judge_header(struct judge *j, const struct imap_search_key *key)
 {
+	/* A subject as such (RFC 3501 section 6.4.4) is that of ENVELOPE. An absent one may only be absent in a
+	 * record whose texts were too large. */
+	if (key->is_of_envelope && key->text.len && slice_is_str(key->name, "Subject") && load_envelope(j) &&
+		j->subject.p)
+		return has_text(j->subject, key->user);
 	return load_header(j) && is_in_header(buf_view(&j->header), key->name, key->user, key->text.len == 0);
 }
 
@@ -288,9 +317,12 @@ static bool judge_sent(struct judge *j, const struct imap_search_key *key)
 	struct date date;
 	struct slice value;
 
-	if (!load_header(j))
+	if (load_envelope(j) && j->date.p)
+		value = j->date;
+	else if (load_header(j))
+		value = header_find(buf_view(&j->header), SLICE_LIT("Date"));
+	else
 		return false;
-	value = header_find(buf_view(&j->header), SLICE_LIT("Date"));
 	if (!value.p || date_parse_rfc5322(value, &date) < 0)
 		return false;
 	if (key->type == IMAP_SEARCH_SENTBEFORE)
@@ -449,6 +481,7 @@ int imap_search_match(
 	bool is_match = judge_key(&j, key);
 
 	buf_deinit(&j.header);
+	buf_deinit(&j.envelope);
 	if (key->cost != IMAP_SEARCH_COST_INDEX)
 		arena_reset(scratch);
 	/* One damaged message does not hide the others. */

@@ -4,6 +4,7 @@
  */
 #include "common/proto/envelope.h"
 
+#include "common/base/num.h"
 #include "common/proto/address.h"
 #include "common/proto/imap_write.h"
 
@@ -139,4 +140,61 @@ int envelope_write(const struct envelope *e, struct arena *a, struct buf *out)
 	imap_write_nstring(out, at->message_id);
 	buf_add_char(out, ')');
 	return out->failed ? ERR_TOO_BIG : 0;
+}
+
+/* ---- reading it back ---- */
+
+/* The next nstring; appended to buf, its length in len_out; is_nil_out: NIL. */
+static int read_nstring(struct slice *text, struct buf *buf, size_t *len_out, bool *is_nil_out)
+{
+	size_t before = buf_len(buf), i = 1;
+	ptrdiff_t end;
+	uint32_t len;
+
+	*is_nil_out = slice_has_prefix(*text, "NIL");
+	if (*is_nil_out) {
+		i = 3;
+	} else if (slice_has_prefix(*text, "\"")) {
+		for (; i < text->len && text->p[i] != '"'; i++) {
+			i += text->p[i] == '\\' && i + 1 < text->len;
+			buf_add_char(buf, text->p[i]);
+		}
+		i++;
+	} else if (slice_has_prefix(*text, "{")) {
+		end = slice_find(*text, '}');
+		if (end < 0 || num_parse_u32(slice_sub(*text, 1, (size_t)end - 1), &len) < 0 ||
+			text->len - (size_t)end < (size_t)len + 3)
+			return ERR_CORRUPT;
+		buf_add(buf, text->p + end + 3, len);
+		i = (size_t)end + 3 + len;
+	} else {
+		return ERR_CORRUPT;
+	}
+	if (i >= text->len || buf->failed)
+		return ERR_CORRUPT;
+	*text = slice_from(*text, i);
+	*len_out = buf_len(buf) - before;
+	return 0;
+}
+
+int envelope_read(struct slice text, struct buf *buf, struct slice *date_out, struct slice *subject_out)
+{
+	size_t start = buf_len(buf), date_len = 0, subject_len = 0;
+	bool has_no_date = false, has_no_subject = false;
+	int err = slice_has_prefix(text, "(") && buf_reserve(buf, 1) ? 0 : ERR_CORRUPT;
+
+	text = slice_from(text, 1);
+	if (err == 0)
+		err = read_nstring(&text, buf, &date_len, &has_no_date);
+	if (err == 0 && text.p[0] != ' ')
+		err = ERR_CORRUPT;
+	text = slice_from(text, 1);
+	if (err == 0)
+		err = read_nstring(&text, buf, &subject_len, &has_no_subject);
+	if (err < 0)
+		return err;
+	*date_out = has_no_date ? slice_of(NULL, 0) : slice_sub(buf_view(buf), start, date_len);
+	*subject_out =
+		has_no_subject ? slice_of(NULL, 0) : slice_sub(buf_view(buf), start + date_len, subject_len);
+	return 0;
 }

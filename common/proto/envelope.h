@@ -34,5 +34,11 @@ struct envelope {
  * taken). */
 MUST_CHECK int envelope_take_field(
 	struct envelope *e, struct arena *a, struct slice name, struct slice value);
+/*
+ * Date and Subject out of a text that envelope_write() made, still encoded; appended to buf, whose views they are.
+ * A NULL pointer: NIL. ERR_CORRUPT.
+ */
+MUST_CHECK int envelope_read(
+	struct slice text, struct buf *buf, struct slice *date_out, struct slice *subject_out);
 /* Appends the parenthesised IMAP text; e may be NULL (all NIL). The arena serves for the time of the call. */
 MUST_CHECK int envelope_write(const struct envelope *e, struct arena *a, struct buf *out);

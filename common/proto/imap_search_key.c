@@ -256,6 +256,7 @@ static int read_word(struct reader *r, const struct word *word, struct imap_sear
 		return ERR_TOO_BIG;
 	key->flag = word->flag;
 	key->name = slice_str(word->name);
+	key->is_of_envelope = word->name != NULL;
 	err = read_word_value(r, word, key);
 	if (err < 0)
 		return err;

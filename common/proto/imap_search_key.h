@@ -63,6 +63,7 @@ struct imap_search_key {
 	enum imap_search_type type;
 	enum imap_search_flag flag;
 	enum imap_search_cost cost; /* the greatest of its children's */
+	bool is_of_envelope; /* HEADER: as ENVELOPE has it (SUBJECT), not any field of the name (HEADER Subject) */
 	struct slice name;
 	struct slice text; /* UTF-8 */
 	struct seqset set;

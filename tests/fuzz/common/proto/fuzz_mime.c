@@ -39,6 +39,7 @@ static void check_keys(struct arena *a, const struct mime_part *root, struct sli
 {
 	const struct mime_part *part = preview_part(root);
 	struct buf preview = {0}, packed = {0};
+	struct slice date, subject;
 	struct mail_keys keys;
 
 	if (part)
@@ -48,6 +49,11 @@ static void check_keys(struct arena *a, const struct mime_part *root, struct sli
 	require(mail_keys_pack(root->envelope, buf_view(&preview), a, &packed) == 0);
 	require(mail_keys_unpack(buf_view(&packed), &keys) == 0);
 	require(slice_is_equal(keys.preview, buf_view(&preview)));
+	buf_clear(&packed);
+	require(envelope_write(root->envelope, a, &packed) == 0);
+	buf_clear(&preview);
+	require(envelope_read(buf_view(&packed), &preview, &date, &subject) == 0);
+	require(!root->envelope->subject.p == !subject.p && subject.len <= root->envelope->subject.len);
 	buf_deinit(&preview);
 	buf_deinit(&packed);
 }

@@ -274,6 +274,45 @@ static void test_references_are_bounded(void **state)
 	buf_deinit(&packed);
 }
 
+static const struct {
+	const char *text, *date, *subject; /* "-": NIL; NULL date: corrupt */
+} envelopes[] = {
+	{"(NIL NIL NIL NIL)", "-", "-"},
+	{"(\"d\" \"s\" NIL)", "d", "s"},
+	{"(NIL \"a \\\"b\\\" \\\\c\" NIL)", "-", "a \"b\" \\c"},
+	{"(\"\" {4}\r\na)\"( ((NIL)))", "", "a)\"("},
+	{"({0}\r\n {2}\r\nxy NIL)", "", "xy"},
+	{"(\"d\" \"s", NULL, NULL},
+	{"(\"d\"", NULL, NULL},
+	{"(\"d\" {9}\r\nx NIL)", NULL, NULL},
+	{"(\"d\" {x}\r\nx NIL)", NULL, NULL},
+	{"(\"d\"x\"s\" NIL)", NULL, NULL},
+	{"", NULL, NULL},
+	{"(", NULL, NULL},
+	{"(x y)", NULL, NULL},
+};
+
+static bool is_text(struct slice got, const char *want)
+{
+	return strcmp(want, "-") == 0 ? !got.p : got.p && slice_is_str(got, want);
+}
+
+static void test_envelopes_are_read_back(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(envelopes); i++) {
+		struct slice date = {0}, subject = {0};
+		struct buf buf = {0};
+		int err = envelope_read(slice_str(envelopes[i].text), &buf, &date, &subject);
+
+		if (err != (envelopes[i].date ? 0 : ERR_CORRUPT) ||
+			(err == 0 && (!is_text(date, envelopes[i].date) ||
+					     !is_text(subject, envelopes[i].subject))))
+			fail_msg("%s: %d", envelopes[i].text, err);
+		buf_deinit(&buf);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,6 +322,7 @@ int main(void)
 		cmocka_unit_test(test_keys_of_a_message),
 		cmocka_unit_test(test_message_ids),
 		cmocka_unit_test(test_references_are_bounded),
+		cmocka_unit_test(test_envelopes_are_read_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
