@@ -126,7 +126,7 @@ void subject_base(struct slice value, struct buf *out, bool *is_reply_out)
 	struct scan s = {0};
 
 	decode(value, &text);
-	s.p = buf_view(&text).p;
+	s.p = buf_str_view(&text); /* never NULL */
 	s.end = buf_len(&text);
 	do {
 		cut_trailers(&s);
