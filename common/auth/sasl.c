@@ -200,9 +200,8 @@ static bool is_able(const struct sasl_options *o, unsigned traits)
 	return o->binding_data.len <= SASL_BINDING_MOST;
 }
 
-static int library_open(struct sasl_session *s)
+static int library_open(struct sasl_session *s, const struct sasl_options *o)
 {
-	const struct sasl_options *o = &s->options;
 	const sasl_security_properties_t properties = {.max_ssf = 0};
 	const char *host = o->host && *o->host ? o->host : sasl_library_host();
 	const char *realm = o->realm && *o->realm ? o->realm : NULL;
@@ -237,6 +236,8 @@ int sasl_session_new(const struct sasl_options *options, struct sasl_session **s
 		return ERR_UNSUPPORTED;
 	s = xcalloc(1, sizeof(*s));
 	s->options = *options;
+	s->options.mechanism = s->options.binding_data = slice_of(NULL, 0); /* the call's */
+	s->options.allowed = NULL;
 	s->row = row;
 	buf_init(&s->name, SASL_NAME_MOST);
 	if (!row->base) {
@@ -244,7 +245,7 @@ int sasl_session_new(const struct sasl_options *options, struct sasl_session **s
 			options->gssapi_host && *options->gssapi_host ? options->gssapi_host
 								      : sasl_library_host(),
 			options->keytab);
-	} else if (library_open(s)) {
+	} else if (library_open(s, options)) {
 		sasl_session_free(&s);
 		return ERR_NOT_NOW;
 	}
@@ -379,6 +380,15 @@ static int library_step(struct sasl_session *s, bool has_input, struct buf *raw,
 	return session_answer(s, error_from_sasl(rc), slice_of(out, out ? out_len : 0), challenge_out);
 }
 
+/* His secret has come: the message that waited for it. */
+static int held_step(struct sasl_session *s, struct buf *challenge)
+{
+	int rc = library_step(s, true, &s->held, challenge);
+
+	wipe_buf(&s->held);
+	return rc;
+}
+
 /* ---- workers ---- */
 
 static void job_run(void *arg)
@@ -410,7 +420,7 @@ static int job_take(struct sasl_session *s, struct job *j, struct buf *challenge
 	}
 	if (!s->keys.len)
 		keys_set(s, &j->keys);
-	return library_step(s, true, &s->held, challenge);
+	return held_step(s, challenge);
 }
 
 static void job_done(void *arg, int error)
@@ -580,7 +590,7 @@ int sasl_session_give(struct sasl_session *s, struct slice stored, bool is_known
 	}
 	if (s->row->traits & SASL_WANTS_KEYS)
 		return keys_begin(s);
-	return library_step(s, true, &s->held, challenge_out);
+	return held_step(s, challenge_out);
 }
 
 /* ---- messages ---- */

@@ -33,6 +33,8 @@
 #define SASL_MECHANISM_MOST 20 /* RFC 4422 section 3.1 */
 #define SASL_STEPS_MOST 8      /* messages of one client */
 #define SASL_BINDING_MOST 64   /* octets of a TLS connection's channel binding */
+/* Memory of a session that waits for its client: the library's context, and what he has sent; GSSAPI's contexts apart. */
+#define SASL_SESSION_MOST (16 * 1024)
 
 /* What steps give besides ERR_*. */
 #define SASL_LATER 1 /* fn will be called with the rest */
@@ -81,7 +83,8 @@ struct sasl_result {
 /* rc: as a step gives it, but not SASL_LATER and SASL_WANTS. challenge: for ERR_MORE; a view. */
 typedef void sasl_fn(void *arg, int rc, struct slice challenge);
 
-/* What a session may know of the connection and the service. Texts live as long as the session, but for `binding_data`. */
+/* What a session may know of the connection and the service. Texts live as long as the session, but for `mechanism`, `allowed`,
+ * `binding_data` and `external`, which are the call's. */
 struct sasl_options {
 	const char *service;        /* "imap", "pop", "smtp" */
 	struct slice mechanism;     /* as the client wrote it */

@@ -178,6 +178,8 @@ int sasl_message_scram(struct slice message, struct sasl_message_scram *out, str
 		return ERR_SYNTAX;
 	if (!slice_has_prefix(message, "r=") || message.len < 3)
 		return ERR_SYNTAX;
+	if (authzid.len > SASL_MESSAGE_PART_MOST || message.len > SASL_MESSAGE_PART_MOST)
+		return ERR_TOO_BIG;
 	error = take_saslname(slice_from(user, 2), name);
 	return error ? error : finish(name);
 }

@@ -20,6 +20,10 @@ MUST_CHECK int sasl_message_cram(struct slice message, struct buf *name);
  */
 MUST_CHECK int sasl_message_digest(struct slice message, struct slice offered_realm, struct buf *name);
 
+/* Octets of SCRAM's authorisation identity as it is sent, and of the nonce with what follows it: the library keeps several copies of
+ * each until the dialogue ends. */
+#define SASL_MESSAGE_PART_MOST 512
+
 struct sasl_message_scram {
 	char flag;            /* 'n', 'y' or 'p': RFC 5802 section 7, gs2-cbind-flag */
 	struct slice binding; /* of 'p': the type's name, a view */

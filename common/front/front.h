@@ -28,7 +28,8 @@ struct front;
 struct front_auth;
 struct penalty;
 
-/* Most memory that a connection holds for its client's sake before login, TLS apart; bytes. */
+/* Most memory that a connection holds for its client's sake before login; bytes. TLS apart, and, as long as a SASL dialogue is under
+ * way, its SASL_SESSION_MOST. */
 #define FRONT_MEMORY_MOST (16 * 1024)
 /* The same where GSSAPI is offered: tickets are large. */
 #define FRONT_TICKET_MEMORY_MOST (40 * 1024)

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <pthread.h>
@@ -15,6 +16,7 @@
 
 #include "common/auth/password.h"
 #include "common/auth/sasl.h"
+#include "common/auth/sasl_message.h"
 #include "common/base/base64.h"
 #include "common/crypto/digest.h"
 
@@ -896,6 +898,40 @@ static void security_07_other_spellings_show_nobody(void **state)
 	}
 }
 
+/* What sessions of the longest lines hold while they wait for their clients. */
+static void security_09_a_waiting_session_is_small(void **state)
+{
+	static const char *const mechanisms[] = {
+		"PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"};
+	struct client clients[50];
+	char name[SASL_NAME_MOST - 1], nonce[SASL_MESSAGE_PART_MOST - 2], first[2048];
+
+	(void)state;
+	memset(name, 'n', sizeof(name));
+	memset(nonce, 'r', sizeof(nonce));
+	for (size_t i = 0; i < ARRAY_LEN(mechanisms); i++) {
+		bool is_scram = slice_has_prefix(slice_str(mechanisms[i]), "SCRAM");
+		bool is_login = !strcmp(mechanisms[i], "LOGIN");
+		size_t before = mallinfo2().uordblks, held;
+
+		snprintf(first, sizeof(first), is_scram ? "n,,n=%.*s,r=%.*s" : "%.*s", (int)sizeof(name),
+			name, (int)sizeof(nonce), nonce);
+		for (size_t k = 0; k < ARRAY_LEN(clients); k++) {
+			int rc = client_begin(
+				&clients[k], mechanisms[i], is_scram || is_login ? first : NULL, NULL);
+
+			if (rc == SASL_WANTS)
+				rc = client_stored(&clients[k], "{PLAIN}pencil");
+			assert_int_equal(rc, ERR_MORE);
+		}
+		held = (mallinfo2().uordblks - before) / ARRAY_LEN(clients);
+		if (held > SASL_SESSION_MOST)
+			fail_msg("%s: %zu octets", mechanisms[i], held);
+		for (size_t k = 0; k < ARRAY_LEN(clients); k++)
+			client_end(&clients[k]);
+	}
+}
+
 static void test_external(void **state)
 {
 	static const char *const allowed[] = {"EXTERNAL", NULL};
@@ -1019,6 +1055,7 @@ int main(void)
 		cmocka_unit_test(test_scram),
 		cmocka_unit_test(security_07_channel_bindings_are_held_against_ours),
 		cmocka_unit_test(security_07_other_spellings_show_nobody),
+		cmocka_unit_test(security_09_a_waiting_session_is_small),
 		cmocka_unit_test(test_a_challenge_says_nothing_of_the_user),
 		cmocka_unit_test(test_external),
 		cmocka_unit_test(security_08_tickets_and_early_leavers),

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -127,6 +128,17 @@ static void test_scram(void **state)
 	assert_int_equal(sasl_message_scram(SLICE_LIT("p=tls-exporter,,n=u,r=x"), &out, &name), 0);
 	assert_int_equal(out.flag, 'p');
 	assert_true(slice_is_str(out.binding, "tls-exporter"));
+	for (size_t i = 0; i < 4; i++) {
+		char message[2 * SASL_MESSAGE_PART_MOST], part[2 * SASL_MESSAGE_PART_MOST];
+		bool is_nonce = i % 2;
+
+		memset(part, 'x', sizeof(part));
+		snprintf(message, sizeof(message), is_nonce ? "n,,n=u,r=%.*s" : "n,a=%.*s,n=u,r=x",
+			(int)(SASL_MESSAGE_PART_MOST - 2 + i / 2), part);
+		buf_clear(&name);
+		assert_int_equal(
+			sasl_message_scram(slice_str(message), &out, &name), i < 2 ? 0 : ERR_TOO_BIG);
+	}
 	buf_deinit(&name);
 }
 
