@@ -1,8 +1,11 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315) and REPLACE (RFC 8508). The messages go from the connection into one spool and from there to the
+ * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315) and REPLACE (RFC 8508), with CATENATE (RFC 4469). The messages go from the connection into one spool and from there to the
  * store; none is ever held whole in the parser. They are stored in one commit or not at all.
  *
  *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> announced … -> end of the command -> added
+ *
+ * advance() reads what has come of the arguments and stops where something has to be done first: at a literal that is to be
+ * streamed, at a URL whose octets are to be copied (a read job), at the end.
  *
  * Before a synchronising literal is asked for, mailbox, sizes and quota are checked. The mailbox found last is
  * remembered, so that a client that fills one mailbox pays for one look-up; the store says if it is gone.
@@ -10,10 +13,9 @@
  * REPLACE is an APPEND of one message whose commit also expunges another of the selected mailbox. Which one is settled when
  * the literal is announced: until the command's end the view does not change.
  */
-#include "backend/session/imap_core.h"
-
 #include <stdlib.h>
 
+#include "backend/session/imap_catenate.h"
 #include "common/base/clock.h"
 #include "common/net/spool.h"
 #include "common/proto/date.h"
@@ -35,6 +37,12 @@ struct append_data {
 	struct slice name;
 	uint32_t mailbox;
 	const struct imap_arg *seen; /* the last argument that was read */
+	const struct imap_arg *list; /* of CATENATE, while its parts are read */
+	const struct imap_arg *part; /* the last of them; NULL: none yet */
+	struct append_message *open; /* the message that they make */
+	struct imap_catenate catenate;
+	const char *url;  /* for BADURL */
+	bool has_literal; /* one is announced and waits for an answer */
 	struct append_message *first, **end;
 	unsigned count;
 	uint32_t replaced; /* REPLACE: the UID that goes; 0: APPEND */
@@ -64,8 +72,9 @@ static const char *read_name(struct imap_session *s, const struct imap_arg *arg,
 	return NULL;
 }
 
-/* [flags] [date] literal: what stands between the last message and the end of what has come. */
-static const char *read_message(struct imap_session *s, struct append_data *d, struct append_message *m)
+/* [flags] [date]: what stands before a message; *arg_out: what comes then. */
+static const char *read_options(struct imap_session *s, struct append_data *d, struct append_message *m,
+	const struct imap_arg **arg_out)
 {
 	const struct imap_arg *arg = d->seen->next;
 	struct date date;
@@ -83,11 +92,8 @@ static const char *read_message(struct imap_session *s, struct append_data *d, s
 		m->date = date.unix_s;
 		arg = arg->next;
 	}
-	if (!arg || arg->type != IMAP_ARG_LITERAL || arg->next)
-		return "Wrong arguments for APPEND";
-	d->seen = arg;
-	m->range.size = arg->size;
-	return NULL;
+	*arg_out = arg;
+	return arg ? NULL : "Wrong arguments for APPEND";
 }
 
 /* size: of all messages so far, count of them. */
@@ -104,30 +110,47 @@ static bool is_over_quota(struct imap_session *s, uint64_t size, unsigned count)
 					       count > account.count_limit - account.count_used));
 }
 
-/* REPLACE: the message that goes. False: the literal was refused. */
-static bool read_replaced(struct imap_session *s, const struct imap_arg *arg, struct append_data *d)
+/* The command cannot be done: what is announced is refused, or the answer goes out. Code and text live as long as the command. */
+static void fail(struct imap_session *s, const char *status, const char *code, const char *text)
+{
+	struct append_data *d = s->data;
+
+	if (d && !d->has_literal) {
+		imap_answer(s, status, code, text);
+		return;
+	}
+	imap_refuse_literal(s, status, code, text);
+	if (s->state == IMAP_BUSY) {
+		imap_enter(s, IMAP_LITERAL);
+		imap_input(s);
+	}
+}
+
+/* REPLACE: the message that goes. NULL, or what is wrong; *no_out: it is NO, not BAD. */
+static const char *read_replaced(
+	struct imap_session *s, const struct imap_arg *arg, struct append_data *d, const char **no_out)
 {
 	bool is_uid = slice_has_prefix(s->parse.command.name, "UID ");
 	uint32_t n = 0;
 
-	if (!s->view.mailbox) {
-		imap_refuse_literal(s, "BAD", NULL, "No mailbox is selected");
-	} else if (s->view.is_readonly) {
-		imap_refuse_literal(s, "NO", "NOPERM", "The mailbox was opened read-only");
-	} else if (!imap_parse_is_word(arg, "*") && (imap_parse_u32(arg, &n) < 0 || n == 0)) {
-		imap_refuse_literal(s, "BAD", NULL, "REPLACE wants one message");
-	} else {
-		if (imap_parse_is_word(arg, "*"))
-			d->replaced = s->view.count ? imap_view_last_uid(&s->view) : 0;
-		else if (is_uid)
-			d->replaced = imap_view_seq(&s->view, n) ? n : 0;
-		else
-			d->replaced = n <= s->view.count ? s->view.uids[n - 1] : 0;
-		if (d->replaced)
-			return true;
-		imap_refuse_literal(s, is_uid ? "NO" : "BAD", NULL, "No such message");
+	*no_out = NULL;
+	if (!s->view.mailbox)
+		return "No mailbox is selected";
+	if (s->view.is_readonly) {
+		*no_out = "NOPERM";
+		return "The mailbox was opened read-only";
 	}
-	return false;
+	if (!imap_parse_is_word(arg, "*") && (imap_parse_u32(arg, &n) < 0 || n == 0))
+		return "REPLACE wants one message";
+	if (imap_parse_is_word(arg, "*"))
+		d->replaced = s->view.count ? imap_view_last_uid(&s->view) : 0;
+	else if (is_uid)
+		d->replaced = imap_view_seq(&s->view, n) ? n : 0;
+	else
+		d->replaced = n <= s->view.count ? s->view.uids[n - 1] : 0;
+	if (!d->replaced && is_uid)
+		*no_out = "NONEXISTENT";
+	return d->replaced ? NULL : "No such message";
 }
 
 static int find_run(struct imap_session *s, struct store_txn *txn)
@@ -151,93 +174,251 @@ static void remember(struct imap_session *s, uint32_t mailbox, struct slice name
 static void begin_stream(struct imap_session *s)
 {
 	struct append_data *d = s->data;
+	bool was_busy = s->state == IMAP_BUSY;
 
 	d->left = s->parse.literal.size;
-	if (!d->spool)
-		d->spool = spool_new(SPOOL_MEMORY, 0);
+	d->has_literal = false;
 	if (s->parse.literal.is_sync)
 		conn_write_str(s->conn, "+ OK\r\n");
 	imap_parse_stream(&s->parse);
 	imap_enter(s, IMAP_STREAM);
+	if (was_busy)
+		imap_input(s);
 }
 
-static void refuse(struct imap_session *s, int err)
+/* Size so far, once `more` octets have come. False: it is too much, and the command has failed. */
+static bool has_room(struct imap_session *s, struct append_data *d, uint64_t more)
 {
-	if (err == ERR_NOT_FOUND || err == ERR_DENIED)
-		imap_refuse_literal(s, "NO", "TRYCREATE", "No such mailbox");
+	const struct append_message *m = d->open;
+	uint64_t before = spool_len(d->spool), total = before + more;
+
+	if (total - m->range.offset > s->limits.append_size)
+		fail(s, "NO", "TOOBIG", "Message too large");
+	else if (total > s->limits.append_size * TOTAL_SIZES)
+		fail(s, "NO", "TOOBIG", "Too much for one command");
+	else if (!d->replaced && is_over_quota(s, total, d->count + 1))
+		fail(s, "NO", "OVERQUOTA", "Quota exceeded");
 	else
-		imap_refuse_literal(s, "NO", "UNAVAILABLE", "Try again later");
+		return true;
+	return false;
+}
+
+/* What stands open becomes one of the command's messages. */
+static void end_message(struct append_data *d)
+{
+	d->open->range.size = spool_len(d->spool) - d->open->range.offset;
+	*d->end = d->open;
+	d->end = &d->open->next;
+	d->open = NULL;
+	d->list = NULL;
+	d->part = NULL;
+	d->count++;
+}
+
+static bool open_message(struct imap_session *s, struct append_data *d)
+{
+	if (d->replaced && d->count) {
+		fail(s, "BAD", NULL, "REPLACE has one message");
+		return false;
+	}
+	d->open = arena_calloc(&s->arena, 1, sizeof(*d->open));
+	if (!d->open || d->count == STORE_WORK_RANGES_MAX) {
+		fail(s, "NO", "LIMIT", "Too many messages in one command");
+		return false;
+	}
+	d->open->range.offset = spool_len(d->spool);
+	return true;
+}
+
+static void advance(struct imap_session *s);
+static void store(struct imap_session *s);
+
+/* RFC 4469 section 4.1: the URL itself is in the code, as far as it can stand there. */
+static const char *badurl(struct imap_session *s, struct slice url)
+{
+	char *code = arena_alloc(&s->arena, url.len + 8);
+	size_t n = 7;
+
+	if (!code)
+		return "BADURL";
+	memcpy(code, "BADURL ", n);
+	for (size_t i = 0; i < url.len; i++) {
+		unsigned char c = (unsigned char)url.p[i];
+
+		code[n++] = (char)(c < 0x20 || c > 0x7e || c == ']' || c == '\\' ? '?' : c);
+	}
+	code[n] = '\0';
+	return code;
+}
+
+static void copied(struct imap_session *s, int err)
+{
+	struct append_data *d = s->data;
+
+	if (err == ERR_NOT_FOUND || err == ERR_CORRUPT)
+		fail(s, "NO", d->url, "There is no such message or part");
+	else if (err == ERR_TOO_BIG)
+		fail(s, "NO", "TOOBIG", "Message too large");
+	else if (err == ERR_SYNTAX)
+		fail(s, "NO", d->url, "There is a NUL in it");
+	else if (err < 0)
+		fail(s, "NO", "UNAVAILABLE", "Try again later");
+	else if (has_room(s, d, 0))
+		advance(s);
+}
+
+static void copy_url(struct imap_session *s, struct append_data *d, struct slice url)
+{
+	d->url = badurl(s, url);
+	d->catenate = (struct imap_catenate){.spool = d->spool,
+		.most = s->limits.append_size - (spool_len(d->spool) - d->open->range.offset),
+		.done = copied};
+	if (imap_catenate_parse(s, url, &d->catenate) < 0)
+		fail(s, "NO", d->url, "No URL of a message here");
+	else
+		imap_catenate_start(s, &d->catenate);
+}
+
+/* The literal announced, if it is this one, is the next of the message. */
+static void take_text(struct imap_session *s, struct append_data *d, const struct imap_arg *arg)
+{
+	if (!arg || arg->type != IMAP_ARG_LITERAL || !d->has_literal)
+		fail(s, "BAD", NULL, "Wrong arguments for APPEND");
+	else if (has_room(s, d, arg->size))
+		begin_stream(s);
+}
+
+/* The next part: TEXT literal or URL string. */
+static void read_part(struct imap_session *s, struct append_data *d, const struct imap_arg *word)
+{
+	struct slice url;
+
+	d->part = word->next;
+	if (imap_parse_is_word(word, "TEXT"))
+		take_text(s, d, word->next);
+	else if (imap_parse_is_word(word, "URL") && imap_parse_astring(word->next, &url) == 0)
+		copy_url(s, d, url);
+	else
+		fail(s, "BAD", NULL, "CATENATE wants TEXT or URL");
+}
+
+/* A literal that is a whole message. */
+static void read_literal(struct imap_session *s, struct append_data *d, const struct imap_arg *arg)
+{
+	d->seen = arg;
+	if (arg->size == 0)
+		fail(s, "NO", NULL, "A message cannot be empty");
+	else
+		take_text(s, d, arg);
+}
+
+static void read_message(struct imap_session *s, struct append_data *d)
+{
+	const struct imap_arg *arg;
+	const char *wrong;
+
+	if (!open_message(s, d))
+		return;
+	wrong = read_options(s, d, d->open, &arg);
+	if (wrong) {
+		fail(s, "BAD", NULL, wrong);
+	} else if (imap_parse_is_word(arg, "CATENATE") && arg->next && arg->next->type == IMAP_ARG_LIST) {
+		d->list = d->seen = arg->next;
+		advance(s);
+	} else if (arg->type == IMAP_ARG_LITERAL && !arg->next) {
+		read_literal(s, d, arg);
+	} else {
+		fail(s, "BAD", NULL, "Wrong arguments for APPEND");
+	}
+}
+
+static void advance(struct imap_session *s)
+{
+	struct append_data *d = s->data;
+	const struct imap_arg *next = d->list && d->part ? d->part->next : d->list ? d->list->first : NULL;
+
+	if (next) {
+		read_part(s, d, next);
+		return;
+	}
+	if (d->open) { /* a literal has been streamed, or a list has ended */
+		if (d->err == 0 && spool_len(d->spool) == d->open->range.offset) {
+			fail(s, "NO", NULL, "A message cannot be empty");
+			return;
+		}
+		end_message(d);
+	}
+	if (d->seen->next)
+		read_message(s, d);
+	else
+		store(s);
 }
 
 static void found(struct imap_session *s, int err)
 {
 	struct append_data *d = s->data;
 
-	if (err < 0) {
-		refuse(s, err);
-		imap_enter(s, IMAP_LITERAL);
+	if (err == ERR_NOT_FOUND || err == ERR_DENIED) {
+		fail(s, "NO", "TRYCREATE", "No such mailbox");
+	} else if (err < 0) {
+		fail(s, "NO", "UNAVAILABLE", "Try again later");
 	} else {
 		d->is_fresh = true;
 		remember(s, d->mailbox, d->name);
-		begin_stream(s);
+		advance(s);
 	}
-	imap_input(s);
 }
 
-/* The first literal of the command; NULL: it was refused. */
-static struct append_data *begin(struct imap_session *s)
+/* The first literal of the command, or its end if it has none. */
+static void begin(struct imap_session *s, bool has_literal)
 {
 	struct append_data *d = arena_calloc(&s->arena, 1, sizeof(*d));
 	const struct imap_arg *args = s->parse.command.args;
 	bool is_replace = !slice_is_str(s->parse.command.name, "APPEND");
-	const char *wrong;
+	const char *wrong = NULL, *no = NULL;
 
 	if (!d) {
-		imap_refuse_literal(s, "NO", "LIMIT", "Command too large");
-		return NULL;
+		if (has_literal)
+			imap_refuse_literal(s, "NO", "LIMIT", "Command too large");
+		else
+			imap_answer(s, "NO", "LIMIT", "Command too large");
+		return;
 	}
 	d->end = &d->first;
-	if (is_replace && !read_replaced(s, args, d))
-		return NULL;
-	wrong = read_name(s, is_replace ? args->next : args, d);
-	if (wrong) {
-		imap_refuse_literal(s, "BAD", NULL, wrong);
-		return NULL;
-	}
+	d->has_literal = has_literal;
+	d->spool = spool_new(SPOOL_MEMORY, 0);
 	s->data = d;
 	s->cleanup = free_append;
-	return d;
+	if (is_replace)
+		wrong = read_replaced(s, args, d, &no);
+	if (!wrong)
+		wrong = read_name(s, is_replace && args ? args->next : args, d);
+	if (!wrong && !d->seen->next)
+		wrong = "A message is wanted";
+	if (wrong) {
+		fail(s, no ? "NO" : "BAD", no, wrong);
+		return;
+	}
+	if (s->append_name && slice_is_str(d->name, s->append_name)) {
+		d->mailbox = s->append_mailbox;
+		advance(s);
+	} else {
+		imap_read(s, find_run, found);
+	}
 }
 
-static bool take_message(struct imap_session *s, struct append_data *d)
+/* The URL of a part comes as a literal: it is held, and read with what comes after it. */
+static bool is_url_literal(const struct append_data *d, const struct imap_command *command)
 {
-	struct append_message *m = arena_calloc(&s->arena, 1, sizeof(*m));
-	const char *wrong = m ? read_message(s, d, m) : NULL;
-	uint64_t size = s->parse.literal.size, before = d->spool ? spool_len(d->spool) : 0,
-		 total = before + size;
+	const struct imap_arg *arg = d && d->list ? d->list : command->args, *before = NULL;
 
-	if (m && d->replaced && d->count) {
-		imap_refuse_literal(s, "BAD", NULL, "REPLACE has one message");
-	} else if (!m || d->count == STORE_WORK_RANGES_MAX) {
-		imap_refuse_literal(s, "NO", "LIMIT", "Too many messages in one command");
-	} else if (wrong) {
-		imap_refuse_literal(s, "BAD", NULL, wrong);
-	} else if (size == 0) {
-		imap_refuse_literal(s, "NO", NULL, "A message cannot be empty");
-	} else if (size > s->limits.append_size) {
-		imap_refuse_literal(s, "NO", "TOOBIG", "Message too large");
-	} else if (total > s->limits.append_size * TOTAL_SIZES) {
-		imap_refuse_literal(s, "NO", "TOOBIG", "Too much for one command");
-	} else if (!d->replaced && is_over_quota(s, total, d->count + 1)) {
-		imap_refuse_literal(s, "NO", "OVERQUOTA", "Quota exceeded");
-	} else {
-		m->range.offset = before;
-		*d->end = m;
-		d->end = &m->next;
-		d->count++;
-		return true;
+	if (!d || !d->list) {
+		while (arg && !(arg->type == IMAP_ARG_LIST && !arg->next))
+			arg = arg->next;
 	}
-	return false;
+	for (arg = arg ? arg->first : NULL; arg && arg->next; arg = arg->next)
+		before = arg;
+	return before && arg->type == IMAP_ARG_LITERAL && imap_parse_is_word(before, "URL");
 }
 
 bool imap_append_takes(const struct imap_command *command)
@@ -249,18 +430,19 @@ bool imap_append_takes(const struct imap_command *command)
 	       (slice_is_str(command->name, "REPLACE") || slice_is_str(command->name, "UID REPLACE"));
 }
 
-void imap_append_literal(struct imap_session *s)
+bool imap_append_literal(struct imap_session *s)
 {
-	struct append_data *d = s->data ? s->data : begin(s);
+	struct append_data *d = s->data;
 
-	if (!d || !take_message(s, d))
-		return;
-	if (!d->mailbox && s->append_name && slice_is_str(d->name, s->append_name))
-		d->mailbox = s->append_mailbox;
-	if (d->mailbox)
-		begin_stream(s);
-	else
-		imap_read(s, find_run, found);
+	if (s->parse.literal.depth && is_url_literal(d, &s->parse.command))
+		return false;
+	if (!d) {
+		begin(s, true);
+	} else {
+		d->has_literal = true;
+		advance(s);
+	}
+	return true;
 }
 
 bool imap_append_stream(struct imap_session *s)
@@ -370,13 +552,13 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 	}
 }
 
-void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
+/* All has been read. */
+static void store(struct imap_session *s)
 {
 	struct append_data *d = s->data;
 
-	(void)command;
-	if (!d || !d->spool || d->seen->type != IMAP_ARG_STREAM || d->seen->next)
-		imap_bad(s, "A mailbox and a literal are wanted");
+	if (d->has_literal || !d->count)
+		fail(s, "BAD", NULL, "A mailbox and a message are wanted");
 	else if (d->has_nul)
 		imap_answer(s, "NO", "UNKNOWN-CTE", "Messages with NULs are not kept here");
 	else if (d->err == ERR_SYNTAX)
@@ -385,4 +567,13 @@ void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
 		imap_fail(s, d->err);
 	else
 		start_add(s);
+}
+
+void imap_cmd_append(struct imap_session *s, const struct imap_command *command)
+{
+	(void)command;
+	if (s->data)
+		advance(s);
+	else
+		begin(s, false);
 }

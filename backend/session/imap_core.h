@@ -23,6 +23,7 @@
 #define IMAP_BATCH (128u * 1024)
 
 struct imap_session;
+struct imap_catenate;
 struct spool;
 
 enum imap_state {
@@ -98,6 +99,7 @@ struct imap_session {
 	imap_run_fn *run;
 	imap_done_fn *done;
 	imap_added_fn *added;
+	struct imap_catenate *catenate; /* what its job copies */
 
 	struct imap_view view;
 	struct store_watch *watch;
@@ -150,8 +152,9 @@ void imap_close(struct imap_session *s, const char *bye);
 void imap_input(struct imap_session *s);
 /* The last argument of this command so far is a message to be stored (imap_cmd_append.c). */
 bool imap_append_takes(const struct imap_command *command);
-/* The literal that the parser announced is such a message: take it. */
-void imap_append_literal(struct imap_session *s);
+/* The literal that the parser announced is such a message, or part of one: takes it. False: it is a URL, to be held as others
+ * are. */
+bool imap_append_literal(struct imap_session *s);
 /* Input of IMAP_STREAM; false: nothing was there. */
 bool imap_append_stream(struct imap_session *s);
 /* Log text with the session's prefix. */

@@ -296,11 +296,10 @@ static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 
 /* ---- bodies ---- */
 
-/* Where a section lies in the message as clients see it: the trace stands before the stored bytes. */
-static int find_section(struct fetcher *w, const struct section *section, uint64_t *at_out, uint64_t *len_out,
-	enum mime_encoding *encoding_out)
+/* The trace stands before the stored bytes. */
+int imap_fetch_find_section(const struct store_message *m, const struct section *section, struct arena *arena,
+	uint64_t *at_out, uint64_t *len_out, enum mime_encoding *encoding_out)
 {
-	const struct store_message *m = &w->message;
 	uint64_t trace = m->trace.len;
 	struct section_range range;
 	struct mime_part *root;
@@ -312,8 +311,8 @@ static int find_section(struct fetcher *w, const struct section *section, uint64
 		*encoding_out = MIME_BINARY;
 		return 0;
 	}
-	arena_reset(&w->f->scratch);
-	err = mime_unpack(&w->f->scratch, m->texts.parts, m->size - trace, &root);
+	arena_reset(arena);
+	err = mime_unpack(arena, m->texts.parts, m->size - trace, &root);
 	if (err == 0)
 		err = section_find(root, section, &range);
 	if (err < 0)
@@ -528,7 +527,7 @@ static int start_body(struct fetcher *w)
 			  body->section.kind == SECTION_HEADER_FIELDS_NOT;
 	enum mime_encoding encoding;
 	uint64_t at, len;
-	int err = find_section(w, &body->section, &at, &len, &encoding);
+	int err = imap_fetch_find_section(&w->message, &body->section, &w->f->scratch, &at, &len, &encoding);
 
 	if (err == 0 && has_fields)
 		return write_fields(w, body, at, len);

@@ -47,3 +47,6 @@ struct imap_fetch {
  * member of whatever was that. imap_fetch_free() before it goes. */
 void imap_fetch_start(struct imap_session *s, struct imap_fetch *f);
 void imap_fetch_free(struct imap_fetch *f);
+/* Where a section lies in the message as clients see it. ERR_NOT_FOUND: it has none. The arena is for the tree. */
+MUST_CHECK int imap_fetch_find_section(const struct store_message *m, const struct section *section,
+	struct arena *arena, uint64_t *at_out, uint64_t *len_out, enum mime_encoding *encoding_out);

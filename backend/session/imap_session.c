@@ -435,10 +435,8 @@ static void take_literal(struct imap_session *s)
 	const struct imap_parse *p = &s->parse;
 
 	imap_enter(s, IMAP_LITERAL);
-	if (p->literal.depth == 0 && imap_append_takes(&p->command)) {
-		imap_append_literal(s);
+	if (p->literal.depth <= 1 && imap_append_takes(&p->command) && imap_append_literal(s))
 		return;
-	}
 	if (imap_parse_hold(&s->parse) == 0 && p->literal.is_sync)
 		conn_write_str(s->conn, "+ OK\r\n");
 }

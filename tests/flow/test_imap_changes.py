@@ -121,7 +121,54 @@ BINARY = [
     (b"FETCH 1 (BODY.PEEK[])", re.escape(BIN), OK),
 ]
 
-TABLES = [BINARY, REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
+# RFC 4469, after its examples.
+MULTI = (b"From: x@example.org\r\nSubject: parts\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n"
+         b"Content-Type: text/plain\r\n\r\none\r\n--b\r\nContent-Type: image/jpeg\r\n\r\nTWO\r\n--b--\r\n")
+BIG = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 100000
+CATENATE = [
+    (b"CAPABILITY", rb"(?=.* CATENATE)", OK),
+    (b'CREATE "Mine &AOQ-"', OK),
+    (b'APPEND "Mine &AOQ-" %s %s' % (lit(MULTI), lit(BIG)), OK),
+    (b'APPEND INBOX (\\Seen) CATENATE (URL "/Mine%20%C3%A4/;UID=1/;section=HEADER" TEXT {7+}\r\n\r\n--b\r\n '
+     b'URL "/Mine%20%C3%A4/;UID=1/;section=1.MIME" URL "/Mine%20%C3%A4/;UID=1/;Section=2" TEXT {9+}\r\n\r\n--b--\r\n)',
+     rb"TAG OK \[APPENDUID \d+ 1\]"),
+    (b"SELECT INBOX", OK),
+    (b"FETCH 1 (FLAGS BODY.PEEK[])", rb"\\Seen",
+     re.escape(MULTI[:MULTI.index(b"--b")] + b"\r\n--b\r\nContent-Type: text/plain\r\n\r\nTWO\r\n--b--\r\n"), OK),
+    # URLs alone, of the selected mailbox, as a literal; large ones; PARTIAL; HEADER.FIELDS
+    (b'APPEND INBOX CATENATE (URL ";UID=1")', rb"APPENDUID \d+ 2\]", OK),
+    (b"APPEND INBOX CATENATE (URL {7+}\r\n/;UID=1 TEXT {4+}\r\nend\n)", rb"APPENDUID \d+ 3\]", OK),
+    (b'APPEND INBOX CATENATE (URL "/Mine%20%C3%A4/;UID=2" URL "/Mine%20%C3%A4/;UID=2/;SECTION=TEXT")', OK),
+    (b"FETCH 4 BODY.PEEK[]", re.escape(BIG + BIG[BIG.index(b"0"):]), OK),
+    (b'APPEND INBOX CATENATE (URL ";UID=1/;SECTION=HEADER.FIELDS%20(SUBJECT)" URL "/Mine%20%C3%A4/;UID=2/;SECTION=TEXT/;PARTIAL=2.5")', OK),
+    (b"FETCH 5 BODY.PEEK[]", rb"\{29\}\r\nSubject: parts\r\n\r\n23456\)".replace(b"29", b"23"), OK),
+    # several messages of all kinds in one command, and REPLACE
+    (b'APPEND INBOX %s (\\Flagged) CATENATE (TEXT {4+}\r\nX: y URL ";UID=5") CATENATE (URL ";UID=5")' % lit(A),
+     rb"APPENDUID \d+ 6:8\]", rb"\* 8 EXISTS", OK),
+    (b'UID REPLACE 3 INBOX CATENATE (TEXT {5+}\r\nA: b\n URL "/INBOX/;UID=3")', rb"APPENDUID \d+ 9\]", rb"\* 3 EXPUNGE", OK),
+    (b"FETCH 8 BODY.PEEK[]", rb"\r\nA: b\nFrom: x(?s:.*)end\n\)", OK),
+    # what is none
+    (b'APPEND INBOX CATENATE (TEXT {4+}\r\nX: y URL "/INBOX/;UID=77")', rb"TAG NO \[BADURL /INBOX/;UID=77\]"),
+    (b'APPEND INBOX CATENATE (URL "/INBOX/;UID=1/;SECTION=9")', rb"TAG NO \[BADURL "),
+    (b'APPEND INBOX CATENATE (URL "/INBOX;UIDVALIDITY=1/;UID=1")', rb"TAG NO \[BADURL "),
+    (b'APPEND INBOX CATENATE (URL "/nowhere/;UID=1")', rb"TAG NO \[BADURL "),
+    (b'APPEND INBOX CATENATE (URL "imap://elsewhere/INBOX/;UID=1")', rb"TAG NO \[BADURL "),
+    (b'APPEND INBOX CATENATE (URL "/a]b/;UID=1" TEXT {4+}\r\nX: y)', rb"TAG NO \[BADURL /a\?b/;UID=1\]"),
+    (b'APPEND INBOX CATENATE (URL ";UID=3")', rb"TAG NO \[BADURL "),
+    (b'APPEND nowhere CATENATE (URL ";UID=1")', rb"TAG NO \[TRYCREATE\]"),
+    (b"APPEND INBOX CATENATE ()", rb"TAG (NO|BAD)"),
+    (b"APPEND INBOX CATENATE", BAD),
+    (b"APPEND INBOX CATENATE (TEXT)", BAD),
+    (b"APPEND INBOX CATENATE (TEXT x)", BAD),
+    (b"APPEND INBOX CATENATE (FOO {1+}\r\nx)", BAD),
+    (b"APPEND INBOX CATENATE (TEXT {0+}\r\n)", rb"TAG NO"),
+    (b"APPEND INBOX CATENATE ({1+}\r\nx)", BAD),
+    (b"APPEND INBOX CATENATE (TEXT (x {1+}\r\nx))", BAD),
+    (b"APPEND INBOX (\\Seen {1+}\r\nx)", BAD),
+    (b"STATUS INBOX (MESSAGES UIDNEXT)", rb"MESSAGES 8 UIDNEXT 10\)", OK),
+]
+
+TABLES = [CATENATE, BINARY, REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
 
 
 class Deflated:
@@ -227,6 +274,26 @@ class ImapChanges(mt.ClusterCase):
             else:
                 self.fail("still open")
         self.assertRegex(self.connect("b1", 17).ask(b"NOOP")[1], rb"\AOK")
+
+    def test_security_15_a_url_reaches_no_other_account(self):
+        other = self.connect("b1", 18)
+        other.ask(b"CREATE theirs")
+        other.ask(b"APPEND theirs " + lit(A))
+        wire = self.connect("b1", 19)
+        answers = {wire.ask(b'APPEND INBOX CATENATE (URL "%s/;UID=1")' % box)[1].replace(box, b"") for box in
+                   (b"/theirs", b"/user0018@example.test/theirs", b"/nowhere", b"/..%2Ftheirs", b"/theirs%2F")}
+        self.assertEqual(len(answers), 1, answers)
+        self.assertRegex(answers.pop(), rb"\ANO \[BADURL ")
+
+    def test_a_synchronising_part_is_asked_for_once_what_stands_before_it_is_there(self):
+        wire = self.connect("b1", 20)
+        wire.ask(b"APPEND INBOX " + lit(A))
+        wire.send(b'a APPEND INBOX CATENATE (URL "/INBOX/;UID=9" TEXT {4}\r\n')
+        self.assertRegex(wire.answer(b"a")[1], rb"\ANO \[BADURL")
+        wire.send(b'b APPEND INBOX CATENATE (URL "/INBOX/;UID=1" TEXT {4}\r\n')
+        self.assertRegex(wire.response(), rb"\A\+ ")
+        wire.send(b"more)\r\n")
+        self.assertRegex(wire.answer(b"b")[1], rb"\AOK \[APPENDUID \d+ 2\]")
 
     def test_tables_directly(self):
         for i, table in enumerate(TABLES):

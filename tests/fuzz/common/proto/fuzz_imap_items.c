@@ -3,6 +3,7 @@
 #include "common/proto/imap_fetch_items.h"
 #include "common/proto/imap_search_key.h"
 #include "common/proto/imap_sort.h"
+#include "common/proto/imap_url.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -32,11 +33,15 @@ static void read_both(const struct imap_arg *args, struct arena *arena)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct slice in = slice_of(data, size);
+	struct imap_url url;
 	struct imap_parse p;
 	struct arena arena;
 	enum imap_parse_event event = IMAP_PARSE_MORE;
 
 	arena_init(&arena, IMAP_PARSE_ARENA_AFTER);
+	if (imap_url_parse(in, &arena, &url) == 0)
+		require(url.uid && url.length && slice_find(url.mailbox, '\0') < 0 &&
+			slice_find(url.section, '\0') < 0);
 	imap_parse_start(&p, &imap_parse_limits_after_login, &arena);
 	do {
 		ssize_t n = imap_parse_feed(&p, in, &event);
