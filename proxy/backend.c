@@ -456,16 +456,31 @@ bool backend_next_host(struct backend *b, enum backend_protocol protocol, struct
 	return false;
 }
 
+static unsigned other_hosts(
+	const struct backend *b, enum backend_protocol protocol, const struct backend_try *attempt)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < b->host_count; i++)
+		count += !(attempt->tried & 1u << i) && backend_host_is_up(b, i, protocol);
+	return count;
+}
+
+uint64_t backend_greeting_ms(
+	const struct backend *b, enum backend_protocol protocol, struct backend_try *attempt)
+{
+	attempt->until_ms = clock_mono_ms() + 2 * b->connect_ms;
+	return other_hosts(b, protocol, attempt) && b->connect_ms < b->login_ms ? b->connect_ms : b->login_ms;
+}
+
 /* The time that is left, shared with the hosts that could still be tried. */
 static uint64_t time_share(
 	const struct backend *b, enum backend_protocol protocol, const struct backend_try *attempt)
 {
 	uint64_t now = clock_mono_ms();
-	unsigned hosts = 1;
 
-	for (unsigned i = 0; i < b->host_count; i++)
-		hosts += !(attempt->tried & 1u << i) && backend_host_is_up(b, i, protocol);
-	return attempt->until_ms > now ? (attempt->until_ms - now) / hosts : 1;
+	return attempt->until_ms > now ? (attempt->until_ms - now) / (1 + other_hosts(b, protocol, attempt))
+				       : 1;
 }
 
 int backend_dial(struct backend *b, enum backend_protocol protocol, uint16_t port,

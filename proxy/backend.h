@@ -156,6 +156,10 @@ struct backend_try {
 };
 /* The first host that is up and was not tried yet. False: there is none, or no time is left. */
 bool backend_next_host(struct backend *backend, enum backend_protocol protocol, struct backend_try *attempt);
+/* The host of this attempt has taken the connection: how long it may take to greet. Where another one could be tried, that is once
+ * more the time of connecting, and then as much again for the others. */
+uint64_t backend_greeting_ms(
+	const struct backend *backend, enum backend_protocol protocol, struct backend_try *attempt);
 /*
  * Dials the host of this attempt, with its share of the time that is left: CONN_OPENED or CONN_FAILED comes; with implicit TLS the
  * handshake is done and verified before anything is sent. port 0: the back-end's own for this protocol. STARTTLS is the caller's to

@@ -182,25 +182,10 @@ static void pump(struct leg *leg)
 
 static void dial_again(struct leg *leg);
 
-/* Is there another host, should this one not greet? */
-static bool has_other_host(const struct leg *leg)
-{
-	for (unsigned i = 0; !leg->is_probe && i < leg->backend->host_count; i++) {
-		if (!(leg->attempt.tried & 1u << i) &&
-			backend_host_is_up(leg->backend, i, leg->protocol->protocol))
-			return true;
-	}
-	return false;
-}
-
 static void opened(struct leg *leg)
 {
-	const struct backend *b = leg->backend;
-
-	/* Once more the time of connecting, where it is of use. */
-	leg->attempt.until_ms = clock_mono_ms() + 2 * b->connect_ms;
 	timer_set(&leg->timer, leg->loop,
-		has_other_host(leg) && b->connect_ms < b->login_ms ? b->connect_ms : b->login_ms);
+		backend_greeting_ms(leg->backend, leg->protocol->protocol, &leg->attempt));
 	leg_enter(leg, LEG_GREETING);
 	pump(leg);
 }

@@ -286,7 +286,8 @@ static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 
 static void read_replies(struct smtp_leg *l)
 {
-	while (l->phase != LEG_GONE && l->phase != LEG_SECURES) {
+	/* A reply may end the connection: for good, or to go on with the next host. */
+	while (l->conn && l->phase != LEG_SECURES) {
 		struct slice in = conn_input(l->conn);
 		struct smtp_reply reply;
 		ssize_t n = in.len ? smtp_reply_parse(in, &reply) : 0;
@@ -336,7 +337,7 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	case CONN_OPENED:
 		l->phase = LEG_GREETS;
 		l->is_secure = conn_is_tls(conn);
-		timer_set(&l->timer, l->loop, l->backend->login_ms);
+		timer_set(&l->timer, l->loop, backend_greeting_ms(l->backend, BACKEND_LMTP, &l->attempt));
 		break;
 	case CONN_SECURED:
 		l->is_secure = true;
@@ -440,6 +441,7 @@ static bool redial(struct smtp_leg *l)
 	if (l->conn)
 		conn_abort(&l->conn);
 	l->phase = LEG_DIALS;
+	timer_stop(&l->timer); /* of the host that is left */
 	timer_init(&l->timer, dial_later, l);
 	timer_set(&l->timer, l->loop, 0);
 	return true;
