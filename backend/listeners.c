@@ -195,6 +195,11 @@ void listeners_refuse(void)
 	listen_refuse(set);
 }
 
+void listeners_stop(void)
+{
+	listen_stop(set);
+}
+
 void listeners_close(void)
 {
 	listen_close(set);

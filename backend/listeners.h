@@ -15,7 +15,9 @@ MUST_CHECK int listeners_open(struct backend *b, struct buf *why);
 void listeners_set_config(struct backend *b);
 /* No new client comes into the kernel's queues; those in it are still taken. Main thread. */
 void listeners_refuse(void);
-/* No new connections. Main thread. */
+/* Takes what the kernel has queued, then closes the sockets; connections that are open go on, and reloads are theirs too. Main thread. */
+void listeners_stop(void);
+/* The same if it was not done, and the end of reloads. Main thread. */
 void listeners_close(void);
 /* After the group's threads have ended. */
 void listeners_free(void);

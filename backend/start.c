@@ -89,7 +89,8 @@ static void on_hup(void *arg)
 	struct conf *conf;
 	int err;
 
-	if (handover_is_waiting(b->handover)) /* it has just been read */
+	if (handover_is_waiting(b->handover) ||
+		b->is_leaving) /* it has just been read, or serves nobody any more */
 		return;
 	err = conf_reload(b->config->conf, &why, &notes, &conf);
 	if (!err)
@@ -125,8 +126,7 @@ static void leave(struct backend *b)
 	if (b->is_leaving)
 		return;
 	b->is_leaving = true;
-	if (!b->is_closed)
-		listeners_close();
+	listeners_close();
 	sessions_end_fronts(b);
 	if (b->status)
 		status_close(&b->status);
@@ -151,7 +151,7 @@ static void drain_step(void *arg)
 	if (!b->is_closed) {
 		b->is_closed = true;
 		b->drain_until_ms = now + conf_get_duration(b->config->conf, "", NULL, "drain-limit");
-		listeners_close();
+		listeners_stop();
 		log_info("backend", "listeners are closed sessions=%u", sessions_count(b));
 	} else if (!b->is_cut && now >= b->drain_until_ms) {
 		b->is_cut = true;
@@ -193,7 +193,7 @@ static void on_retire(void *arg)
 	uint64_t most = conf_get_duration(b->config->conf, "", NULL, "handover-limit") / 2;
 
 	b->is_draining = b->is_refusing = b->is_closed = true;
-	listeners_close(); /* but for those that the new one does not name they have been let go */
+	listeners_stop(); /* but for those that the new one does not name they have been let go */
 	if (b->status)
 		status_close(&b->status);
 	b->drain_until_ms = loop_now_ms(b->loop) + (drain < most ? drain : most);

@@ -116,6 +116,23 @@ class Drain(Base):
             client.logout()
         self.cluster.wait_restarted("p1", old, 20)
 
+    def test_a_reload_while_it_drains(self):
+        for name in ("b1", "p1"):
+            with self.subTest(name):
+                s = smtplib.SMTP(*self.cluster.at("p1", "smtp"), timeout=60)
+                self.addCleanup(s.close)
+                old = self.cluster.pid(name)
+                s.ehlo()
+                s.mail("a@example.net")
+                self.assertEqual(s.rcpt("user0001@example.test")[0], 250)  # the transaction is open on both tiers
+                self.cluster.kill(name, signal.SIGTERM)
+                mt.wait_for(lambda: "listeners are closed" in self.cluster.log(name).rpartition("draining")[2], 30, "closed")
+                self.cluster.kill(name, signal.SIGHUP)
+                mt.wait_for(lambda: "configuration read again" in self.cluster.log(name).rpartition("listeners are closed")[2], 30, "read again")
+                self.assertEqual(s.data("Subject: x\r\n\r\nx\r\n")[0], 250)
+                self.cluster.wait_restarted(name, old, 60)
+                mt.wait_for(lambda: self.ready(name) == "200", 60, "it is back")
+
 
 class Reload(Base):
     """SIGHUP again and again, with certificates, limits, back-ends and services changing."""
