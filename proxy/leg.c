@@ -278,10 +278,15 @@ static void fail_soon(struct leg *leg, loop_fn *fn)
 static void add_header(const struct leg *leg, struct buf *header)
 {
 	const struct leg_login *l = &leg->login;
-	const struct identity_client client = {l->client, l->local, l->session, l->tls, l->is_secure};
+	struct identity_client client = {.client = l->client, .local = l->local, .session = l->session};
 
-	if (leg->backend->identity == IDENTITY_PROXY_V2)
-		identity_write(header, leg->has_login ? &client : NULL);
+	if (leg->backend->identity != IDENTITY_PROXY_V2)
+		return;
+	if (leg->has_login) {
+		client.tls = conn_tls_text(l->conn);
+		client.is_secure = l->is_secure;
+	}
+	identity_write(header, leg->has_login ? &client : NULL);
 }
 
 static void dial_it(struct leg *leg)

@@ -63,9 +63,9 @@ struct leg_login {
 	const char *session;
 	const struct addr *client;
 	const struct addr *local;
-	bool is_secure;  /* the client's way to us is encrypted */
-	const char *tls; /* conn_tls_text() of the client's connection, or NULL */
-	unsigned ttl;    /* proxies that may come after us */
+	const struct conn *conn; /* the client's: by what TLS it came is asked when it is told */
+	bool is_secure;          /* the client's way to us is encrypted */
+	unsigned ttl;            /* proxies that may come after us */
 };
 
 struct leg;

@@ -7,7 +7,8 @@
  *	                    +-------------+-------+------+--> front_refuse
  *
  * At the gate of a back-end that has all the connections it may, or has just come back, logins wait in the worker's list, in order.
- * Each login that ends lets the next ones try; a tick does so for what other loops have ended, and turns away who has waited too long.
+ * Logins that end let the next ones try, a measure a turn; a tick does so for what other loops have ended, and turns away who has
+ * waited too long.
  */
 #include "proxy/login.h"
 
@@ -85,8 +86,11 @@ static void end_login(struct login *l)
 	secret_deinit(&l->stored);
 	if (l->has_leg)
 		leg_deinit(&l->leg);
-	if (l->is_counted && l->worker->waiting_count)
+	/* Thousands may end in one turn: the list is looked at once. */
+	if (l->is_counted && l->worker->waiting_count && !l->worker->is_letting_in) {
+		l->worker->is_letting_in = true;
 		loop_defer(loop, let_in, l->worker);
+	}
 	list_remove(&l->link);
 	config_unref(&l->config);
 	/* The leg may be on the stack. */
@@ -174,8 +178,8 @@ static void start_leg(
 		.session = front_session(l->front),
 		.client = front_client(l->front),
 		.local = front_local(l->front),
+		.conn = front_conn(l->front),
 		.is_secure = front_is_secure(l->front),
-		.tls = conn_tls_text(front_conn(l->front)),
 		.ttl = front_ttl(l->front) - 1,
 	};
 
@@ -268,6 +272,7 @@ static void let_in(void *arg)
 	uint64_t now = clock_mono_ms();
 	unsigned left = ADMITTED_A_TURN;
 
+	worker->is_letting_in = false;
 	list_for_each_safe (at, &worker->waiting) {
 		struct login *l = container_of(at, struct login, waiting);
 
@@ -281,6 +286,11 @@ static void let_in(void *arg)
 			full = NULL;
 			left--;
 		}
+	}
+	/* Those of a back-end that has just died are told turn by turn, and not tick by tick. */
+	if (left == 0 && !worker->is_letting_in) {
+		worker->is_letting_in = true;
+		loop_post(worker->loop, let_in, worker);
 	}
 	if (!list_is_empty(&worker->waiting) && !timer_is_set(&worker->waiting_tick))
 		timer_set(&worker->waiting_tick, worker->loop, WAITING_TICK_MS);

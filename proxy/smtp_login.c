@@ -13,6 +13,7 @@
 
 struct smtp_trial {
 	struct smtp_client *client;
+	struct addr local; /* ours, that the client is connected with */
 	struct leg leg;
 };
 
@@ -80,14 +81,15 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 	}
 	c->trial = xcalloc(1, sizeof(*c->trial));
 	c->trial->client = c;
+	c->trial->local = *conn_local(smtp_front_conn(c->front));
 	leg_start(&c->trial->leg, &imap_handover, backend, 0, smtp_front_loop(c->front),
 		&(struct leg_login){.account = slice_str(c->login_name),
 			.password = c->credentials->password,
 			.session = smtp_front_session(c->front),
 			.client = smtp_front_client(c->front),
-			.local = conn_local(smtp_front_conn(c->front)),
+			.local = &c->trial->local,
+			.conn = smtp_front_conn(c->front),
 			.is_secure = conn_is_secure(smtp_front_conn(c->front)),
-			.tls = conn_tls_text(smtp_front_conn(c->front)),
 			.ttl = FRONT_TTL - 1},
 		tried, c->trial);
 	backend_unref(&backend);

@@ -16,6 +16,7 @@ struct worker {
 	struct list spares;   /* ready connections (spare.h) */
 	struct list waiting;  /* logins that wait at a back-end's gate (login.c) */
 	unsigned waiting_count;
+	bool is_letting_in; /* it is looked at in this turn or the next */
 	struct timer waiting_tick;
 	struct timer spare_tick;
 };

@@ -93,8 +93,12 @@ void flow_set_limits(struct flow *f, const struct flow_limits *limits)
 
 static bool window_take(struct window *w, unsigned most, uint64_t interval_ms, uint64_t now_ms)
 {
-	uint64_t passed = now_ms - w->start_ms;
-	uint64_t counted;
+	uint64_t passed, counted;
+
+	/* Loops have times of their own, each as old as its turn. */
+	if (now_ms < w->start_ms)
+		now_ms = w->start_ms;
+	passed = now_ms - w->start_ms;
 
 	if (passed >= 2 * interval_ms) {
 		*w = (struct window){.start_ms = now_ms};

@@ -39,8 +39,8 @@ void flow_unref(struct flow **flow);
 /* For connections to come; open ones stay. */
 void flow_set_limits(struct flow *flow, const struct flow_limits *limits);
 
-/* One more connection of that peer, unless a limit is reached. is_peer_counted_out is to be given back with flow_leave(). now_ms: any
- * clock that does not go back. */
+/* One more connection of that peer, unless a limit is reached. is_peer_counted_out is to be given back with flow_leave(). now_ms: a
+ * monotonic clock; it may lag by a moment. */
 enum flow_answer flow_enter(
 	struct flow *flow, const struct addr *peer, uint64_t now_ms, bool *is_peer_counted_out);
 /* The connection has ended. */

@@ -1,9 +1,12 @@
 """Back-ends that mean ill, or are broken in every way: they accept and say nothing, talk garbage, talk without end, break off in the middle.
 Clients get another host or a temporary error, and the proxy stays as it was."""
+import socket
+import ssl
+import threading
 import time
 import unittest
 
-from test_backends import Rig, USER
+from test_backends import Rig, USER, proxied
 from test_proxy_foreign import imap
 from test_proxy_login import Line
 
@@ -154,6 +157,49 @@ class Hostile(Rig):
                 self.still_well()
         self.wait_row(connections=0, sessions=0, logins=0)
         self.assertLess(self.resident() - before, 64 * 1024)
+
+    def test_the_next_host_is_told_of_this_client(self):
+        """While the first host lets one wait, another one logs in by another TLS: each is told as it came."""
+        asked, newer = threading.Event(), ssl.create_default_context()
+        newer.check_hostname, newer.verify_mode = False, ssl.CERT_NONE
+        older = ssl.create_default_context()
+        older.check_hostname, older.verify_mode, older.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+
+        def silent(server, s):
+            asked.set()
+            says(b"", False)(server, s)
+
+        first = self.server(silent)
+        second, third = self.server(proxied(imap), port=first.port), self.server(proxied(imap))
+        section = self.backend([first.host, second.host], first.port, more=TIMES + "\tidentity = proxy-v2\n")
+        section += self.backend([third.host], third.port, "f2", more=TIMES + "\tidentity = proxy-v2\n")
+        self.start(section, maps=f"{USER} f1\nuser0002@example.test f2\n")
+        with Line(self.cluster.at("p1", "imaps"), tls=newer) as one, Line(self.cluster.at("p1", "imaps"), tls=older) as other:
+            one.line(), other.line()
+            one.send(f"a LOGIN {USER} secret\r\n")
+            self.assertTrue(asked.wait(20))
+            other.send("a LOGIN user0002@example.test secret\r\n")
+            other.until("a")
+            self.assertIn("a OK", one.until("a")[-1])
+        self.assertIn(b"TLSv1.2", third.headers[-1][4][0x20])
+        self.assertIn(b"TLSv1.3", second.headers[-1][4][0x20])
+
+    def test_many_who_wait_are_told_when_it_dies(self):
+        server = self.server()
+        self.start(self.backend([server.host], server.port, more="\tconnections = 1\n\twait-timeout = 60s\n\tprobe-interval = 300ms\n"))
+        self.hold()
+        waiting = [Line(self.cluster.at("p1", "imap")) for _ in range(600)]
+        for c in waiting:
+            self.addCleanup(c.close)
+            c.socket.settimeout(60)
+            c.line()
+            c.send(f"a LOGIN {USER} secret\r\n")
+        self.wait_row(30, waiting=600)
+        server.listener.shutdown(socket.SHUT_RDWR)
+        server.close()
+        for c in waiting:
+            self.assertIn("a NO [UNAVAILABLE]", c.until("a")[-1])
+        self.wait_row(waiting=0, logins=0)
 
     def test_who_breaks_off_a_login_is_not_now(self):
         self.rig(imap)

@@ -72,6 +72,16 @@ static void test_limits(void **state)
 			{IN("192.0.2.1", 5, FLOW_TAKEN), OUT("192.0.2.1"),
 				IN("192.0.2.1", 6, FLOW_PEER_NEW_CONNECTIONS), IN("192.0.2.2", 6, FLOW_TAKEN),
 				IN("192.0.2.1", 20005, FLOW_TAKEN)}},
+		/* the time of another loop lags behind that at which the interval began: nothing is forgotten */
+		{{.new_connections = 2,
+			 .new_interval_ms = 10000,
+			 .peer_new_connections = 1,
+			 .peer_new_interval_ms = 10000},
+			{IN("192.0.2.1", 50000, FLOW_TAKEN),
+				IN("192.0.2.1", 49999, FLOW_PEER_NEW_CONNECTIONS),
+				IN("192.0.2.2", 49998, FLOW_TAKEN),
+				IN("192.0.2.3", 49997, FLOW_NEW_CONNECTIONS),
+				IN("192.0.2.3", 50001, FLOW_NEW_CONNECTIONS)}},
 		/* peers without an address are not told apart, and not limited */
 		{{.peer_connections = 1}, {IN("/run/x", 0, FLOW_TAKEN), IN("/run/x", 0, FLOW_TAKEN)}},
 		/* who is refused for the one limit does not use up the other */
