@@ -101,7 +101,7 @@ static void on_hup(void *arg)
 		config_unref(&config);
 		program_log_lines(LOG_ERROR, "backend", "configuration refused, the old one stays", &why);
 	} else {
-		program_log_lines(LOG_WARN, "backend", "takes effect at the next start", &notes);
+		program_log_lines(LOG_WARN, "backend", "not by reload", &notes);
 		config_unref(&b->config);
 		b->config = config;
 		put_in_force(b);

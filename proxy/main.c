@@ -144,7 +144,7 @@ static void on_hup(void *arg)
 	if (err < 0) {
 		program_log_lines(LOG_ERROR, "proxy", "configuration refused, the old one stays", &why);
 	} else {
-		program_log_lines(LOG_WARN, "proxy", "takes effect at the next start", &notes);
+		program_log_lines(LOG_WARN, "proxy", "not by reload", &notes);
 		program_set_log(config->conf, "proxy");
 		front_penalty_reload(p->penalty, config->conf);
 		workers_set_config(config);

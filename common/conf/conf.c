@@ -361,7 +361,8 @@ static void keep_values(
 
 		if ((before->key->flags & CONF_RELOAD) || is_same(before, &now->values[i]))
 			continue;
-		note(notes, now, before->key->name, "changed in the file; takes effect at the next start");
+		note(notes, now, before->key->name,
+			"changed in the file; in force by a hand-over or restart");
 		copy_value(conf, &now->values[i], before);
 	}
 }
@@ -378,7 +379,7 @@ static void keep_what_stays(struct conf *conf, const struct conf *old, struct bu
 		if (before) {
 			keep_values(conf, now, before, notes);
 		} else if (!(now->section->flags & CONF_RELOAD)) {
-			note(notes, now, "", "new in the file; takes effect at the next start");
+			note(notes, now, "", "new in the file; in force by a hand-over or restart");
 			for (size_t i = 0; i < now->count; i++)
 				secret_deinit(&now->values[i].secret);
 			*at = now->next;
@@ -392,7 +393,7 @@ static void keep_what_stays(struct conf *conf, const struct conf *old, struct bu
 		if ((before->section->flags & CONF_RELOAD) ||
 			conf_find_group(conf, before->section->name, before->title))
 			continue;
-		note(notes, before, "", "gone from the file; takes effect at the next start");
+		note(notes, before, "", "gone from the file; in force by a hand-over or restart");
 		copy = conf_make_group(conf, before->section, before->title);
 		for (size_t i = 0; i < copy->count; i++)
 			copy_value(conf, &copy->values[i], &before->values[i]);

@@ -23,7 +23,7 @@ static struct {
 /* "no such option 'x'" and its like, said in our words. */
 static void on_error(cfg_t *cfg, const char *format, va_list args)
 {
-	static const char unknown[] = "no such option '";
+	static const char unknown[] = "no such option '", twice[] = "found duplicate title '";
 	char text[256];
 	char *end;
 
@@ -37,6 +37,13 @@ static void on_error(cfg_t *cfg, const char *format, va_list args)
 		conf_fault(reading.conf, reading.file, cfg->line, text + sizeof(unknown) - 1,
 			"unknown key%s%s", strcmp(cfg->name, "root") == 0 ? "" : " in section ",
 			strcmp(cfg->name, "root") == 0 ? "" : cfg->name);
+		return;
+	}
+	if (strncmp(text, twice, sizeof(twice) - 1) == 0 && end > text + sizeof(twice) - 1) {
+		*end = '\0';
+		conf_fault(reading.conf, reading.file, cfg->line, NULL,
+			"a section with the title \"%s\" stands there already; in one file each stands once",
+			text + sizeof(twice) - 1);
 		return;
 	}
 	conf_fault(reading.conf, reading.file, cfg->line, NULL, "%s", text);

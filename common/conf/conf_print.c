@@ -91,7 +91,7 @@ void conf_print_defaults(const struct conf_table *table, FILE *out)
 
 	fprintf(out,
 		"# Configuration of %s (%s): every key with its default.\n"
-		"# reload: changes with SIGHUP; restart: changes when the program starts.\n\n",
+		"# reload: changes with SIGHUP; restart: changes by a hand-over or start.\n\n",
 		table->program, table->file);
 	while ((key = conf_next_key(table, &at)))
 		if (key->section[0] == '\0')

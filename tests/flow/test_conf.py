@@ -49,7 +49,7 @@ class CommandLine(unittest.TestCase):
                 ("loops = many\n", ":1: loops: "),
                 ("\nno-such-key = 1\n", ":2: no-such-key: unknown key"),
                 ("loops = 1\nloops = 2\n", ":2: loops: stands twice in this file"),
-                (good + good, ":2: found duplicate title 'm'"),
+                (good + good, ':2: a section with the title "m" stands there already'),
                 ("relay-idle = 5 bananas\n", ":1: "),
                 ('listener a {\n listen = {"127.0.0.1:143"}\n}\n', "service: must be set"),
                 (good + 'listener a {\n service = imap\n listen = {"127.0.0.1:1"}\n tls = implicit\n}\nservice imap { maps = {m} }\n',
@@ -115,7 +115,7 @@ class Running(unittest.TestCase):
         self.reload_and_wait("loops: \"nonsense\" is no number")
         self.assertIn("debug", self.cluster.ctl("p1", "log", "level"))
         self.write_extra("log-level = debug\nhash-workers = 7\n")
-        self.reload_and_wait("hash-workers: changed in the file; takes effect at the next start")
+        self.reload_and_wait("hash-workers: changed in the file; in force by a hand-over or restart")
         self.assertTrue(self.cluster.is_alive("p1"))
 
     def test_a_refused_reload_leaves_the_maps_as_they_were(self):

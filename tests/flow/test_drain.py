@@ -192,7 +192,7 @@ class Reload(Base):
     def test_what_needs_a_hand_over_is_said(self):
         self.reload(p1="loops = 3\n", b1="loops = 3\n")
         for name in ("p1", "b1"):
-            self.assertRegex(self.cluster.log(name), "WARN .*takes effect at the next start: .*loops")
+            self.assertRegex(self.cluster.log(name), "WARN .*not by reload: .*loops")
             old = self.cluster.pid(name)
             self.cluster.ctl(name, "handover")
             mt.wait_for(lambda: self.cluster.pid(name) != old, 30, "handed over")

@@ -145,7 +145,8 @@ static void test_every_fault_is_told_with_its_place(void **state)
 			"t.conf:3: idle: \"1ms\" is below the least, 1s\n"},
 		{"limits {}\nlimits {}", "t.conf:2: limits: this section stands twice in this file\n"},
 		{"listener a { listen = *:1 }\nlistener a { listen = *:2 }",
-			"t.conf:2: found duplicate title 'a'\n"},
+			"t.conf:2: a section with the title \"a\" stands there already; in one file each "
+			"stands once\n"},
 		{"listener a { listen = *:1\nlisten = *:1 }",
 			"t.conf:2: listen: stands twice in this file (first in line 1)\n"},
 		{"listener a { listen = {*:1}\nlisten += {*:1} }",
@@ -329,9 +330,9 @@ static void test_a_reload_changes_what_it_may_and_refuses_whole(void **state)
 	assert_true(conf_has_title(now, "fixed", "gone"));
 	assert_false(conf_has_title(now, "fixed", "new"));
 	assert_string_equal(buf_str_view(&notes),
-		"loops: changed in the file; takes effect at the next start\n"
-		"fixed new: new in the file; takes effect at the next start\n"
-		"fixed gone: gone from the file; takes effect at the next start\n");
+		"loops: changed in the file; in force by a hand-over or restart\n"
+		"fixed new: new in the file; in force by a hand-over or restart\n"
+		"fixed gone: gone from the file; in force by a hand-over or restart\n");
 	conf_free(&old);
 	assert_int_equal(conf_get_int(now, "", NULL, "loops"), 2);
 	old = now;
