@@ -118,11 +118,12 @@ class TheExample(Case):
         conf = conf.replace("dc1.corp.example", ad.address).replace("dc2.corp.example", "127.0.0.1:9").replace("/etc/mailtier/", ad.dir + "/")
         ad.write("proxy.conf", conf)
         ad.write("users", block("active directory users"))
+        ad.write("backend.conf", block("active directory accounts"))
         with open(ad.path("dc.pem")) as f:
             ad.write("ad-ca.pem", f.read())
-        cls.FLAGS = ["--proxies", 1, "--backends", 2, "--users", 1, "--conf", ad.path("proxy.conf")]
+        cls.FLAGS = ["--proxies", 1, "--backends", 2, "--users", 1, "--conf", ad.path("proxy.conf"), "--backend-conf", ad.path("backend.conf")]
         super().setUpClass()
-        for n in range(1, 7):
+        for n in (1, 3, 4, 5, 6):  # user0002's is made when he logs in
             cls.cluster.ctl("b1", "account", "add", f"user{n:04}@corp.example")
 
     def setUp(self):
@@ -130,7 +131,9 @@ class TheExample(Case):
 
     def test_names(self):
         self.assert_in("user0001@corp.example", "pw-1")
+        self.assertNotIn("user0002@", self.cluster.ctl("b1", "account", "list"))
         self.assert_in("user0002@corp.example", "pw-2")
+        self.assertIn("user0002@corp.example", self.cluster.ctl("b1", "account", "list"))
         self.assert_in("carol.long@corp.example", "pw-3")  # userPrincipalName
         self.assert_in("carol@corp.example", "pw-3")  # sAMAccountName
         for name in ("carol.long@corp.example", "carol@corp.example"):
