@@ -289,6 +289,9 @@ static bool has_text(struct slice value, struct fold_search *search)
 	struct buf text = {0};
 	bool found;
 
+	/* Most are plain: nothing to decode. */
+	if (slice_is_ascii(value) && !slice_has_control(value) && !memmem(value.p, value.len, "=?", 2))
+		return fold_has(search, value);
 	encoded_word_decode(value, &text);
 	found = fold_has(search, buf_view(&text));
 	buf_deinit(&text);

@@ -155,9 +155,18 @@ static int read_nstring(struct slice *text, struct buf *buf, size_t *len_out, bo
 	if (*is_nil_out) {
 		i = 3;
 	} else if (slice_has_prefix(*text, "\"")) {
-		for (; i < text->len && text->p[i] != '"'; i++) {
-			i += text->p[i] == '\\' && i + 1 < text->len;
-			buf_add_char(buf, text->p[i]);
+		while (i < text->len && text->p[i] != '"') {
+			size_t from = i;
+
+			while (i < text->len && text->p[i] != '"' && text->p[i] != '\\')
+				i++;
+			buf_add(buf, text->p + from, i - from);
+			if (i + 1 < text->len && text->p[i] == '\\') {
+				buf_add_char(buf, text->p[i + 1]);
+				i += 2;
+			} else if (i < text->len && text->p[i] == '\\') {
+				return ERR_CORRUPT;
+			}
 		}
 		i++;
 	} else if (slice_has_prefix(*text, "{")) {
