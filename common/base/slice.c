@@ -121,13 +121,30 @@ static size_t utf8_sequence(const unsigned char *p, size_t len)
 	return need;
 }
 
+/* How many octets from here on, by eights, are ASCII without NUL: most text is nothing else. */
+static size_t ascii_run(const unsigned char *p, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), highs = ones * 0x80;
+	size_t n = 0;
+	uint64_t w;
+
+	for (; len - n >= sizeof(w); n += sizeof(w)) {
+		memcpy(&w, p + n, sizeof(w));
+		if ((w | (w - ones)) & highs) /* beyond 7 bits, or a NUL's borrow */
+			break;
+	}
+	return n;
+}
+
 bool slice_is_utf8(struct slice s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
 
-	for (size_t i = 0; i < s.len;) {
-		size_t n = utf8_sequence(p + i, s.len - i);
+	for (size_t i = ascii_run(p, s.len); i < s.len;) {
+		size_t n = p[i] < 0x80 ? ascii_run(p + i, s.len - i) : 0;
 
+		if (n == 0)
+			n = utf8_sequence(p + i, s.len - i);
 		if (n == 0)
 			return false;
 		i += n;

@@ -43,6 +43,23 @@ static void test_utf8_is_judged_as_rfc3629_says(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		assert_int_equal(slice_is_utf8(slice_str(rows[i].text)), rows[i].want);
 	assert_false(slice_is_utf8(slice_of("a\0b", 3)));
+	/* A single octet decides, wherever it stands. */
+	for (size_t at = 0; at < 40; at++) {
+		static const struct {
+			const char *octets;
+			size_t len;
+			bool want;
+		} ones[] = {{"", 1, false}, {"\x80", 1, false}, {"\xff", 1, false}, {"\x7f", 1, true},
+			{"\xc3\xa4", 2, true}, {"\xc3", 1, false}, {"\x01", 1, true}};
+		char text[40];
+
+		for (size_t i = 0; i < ARRAY_LEN(ones); i++) {
+			memset(text, 'a', sizeof(text));
+			memcpy(text + (at + ones[i].len <= sizeof(text) ? at : 0), ones[i].octets,
+				ones[i].len);
+			assert_int_equal(slice_is_utf8(slice_of(text, sizeof(text))), ones[i].want);
+		}
+	}
 }
 
 static void test_a_buffer_keeps_content_and_limit(void **state)
