@@ -63,7 +63,9 @@ static void check_map(struct conf *conf, const char *title)
 		conf_error(conf, "map", title, "file", "a map of this type has no file");
 	if (is_file && *connector)
 		conf_error(conf, "map", title, "connector", "a map of type file has no connector");
-	if (!is_file && (!*connector || !conf_has_title(conf, "connector", connector)))
+	if (!is_file && !*connector)
+		conf_error(conf, "map", title, "connector", "a map of this type needs its connector");
+	else if (!is_file && !conf_has_title(conf, "connector", connector))
 		conf_error(conf, "map", title, "connector", "there is no section connector %s", connector);
 	if (conf_get_enum(conf, "map", title, "type") == 1 && *connector &&
 		conf_has_title(conf, "connector", connector) &&

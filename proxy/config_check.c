@@ -5,6 +5,7 @@
 #include "common/front/front_auth.h"
 #include "common/net/addr.h"
 #include "common/net/dial.h"
+#include "common/net/tls.h"
 #include "mapping/usermap.h"
 #include "proxy/config.h"
 #include "proxy/backend.h"
@@ -172,6 +173,29 @@ static void check_sources(struct conf *conf, const char *section, const char *ti
 	}
 }
 
+/* That the files are what they should be shows when they are used. */
+static void check_files(struct conf *conf, const char *section, const char *title)
+{
+	static const char *const keys[] = {"ca", "certificate", "key"};
+	const char *files[ARRAY_LEN(keys)] = {NULL};
+	const char *blamed = "ca";
+	struct tls *tls = NULL;
+	struct buf why = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (conf_is_set(conf, section, title, keys[i]))
+			files[i] = conf_get_string(conf, section, title, keys[i]);
+	if (!files[0])
+		blamed = "certificate";
+	const struct tls_client_options options = {
+		.verify = true, .ca = files[0], .certificate = files[1], .key = files[2]};
+
+	if (tls_client_new(&options, &why, &tls) < 0)
+		conf_error(conf, section, title, blamed, "%s", buf_str_view(&why));
+	tls_unref(&tls);
+	buf_deinit(&why);
+}
+
 /* Our own credential goes only over verified TLS or loopback. */
 static void check_backend(struct conf *conf, const char *section, const char *title)
 {
@@ -180,6 +204,8 @@ static void check_backend(struct conf *conf, const char *section, const char *ti
 
 	if (conf_is_set(conf, section, title, "certificate") != conf_is_set(conf, section, title, "key"))
 		conf_error(conf, section, title, "certificate", "certificate and key belong together");
+	else if (is_tls)
+		check_files(conf, section, title);
 	if (conf_get_int(conf, section, title, "spare") && !is_tls)
 		conf_error(conf, section, title, "spare", "spare connections are for back-ends with TLS");
 	if (conf_get_int(conf, section, title, "spare") &&

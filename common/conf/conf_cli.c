@@ -79,7 +79,10 @@ struct conf *conf_command_line(const struct conf_table *table, int argc, char **
 		} else if (strcmp(word, "--help") == 0) {
 			usage(table, more, stdout, EXIT_GOOD);
 		} else {
-			fprintf(stderr, "%s: what is \"%s\"?\n", table->program, word);
+			bool lacks_file = strcmp(word, "-c") == 0 || strcmp(word, "--conf") == 0;
+
+			fprintf(stderr, lacks_file ? "%s: %s needs a FILE\n" : "%s: what is \"%s\"?\n",
+				table->program, word);
 			usage(table, more, stderr, EXIT_USAGE);
 		}
 	}

@@ -85,131 +85,7 @@ const struct conf_key listen_keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-/* ---- checking ---- */
-
-static void check_rules(struct conf *conf, const char *section, const char *title)
-{
-	struct access_rules *rules;
-	struct buf why = {0};
-	size_t count;
-	const char *const *texts = conf_get_list(conf, section, title, "access", &count);
-
-	if (access_rules_new(texts, count, &why, &rules) != 0)
-		conf_error(conf, section, title, "access", "%s", buf_str_view(&why));
-	else
-		access_rules_free(&rules);
-	buf_deinit(&why);
-}
-
-static const char *text_or_empty(const struct conf *conf, const char *section, const char *key)
-{
-	return conf_is_set(conf, "tls", section, key) ? conf_get_string(conf, "tls", section, key) : "";
-}
-
-/* A client is asked for its certificate before it is known which name it wants. */
-static void check_alike(struct conf *conf, const char *title, const char *first, const char *other)
-{
-	if (strcmp(text_or_empty(conf, first, "client-ca"), text_or_empty(conf, other, "client-ca")) != 0 ||
-		conf_get_enum(conf, "tls", first, "client-certificates") !=
-			conf_get_enum(conf, "tls", other, "client-certificates") ||
-		conf_get_enum(conf, "tls", first, "min-version") !=
-			conf_get_enum(conf, "tls", other, "min-version"))
-		conf_error(conf, "listener", title, "certificates",
-			"tls %s and %s differ in client-ca, client-certificates or min-version: these are "
-			"one for a listener",
-			first, other);
-}
-
-static void check_certificates(struct conf *conf, const char *title)
-{
-	const char *first = conf_get_string(conf, "listener", title, "certificate");
-	size_t count;
-	const char *const *more = conf_get_list(conf, "listener", title, "certificates", &count);
-
-	if (!conf_has_title(conf, "tls", first)) {
-		conf_error(conf, "listener", title, "certificate", "there is no section tls %s", first);
-		return;
-	}
-	if (count >= TLS_CERTIFICATES_MOST)
-		conf_error(
-			conf, "listener", title, "certificates", "more than %d", TLS_CERTIFICATES_MOST - 1);
-	for (size_t i = 0; i < count; i++) {
-		if (!conf_has_title(conf, "tls", more[i]))
-			conf_error(conf, "listener", title, "certificates", "there is no section tls %s",
-				more[i]);
-		else
-			check_alike(conf, title, first, more[i]);
-	}
-}
-
-static void check_listener(struct conf *conf, const char *title)
-{
-	size_t networks;
-
-	check_rules(conf, "listener", title);
-	if (conf_get_enum(conf, "listener", title, "tls") != LISTEN_TLS_NONE)
-		check_certificates(conf, title);
-	(void)conf_get_list(conf, "listener", title, "proxy-networks", &networks);
-	if (networks == 0 && conf_get_enum(conf, "listener", title, "proxy-protocol") != LISTENER_PROXY_OFF)
-		conf_error(conf, "listener", title, "proxy-networks",
-			"must be set: with proxy-protocol, it says whose headers are believed");
-}
-
-static void check_tls(struct conf *conf, const char *title)
-{
-	if (conf_get_enum(conf, "tls", title, "client-certificates") == 2 &&
-		!conf_is_set(conf, "tls", title, "client-ca"))
-		conf_error(conf, "tls", title, "client-ca", "must be set: client-certificates = require");
-}
-
-void listen_check(struct conf *conf, const struct listen_service *services)
-{
-	size_t count;
-	const char *const *titles = conf_titles(conf, "listener", &count);
-
-	check_rules(conf, "", NULL);
-	for (const struct listen_service *s = services; s->name; s++)
-		check_rules(conf, "service", s->name);
-	for (size_t i = 0; i < count; i++)
-		check_listener(conf, titles[i]);
-	titles = conf_titles(conf, "tls", &count);
-	for (size_t i = 0; i < count; i++)
-		check_tls(conf, titles[i]);
-}
-
-/* By TLS here, or told by a balancer. */
-static bool can_see_certificates(const struct conf *conf, const char *title)
-{
-	const char *section = conf_get_string(conf, "listener", title, "certificate");
-
-	if (conf_get_enum(conf, "listener", title, "proxy-protocol") != LISTENER_PROXY_OFF)
-		return true;
-	return conf_get_enum(conf, "listener", title, "tls") != LISTEN_TLS_NONE &&
-	       conf_has_title(conf, "tls", section) && conf_is_set(conf, "tls", section, "client-ca") &&
-	       conf_get_enum(conf, "tls", section, "client-certificates") != 0;
-}
-
-bool listen_offers(const struct conf *conf, const struct listen_service *services, const char *service,
-	bool *allows_clear_out, bool *asks_certificates_out)
-{
-	size_t count;
-	const char *const *titles = conf_titles(conf, "listener", &count);
-	bool is_offered = false;
-
-	*allows_clear_out = *asks_certificates_out = false;
-	for (size_t i = 0; i < count; i++) {
-		int at = conf_get_enum(conf, "listener", titles[i], "service");
-
-		if (at < 0 || strcmp(services[at].name, service) != 0)
-			continue;
-		is_offered = true;
-		*allows_clear_out |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
-		*asks_certificates_out |= can_see_certificates(conf, titles[i]);
-	}
-	return is_offered;
-}
-
-/* ---- making ---- */
+/* ---- TLS ---- */
 
 static struct tls_certificate certificate_of(const struct conf *conf, const char *section)
 {
@@ -252,6 +128,169 @@ static int make_tls(const struct listen *listen, struct listen_one *l, struct bu
 	free(more);
 	return rc;
 }
+
+/* ---- checking ---- */
+
+static void check_rules(struct conf *conf, const char *section, const char *title)
+{
+	struct access_rules *rules;
+	struct buf why = {0};
+	size_t count;
+	const char *const *texts = conf_get_list(conf, section, title, "access", &count);
+
+	if (access_rules_new(texts, count, &why, &rules) != 0)
+		conf_error(conf, section, title, "access", "%s", buf_str_view(&why));
+	else
+		access_rules_free(&rules);
+	buf_deinit(&why);
+}
+
+static const char *text_or_empty(const struct conf *conf, const char *section, const char *key)
+{
+	return conf_is_set(conf, "tls", section, key) ? conf_get_string(conf, "tls", section, key) : "";
+}
+
+/* A client is asked for its certificate before it is known which name it wants. */
+static void check_alike(struct conf *conf, const char *title, const char *first, const char *other)
+{
+	if (strcmp(text_or_empty(conf, first, "client-ca"), text_or_empty(conf, other, "client-ca")) != 0 ||
+		conf_get_enum(conf, "tls", first, "client-certificates") !=
+			conf_get_enum(conf, "tls", other, "client-certificates") ||
+		conf_get_enum(conf, "tls", first, "min-version") !=
+			conf_get_enum(conf, "tls", other, "min-version"))
+		conf_error(conf, "listener", title, "certificates",
+			"tls %s and %s differ in client-ca, client-certificates or min-version: these are "
+			"one for a listener",
+			first, other);
+}
+
+static bool check_certificates(struct conf *conf, const char *title)
+{
+	const char *first = conf_get_string(conf, "listener", title, "certificate");
+	size_t count;
+	const char *const *more = conf_get_list(conf, "listener", title, "certificates", &count);
+	bool are_there = true;
+
+	if (!conf_has_title(conf, "tls", first)) {
+		conf_error(conf, "listener", title, "certificate", "there is no section tls %s", first);
+		return false;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (conf_has_title(conf, "tls", more[i])) {
+			check_alike(conf, title, first, more[i]);
+			continue;
+		}
+		conf_error(conf, "listener", title, "certificates", "there is no section tls %s", more[i]);
+		are_there = false;
+	}
+	return are_there;
+}
+
+/* That the files are what they should be shows when they are used: as the listener will. */
+static void check_files(struct conf *conf, const struct listen_service *services, const char *title)
+{
+	const struct listen listen = {.conf = conf, .services = services};
+	struct listen_one l = {
+		.title = title, .service = (unsigned)conf_get_enum(conf, "listener", title, "service")};
+	const char *first = conf_get_string(conf, "listener", title, "certificate");
+	struct buf why = {0};
+
+	if (conf_get_enum(conf, "tls", first, "client-certificates") == 2 &&
+		!conf_is_set(conf, "tls", first, "client-ca"))
+		return; /* said below */
+	if (make_tls(&listen, &l, &why) < 0)
+		conf_error(conf, "tls", first, "certificate", "%s", buf_str_view(&why));
+	tls_unref(&l.tls);
+	buf_deinit(&why);
+}
+
+static void check_ticket_keys(struct conf *conf)
+{
+	struct tls_tickets *tickets;
+	struct buf why = {0};
+
+	if (!conf_is_set(conf, "", NULL, "ticket-keys"))
+		return;
+	if (tls_tickets_read(conf_get_string(conf, "", NULL, "ticket-keys"), &why, &tickets) < 0)
+		conf_error(conf, "", NULL, "ticket-keys", "%.*s", SLICE_ARG(slice_trim(buf_view(&why))));
+	else
+		tls_tickets_unref(&tickets);
+	buf_deinit(&why);
+}
+
+static void check_listener(struct conf *conf, const struct listen_service *services, const char *title)
+{
+	size_t networks;
+
+	check_rules(conf, "listener", title);
+	if (conf_get_enum(conf, "listener", title, "tls") != LISTEN_TLS_NONE &&
+		check_certificates(conf, title))
+		check_files(conf, services, title);
+	(void)conf_get_list(conf, "listener", title, "proxy-networks", &networks);
+	if (networks && !conf_is_set(conf, "listener", title, "proxy-protocol"))
+		conf_error(conf, "listener", title, "proxy-networks",
+			"proxy-protocol is not set: no PROXY header would be taken");
+	if (networks == 0 && conf_get_enum(conf, "listener", title, "proxy-protocol") != LISTENER_PROXY_OFF)
+		conf_error(conf, "listener", title, "proxy-networks",
+			"must be set: with proxy-protocol, it says whose headers are believed");
+}
+
+static void check_tls(struct conf *conf, const char *title)
+{
+	if (conf_get_enum(conf, "tls", title, "client-certificates") == 2 &&
+		!conf_is_set(conf, "tls", title, "client-ca"))
+		conf_error(conf, "tls", title, "client-ca", "must be set: client-certificates = require");
+}
+
+void listen_check(struct conf *conf, const struct listen_service *services)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+
+	check_rules(conf, "", NULL);
+	check_ticket_keys(conf);
+	for (const struct listen_service *s = services; s->name; s++)
+		check_rules(conf, "service", s->name);
+	for (size_t i = 0; i < count; i++)
+		check_listener(conf, services, titles[i]);
+	titles = conf_titles(conf, "tls", &count);
+	for (size_t i = 0; i < count; i++)
+		check_tls(conf, titles[i]);
+}
+
+/* By TLS here, or told by a balancer. */
+static bool can_see_certificates(const struct conf *conf, const char *title)
+{
+	const char *section = conf_get_string(conf, "listener", title, "certificate");
+
+	if (conf_get_enum(conf, "listener", title, "proxy-protocol") != LISTENER_PROXY_OFF)
+		return true;
+	return conf_get_enum(conf, "listener", title, "tls") != LISTEN_TLS_NONE &&
+	       conf_has_title(conf, "tls", section) && conf_is_set(conf, "tls", section, "client-ca") &&
+	       conf_get_enum(conf, "tls", section, "client-certificates") != 0;
+}
+
+bool listen_offers(const struct conf *conf, const struct listen_service *services, const char *service,
+	bool *allows_clear_out, bool *asks_certificates_out)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+	bool is_offered = false;
+
+	*allows_clear_out = *asks_certificates_out = false;
+	for (size_t i = 0; i < count; i++) {
+		int at = conf_get_enum(conf, "listener", titles[i], "service");
+
+		if (at < 0 || strcmp(services[at].name, service) != 0)
+			continue;
+		is_offered = true;
+		*allows_clear_out |= conf_get_bool(conf, "listener", titles[i], "allow-clear");
+		*asks_certificates_out |= can_see_certificates(conf, titles[i]);
+	}
+	return is_offered;
+}
+
+/* ---- making ---- */
 
 static struct access_rules *make_rules(const struct conf *conf, const char *section, const char *title)
 {

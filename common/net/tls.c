@@ -28,9 +28,13 @@
 
 const char *tls_take_error(void)
 {
-	unsigned long code = ERR_peek_last_error();
+	unsigned long first = ERR_peek_error(), code = ERR_peek_last_error();
 	const char *text = code ? ERR_reason_error_string(code) : NULL;
 
+	if (ERR_GET_LIB(first) == ERR_LIB_PEM && ERR_GET_REASON(first) == PEM_R_NO_START_LINE)
+		text = "nothing in PEM format stands there";
+	else if (ERR_GET_LIB(code) == ERR_LIB_X509 && ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH)
+		text = "it is not the key of the certificate";
 	ERR_clear_error();
 	return text ? text : "TLS error";
 }

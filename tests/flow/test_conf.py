@@ -63,6 +63,31 @@ class CommandLine(unittest.TestCase):
             self.assertTrue(err.startswith(path), err)
             self.assertIn(want, err)
 
+    def test_files_that_are_not_what_they_should_be(self):
+        for name in ("a", "b"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                            "-keyout", self.put(name + ".key", ""), "-out", self.put(name + ".pem", "")], check=True, capture_output=True)
+        junk, keys = self.put("junk", "junk\n"), self.put("keys", "x" * 79)
+        for path in (keys, os.path.join(self.folder.name, "a.key"), os.path.join(self.folder.name, "b.key")):
+            os.chmod(path, 0o600)
+        good = "tls default { certificate = a.pem  key = a.key }\n"
+        listener = 'listener i { service = imap  listen = "127.0.0.1:1" MORE }\n'
+        for text, want in (
+                (good, None),
+                (good.replace("a.key", "b.key"), ":1: certificate: b.key: it is not the key of the certificate\n"),
+                (good.replace("a.pem", "junk"), ":1: certificate: junk: nothing in PEM format stands there\n"),
+                (good.replace("}", "client-ca = junk }"), ":1: certificate: junk: nothing in PEM format stands there\n"),
+                (good + "ticket-keys = keys\n", ":2: ticket-keys: keys: no ticket keys: 1 to 16 times 80 octets are asked for\n"),
+                (good + "backend b { host = b.example  trust = replay  ca = junk }\n", ":2: ca: junk: no certificate or crl found\n"),
+                (good.replace("\n", listener.replace(" i ", " j ").replace("MORE", "proxy-networks = {10.0.0.0/8}")),
+                 ":1: proxy-networks: proxy-protocol is not set: no PROXY header would be taken\n")):
+            text = text + listener.replace("MORE", "") + "map m { file = m }\nservice imap { maps = {m} }\n"
+            for file in ("a.pem", "a.key", "b.key", "junk", "keys"):
+                text = text.replace(f"= {file}", f"= {self.folder.name}/{file}")
+            path = self.put("files.conf", text)
+            code, _, err = run("mailtier-proxy", "-c", path, "--check")
+            self.assertEqual((code, err.replace(self.folder.name + "/", "")), (1, "files.conf" + want) if want else (0, ""), text)
+
     def test_later_files_replace_and_merge(self):
         first = self.put("a.conf", "loops = 1\ndefault-domain = a.example\n")
         second = self.put("b.conf", "loops = 2\n")
