@@ -8,6 +8,8 @@
 #include "common/proto/charset.h"
 #include "common/proto/transfer.h"
 
+#define FIRST_RAW 1024
+
 static bool is_text(const struct mime_part *part, const char *subtype)
 {
 	return part->kind == MIME_LEAF && slice_is_str_nocase(part->type.type, "text") &&
@@ -43,7 +45,7 @@ static void decode(const struct mime_part *part, struct slice raw, struct buf *o
 		i++)
 		buf_cut(&bytes, buf_len(&bytes) - 1);
 	if (charset.len == 0 || slice_is_str_nocase(charset, "us-ascii") ||
-		charset_decoder_new(charset, &decoder) < 0) {
+		slice_is_str_nocase(charset, "utf-8") || charset_decoder_new(charset, &decoder) < 0) {
 		charset_guess_utf8(buf_view(&bytes), out);
 	} else {
 		/* What the cut has halved is left out: no end. */
@@ -207,7 +209,8 @@ static bool add_words(struct slice s, struct buf *out, size_t *chars)
 	return false;
 }
 
-static void add_plain(struct slice s, bool with_quotes, struct buf *out)
+/* True: full. */
+static bool add_plain(struct slice s, bool with_quotes, struct buf *out)
 {
 	size_t chars = 0;
 	bool is_full = false;
@@ -225,23 +228,38 @@ static void add_plain(struct slice s, bool with_quotes, struct buf *out)
 	}
 	if (buf_len(out) && out->data[out->end - 1] == ' ')
 		buf_cut(out, buf_len(out) - 1);
+	return is_full;
+}
+
+/* True: more of the part would change nothing. */
+static bool write_from(const struct mime_part *part, struct slice raw, struct buf *out)
+{
+	struct buf text = {0}, plain = {0};
+	bool is_full;
+
+	buf_clear(out);
+	decode(part, raw, &text);
+	if (slice_is_str_nocase(part->type.subtype, "html")) {
+		strip_html(buf_view(&text), &plain);
+		is_full = add_plain(buf_view(&plain), true, out);
+	} else {
+		is_full = add_plain(buf_view(&text), false, out);
+		if (buf_len(out) == 0)
+			(void)add_plain(buf_view(&text), true, out);
+	}
+	buf_deinit(&text);
+	buf_deinit(&plain);
+	return is_full;
 }
 
 void preview_write(const struct mime_part *part, struct slice raw, struct buf *out)
 {
-	struct buf text = {0}, plain = {0}, line = {0};
+	struct buf line = {0};
 
-	decode(part, slice_sub(raw, 0, PREVIEW_RAW), &text);
-	if (slice_is_str_nocase(part->type.subtype, "html")) {
-		strip_html(buf_view(&text), &plain);
-		add_plain(buf_view(&plain), true, &line);
-	} else {
-		add_plain(buf_view(&text), false, &line);
-		if (buf_len(&line) == 0)
-			add_plain(buf_view(&text), true, &line);
-	}
+	raw = slice_sub(raw, 0, PREVIEW_RAW);
+	/* The first kilobyte is mostly enough. */
+	if (!write_from(part, slice_sub(raw, 0, FIRST_RAW), &line) && raw.len > FIRST_RAW)
+		(void)write_from(part, raw, &line);
 	buf_add_slice(out, buf_view(&line));
-	buf_deinit(&text);
-	buf_deinit(&plain);
 	buf_deinit(&line);
 }
