@@ -1,7 +1,11 @@
 /* The back-end's table of keys: one row is one key. */
 #include "backend/config.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "backend/users.h"
+#include "common/auth/password.h"
 #include "common/control/control.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
@@ -162,16 +166,42 @@ static void check_service(struct conf *conf, const char *service)
 			"sections `proxy` log in by PLAIN, which is not listed");
 }
 
+/* A text that begins like a hash is one. */
+static void check_credential(struct conf *conf, const char *title)
+{
+	struct slice secret = conf_get_secret(conf, "proxy", title, "credential");
+	const char *reason;
+
+	if (secret.len && (secret.p[0] == '{' || secret.p[0] == '$') &&
+		password_stored_check(secret, &reason) != 0)
+		conf_error(conf, "proxy", title, "credential", "%s", reason);
+}
+
+static void check_spool(struct conf *conf)
+{
+	const char *path = conf_get_string(conf, "", NULL, "spool");
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		conf_error(conf, "", NULL, "spool", "%s: %s", path, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		conf_error(conf, "", NULL, "spool", "%s is no folder", path);
+}
+
 static void check(struct conf *conf)
 {
 	size_t count, names, networks, proxies;
 	const char *const *titles = conf_titles(conf, "listener", &count);
+	const char *const *proxy_titles;
 
 	listen_check(conf, config_listen_services);
 	users_check(conf);
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
-	(void)conf_titles(conf, "proxy", &proxies);
+	check_spool(conf);
+	proxy_titles = conf_titles(conf, "proxy", &proxies);
+	for (size_t i = 0; i < proxies; i++)
+		check_credential(conf, proxy_titles[i]);
 	if (proxies && !networks)
 		conf_error(conf, "", NULL, "trusted-proxies",
 			"is empty, so no section `proxy` can ever be used");

@@ -59,7 +59,7 @@ struct program {
 /* Says each line of why as an error, and ends. */
 static NORETURN void die(struct buf *why, const char *what)
 {
-	fprintf(stderr, "mailtier-proxy: %s\n%s", what, buf_str_view(why));
+	fprintf(stderr, "mailtier-proxy: %s\n%s\n", what, buf_str_view(why));
 	_exit(1); /* threads may run: nothing is taken down under them */
 }
 

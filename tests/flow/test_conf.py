@@ -88,6 +88,16 @@ class CommandLine(unittest.TestCase):
             code, _, err = run("mailtier-proxy", "-c", path, "--check")
             self.assertEqual((code, err.replace(self.folder.name + "/", "")), (1, "files.conf" + want) if want else (0, ""), text)
 
+    def test_what_a_back_end_names(self):
+        secret = self.put("secret", "{FOO}bar\n", 0o600)
+        for text, want in ((f'trusted-proxies = {{10.0.0.0/8}}\nproxy p {{ credential = "{secret}" }}\n', ":2: credential: no scheme that is known"),
+                           (f'spool = "{self.folder.name}/none"\n', f":1: spool: {self.folder.name}/none: No such file or directory\n"),
+                           (f'spool = "{secret}"\n', f":1: spool: {secret} is no folder\n")):
+            path = self.put("backend.conf", text)
+            code, _, err = run("mailtier-backend", "-c", path, "--check")
+            self.assertEqual(code, 1, text)
+            self.assertTrue(err.startswith(path + want), err)
+
     def test_later_files_replace_and_merge(self):
         first = self.put("a.conf", "loops = 1\ndefault-domain = a.example\n")
         second = self.put("b.conf", "loops = 2\n")

@@ -102,7 +102,9 @@ static void test_a_proxys_password_may_be_clear_or_a_hash(void **state)
 {
 	static const struct {
 		const char *secret, *want;
-	} rows[] = {{"sesame", "{PLAIN}sesame"}, {"{SSHA}abc", "{SSHA}abc"}, {"$6$x$y", "$6$x$y"}};
+	} rows[] = {{"sesame", "{PLAIN}sesame"},
+		{"{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9gAAAA=", "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9gAAAA="},
+		{"{PLAIN}{SSHA}", "{PLAIN}{SSHA}"}};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
