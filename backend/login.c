@@ -263,19 +263,14 @@ static void enter_entry(struct login *l, const struct directory_login_answer *an
 		enter(l);
 }
 
-/* The stored passwords of the entry, each with a NUL behind it; none where users are bound as. */
+/* None where users are bound as. */
 static void give_entry(struct login *l, const struct directory_login_answer *answer)
 {
-	struct buf texts = {0};
+	struct secret texts = {0};
 
-	for (size_t i = 0; i < answer->stored_count; i++) {
-		buf_add_slice(&texts, answer->stored[i]);
-		buf_add_char(&texts, '\0');
-	}
-	give(l, buf_view(&texts), answer->verdict == DIRECTORY_LOGIN_HIT);
-	if (texts.data)
-		secret_wipe(texts.data, texts.cap);
-	buf_deinit(&texts);
+	directory_login_texts(answer, &texts);
+	give(l, secret_view(&texts), answer->verdict == DIRECTORY_LOGIN_HIT);
+	secret_deinit(&texts);
 }
 
 static void answered(struct login *l, const struct directory_login_answer *answer)

@@ -254,25 +254,6 @@ static enum walk walk_file(struct usermap_request *r)
 
 /* ---- an LDAP map ---- */
 
-/* The fetched texts, each with the NUL that ends it. */
-static void ldap_stored_keep(struct usermap_request *r, const struct directory_login_answer *a)
-{
-	struct buf texts = {0};
-	size_t room = 0;
-
-	for (size_t i = 0; i < a->stored_count; i++)
-		room += a->stored[i].len + 1;
-	(void)buf_reserve(&texts, room); /* so that it never moves */
-	for (size_t i = 0; i < a->stored_count; i++) {
-		buf_add_slice(&texts, a->stored[i]);
-		buf_add_char(&texts, 0);
-	}
-	secret_set(&r->stored, buf_view(&texts));
-	if (texts.data)
-		secret_wipe(texts.data, texts.cap);
-	buf_deinit(&texts);
-}
-
 static enum walk ldap_hit(struct usermap_request *r, const struct directory_login_answer *a)
 {
 	const struct directory_cache_entry *e = &a->entry;
@@ -298,7 +279,7 @@ static enum walk ldap_hit(struct usermap_request *r, const struct directory_logi
 		r->send_only = e->send_only;
 	r->is_checked |= e->is_checked;
 	if (a->stored_count && !r->stored.len)
-		ldap_stored_keep(r, a);
+		directory_login_texts(a, &r->stored);
 	return known(r);
 }
 

@@ -389,8 +389,7 @@ static void on_answer(void *arg, const struct usermap_answer *answer)
 	mapped(l);
 }
 
-/* Nobody may become another one here: a foreign authorisation identity ends the login. */
-static bool is_own_identity(
+bool login_is_own_identity(
 	const struct front_credentials *c, struct arena *a, struct slice domain, struct slice name)
 {
 	struct slice authzid;
@@ -443,7 +442,7 @@ static void login(struct front *front, const struct front_credentials *credentia
 			front_give_stored(front, slice_of("", 0), false);
 		else
 			front_refuse(front, FRONT_WRONG, "no user can have this name");
-	} else if (!is_own_identity(credentials, &arena, domain, name)) {
+	} else if (!login_is_own_identity(credentials, &arena, domain, name)) {
 		front_refuse(front, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	} else {
 		struct login *l = xcalloc(1, sizeof(*l));

@@ -152,15 +152,6 @@ static void on_mapped(void *arg, const struct usermap_answer *found)
 	mapped(c, found);
 }
 
-static bool is_own_identity(
-	const struct front_credentials *k, struct arena *a, struct slice domain, struct slice name)
-{
-	struct slice authzid;
-
-	return !k->authzid.len ||
-	       (auth_name_normalise(a, k->authzid, domain, &authzid) == 0 && slice_is_equal(authzid, name));
-}
-
 void smtp_login(struct smtp_front *front, const struct front_credentials *credentials)
 {
 	struct smtp_client *c = smtp_front_tier(front);
@@ -180,7 +171,7 @@ void smtp_login(struct smtp_front *front, const struct front_credentials *creden
 			smtp_front_give_stored(front, slice_of("", 0), false);
 		else
 			answer(c, FRONT_WRONG, "no user can have this name");
-	} else if (!is_own_identity(credentials, &arena, domain, name)) {
+	} else if (!login_is_own_identity(credentials, &arena, domain, name)) {
 		answer(c, FRONT_NOT_PERMITTED, "foreign authorisation identity");
 	} else {
 		c->login_name = slice_copy_str(name);

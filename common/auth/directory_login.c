@@ -427,6 +427,7 @@ static void stored_take(struct flight *f, const struct directory_found *found)
 			continue;
 		}
 		if (!slice_has_prefix(value, "{") && password_stored_check(value, &reason)) {
+			(void)buf_reserve(&clear, sizeof("{PLAIN}") + value.len); /* so that it never moves */
 			buf_add_str(&clear, "{PLAIN}");
 			buf_add_slice(&clear, value);
 			value = buf_view(&clear);
@@ -712,6 +713,24 @@ int directory_login_ask(struct directory_login *l, const struct directory_login_
 	else if (is_begun)
 		loop_post(l->home, flight_start, f);
 	return 0;
+}
+
+void directory_login_texts(const struct directory_login_answer *a, struct secret *texts_out)
+{
+	struct buf texts = {0};
+	size_t room = 0;
+
+	for (size_t i = 0; i < a->stored_count; i++)
+		room += a->stored[i].len + 1;
+	(void)buf_reserve(&texts, room); /* so that it never moves */
+	for (size_t i = 0; i < a->stored_count; i++) {
+		buf_add_slice(&texts, a->stored[i]);
+		buf_add_char(&texts, 0);
+	}
+	secret_set(texts_out, buf_view(&texts));
+	if (texts.data)
+		secret_wipe(texts.data, texts.cap);
+	buf_deinit(&texts);
 }
 
 void directory_login_cancel(struct directory_login_request **request)

@@ -72,6 +72,8 @@ struct directory_login_request;
 MUST_CHECK int directory_login_ask(struct directory_login *login,
 	const struct directory_login_question *question, struct loop *loop, directory_login_fn *fn, void *arg,
 	struct directory_login_answer *answer_out, struct directory_login_request **request_out);
+/* The fetched texts in one, each ended by a NUL. */
+void directory_login_texts(const struct directory_login_answer *answer, struct secret *texts_out);
 /* On the loop that asked: fn will not be called. Sets NULL, accepts NULL. */
 void directory_login_cancel(struct directory_login_request **request);
 /* Forgets what is remembered: of a name, or all. Any thread. */
