@@ -186,20 +186,41 @@ class Player:
 
     # ---- what one may do ----
 
-    def do_append(self):
-        key = self.shared.new_key()
+    def message(self, key):
         mail = make_mail(key)
-        box = self.dice.choice([self.mailbox, self.mailbox, self.dice.choice(BOXES)])
         flags = self.dice.sample(SYSTEM[:4] + [b"Junk"], self.dice.randrange(3))
-        untagged, answer = self.ask(b'APPEND "%s" (%s) {%d+}\r\n%s' % (box, b" ".join(flags), len(mail), mail))
+        return b"(%s) {%d+}\r\n%s" % (b" ".join(flags), len(mail), mail)
+
+    def do_append(self):
+        keys = [self.shared.new_key() for _ in range(self.dice.choice([1, 1, 1, 2, 5]))]
+        box = self.dice.choice([self.mailbox, self.mailbox, self.dice.choice(BOXES)])
+        untagged, answer = self.ask(b'APPEND "%s" %s' % (box, b" ".join(self.message(key) for key in keys)))
         self.hear(untagged)
         if not answer.startswith(b"OK"):
             assert b"[TRYCREATE]" in answer and box in BOXES, answer
             return
-        m = re.search(rb"APPENDUID (\d+) (\d+)", answer)
-        self.shared.know(int(m[1]), int(m[2]), key)
+        m = re.search(rb"APPENDUID (\d+) ([\d:]+)", answer)
+        uids = list(expand(m[2]))
+        assert len(uids) == len(keys), (keys, answer)
+        for uid, key in zip(uids, keys):
+            self.shared.know(int(m[1]), uid, key)
         if box == self.mailbox:
             assert int(m[1]) == self.validity
+
+    def do_replace(self):
+        message = self.some()
+        if not message:
+            return
+        uid, key = message[0], self.shared.new_key()
+        box = self.dice.choice([self.mailbox, self.mailbox, self.dice.choice(BOXES)])
+        untagged, answer = self.ask(b'UID REPLACE %d "%s" %s' % (uid, box, self.message(key)))
+        self.hear(untagged)
+        if not answer.startswith(b"OK"):
+            assert b"[EXPUNGEISSUED]" in answer or b"[TRYCREATE]" in answer and box in BOXES, answer
+            return
+        m = re.search(rb"APPENDUID (\d+) (\d+)", b"".join(untagged))
+        self.shared.know(int(m[1]), int(m[2]), key)
+        assert uid not in {x[0] for x in self.messages}, (uid, untagged)
 
     def flags(self):
         words = [w % self.dice.randrange(4) if b"%d" in w else w for w in KEYWORDS]
@@ -388,7 +409,7 @@ class Player:
         self.hear(self.ask(command)[0])
 
     def play(self, rounds):
-        doing = [self.do_append] * 4 + [self.do_store] * 6 + [self.do_conditional] * 3 + [self.do_copy] * 2 + [self.do_fetch] * 4 + \
+        doing = [self.do_append] * 4 + [self.do_replace] + [self.do_store] * 6 + [self.do_conditional] * 3 + [self.do_copy] * 2 + [self.do_fetch] * 4 + \
             [self.do_uid_fetch] * 2 + [self.do_search] * 2 + [self.do_resync] + [self.do_expunge, self.do_uid_expunge, self.do_noop, self.do_idle,
                                                              self.do_status, self.do_boxes]
         for _ in range(rounds):
