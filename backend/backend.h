@@ -39,6 +39,7 @@ struct backend {
 	struct handover *handover; /* made by main(), before all else */
 	struct timer drain;
 	uint64_t drain_until_ms;
+	bool is_reload_due; /* SIGHUP came before the hand-over to us was done */
 	bool is_draining;
 	bool is_refusing; /* new clients */
 	bool is_closed;   /* listeners closed, sessions asked to end */

@@ -89,8 +89,10 @@ static void on_hup(void *arg)
 	struct conf *conf;
 	int err;
 
-	if (handover_is_waiting(b->handover) ||
-		b->is_leaving) /* it has just been read, or serves nobody any more */
+	if (b->is_leaving)
+		return;
+	b->is_reload_due = handover_is_waiting(b->handover); /* what it changes is not there yet */
+	if (b->is_reload_due)
 		return;
 	err = conf_reload(b->config->conf, &why, &notes, &conf);
 	if (!err)
@@ -302,9 +304,12 @@ static int open_store_services(struct backend *b, struct buf *why)
 
 static int on_begin(void *arg)
 {
+	struct backend *b = arg;
 	struct buf why = {0};
-	int err = open_store_services(arg, &why);
+	int err = open_store_services(b, &why);
 
+	if (!err && b->is_reload_due)
+		loop_post(b->loop, on_hup, b);
 	buf_deinit(&why);
 	return err;
 }

@@ -186,11 +186,21 @@ static char *program_path(const char *name)
 	return n > 0 ? xmemdup0(path, (size_t)n) : xstrdup(name);
 }
 
+void handover_early_signals(sigset_t *signals_out)
+{
+	sigemptyset(signals_out);
+	sigaddset(signals_out, SIGHUP);
+	sigaddset(signals_out, SIGUSR2);
+}
+
 struct handover *handover_new(int argc, char **argv)
 {
 	struct handover *h = xcalloc(1, sizeof(*h));
+	sigset_t early;
 
 	(void)argc;
+	handover_early_signals(&early);
+	pthread_sigmask(SIG_BLOCK, &early, NULL);
 	h->argv = argv;
 	h->program = program_path(argv[0]);
 	h->generation = 1;
@@ -211,6 +221,7 @@ static void on_usr2(void *arg)
 
 int handover_start(struct handover *h, const struct handover_options *options, struct buf *why)
 {
+	sigset_t early;
 	int rc;
 
 	h->options = *options;
@@ -228,6 +239,8 @@ int handover_start(struct handover *h, const struct handover_options *options, s
 		buf_add_str(why, "SIGUSR2 cannot be watched\n");
 		return rc;
 	}
+	handover_early_signals(&early);
+	pthread_sigmask(SIG_UNBLOCK, &early, NULL);
 	list_for_each (at, &h->predecessors)
 		handover_watch(container_of(at, struct predecessor, link));
 	if (h->taking == TAKING_NOTHING)

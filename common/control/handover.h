@@ -25,7 +25,8 @@
 struct handover;
 
 /*
- * First thing in main(), before threads: remembers how the program was started. In one that was started by a hand-over it receives the
+ * First thing in main(), before threads: remembers how the program was started, and lets SIGHUP and SIGUSR2 wait for handover_start():
+ * their default is the end. In one that was started by a hand-over it receives the
  * sockets (common/net/inherit.h), and holds listeners back; what it cannot understand ends the program.
  */
 struct handover *handover_new(int argc, char **argv);
@@ -48,7 +49,7 @@ struct handover_options {
 	const char *(*refusal)(void *arg);
 	void *arg;
 };
-/* The main loop is there, listeners are open, signals may come. Says READY=1 to the supervisor when the program serves. */
+/* The main loop is there, listeners are open, SIGHUP is watched: signals may come. Says READY=1 to the supervisor when the program serves. */
 MUST_CHECK int handover_start(struct handover *h, const struct handover_options *options, struct buf *why);
 /* New limit, after a reload. */
 void handover_set_limit(struct handover *h, uint64_t limit_ms);

@@ -322,11 +322,11 @@ static int spawn(struct handover *h, int its_end, int its_errors)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
-	sigset_t none, all;
+	sigset_t early, all;
 	char **env = make_environment();
 	int rc;
 
-	sigemptyset(&none);
+	handover_early_signals(&early);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
@@ -336,7 +336,7 @@ static int spawn(struct handover *h, int its_end, int its_errors)
 		rc = posix_spawn_file_actions_adddup2(&actions, its_end, HANDOVER_FD);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_addclosefrom_np(&actions, HANDOVER_FD + 1);
-	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigmask(&attributes, &early);
 	posix_spawnattr_setsigdefault(&attributes, &all);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	if (rc == 0)

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "common/base/list.h"
@@ -84,6 +85,9 @@ MUST_CHECK int handover_receive(
 	int fd, char text[HANDOVER_MESSAGE_MOST], int fds[HANDOVER_FDS_MOST], size_t *count_out);
 /* Takes the next word off a message. */
 struct slice handover_word(struct slice *rest);
+
+/* Those that would end a program which does not watch them yet. */
+void handover_early_signals(sigset_t *signals_out);
 
 void handover_take_init(struct handover *h, int fd);
 void handover_take_start(struct handover *h);

@@ -241,6 +241,37 @@ class Handover(mt.ClusterCase):
         self.assertIn("the old program died during the hand-over", self.cluster.log("p1"))
         self.hand_over()
 
+    def test_reloads_in_the_middle_disturb_neither(self):
+        with self.slow():
+            new = self.begin()
+            for pid in (self.cluster.pid("p1"), new) * 3:
+                os.kill(pid, signal.SIGHUP)
+            mt.wait_for(lambda: self.cluster.log("p1").rpartition("comes up")[2].count("configuration read again") >= 2, 30, "both have read it")
+        mt.wait_for(lambda: self.cluster.pid("p1") == new, 30, "it is done in the end")
+        login(self.place).logout()
+
+    def test_nothing_is_left_open(self):
+        """Descriptors of a program after many hand-overs, and of one that has tried in vain again and again."""
+        def open_files(pid):
+            return len(os.listdir(f"/proc/{pid}/fd"))
+
+        def settled(pid, most, what):
+            mt.wait_for(lambda: open_files(pid) <= most, 30, f"{what}: {[os.readlink(f'/proc/{pid}/fd/{n}') for n in os.listdir(f'/proc/{pid}/fd')]}")
+
+        old, new = self.hand_over()
+        mt.wait_for(lambda: not self.is_running(old), 30, "the old one ends")
+        time.sleep(1)  # spare connections and probes stand
+        most = open_files(new) + 4  # a probe may be under way
+        for _ in range(4):
+            old, new = self.hand_over()
+            mt.wait_for(lambda: not self.is_running(old), 30, "the old one ends")
+        settled(new, most, "after hand-overs")
+        self.set_conf("nonsense = yes\n")
+        for _ in range(8):
+            self.cluster.ctl("p1", "handover", code=75)
+        settled(new, most, "after failures")
+        self.assertEqual(self.cluster.pid("p1"), new)
+
     # ---- other listeners, other loops ----
 
     def test_listeners_come_and_go(self):
@@ -303,6 +334,48 @@ class Handover(mt.ClusterCase):
             for t in threads:
                 t.join()
         self.assertEqual(bad, [])
+
+
+class EndsInTheMiddle(mt.ClusterCase):
+    """The supervisor ends the old program, or all of them, while the new one comes up."""
+    FLAGS = PROXY + ["--restart"]
+
+    @classmethod
+    def setUpClass(cls):
+        conf = tempfile.NamedTemporaryFile("w", suffix=".conf")
+        cls.addClassCleanup(conf.close)
+        conf.write("drain-limit = 60s\n")
+        conf.flush()
+        cls.FLAGS = cls.FLAGS + ["--conf", conf.name]
+        super().setUpClass()
+
+    @staticmethod
+    def has_ended(pid):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                return f.read().rpartition(")")[2].split()[0] == "Z"  # it is the starter's to notice
+        except OSError:
+            return True
+
+    def test_sigterm_to_the_old_one(self):
+        place = self.cluster.at("p1", "imap")
+        held = login(place)
+        old = self.cluster.pid("p1")
+        self.cluster.kill("b1", signal.SIGSTOP)  # the new one waits for its probes
+        try:
+            self.cluster.kill("p1", signal.SIGUSR2)
+            mt.wait_for(lambda: "the new program comes up" in self.cluster.log("p1"), 15, "a new process")
+            new = int(re.findall(r"comes up pid=(\d+)", self.cluster.log("p1"))[-1])
+            os.kill(old, signal.SIGTERM)
+            mt.wait_for(lambda: self.has_ended(new), 15, "the new one ends: nobody wants it any more")
+        finally:
+            self.cluster.kill("b1", signal.SIGCONT)
+        self.assertIn("this program is to end", self.cluster.log("p1"))
+        self.assertEqual(held.noop()[0], "OK")  # it drains, as if nobody had begun
+        held.logout()
+        self.cluster.wait_restarted("p1", old, 60)
+        mt.wait_for(lambda: self.cluster.log("p1").count("started loops") >= 2, 60, "it serves")
+        login(place).logout()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 the programs, either side of a hand-over dying at each step, on both tiers."""
 import imaplib
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -63,6 +64,28 @@ class HandoverBackend(Base):
         self.hand_over("b1")
         self.assertEqual(self.login("b1").noop()[0], "OK")
         self.assertEqual(int(self.cluster.metric("b1", "mailtier_program_predecessors")), 0)
+
+    def test_a_reload_in_the_middle_is_for_both(self):
+        """While the old one waits for a delivery's end, and the new one for the old one's."""
+        s = smtplib.SMTP(*self.cluster.at("p1", "smtp"), timeout=60)
+        self.addCleanup(s.close)
+        s.ehlo()
+        s.mail("a@example.net")
+        s.rcpt("user0001@example.test")
+        name = next(n for n in ("b1", "b2") if self.cluster.ctl_json(n, "session", "list", "--service", "lmtp")["rows"])
+        old = self.cluster.pid(name)
+        self.cluster.kill(name, signal.SIGUSR2)
+        mt.wait_for(lambda: "comes up pid=" in self.cluster.log(name), 30, "a new process")
+        new = int(re.findall(r"comes up pid=(\d+)", self.cluster.log(name))[-1])
+        for pid in (old, new) * 3:
+            os.kill(pid, signal.SIGHUP)
+        mt.wait_for(lambda: "configuration read again" in self.cluster.log(name).rpartition("comes up pid=")[2], 30, "the old one has read it")
+        mt.wait_for(lambda: "handed over" in self.cluster.log(name), 30, "the new one waits for the old one's end")
+        self.assertEqual(s.data("Subject: in the middle\r\n\r\nx\r\n")[0], 250)
+        s.quit()
+        mt.wait_for(lambda: "configuration read again" in self.cluster.log(name).partition("took over")[2], 60, "the new one too")
+        mt.wait_for(lambda: self.cluster.pid(name) == new, 30, "the starter hears of it")
+        self.assertEqual(self.login("b1").noop()[0], "OK")
 
     def test_bad_configuration_changes_nothing(self):
         m = self.login("b2", 2)

@@ -227,6 +227,67 @@ class ProxyProtocol(ListenerCase):
         self.assertEqual(wire.rest(), b"")
 
 
+class Slow(ListenerCase):
+    """Many who begin and do not go on: headers octet by octet, handshakes that never come. They are ended, and count for nobody."""
+
+    @classmethod
+    def setUpClass(cls):
+        global PROXY
+        whole = PROXY
+        PROXY = whole.replace("listener imaps {", "listener imaps { peer-connections = 20\n") + "limits { tls-timeout = 3s }\n"
+        try:
+            super().setUpClass()
+        finally:
+            PROXY = whole
+
+    def gauge(self, service):
+        return self.cluster.metric("p1", f'mailtier_net_connections_open{{listener="{service}"}}')
+
+    def test_headers_octet_by_octet(self):
+        text = b"PROXY TCP4 192.0.2.1 198.51.100.7 1 993\r"
+        slow = []
+        for i in range(500):
+            s = socket.create_connection(self.cluster.at("p1", "imaps"), 20, source_address=(f"127.99.1.{1 + i % 200}", 0))
+            self.addCleanup(s.close)
+            slow.append(s)
+        mt.wait_for(lambda: self.gauge("imaps") >= 500, 20, "all are there")
+        for octet in text:
+            for s in slow:
+                try:
+                    s.send(bytes([octet]))
+                except OSError:
+                    pass  # its time is over
+        # Those whose header comes whole are served meanwhile, and the slow ones do not count against the client whom they name.
+        wire = self.open("p1", "imaps", BALANCER, line("192.0.2.1"), tls_too=True)
+        self.assertTrue(wire.line().startswith(b"* OK"))
+        wire.close()
+        mt.wait_for(lambda: self.gauge("imaps") == 0, 30, "all have been ended")
+        self.assertGreaterEqual(self.refused("p1", "proxy-header"), 500)
+
+    def test_handshakes_that_never_come_are_given_back(self):
+        for round in range(3):
+            held = []
+            for _ in range(20):
+                s = socket.create_connection(self.cluster.at("p1", "imaps"), 20, source_address=("127.98.0.9", 0))
+                held.append(s)
+                if round == 1:
+                    s.sendall(b"\x16\3\1\2\0\1")  # a ClientHello that stops
+                elif round == 2:
+                    s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            if round < 2:
+                mt.wait_for(lambda: self.gauge("imaps") == 20, 20, "as many as a peer may")
+                before = self.refused("p1", "peer-connections")
+                with self.assertRaises(OSError):
+                    self.open("p1", "imaps", "127.98.0.9", tls_too=True)
+                self.assertGreater(self.refused("p1", "peer-connections"), before)
+            mt.wait_for(lambda: self.gauge("imaps") == 0, 30, "the deadline ends them")
+            for s in held:
+                s.close()
+        wire = self.open("p1", "imaps", "127.98.0.9", tls_too=True)
+        self.assertTrue(wire.line().startswith(b"* OK"))
+        wire.close()
+
+
 class AccessRules(ListenerCase):
     def told(self, service, client):
         return self.open("p1", service, BALANCER, line(client)).line()
