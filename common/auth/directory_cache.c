@@ -161,6 +161,28 @@ static struct held *held_new(const struct directory_cache_entry *e)
 	return h;
 }
 
+static bool is_hit(const struct place *p)
+{
+	enum directory_cache_kind kind;
+
+	memcpy(&kind, p->held->head + offsetof(struct directory_cache_entry, kind), sizeof(kind));
+	return kind == DIRECTORY_CACHE_HIT;
+}
+
+/* What gives way in a full set: what was no hit before what was one, the oldest first. */
+static struct place *place_least(struct place *set)
+{
+	struct place *least = &set[0];
+
+	for (size_t i = 1; i < WAYS; i++) {
+		bool hit = is_hit(least);
+
+		if (is_hit(&set[i]) == hit ? set[i].got_ms < least->got_ms : hit)
+			least = &set[i];
+	}
+	return least;
+}
+
 void directory_cache_put(struct directory_cache *c, const struct directory_cache_key *key, uint64_t epoch,
 	uint64_t now_ms, const struct directory_cache_entry *e)
 {
@@ -172,11 +194,8 @@ void directory_cache_put(struct directory_cache *c, const struct directory_cache
 		p = place_find(set, key);
 		for (size_t i = 0; !p && i < WAYS; i++)
 			p = set[i].held ? NULL : &set[i];
-		if (!p) {
-			p = &set[0];
-			for (size_t i = 1; i < WAYS; i++)
-				p = set[i].got_ms < p->got_ms ? &set[i] : p;
-		}
+		if (!p)
+			p = place_least(set);
 		place_clear(s, p);
 		memcpy(p->tag, key->digest + 8, TAG);
 		p->user = key->user;

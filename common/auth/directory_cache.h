@@ -1,8 +1,9 @@
 /*
  * What a directory said of users, remembered for a while. A key is a keyed digest of the whole question (service, user,
  * address or login, what was wanted, password; the cache's own key stands for who owns it), so no name and no password
- * is kept, and two questions that differ in anything share nothing. Fixed number of places, the oldest of a set makes
- * room; shards behind short locks; any thread. It judges no age: it says when an answer was got.
+ * is kept, and two questions that differ in anything share nothing. Fixed number of places; in a full set the oldest makes
+ * room, of those that found nobody first, so that a flood of made-up names pushes out next to no user. Shards behind short
+ * locks; any thread. It judges no age: it says when an answer was got.
  */
 #pragma once
 

@@ -123,12 +123,44 @@ static void test_it_is_bounded(void **state)
 	directory_cache_free(&c);
 }
 
+/* While the directory is away, who is remembered must still be: whoever has asked for many others before. */
+static void security_a_flood_of_names_pushes_out_no_user(void **state)
+{
+	struct directory_cache *c = directory_cache_new(1000);
+	struct directory_cache_entry none = {.kind = DIRECTORY_CACHE_NONE};
+	struct directory_cache_question q = Q("imap", "", "", 1);
+	struct directory_cache_key key;
+	unsigned left = 0;
+	char name[20];
+
+	(void)state;
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "u%u", i);
+		q.name = slice_str(name);
+		put(c, &q, name);
+	}
+	for (unsigned i = 0; i < 20000; i++) {
+		snprintf(name, sizeof(name), "nobody%u", i);
+		q.name = slice_str(name);
+		directory_cache_key(c, &q, &key);
+		directory_cache_put(c, &key, directory_cache_epoch(c), 2000 + i, &none);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(name, sizeof(name), "u%u", i);
+		q.name = slice_str(name);
+		left += strcmp(get(c, &q), name) == 0;
+	}
+	assert_int_equal(left, 200);
+	directory_cache_free(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_security_07_the_key_is_the_whole_question),
 		cmocka_unit_test(test_flush_forgets_one_or_all),
 		cmocka_unit_test(test_it_is_bounded),
+		cmocka_unit_test(security_a_flood_of_names_pushes_out_no_user),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
