@@ -278,6 +278,8 @@ static void answer(struct front *f, enum front_result result)
 static void ask_tier(struct front *f)
 {
 	penalty_waited(&f->attempt);
+	/* A failure's delay counts from here, or who has waited already would see how long the tier takes. */
+	f->login_began_ms = loop_now_ms(loop_of(f));
 	enter(f, FRONT_LOGIN);
 	f->is_asked = true;
 	f->service->ops->login(f, &f->credentials);
@@ -579,8 +581,10 @@ static void sasl_stepped(struct front *f, int err, struct slice challenge)
 		enter(f, FRONT_SASL);
 		break;
 	case SASL_LATER:
-		if (f->state != FRONT_LOGIN)
+		if (f->state != FRONT_LOGIN) {
+			f->login_began_ms = loop_now_ms(loop_of(f));
 			enter(f, FRONT_LOGIN);
+		}
 		break;
 	case SASL_WANTS:
 		dialogue_login(f, &(struct front_credentials){.shown = FRONT_SHOWN_FETCH,

@@ -86,7 +86,7 @@ struct front_limits {
 	uint64_t command_ms;  /* silence between two commands, and within one */
 	uint64_t dialogue_ms; /* all before login together */
 	uint64_t login_ms;    /* the tier's answer to a login */
-	/* from a login's beginning to the answer that it failed; doubles with each */
+	/* from the tier's being asked to the answer that the login failed; doubles with each */
 	uint64_t failed_delay_ms;
 	unsigned failed_logins;  /* then the connection is closed */
 	unsigned wrong_commands; /* then the connection is closed */
@@ -94,7 +94,7 @@ struct front_limits {
 /* From the section `limits` of either program, which has a key for each. */
 void front_limits_read(const struct conf *conf, struct front_limits *limits_out);
 
-/* What is left of a failed login's delay. It counts from the login's beginning, not from its refusal: so the time that a
+/* What is left of a failed login's delay. It counts from the tier's being asked, not from its refusal: so the time that a
  * password hash took, which an unknown name does not take, does not show. began_ms 0: nothing has passed. */
 static inline uint64_t front_delay_left(uint64_t delay_ms, uint64_t began_ms, uint64_t now_ms)
 {

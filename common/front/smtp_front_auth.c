@@ -51,6 +51,8 @@ void smtp_front_say_login_failed(struct smtp_front *f)
 void smtp_front_ask_tier(struct smtp_front *f)
 {
 	penalty_waited(&f->attempt);
+	/* A failure's delay counts from here, or who has waited already would see how long the tier takes. */
+	f->login_began_ms = loop_now_ms(f->loop);
 	smtp_front_enter(f, SMTP_LOGIN);
 	f->is_asked = true;
 	f->service->ops->login(f, &f->credentials);
@@ -105,7 +107,6 @@ static void login(struct smtp_front *f, const struct front_credentials *credenti
 		fail_later(f);
 		return;
 	}
-	f->login_began_ms = loop_now_ms(f->loop);
 	if (was_fetched)
 		smtp_front_ask_tier(f); /* he has waited before the challenge */
 	else

@@ -322,6 +322,35 @@ static void security_07_what_cannot_be_checked_fails_as_what_is_wrong(void **sta
 	each_protocol(fail_alike);
 }
 
+#define FAILED_MS 150
+
+/* What a penalty has made wait does not hide how long the answer took: the delay of a failure comes on top. */
+static void delay_on_top(const struct protocol *p)
+{
+	uint64_t began;
+
+	fail_once(p, "192.0.2.204", "wrong", "1");
+	fail_once(p, "192.0.2.204", "wrong", "2");
+	set_delay(FAILED_MS);
+	began = clock_mono_ms();
+	fail_once(p, "192.0.2.204", "wrong", "3");
+	assert_true(clock_mono_ms() - began >= 2 * FAILED_MS - 2);
+}
+
+static void set_failed_delay(uint64_t ms)
+{
+	fronts[0].limits.failed_delay_ms = fronts[1].limits.failed_delay_ms =
+		submission.limits.failed_delay_ms = ms;
+}
+
+static void security_a_penalty_hides_no_time(void **state)
+{
+	(void)state;
+	set_failed_delay(FAILED_MS);
+	each_protocol(delay_on_top);
+	set_failed_delay(0);
+}
+
 /* Whatever way a name is written, it is the same user. */
 static void test_names_have_one_form(void **state)
 {
@@ -448,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_waiting_are_refused_at_once),
 		cmocka_unit_test(test_only_wrong_credentials_of_clients_count),
 		cmocka_unit_test(security_07_what_cannot_be_checked_fails_as_what_is_wrong),
+		cmocka_unit_test(security_a_penalty_hides_no_time),
 		cmocka_unit_test(test_names_have_one_form),
 		cmocka_unit_test(test_a_proxys_own_login_is_nobodys_failure),
 	};
