@@ -30,6 +30,7 @@ struct login {
 	bool has_account;
 	struct store_job *job;
 	struct credential_check *check;
+	bool is_vouched;                  /* a proxy, credentials.authcid, says who it is */
 	const struct config_users *users; /* the section of the user's domain, NULL: none */
 	struct directory_login_request *question;
 	struct accounts_ensure *ensure;
@@ -161,9 +162,9 @@ static void enter(struct login *l)
 		refuse(l, FRONT_NOT_PERMITTED, "the account is disabled");
 		return;
 	}
-	log_info("backend", "%s login: user=%s service=%s proxied=%s", front_session(l->front),
+	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", front_session(l->front),
 		l->account.address, config_service_name(l->tier->service),
-		front_is_proxied(l->front) ? "yes" : "no");
+		SLICE_ARG(l->is_vouched ? l->credentials.authcid : SLICE_LIT("none")));
 	switch (l->tier->service) {
 	case CONFIG_IMAP:
 		start_imap(l);
@@ -234,6 +235,7 @@ static void login_as_proxy(struct login *l)
 		return;
 	}
 	l->has_account = err == 0;
+	l->is_vouched = true;
 	check(l, SLICE_LIT("proxy"), slice_str(proxy->name), proxy->stored);
 }
 
