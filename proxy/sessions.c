@@ -8,6 +8,17 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
+#include "common/net/relay.h"
+
+struct session {
+	struct list link;
+	struct relay *relay;
+	struct backend *backend; /* counted */
+	uint64_t number;         /* for struct session_walk */
+	int64_t since;           /* seconds since 1970 */
+	uint8_t service;         /* enum config_service */
+	char text[];             /* id NUL account NUL client NUL */
+};
 
 static struct metric *open_sessions(void)
 {
@@ -37,17 +48,17 @@ static void count_bytes(const struct relay_end *end)
 	metric_add(atomic_load_explicit(&cached[1], memory_order_relaxed), (int64_t)end->to_server);
 }
 
-const char *session_id(const struct session *s)
+static const char *session_id(const struct session *s)
 {
 	return s->text;
 }
 
-const char *session_account(const struct session *s)
+static const char *session_account(const struct session *s)
 {
 	return s->text + strlen(s->text) + 1;
 }
 
-const char *session_client(const struct session *s)
+static const char *session_client(const struct session *s)
 {
 	const char *account = session_account(s);
 
@@ -133,9 +144,4 @@ void sessions_each(struct worker *worker, struct session_walk *walk)
 				      }))
 			relay_stop(s->relay);
 	}
-}
-
-int64_t sessions_open(void)
-{
-	return metric_get(open_sessions());
 }

@@ -4,24 +4,10 @@
  */
 #pragma once
 
-#include "common/base/list.h"
 #include "common/control/session_verbs.h"
-#include "common/net/relay.h"
+#include "common/net/conn.h"
 #include "proxy/backends.h"
 #include "proxy/worker.h"
-
-struct session {
-	struct list link;
-	struct relay *relay;
-	struct backend *backend; /* counted */
-	uint64_t number;         /* for struct session_walk */
-	int64_t since;           /* seconds since 1970 */
-	uint8_t service;         /* enum config_service */
-	char text[];             /* id NUL account NUL client NUL */
-};
-const char *session_id(const struct session *s);
-const char *session_account(const struct session *s);
-const char *session_client(const struct session *s);
 
 struct session_options {
 	struct backend *backend;
@@ -37,5 +23,3 @@ MUST_CHECK int sessions_start(struct worker *worker, const struct session_option
 
 /* On the worker's loop: for the verbs about sessions. */
 void sessions_each(struct worker *worker, struct session_walk *walk);
-/* All loops together. Any thread. */
-int64_t sessions_open(void);

@@ -40,7 +40,6 @@ const struct conf_key smtp_service_keys[] = {
 
 static _Thread_local struct list clients;
 static _Thread_local uint64_t numbers;
-static _Atomic int64_t client_count;
 
 static struct list *own_clients(void)
 {
@@ -62,7 +61,6 @@ static void begin(struct smtp_front *front)
 	list_init(&c->shares);
 	arena_init(&c->arena, TRANSACTION_MOST);
 	list_add_last(own_clients(), &c->link);
-	atomic_fetch_add(&client_count, 1);
 	smtp_front_set_tier(front, c);
 }
 
@@ -90,7 +88,6 @@ static void end(struct smtp_front *front)
 	free(c->login_name);
 	arena_deinit(&c->arena);
 	list_remove(&c->link);
-	atomic_fetch_sub(&client_count, 1);
 	config_unref(&c->config);
 	loop_free_later(smtp_front_loop(front), c);
 }
@@ -252,9 +249,4 @@ void smtp_service_each(struct session_walk *walk)
 						}))
 			smtp_front_close(c->front, true);
 	}
-}
-
-int64_t smtp_service_sessions(void)
-{
-	return atomic_load(&client_count);
 }

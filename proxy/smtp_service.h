@@ -28,5 +28,3 @@ void smtp_service_host_is_down(struct backend *backend, unsigned host);
 void smtp_service_close_sessions(bool is_now);
 /* On the worker's loop: for the verbs about sessions. */
 void smtp_service_each(struct session_walk *walk);
-/* Sessions of all loops. Any thread. */
-int64_t smtp_service_sessions(void);

@@ -11,7 +11,7 @@
 struct worker {
 	struct loop *loop;
 	struct config *config;
-	struct list sessions; /* struct session (sessions.h) */
+	struct list sessions; /* struct session (sessions.c) */
 	struct list logins;   /* logins under way (login.c) */
 	struct list spares;   /* ready connections (spare.h) */
 	struct list waiting;  /* logins that wait at a back-end's gate (login.c) */

@@ -4,9 +4,11 @@ import base64
 import imaplib
 import os
 import random
+import shutil
 import smtplib
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "flow"))
@@ -70,6 +72,65 @@ class FullDisk(unittest.TestCase):
         for i in range(5):
             self.assertEqual(self.send(2000 + i), 250)
         self.assertEqual(sorted(self.subjects()), sorted(self.sent))
+        self.cluster.ctl("b1", "store", "check")
+
+
+class FullLogAndSpool(unittest.TestCase):
+    """No room for the log, nor for messages on their way: what needs no room goes on, the rest is told to come later."""
+
+    def setUp(self):
+        if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+            self.skipTest("no permission for a mount namespace of its own")
+        self.folder = tempfile.mkdtemp(prefix="mt-full-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        confs = []
+        for name, more in (("p1", ""), ("b1", f'spool = "{self.folder}"\n')):
+            confs.append(tempfile.NamedTemporaryFile("w", suffix=".conf"))
+            self.addCleanup(confs[-1].close)
+            confs[-1].write(f'log-file = "{self.folder}/{name}.log"\n{more}')
+            confs[-1].flush()
+        self.cluster = mt.Cluster("--proxies", 1, "--backends", 1, "--users", 2, "--password", "secret", "--conf", confs[0].name,
+                                  "--backend-conf", confs[1].name, around=self.small)
+        self.addCleanup(self.cluster.stop)
+
+    def small(self, path):
+        return ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=4m none '{self.folder}' && exec \"$@\"", "sh"]
+
+    def inside(self, name, file):
+        return f"/proc/{self.cluster.pid(name)}/root{self.folder}/{file}"
+
+    def fill(self):
+        with open(self.inside("b1", "ballast"), "ab", buffering=0) as f, self.assertRaises(OSError):
+            while True:
+                f.write(bytes(4096))
+
+    def send(self, size):
+        with smtplib.SMTP(*self.cluster.at("p1", "smtp"), timeout=30) as s:
+            s.ehlo()
+            s.mail("s@example.org")
+            self.assertEqual(s.rcpt(USER)[0], 250)
+            return s.data(b"Subject: %d\r\n\r\n" % size + b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * (size // 72))[0]
+
+    def append(self, size):
+        m = imaplib.IMAP4(*self.cluster.at("p1", "imap"), timeout=30)
+        m.login(USER, "secret")
+        answer = m.append("INBOX", None, None, b"Subject: a\r\n\r\n" + b"z" * size + b"\r\n")
+        m.logout()
+        return answer[0]
+
+    def test_room_comes_back(self):
+        self.assertEqual((self.send(1 << 20), self.append(1 << 20)), (250, "OK"))
+        pids = [self.cluster.pid(name) for name in ("p1", "b1")]
+        for _ in range(3):
+            self.fill()
+            self.assertEqual((self.send(1000), self.append(1000)), (250, "OK"))
+            self.fill()  # the message before is forgotten, and its room free, when the next one begins
+            self.assertEqual((self.send(1 << 20) // 100, self.append(1 << 20)), (4, "NO"))
+        os.unlink(self.inside("b1", "ballast"))
+        self.assertEqual((self.send(1 << 20), self.append(1 << 20)), (250, "OK"))
+        self.assertEqual([self.cluster.pid(name) for name in ("p1", "b1")], pids)
+        with open(self.inside("p1", "p1.log")) as f:
+            self.assertIn("size=1048", [l for l in f if " smtp: " in l][-1])  # and the log goes on
         self.cluster.ctl("b1", "store", "check")
 
 
