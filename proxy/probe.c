@@ -22,6 +22,8 @@ struct probe {
 };
 
 static struct list probes = {&probes, &probes};
+/* For good: a reload probes anew, and takes no proxy out while a back-end hangs. */
+static bool has_settled;
 
 static void run(void *arg);
 
@@ -194,9 +196,10 @@ void probe_set_config(struct loop *loop, struct config *config)
 
 bool probe_is_settled(void)
 {
-	list_for_each (at, &probes) {
-		if (!container_of(at, struct probe, link)->is_done)
-			return false;
-	}
-	return true;
+	bool is_settled = true;
+
+	list_for_each (at, &probes)
+		is_settled &= container_of(at, struct probe, link)->is_done;
+	has_settled |= is_settled;
+	return has_settled;
 }

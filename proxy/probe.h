@@ -9,6 +9,6 @@
 
 /* Begins to probe what this configuration has, ends what an older one had. */
 void probe_set_config(struct loop *loop, struct config *config);
-/* True when each back-end that is probed has been tried at least once. */
+/* True once each back-end that is probed has been tried, at the start. */
 bool probe_is_settled(void);
 void probe_end(void);

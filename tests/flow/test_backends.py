@@ -303,6 +303,22 @@ class Reload(Rig):
         for c in (held, other):
             self.assertIn("z OK echo still", c.ask("z", "ECHO still")[-1])
 
+    def test_a_reload_takes_no_proxy_out(self):
+        """/ready waits for the first probes alone: with a back-end that hangs, a reload would else take all proxies out for as long."""
+        def ready():
+            with socket.create_connection(self.cluster.at("p1", "status"), 10) as s:
+                s.sendall(b"GET /ready HTTP/1.0\r\n\r\n")
+                return s.makefile("rb").read().split(b" ", 2)[1]
+
+        good = self.server()
+        host, port = self.silent()
+        self.start(self.backend([good.host], good.port) + self.backend([host], port, "f2", more="\tconnect-timeout = 4s\n"))
+        mt.wait_for(lambda: ready() == b"200", 20, "the first probes are done")
+        self.cluster.kill("p1", signal.SIGHUP)
+        mt.wait_for(lambda: "configuration read again" in self.cluster.log("p1"), 20, "the reload")
+        self.assertEqual(ready(), b"200")
+        self.assertIn("a OK", self.login()[0])
+
     def test_a_reload_under_load_fails_no_login(self):
         servers = [self.server(login=lambda user, password: "OK in") for _ in range(3)]
         one = self.backend([servers[0].host], servers[0].port)
