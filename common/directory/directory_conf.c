@@ -7,6 +7,7 @@
 
 #include "common/base/buf.h"
 #include "common/directory/directory_text.h"
+#include "common/net/tls.h"
 
 const struct conf_key directory_conf_keys[] = {
 	{"connector", "type", CONF_ENUM, CONF_RELOAD, "openldap", 0, 0, "openldap activedirectory",
@@ -216,6 +217,31 @@ static void check_templates(struct conf *conf, const char *title)
 	buf_deinit(&dn);
 }
 
+static const char *file_of(const struct conf *conf, const char *title, const char *key)
+{
+	return conf_is_set(conf, "connector", title, key) ? conf_get_string(conf, "connector", title, key)
+							  : NULL;
+}
+
+/* libldap would say it at each connection; our own TLS reads the same files now. */
+static void check_files(struct conf *conf, const char *title)
+{
+	const struct tls_client_options options = {.verify = true,
+		.ca = file_of(conf, title, "ca"),
+		.certificate = file_of(conf, title, "certificate"),
+		.key = file_of(conf, title, "key")};
+	struct tls *tls = NULL;
+	struct buf why = {0};
+
+	if (!options.ca && !options.certificate)
+		return;
+	if (tls_client_new(&options, &why, &tls) < 0)
+		conf_error(conf, "connector", title, options.ca ? "ca" : "certificate", "%s",
+			buf_str_view(&why));
+	tls_unref(&tls);
+	buf_deinit(&why);
+}
+
 static void check_connector(struct conf *conf, const char *title)
 {
 	enum ldap_client_bind bind = bind_of(conf, title);
@@ -236,6 +262,8 @@ static void check_connector(struct conf *conf, const char *title)
 		conf_error(conf, "connector", title, "bind-dn", "this is no DN (RFC 4514)");
 	if (has_certificate != conf_is_set(conf, "connector", title, "key"))
 		conf_error(conf, "connector", title, "certificate", "certificate and key belong together");
+	else
+		check_files(conf, title);
 	if (bind == LDAP_CLIENT_EXTERNAL && !has_certificate)
 		conf_error(conf, "connector", title, "bind", "external needs certificate and key");
 	if (bind == LDAP_CLIENT_GSSAPI && !has_keytab)

@@ -79,6 +79,8 @@ class CommandLine(unittest.TestCase):
                 (good.replace("}", "client-ca = junk }"), ":1: certificate: junk: nothing in PEM format stands there\n"),
                 (good + "ticket-keys = keys\n", ":2: ticket-keys: keys: no ticket keys: 1 to 16 times 80 octets are asked for\n"),
                 (good + "backend b { host = b.example  trust = replay  ca = junk }\n", ":2: ca: junk: no certificate or crl found\n"),
+                (good + 'connector c { uris = "ldaps://h.example"  base = "dc=x"  bind = anonymous  ca = junk }\n',
+                 ":2: ca: junk: no certificate or crl found\n"),
                 (good.replace("\n", listener.replace(" i ", " j ").replace("MORE", "proxy-networks = {10.0.0.0/8}")),
                  ":1: proxy-networks: proxy-protocol is not set: no PROXY header would be taken\n")):
             text = text + listener.replace("MORE", "") + "map m { file = m }\nservice imap { maps = {m} }\n"
