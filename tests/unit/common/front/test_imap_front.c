@@ -95,6 +95,11 @@ static const struct talk_case cases[] = {
 		"a BAD Literal too large.\r\nb OK NOOP completed.\r\n", NULL, false, false},
 };
 
+static void talk_say(int fd, const char *text)
+{
+	talk_write(fd, text, strlen(text));
+}
+
 /* A request whose first octet comes with the command before. */
 static void security_02_http_in_pieces(void **state)
 {
@@ -107,18 +112,18 @@ static void security_02_http_in_pieces(void **state)
 	service.allows_clear = true;
 	fd = talk_open(imap_front_start, &service);
 	talk_read(fd, "\r\n", got, sizeof(got));
-	talk_write(fd, "a NOOP\r\nP", 9);
+	talk_say(fd, "a NOOP\r\nP");
 	talk_read(fd, "completed.\r\n", got, sizeof(got));
-	talk_write(fd, "OST http:", 9);
-	talk_write(fd, "//x/ HTTP/1.1\r\nb NOOP\r\n", 23);
+	talk_say(fd, "OST http:");
+	talk_say(fd, "//x/ HTTP/1.1\r\nb NOOP\r\n");
 	talk_read(fd, NULL, got, sizeof(got));
 	assert_string_equal(got, "<end>");
 	close(fd);
 	/* What only begins like one is a command. */
 	fd = talk_open(imap_front_start, &service);
 	talk_read(fd, "\r\n", got, sizeof(got));
-	talk_write(fd, "P", 1);
-	talk_write(fd, "OST NOOP\r\n", 10);
+	talk_say(fd, "P");
+	talk_say(fd, "OST NOOP\r\n");
 	talk_read(fd, "\r\n", got, sizeof(got));
 	assert_string_equal(got, "POST OK NOOP completed.\r\n");
 	close(fd);

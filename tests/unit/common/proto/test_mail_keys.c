@@ -5,10 +5,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-#include "common/base/clock.h"
 #include "common/proto/mail_keys.h"
 #include "common/proto/preview.h"
 #include "common/proto/subject.h"
@@ -66,6 +66,15 @@ static void test_base_subjects(void **state)
 	}
 }
 
+/* Of this thread's processor time: what else the machine does counts for nothing. */
+static uint64_t cpu_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
 /* Repeats the piece; ten times the length may not take more than some thirty times as long. */
 static uint64_t time_of(const char *piece, size_t count)
 {
@@ -77,9 +86,9 @@ static uint64_t time_of(const char *piece, size_t count)
 		buf_add_str(&text, piece);
 	for (int i = 0; i < 3; i++) {
 		buf_clear(&got);
-		start = clock_mono_us();
+		start = cpu_us();
 		subject_base(buf_view(&text), &got, &is_reply);
-		start = clock_mono_us() - start;
+		start = cpu_us() - start;
 		best = start < best ? start : best;
 	}
 	buf_deinit(&text);
