@@ -377,7 +377,7 @@ static void end_all(struct backend *b)
 {
 	metrics_off_collect(collect, b);
 	work_pool_free(&b->operator_pool);
-	work_pool_free(&b->hash_pool);
+	work_pool_end(b->hash_pool);
 	if (b->work)
 		store_work_halt(b->work);
 	loop_group_stop(&b->group);
@@ -389,6 +389,7 @@ static void end_all(struct backend *b)
 	/* What workers have finished comes home once more, to be freed. */
 	loop_post(b->loop, stop_loop, b);
 	loop_run(b->loop);
+	work_pool_free(&b->hash_pool);
 	store_close(&b->store);
 	timer_stop(&b->drain);
 	handover_stop(b->handover); /* a new one opens the store from here on */

@@ -390,6 +390,7 @@ static void stop(struct program *p)
 {
 	listeners_close();
 	handover_stop(p->handover);
+	work_pool_end(p->hash_pool); /* its answers go to the loops */
 	loop_group_stop(&p->group);
 	listeners_free();
 	workers_end();

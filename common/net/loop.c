@@ -178,10 +178,12 @@ static void run_posted(struct loop *loop)
 static void on_wake(uv_async_t *handle)
 {
 	struct loop *loop = handle->data;
+	/* Looked at first: what was posted before the stop is run before it. */
+	bool stops = atomic_load(&loop->stopping);
 
 	loop_enter(loop);
 	run_posted(loop);
-	if (atomic_load(&loop->stopping))
+	if (stops)
 		uv_stop(&loop->uv);
 }
 

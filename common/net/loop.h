@@ -20,7 +20,7 @@ MUST_CHECK int loop_new(struct loop **loop_out);
 void loop_free(struct loop **loop);
 /* Runs until loop_stop(). */
 void loop_run(struct loop *loop);
-/* Any thread. The loop ends after its present turn. */
+/* Any thread. What this thread has posted before is run, then the loop ends. */
 void loop_stop(struct loop *loop);
 
 /* The loop of the calling thread, or NULL. */

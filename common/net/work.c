@@ -120,14 +120,22 @@ int work_pool_new(const char *name, unsigned threads, unsigned queue_most, struc
 	return 0;
 }
 
-void work_pool_free(struct work_pool **pool_take)
+static struct work *take_left(struct work_pool *pool)
 {
-	struct work_pool *pool = *pool_take;
+	struct work *w;
+
+	pthread_mutex_lock(&pool->lock);
+	w = take_first(pool);
+	pthread_mutex_unlock(&pool->lock);
+	return w;
+}
+
+void work_pool_end(struct work_pool *pool)
+{
 	struct work *w;
 
 	if (!pool)
 		return;
-	*pool_take = NULL;
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
 	pthread_mutex_unlock(&pool->lock);
@@ -135,10 +143,21 @@ void work_pool_free(struct work_pool **pool_take)
 		sem_post(&pool->more);
 	for (unsigned i = 0; i < pool->threads_count; i++)
 		pthread_join(pool->threads[i], NULL);
-	while ((w = take_first(pool))) {
+	pool->threads_count = 0;
+	while ((w = take_left(pool))) {
 		w->error = ERR_CANCELLED;
 		loop_post(w->loop, finish, w);
 	}
+}
+
+void work_pool_free(struct work_pool **pool_take)
+{
+	struct work_pool *pool = *pool_take;
+
+	if (!pool)
+		return;
+	*pool_take = NULL;
+	work_pool_end(pool);
 	pthread_mutex_destroy(&pool->lock);
 	sem_destroy(&pool->more);
 	free(pool->threads);
@@ -153,7 +172,7 @@ int work_submit(struct work_pool *pool, struct loop *loop, struct work *w)
 	w->next = NULL;
 	w->error = 0;
 	pthread_mutex_lock(&pool->lock);
-	is_taken = pool->waiting < pool->queue_most;
+	is_taken = !pool->stopping && pool->waiting < pool->queue_most;
 	if (is_taken) {
 		if (pool->last)
 			pool->last->next = w;

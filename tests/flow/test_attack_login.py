@@ -3,8 +3,10 @@ read anew and the program ends. Run with MAILTIER_VARIANT=asan for what a releas
 import base64
 import os
 import random
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -141,6 +143,39 @@ service submission {{ maps = {{dir}} mechanisms = {{{', '.join(MECHANISMS)}}} }}
         mt.wait_for(lambda: any("p1 ended with status" in l for l in self.cluster.lines) or "p1 ended with status" in self.cluster.report(), 10,
                     "the starter's word of it")
         self.assertIn("p1 ended with status 0", self.cluster.report())
+
+
+SLOW = "{ARGON2ID}$argon2id$v=19$m=65536,t=8,p=1$c2FsdHNhbHQ$" + "A" * 43
+
+
+class Hashing(mt.ClusterCase):
+    """The end comes while slow passwords wait to be hashed, for clients that have gone."""
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp(prefix="mt-hashing-")
+        cls.addClassCleanup(shutil.rmtree, cls.dir)
+        with open(os.open(f"{cls.dir}/users.map", os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
+            f.write(f"user0001@example.test b1 password={SLOW}\n")
+        cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 2, "--map", f"{cls.dir}/users.map"]
+        super().setUpClass()
+        cls.cluster.ctl("b1", "account", "set", "user0001@example.test", "--hash", SLOW)
+
+    def flood(self, program):
+        for i in range(40):
+            with socket.create_connection(self.cluster.at(program, "imap"), timeout=15) as s:
+                s.recv(1000)
+                s.sendall(f"a LOGIN user0001@example.test wrong{i}\r\n".encode())
+        mt.wait_for(lambda: self.cluster.metric(program, "mailtier_net_work_waiting") > 20, 20, "passwords wait")
+        self.cluster.kill(program, signal.SIGTERM)
+        mt.wait_for(lambda: not self.cluster.is_alive(program), 60, "its end")
+        mt.wait_for(lambda: f"{program} ended with status" in self.cluster.report(), 10, "the starter's word of it")
+        self.assertIn(f"{program} ended with status 0", self.cluster.report())
+
+    def test_security_08_the_end_comes_amid_hashing(self):
+        self.flood("p1")
+
+    def test_security_08_the_end_of_a_back_end_too(self):
+        self.flood("b1")
 
 
 if __name__ == "__main__":

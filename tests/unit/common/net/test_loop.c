@@ -387,14 +387,49 @@ static void test_a_full_queue_refuses_and_a_freed_pool_cancels(void **state)
 			usleep(1000); /* until the one worker has it */
 	}
 	pthread_create(&thread, NULL, open_gate, &gate);
-	work_pool_free(&pool);
+	work_pool_end(pool);
 	pthread_join(thread, NULL);
+	assert_int_equal(work_submit(pool, loop, &jobs[3].work), ERR_NOT_NOW);
+	work_pool_free(&pool);
 	RUN_UNTIL(loop, jobs[0].is_done && jobs[1].is_done && jobs[2].is_done);
 	assert_int_equal(jobs[0].error, 0);
 	assert_int_equal(jobs[0].output, 2);
 	assert_int_equal(jobs[1].error, ERR_CANCELLED);
 	assert_int_equal(jobs[2].output, 0);
 	assert_false(jobs[3].is_done);
+}
+
+static atomic_bool is_inside, may_leave;
+
+static void stay(void *arg)
+{
+	(void)arg;
+	atomic_store(&is_inside, true);
+	while (!atomic_load(&may_leave))
+		usleep(100);
+}
+
+static void set_flag(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* Answers of workers are posted before the loops are stopped, and must not be lost with what they hold. */
+static void test_what_is_posted_before_a_stop_is_run(void **state)
+{
+	struct loop_group *group;
+	bool is_run = false;
+
+	(void)state;
+	assert_int_equal(loop_group_start(1, &group), 0);
+	loop_post(loop_group_at(group, 0), stay, NULL);
+	while (!atomic_load(&is_inside))
+		usleep(100);
+	loop_post(loop_group_at(group, 0), set_flag, &is_run);
+	loop_stop(loop_group_at(group, 0));
+	atomic_store(&may_leave, true);
+	loop_group_stop(&group);
+	assert_true(is_run);
 }
 
 int main(void)
@@ -411,6 +446,7 @@ int main(void)
 		T(test_an_address_of_another_listener_is_refused),
 		T(test_workers_answer_on_the_loop),
 		T(test_a_full_queue_refuses_and_a_freed_pool_cancels),
+		T(test_what_is_posted_before_a_stop_is_run),
 	};
 #undef T
 
