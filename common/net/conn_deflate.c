@@ -16,6 +16,7 @@
 
 #define PIECE (64 * 1024)
 #define RAW_SIZE 4096
+#define READS_A_TURN 8 /* that make nothing; then others have their turn */
 #define LEVEL 1
 #define WINDOW_BITS (-15) /* without a header */
 #define MEM_LEVEL 8
@@ -178,6 +179,7 @@ ssize_t conn_inflate_read(struct conn *c, char *p, size_t size)
 {
 	struct conn_deflate *d = c->deflate;
 	char raw[RAW_SIZE];
+	unsigned reads = 0;
 	ssize_t n;
 
 	do {
@@ -190,7 +192,12 @@ ssize_t conn_inflate_read(struct conn *c, char *p, size_t size)
 			in = slice_of(raw, (size_t)n);
 		}
 		n = inflate_some(c, in, p, size);
-	} while (n == 0);
+	} while (n == 0 && ++reads < READS_A_TURN);
+	if (n == 0) {
+		c->readable = true;
+		conn_schedule_again(c);
+		return ERR_MORE;
+	}
 	if (n > 0 && (d->has_more || buf_len(&d->left)))
 		c->readable = true; /* though the socket may be empty */
 	return n;

@@ -94,6 +94,51 @@ static void test_a_broken_stream_ends_the_connection(void **state)
 	}
 }
 
+struct turns {
+	struct conn *conn;
+	uint64_t seen, most;
+};
+
+/* Once a turn: how much more was read. */
+static void on_turn(void *arg)
+{
+	struct turns *turns = arg;
+	uint64_t now = conn_bytes_in(turns->conn);
+
+	if (now - turns->seen > turns->most)
+		turns->most = now - turns->seen;
+	turns->seen = now;
+	loop_post(loop, on_turn, turns);
+}
+
+/* Empty blocks make nothing of any number of octets. */
+static void test_security_23_a_stream_of_nothing_is_read_in_turns(void **state)
+{
+	static const char block[] = {0, 0, 0, (char)0xff, (char)0xff};
+	char blocks[150000];
+	struct peer b = {0};
+	struct turns turns = {0};
+	ssize_t sent;
+	int fds[2];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(blocks); i++)
+		blocks[i] = block[i % sizeof(block)];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(conn_open_fd(loop, fds[0], NULL, peer_on_event, &b, &b.conn), 0);
+	assert_int_equal(conn_start_deflate(b.conn), 0);
+	turns.conn = b.conn;
+	sent = send(fds[1], blocks, sizeof(blocks), MSG_DONTWAIT);
+	assert_true(sent > 120000);
+	loop_post(loop, on_turn, &turns);
+	RUN_UNTIL(loop, conn_bytes_in(b.conn) == (uint64_t)sent);
+	assert_true(turns.most > 0 && turns.most <= 80000);
+	assert_int_equal(b.events[CONN_DATA], 0);
+	close(fds[1]);
+	RUN_UNTIL(loop, b.events[CONN_EOF]);
+	peer_deinit(&b);
+}
+
 /* Counts, and keeps nothing. */
 static void on_count(void *owner, struct conn *conn, enum conn_event event)
 {
@@ -143,6 +188,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_input_that_waits_refuses_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_broken_stream_ends_the_connection, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_security_23_a_bomb_is_stopped, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_security_23_a_stream_of_nothing_is_read_in_turns, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
