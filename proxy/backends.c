@@ -127,6 +127,71 @@ static int backend_new(const struct conf *conf, const char *section, const char 
 	return err;
 }
 
+/* ---- hosts of maps ---- */
+
+static bool is_host_allowed(const struct backends *set, const char *host)
+{
+	struct addr addr;
+	bool is_addr = addr_parse(slice_str(host), 0, &addr) == 0;
+
+	for (size_t i = 0; i < set->host_count; i++) {
+		const char *allowed = set->hosts[i];
+		struct slice h = slice_str(host);
+		size_t len = strlen(allowed);
+		struct addr_net net;
+
+		if (is_addr ? addr_net_parse(slice_str(allowed), &net) == 0 && addr_net_has(&net, &addr)
+			    : slice_is_str_nocase(h, allowed))
+			return true;
+		if (!is_addr && allowed[0] == '.' && h.len > len &&
+			slice_is_str_nocase(slice_from(h, h.len - len), allowed))
+			return true;
+	}
+	return false;
+}
+
+/* The terms of backend-default for this host; old: what was made for it under an older configuration, or NULL. */
+static struct backend *literal_new(const struct backends *set, const char *host, const struct backend *old)
+{
+	const struct backend *terms = set->terms;
+	struct backend *b = xcalloc(1, sizeof(*b));
+
+	*b = *terms;
+	atomic_store(&b->refs, 1);
+	b->name = xstrdup(host);
+	b->server_name = xstrdup(terms->server_name);
+	b->user = xstrdup(terms->user);
+	b->credential = (struct secret){0};
+	secret_set(&b->credential, secret_view(&terms->credential));
+	b->tls = terms->tls ? tls_ref(terms->tls) : NULL;
+	b->spare = 0;
+	add_host(b, host, terms->server_name);
+	backend_attach_states(b, old, "default");
+	return b;
+}
+
+/* Those that have connections go on being counted; others are made anew when they are asked for. */
+static void keep_literals(struct backends *set, struct backends *old)
+{
+	struct backend_figures figures;
+	size_t at = 0;
+	struct slice key;
+	void *value;
+
+	pthread_mutex_lock(&old->lock);
+	while (table_next(old->literals, &at, &key, &value)) {
+		const struct backend *before = value;
+		struct backend *b;
+
+		backend_figures(before, &figures);
+		if (figures.connections <= 0 || !is_host_allowed(set, before->name))
+			continue;
+		b = literal_new(set, before->name, before);
+		(void)table_put(set->literals, slice_str(b->name), b);
+	}
+	pthread_mutex_unlock(&old->lock);
+}
+
 /* ---- the set ---- */
 
 void backends_free(struct backends **backends)
@@ -194,6 +259,8 @@ int backends_new(
 		set->names[i] = b->name;
 		set->count++;
 	}
+	if (err == 0 && old)
+		keep_literals(set, old);
 	if (err < 0)
 		backends_free(&set);
 	else
@@ -226,48 +293,7 @@ const char *const *backends_names(const struct backends *set)
 	return set->names;
 }
 
-/* ---- hosts of maps ---- */
-
-static bool is_host_allowed(const struct backends *set, const char *host)
-{
-	struct addr addr;
-	bool is_addr = addr_parse(slice_str(host), 0, &addr) == 0;
-
-	for (size_t i = 0; i < set->host_count; i++) {
-		const char *allowed = set->hosts[i];
-		struct slice h = slice_str(host);
-		size_t len = strlen(allowed);
-		struct addr_net net;
-
-		if (is_addr ? addr_net_parse(slice_str(allowed), &net) == 0 && addr_net_has(&net, &addr)
-			    : slice_is_str_nocase(h, allowed))
-			return true;
-		if (!is_addr && allowed[0] == '.' && h.len > len &&
-			slice_is_str_nocase(slice_from(h, h.len - len), allowed))
-			return true;
-	}
-	return false;
-}
-
-/* The terms of backend-default for this host. */
-static struct backend *literal_new(const struct backends *set, const char *host)
-{
-	const struct backend *terms = set->terms;
-	struct backend *b = xcalloc(1, sizeof(*b));
-
-	*b = *terms;
-	atomic_store(&b->refs, 1);
-	b->name = xstrdup(host);
-	b->server_name = xstrdup(terms->server_name);
-	b->user = xstrdup(terms->user);
-	b->credential = (struct secret){0};
-	secret_set(&b->credential, secret_view(&terms->credential));
-	b->tls = terms->tls ? tls_ref(terms->tls) : NULL;
-	b->spare = 0;
-	add_host(b, host, terms->server_name);
-	backend_attach_states(b, NULL, "default");
-	return b;
-}
+/* ---- routes ---- */
 
 static int route_literal(
 	struct backends *set, const char *host, struct backend **backend_out, const char **why_out)
@@ -281,7 +307,7 @@ static int route_literal(
 	pthread_mutex_lock(&set->lock);
 	b = table_get(set->literals, slice_str(host));
 	if (!b && table_count(set->literals) < LITERALS_MOST) {
-		b = literal_new(set, host);
+		b = literal_new(set, host, NULL);
 		(void)table_put(set->literals, slice_str(b->name), b);
 	}
 	if (b)
