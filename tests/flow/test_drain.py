@@ -116,6 +116,22 @@ class Drain(Base):
             client.logout()
         self.cluster.wait_restarted("p1", old, 20)
 
+
+class DrainAndReload(Base):
+    """Without probes: a proxy that found a back-end down while that ends would cut the very transaction that is looked at."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="mt-drain-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        path = os.path.join(cls.folder, "p1.conf")
+        with open(path, "w") as f:
+            f.write("drain-limit = 30s\nbackend b1 {\n\tprobe-interval = 0s\n}\n")
+        with open(os.path.join(cls.folder, "b1.conf"), "w") as f:
+            f.write("drain-limit = 30s\n")
+        cls.FLAGS = cls.FLAGS + ["--conf", path, "--backend-conf", os.path.join(cls.folder, "b1.conf")]
+        super().setUpClass()
+
     def test_a_reload_while_it_drains(self):
         for name in ("b1", "p1"):
             with self.subTest(name):
