@@ -13,8 +13,9 @@
 #include "common/base/bytes.h"
 #include "common/base/list.h"
 
-/* 2: message records with keys. Stores of version 1 are opened and become 2: their records are read as they are. */
-#define STORE_VERSION 2
+/* 2: message records with keys. 3: more databases, which are made when they are missing. Stores of older versions are opened and
+ * become the newest: their records are read as they are. */
+#define STORE_VERSION 3
 #define STORE_VERSION_OLDEST 1
 
 /* The databases of a slot; keys big-endian, values little-endian. docs/storage.md draws them. */

@@ -1,7 +1,7 @@
 /*
  * A store is a directory:
  *
- *	version     "mailtier store 2\nslots 4\n", written last when the store is made
+ *	version     "mailtier store 3\nslots 4\n", written last when the store is made
  *	lock        held (flock) by the one program that has it open
  *	s0 … sN-1   one LMDB environment each: data.mdb, lock.mdb
  */
