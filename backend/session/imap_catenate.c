@@ -54,11 +54,17 @@ static int find_mailbox(struct imap_session *s, struct store_txn *txn, struct im
 	struct store_mailbox mailbox;
 	uint32_t id = s->view.mailbox, uidvalidity = s->view.uidvalidity;
 
+	if (!c->url.mailbox.len && id) {
+		int err = imap_access_check(s, txn, IMAP_RIGHT_READ);
+
+		if (err < 0)
+			return err;
+	}
 	if (c->url.mailbox.len) {
 		int err = imap_access_find(s, txn, c->url.mailbox, IMAP_RIGHT_READ, &mailbox);
 
 		if (err < 0)
-			return err == ERR_DENIED ? ERR_NOT_FOUND : err;
+			return err == ERR_DENIED || err == ERR_FORBIDDEN ? ERR_NOT_FOUND : err;
 		id = mailbox.id;
 		uidvalidity = mailbox.uidvalidity;
 	}
@@ -73,7 +79,8 @@ static int find_message(
 	struct imap_session *s, struct store_txn *txn, struct imap_catenate *c, struct store_message *m)
 {
 	struct store_entry entry;
-	bool is_ours = c->mailbox == s->view.mailbox && imap_view_seq(&s->view, c->url.uid);
+	bool is_ours = c->mailbox == s->view.mailbox && s->at_slot == s->view.slot &&
+		       imap_view_seq(&s->view, c->url.uid);
 	int err = is_ours ? 0 : store_message_entry(txn, c->mailbox, c->url.uid, &entry);
 
 	return err ? err : store_message_get(txn, c->mailbox, c->url.uid, m);
@@ -184,5 +191,9 @@ static void copied(struct imap_session *s, int err)
 void imap_catenate_start(struct imap_session *s, struct imap_catenate *c)
 {
 	s->catenate = c;
+	if (c->url.mailbox.len)
+		imap_access_go(s, c->url.mailbox);
+	else if (s->view.mailbox)
+		s->at_slot = s->view.slot;
 	imap_read(s, copy_run, copied);
 }

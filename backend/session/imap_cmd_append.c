@@ -21,6 +21,8 @@
 #include "common/proto/date.h"
 
 #define SPOOL_MEMORY (512u * 1024)
+/* Of the mailbox whose message is replaced: it goes. */
+#define REPLACE_RIGHTS (IMAP_RIGHT_DELETE_MESSAGE | IMAP_RIGHT_EXPUNGE)
 /* All messages of one command, in units of the size that one may have. */
 #define TOTAL_SIZES 2
 
@@ -41,6 +43,9 @@ struct append_data {
 	const struct imap_arg *part; /* the last of them; NULL: none yet */
 	struct append_message *open; /* the message that they make */
 	struct imap_catenate catenate;
+	unsigned slot;    /* where the mailbox is, */
+	uint32_t account; /* whose it is, */
+	unsigned rights;  /* and what this session may do with it */
 	const char *url;  /* for BADURL */
 	bool has_literal; /* one is announced and waits for an answer */
 	struct append_message *first, **end;
@@ -99,10 +104,10 @@ static const char *read_options(struct imap_session *s, struct append_data *d, s
 /* size: of all messages so far, count of them. */
 static bool is_over_quota(struct imap_session *s, uint64_t size, unsigned count)
 {
+	const struct append_data *d = s->data;
 	struct store_account account;
 
-	if (store_get_account(store_work_store(s->service->work), s->slot, imap_access_account(s), &account) <
-		0)
+	if (store_get_account(store_work_store(s->service->work), d->slot, d->account, &account) < 0)
 		return false;
 	return (account.bytes_limit && (account.bytes_used >= account.bytes_limit ||
 					       size > account.bytes_limit - account.bytes_used)) ||
@@ -140,6 +145,10 @@ static const char *read_replaced(
 		*no_out = "NOPERM";
 		return "The mailbox was opened read-only";
 	}
+	if ((s->view.rights & REPLACE_RIGHTS) != REPLACE_RIGHTS) {
+		*no_out = "NOPERM";
+		return "You have no right to that";
+	}
 	if (!imap_parse_is_word(arg, "*") && (imap_parse_u32(arg, &n) < 0 || n == 0))
 		return "REPLACE wants one message";
 	if (imap_parse_is_word(arg, "*"))
@@ -161,11 +170,19 @@ static int find_run(struct imap_session *s, struct store_txn *txn)
 
 	if (err == 0)
 		d->mailbox = mailbox.id;
-	return err;
+	d->slot = s->at_slot;
+	if (err == 0)
+		d->account = mailbox.account;
+	return err == 0 ? imap_access_rights(s, txn, &mailbox, &d->rights) : err;
 }
 
+/* Of the session's own alone: rights to others' are looked up each time. */
 static void remember(struct imap_session *s, uint32_t mailbox, struct slice name)
 {
+	const struct append_data *d = s->data;
+
+	if (d->account != s->account || d->slot != s->slot)
+		mailbox = 0;
 	free(s->append_name);
 	s->append_mailbox = mailbox;
 	s->append_name = mailbox ? slice_copy_str(name) : NULL;
@@ -360,6 +377,8 @@ static void found(struct imap_session *s, int err)
 
 	if (err == ERR_NOT_FOUND || err == ERR_DENIED) {
 		fail(s, "NO", "TRYCREATE", "No such mailbox");
+	} else if (err == ERR_FORBIDDEN) {
+		fail(s, "NO", "NOPERM", "You have no right to that");
 	} else if (err < 0) {
 		fail(s, "NO", "UNAVAILABLE", "Try again later");
 	} else {
@@ -401,8 +420,12 @@ static void begin(struct imap_session *s, bool has_literal)
 	}
 	if (s->append_name && slice_is_str(d->name, s->append_name)) {
 		d->mailbox = s->append_mailbox;
+		d->slot = s->slot;
+		d->account = s->account;
+		d->rights = IMAP_RIGHTS_ALL;
 		advance(s);
 	} else {
+		imap_access_go(s, d->name);
 		imap_read(s, find_run, found);
 	}
 }
@@ -490,16 +513,17 @@ static void start_add(struct imap_session *s)
 		return;
 	}
 	for (const struct append_message *m = d->first; m; m = m->next, i++) {
-		targets[i] = (struct store_work_target){.account = imap_access_account(s),
+		targets[i] = (struct store_work_target){.account = d->account,
 			.mailbox = d->mailbox,
-			.flags = m->flags,
+			.flags = imap_access_flags(d->rights, m->flags),
 			.keywords = m->keywords,
-			.keyword_count = m->keyword_count,
+			.keyword_count = d->rights & IMAP_RIGHT_WRITE ? m->keyword_count : 0,
 			.date = m->date};
 		if (!d->is_fresh) /* remembered from an earlier command; others may have renamed it since */
 			targets[i].name = d->name;
 		ranges[i] = m->range;
 	}
+	s->at_slot = d->slot;
 	imap_add(s, &add, added);
 }
 
@@ -525,6 +549,7 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 
 	if (err == ERR_NOT_FOUND && !d->is_fresh) {
 		remember(s, 0, d->name);
+		imap_access_go(s, d->name);
 		imap_read(s, find_run, found_again);
 	} else if (err == ERR_NOT_FOUND || err == ERR_DENIED) {
 		remember(s, 0, d->name);
@@ -536,7 +561,7 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 	} else if (err < 0) {
 		imap_fail(s, err);
 	} else {
-		s->must_sync = s->view.mailbox == d->mailbox;
+		s->must_sync = s->view.mailbox == d->mailbox && s->view.slot == d->slot;
 		/* One transaction gave them all: without a gap. */
 		buf_printf(&code, "APPENDUID %u %u", result->uidvalidity, result->uid);
 		if (d->count > 1)

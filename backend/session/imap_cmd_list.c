@@ -388,5 +388,6 @@ void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
 	}
 	if (imap_status_has_modseq(d->items))
 		imap_enable_condstore(s);
+	imap_access_go(s, d->name);
 	imap_read(s, status_run, list_done);
 }

@@ -123,8 +123,10 @@ void imap_cmd_create(struct imap_session *s, const struct imap_command *command)
 		imap_answer(s, "NO", "USEATTR", "No mailbox can have this use");
 	else if (err < 0)
 		imap_bad(s, "Wrong arguments for CREATE");
-	else
+	else {
+		imap_access_go(s, d->name);
 		imap_write_job(s, create_run, create_done);
+	}
 }
 
 /* ---- DELETE ---- */
@@ -133,12 +135,12 @@ static int delete_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct mailbox_data *d = s->data;
 	struct store_mailbox mailbox;
-	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_ADMIN, &mailbox);
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_DELETE, &mailbox);
 
 	if (err < 0)
 		return err;
 	d->mailbox = mailbox.id;
-	return store_mailbox_delete(txn, imap_access_account(s), mailbox.id);
+	return store_mailbox_delete(txn, mailbox.account, mailbox.id);
 }
 
 /* One's own selected mailbox: the session goes on without one. */
@@ -161,8 +163,10 @@ void imap_cmd_delete(struct imap_session *s, const struct imap_command *command)
 		return;
 	if (command->count != 1)
 		imap_bad(s, "DELETE has one argument");
-	else
+	else {
+		imap_access_go(s, d->name);
 		imap_write_job(s, delete_run, delete_done);
+	}
 }
 
 /* ---- RENAME ---- */
@@ -171,9 +175,9 @@ static int rename_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct mailbox_data *d = s->data;
 	struct store_mailbox mailbox;
-	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_ADMIN, &mailbox);
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_DELETE, &mailbox);
 
-	return err < 0 ? err : store_mailbox_rename(txn, imap_access_account(s), mailbox.id, d->new_name);
+	return err < 0 ? err : store_mailbox_rename(txn, mailbox.account, mailbox.id, d->new_name);
 }
 
 void imap_cmd_rename(struct imap_session *s, const struct imap_command *command)
@@ -186,8 +190,10 @@ void imap_cmd_rename(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "RENAME has two arguments");
 		return;
 	}
-	if (read_name(s, command->args, &d->name) && read_name(s, command->args->next, &d->new_name))
+	if (read_name(s, command->args, &d->name) && read_name(s, command->args->next, &d->new_name)) {
+		imap_access_go(s, d->name);
 		imap_write_job(s, rename_run, mailbox_done);
+	}
 }
 
 /* ---- SUBSCRIBE, UNSUBSCRIBE ---- */

@@ -44,13 +44,13 @@ static int quota_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct quota_data *d = s->data;
 	struct store_account_record record;
-	struct store_mailbox mailbox;
+	struct store_mailbox mailbox = {.account = imap_access_account(s)};
 	int err = 0;
 
 	if (d->has_name)
-		err = imap_access_find(s, txn, d->name, IMAP_RIGHT_LOOKUP, &mailbox);
+		err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &mailbox);
 	if (err == 0)
-		err = store_account_get(txn, imap_access_account(s), &record);
+		err = store_account_get(txn, mailbox.account, &record);
 	if (err < 0)
 		return err;
 	if (d->has_name) {
@@ -104,8 +104,10 @@ void imap_cmd_getquotaroot(struct imap_session *s, const struct imap_command *co
 	d->has_name = true;
 	if (imap_parse_mailbox(command->args, &s->arena, &d->name) < 0)
 		imap_fail(s, ERR_NOT_FOUND);
-	else
+	else {
+		imap_access_go(s, d->name);
 		imap_read(s, quota_run, quota_done);
+	}
 }
 
 void imap_cmd_setquota(struct imap_session *s, const struct imap_command *command)

@@ -351,10 +351,11 @@ static int load_view(
 	int err = store_mailbox_get(txn, imap_access_account(s), mailbox, &m);
 
 	if (err == 0)
-		err = store_mailbox_keywords(txn, imap_access_account(s), mailbox, &keywords);
+		err = store_mailbox_keywords(txn, m.account, mailbox, &keywords);
 	if (err < 0)
 		return err;
 	v->mailbox = mailbox;
+	v->account = m.account;
 	v->uidvalidity = m.uidvalidity;
 	v->recent_from = m.recent_from;
 	v->room = m.messages;

@@ -12,6 +12,11 @@
 #include "backend/session/imap_object.h"
 #include "common/base/mem.h"
 
+/* Without any of them a mailbox is READ-ONLY (RFC 4314 section 5.2). */
+#define WRITING_RIGHTS                                                                                       \
+	(IMAP_RIGHT_SEEN | IMAP_RIGHT_WRITE | IMAP_RIGHT_INSERT | IMAP_RIGHT_DELETE_MESSAGE |                \
+		IMAP_RIGHT_EXPUNGE)
+
 struct select_data {
 	struct imap_fetch fetch; /* of what changed since; first, as imap_fetch_start() wants it */
 	struct slice name;
@@ -60,9 +65,9 @@ void imap_select_leave(struct imap_session *s)
 		return;
 	if (has_untaken(v)) {
 		leave = xcalloc(1, sizeof(*leave));
-		*leave = (struct leave){imap_access_account(s), v->mailbox};
+		*leave = (struct leave){v->account, v->mailbox};
 		call.arg = leave;
-		(void)store_work_write(s->service->work, s->slot, &call);
+		(void)store_work_write(s->service->work, v->slot, &call);
 	}
 	imap_view_deinit(v);
 	s->is_stale = false;
@@ -105,6 +110,8 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	int err;
 
 	v->mailbox = d->mailbox.id;
+	v->account = d->mailbox.account;
+	v->slot = s->at_slot;
 	v->uidvalidity = d->mailbox.uidvalidity;
 	v->modseq = v->told = d->mailbox.modseq;
 	v->is_readonly = d->is_readonly;
@@ -116,11 +123,11 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	if (err < 0)
 		return err;
 	v->count = (uint32_t)count;
-	err = store_mailbox_keywords(txn, imap_access_account(s), v->mailbox, &keywords);
+	err = store_mailbox_keywords(txn, v->account, v->mailbox, &keywords);
 	if (err < 0)
 		return err;
 	(void)imap_view_learn_keywords(v, &keywords);
-	v->hold = store_work_view(s->service->work, s->slot, v->mailbox, v->modseq);
+	v->hold = store_work_view(s->service->work, v->slot, v->mailbox, v->modseq);
 	return 0;
 }
 
@@ -153,6 +160,10 @@ static int select_run(struct imap_session *s, struct store_txn *txn)
 	struct select_data *d = s->data;
 	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &d->mailbox);
 
+	if (err == 0)
+		err = imap_access_rights(s, txn, &d->mailbox, &d->view.rights);
+	if (err == 0 && !(d->view.rights & WRITING_RIGHTS))
+		d->is_readonly = true;
 	if (err == 0)
 		err = load_view(s, txn, d);
 	if (err == 0)
@@ -191,7 +202,7 @@ static int recent_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct select_data *d = s->data;
 
-	return store_mailbox_take_recent(txn, imap_access_account(s), d->view.mailbox, &d->view.recent_from);
+	return store_mailbox_take_recent(txn, d->view.account, d->view.mailbox, &d->view.recent_from);
 }
 
 /* Nobody took them in between, or somebody did: the answer said they are ours, and so they stay for this
@@ -223,7 +234,10 @@ static void select_done(struct imap_session *s, int err)
 /* The mailbox selected before is left even if this one cannot be (RFC 3501 section 6.3.1). */
 static void leave_and_select(struct imap_session *s)
 {
+	const struct select_data *d = s->data;
+
 	imap_select_leave(s);
+	imap_access_go(s, d->name);
 	imap_read(s, select_run, select_done);
 }
 
@@ -231,7 +245,7 @@ static int take_run(struct imap_session *s, struct store_txn *txn)
 {
 	uint32_t from;
 
-	return store_mailbox_take_recent(txn, imap_access_account(s), s->view.mailbox, &from);
+	return store_mailbox_take_recent(txn, s->view.account, s->view.mailbox, &from);
 }
 
 static void take_done(struct imap_session *s, int err)
@@ -333,8 +347,11 @@ static int close_run(struct imap_session *s, struct store_txn *txn)
 	struct close_data *d = s->data;
 	uint64_t modseq;
 
+	if (!(s->view.rights &
+		    IMAP_RIGHT_EXPUNGE)) /* withdrawn: it is closed all the same (RFC 4314 section 4) */
+		return ERR_NOT_FOUND;
 	return store_message_expunge(
-		txn, imap_access_account(s), s->view.mailbox, d->uids, d->count, false, NULL, &modseq);
+		txn, s->view.account, s->view.mailbox, d->uids, d->count, false, NULL, &modseq);
 }
 
 static void close_done(struct imap_session *s, int err);
@@ -361,7 +378,7 @@ static void close_done(struct imap_session *s, int err)
 
 	if (err == 0 && d->count == d->room)
 		imap_read(s, deleted_run, deleted_done);
-	else if (err < 0)
+	else if (err < 0 && err != ERR_NOT_FOUND)
 		imap_fail(s, err);
 	else
 		deleted_done(s, ERR_NOT_FOUND);
@@ -376,7 +393,7 @@ void imap_cmd_close(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "CLOSE has no arguments");
 		return;
 	}
-	if (s->view.is_readonly) {
+	if (s->view.is_readonly || !(s->view.rights & IMAP_RIGHT_EXPUNGE)) {
 		imap_select_leave(s);
 		imap_ok(s);
 		return;

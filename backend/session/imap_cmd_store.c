@@ -116,15 +116,32 @@ static void free_store(struct imap_session *s)
 	buf_deinit(&d->step_failed);
 }
 
+static bool may_change(const struct store_data *d, unsigned rights)
+{
+	unsigned any = IMAP_RIGHT_SEEN | IMAP_RIGHT_WRITE | IMAP_RIGHT_DELETE_MESSAGE;
+
+	if (d->change.how == STORE_FLAGS_REPLACE) /* all flags are meant */
+		return rights & any;
+	if (!d->change.flags && !d->keyword_count) /* none is */
+		return true;
+	return imap_access_flags(rights, d->change.flags) || (d->keyword_count && rights & IMAP_RIGHT_WRITE);
+}
+
 static int store_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct store_data *d = s->data;
-	uint32_t account = imap_access_account(s);
+	uint32_t account = s->view.account;
+	unsigned rights = s->view.rights;
 	int err;
 
 	buf_clear(&d->step_failed);
+	/* RFC 4314 section 4: what may not be changed stays; it fails only when nothing may be. */
+	if (!may_change(d, rights))
+		return ERR_FORBIDDEN;
+	d->change.keep_flags = (uint8_t)~imap_access_flags(rights, STORE_FLAGS_ALL);
+	d->change.keep_keywords = rights & IMAP_RIGHT_WRITE ? 0 : UINT64_MAX;
 	d->change.newest_out = &d->newest;
-	if (d->change.how == STORE_FLAGS_REMOVE)
+	if (d->change.how == STORE_FLAGS_REMOVE || d->change.keep_keywords)
 		err = store_mailbox_keyword_bits(
 			txn, account, s->view.mailbox, d->keywords, d->keyword_count, &d->change.keywords);
 	else
@@ -318,8 +335,10 @@ static int expunge_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct expunge_data *d = s->data;
 
-	return store_message_expunge(txn, imap_access_account(s), s->view.mailbox,
-		d->steps.uids + d->steps.at, step_count(&d->steps), false, NULL, &d->modseq);
+	if (!(s->view.rights & IMAP_RIGHT_EXPUNGE))
+		return ERR_FORBIDDEN;
+	return store_message_expunge(txn, s->view.account, s->view.mailbox, d->steps.uids + d->steps.at,
+		step_count(&d->steps), false, NULL, &d->modseq);
 }
 
 static void expunge_done(struct imap_session *s, int err)
@@ -348,7 +367,8 @@ static int find_deleted_run(struct imap_session *s, struct store_txn *txn)
 	struct expunge_data *d = s->data;
 	struct store_scan scan;
 	struct store_entry entry;
-	int err = store_scan_begin(&scan, txn, s->view.mailbox, 1);
+	int err = s->view.rights & IMAP_RIGHT_EXPUNGE ? store_scan_begin(&scan, txn, s->view.mailbox, 1)
+						      : ERR_FORBIDDEN;
 
 	if (err < 0)
 		return err;
@@ -413,6 +433,9 @@ void imap_cmd_uid_expunge(struct imap_session *s, const struct imap_command *com
 
 /* ---- COPY and MOVE ---- */
 
+/* Of the mailbox that a message leaves: MOVE is a COPY, a STORE of \Deleted and an EXPUNGE (RFC 6851 section 3.3). */
+#define MOVE_RIGHTS (IMAP_RIGHT_DELETE_MESSAGE | IMAP_RIGHT_EXPUNGE)
+
 struct copy_data {
 	struct steps steps;
 	struct slice name;
@@ -444,7 +467,9 @@ static int copy_run(struct imap_session *s, struct store_txn *txn)
 	buf_clear(&d->step_pairs);
 	d->to = to.id;
 	d->uidvalidity = to.uidvalidity;
-	return store_message_copy(txn, imap_access_account(s), s->view.mailbox, d->steps.uids + d->steps.at,
+	if (d->is_move && (s->view.rights & MOVE_RIGHTS) != MOVE_RIGHTS)
+		return ERR_FORBIDDEN;
+	return store_message_copy(txn, s->view.account, s->view.mailbox, d->steps.uids + d->steps.at,
 		step_count(&d->steps), to.id, d->is_move, &d->step_pairs);
 }
 
@@ -504,7 +529,7 @@ static int undo_run(struct imap_session *s, struct store_txn *txn)
 	struct copy_data *d = s->data;
 	uint64_t modseq;
 
-	return store_message_expunge(txn, imap_access_account(s), d->to, d->undo + d->steps.at,
+	return store_message_expunge(txn, s->view.account, d->to, d->undo + d->steps.at,
 		step_count(&d->steps), true, NULL, &modseq);
 }
 

@@ -75,8 +75,9 @@ struct imap_session {
 	struct timer timer;
 	enum imap_state state;
 
-	unsigned slot;
+	unsigned slot; /* the own account's */
 	uint32_t account;
+	unsigned at_slot; /* where the next job goes: the selected mailbox's, or imap_access_go() */
 	char *user;
 	char *client;
 	char *id;
@@ -162,22 +163,51 @@ void imap_log(struct imap_session *s, const char *format, ...) PRINTF_LIKE(2, 3)
 
 /* ---- imap_access.c: every mailbox name goes through here (security class 15) ---- */
 
+/* RFC 4314 section 2.1. */
 enum imap_right {
-	IMAP_RIGHT_LOOKUP, /* LIST, STATUS */
-	IMAP_RIGHT_READ,
-	IMAP_RIGHT_WRITE, /* flags, expunge */
-	IMAP_RIGHT_INSERT,
-	IMAP_RIGHT_ADMIN /* create, delete, rename */
+	IMAP_RIGHT_LOOKUP = 1 << 0,         /* l: LIST, SUBSCRIBE */
+	IMAP_RIGHT_READ = 1 << 1,           /* r: SELECT, STATUS, and all that shows messages */
+	IMAP_RIGHT_SEEN = 1 << 2,           /* s: \Seen */
+	IMAP_RIGHT_WRITE = 1 << 3,          /* w: all other flags but \Deleted */
+	IMAP_RIGHT_INSERT = 1 << 4,         /* i: APPEND, COPY into */
+	IMAP_RIGHT_POST = 1 << 5,           /* p: mail to it */
+	IMAP_RIGHT_CREATE = 1 << 6,         /* k: mailboxes below it */
+	IMAP_RIGHT_DELETE = 1 << 7,         /* x: DELETE, RENAME of itself */
+	IMAP_RIGHT_DELETE_MESSAGE = 1 << 8, /* t: \Deleted */
+	IMAP_RIGHT_EXPUNGE = 1 << 9,        /* e */
+	IMAP_RIGHT_ADMIN = 1 << 10,         /* a: its ACL */
+	IMAP_RIGHTS_ALL = (1 << 11) - 1
 };
-/* The mailbox of this name that this session may use so. ERR_NOT_FOUND for absent and for forbidden ones
- * alike. */
+/* MYRIGHTS wants one of these (RFC 4314 section 4). */
+#define IMAP_RIGHTS_ANY                                                                                      \
+	(IMAP_RIGHT_LOOKUP | IMAP_RIGHT_READ | IMAP_RIGHT_INSERT | IMAP_RIGHT_CREATE | IMAP_RIGHT_DELETE |   \
+		IMAP_RIGHT_ADMIN)
+/*
+ * On the loop, first of all in a command that is about a mailbox name: the jobs that follow go to the slot of the name's
+ * owner. Nothing is told by it of whether there is such a mailbox.
+ */
+void imap_access_go(struct imap_session *s, struct slice name);
+/*
+ * In a job: the mailbox of this name, as the client wrote it, of which the session has all the rights (enum imap_right).
+ * ERR_NOT_FOUND: not there, or there and not even to be looked up. ERR_FORBIDDEN: it may know the mailbox, but lacks a
+ * right. ERR_DENIED: a name without a mailbox, and more is wanted than to look it up and to manage it. mailbox_out->account owns
+ * it.
+ */
 MUST_CHECK int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice name,
-	enum imap_right right, struct store_mailbox *mailbox_out);
+	unsigned rights, struct store_mailbox *mailbox_out);
+/* In a job: what the session may do with a mailbox of this transaction. */
+MUST_CHECK int imap_access_rights(struct imap_session *s, struct store_txn *txn,
+	const struct store_mailbox *mailbox, unsigned *rights_out);
+/* In a job about the selected mailbox: the rights on it are looked up anew (view.rights), as withdrawn ones count from the
+ * next command on. ERR_NOT_FOUND: it may no longer be read. ERR_FORBIDDEN: one of these is missing. */
+MUST_CHECK int imap_access_check(struct imap_session *s, struct store_txn *txn, unsigned rights);
 /* A name that may come to be; normalised into the arena. ERR_SYNTAX, ERR_TOO_BIG, ERR_DENIED. */
 MUST_CHECK int imap_access_name(
 	struct imap_session *s, struct slice name, struct arena *arena, struct slice *name_out);
-/* The account whose mailboxes the session sees. */
+/* The session's own account: its subscriptions, its quota. Of mailboxes go by view.account and store_mailbox.account. */
 uint32_t imap_access_account(const struct imap_session *s);
+/* Flags and keywords without those that the rights do not reach (RFC 4314 section 4). */
+uint8_t imap_access_flags(unsigned rights, uint8_t flags);
 
 /* ---- commands, by file ---- */
 

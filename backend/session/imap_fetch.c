@@ -681,7 +681,10 @@ static int seen_run(struct imap_session *s, struct store_txn *txn)
 	size_t from = f->offset, count = buf_len(&f->seen) / sizeof(uint32_t) - from;
 	const uint32_t *uids = imap_numbers(&f->seen);
 
-	return store_message_flag(txn, imap_access_account(s), s->view.mailbox, uids + from,
+	f->left = f->newest = 0;
+	if (!(s->view.rights & IMAP_RIGHT_SEEN)) /* withdrawn meanwhile */
+		return 0;
+	return store_message_flag(txn, s->view.account, s->view.mailbox, uids + from,
 		count < STORE_STEP_MAX ? count : STORE_STEP_MAX, &change, NULL, &f->left);
 }
 
@@ -766,6 +769,6 @@ void imap_fetch_start(struct imap_session *s, struct imap_fetch *f)
 {
 	s->data = f;
 	arena_init(&f->scratch, SCRATCH_MOST);
-	f->is_checked = !f->items.sets_seen || s->view.is_readonly;
+	f->is_checked = !f->items.sets_seen || s->view.is_readonly || !(s->view.rights & IMAP_RIGHT_SEEN);
 	imap_read(s, fetch_run, fetch_done);
 }

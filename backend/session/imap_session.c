@@ -142,11 +142,19 @@ void imap_close(struct imap_session *s, const char *bye)
 
 /* ---- jobs ---- */
 
+/* Every job of every command on the selected mailbox comes by here. */
+static int run_checked(struct imap_session *s, struct store_txn *txn)
+{
+	int err = s->cmd && s->cmd->flags & IMAP_CMD_SELECTED && s->at_slot == s->view.slot
+			  ? imap_access_check(s, txn, IMAP_RIGHT_READ)
+			  : 0;
+
+	return err < 0 ? err : s->run(s, txn);
+}
+
 static int job_run(struct store_txn *txn, void *arg)
 {
-	struct imap_session *s = arg;
-
-	return s->run(s, txn);
+	return run_checked(arg, txn);
 }
 
 /* A write may run twice, if another of its batch failed: what the first run wrote is forgotten. */
@@ -155,7 +163,7 @@ static int job_run_write(struct store_txn *txn, void *arg)
 	struct imap_session *s = arg;
 
 	buf_clear(&s->out);
-	return s->run(s, txn);
+	return run_checked(s, txn);
 }
 
 static void job_done(void *arg, int err)
@@ -192,8 +200,8 @@ static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, i
 	s->run = run;
 	s->done = done;
 	s->jobs++;
-	s->job = is_write ? store_work_write(s->service->work, s->slot, &call)
-			  : store_work_read(s->service->work, s->slot, &call);
+	s->job = is_write ? store_work_write(s->service->work, s->at_slot, &call)
+			  : store_work_read(s->service->work, s->at_slot, &call);
 }
 
 void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
@@ -219,7 +227,7 @@ void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn 
 	imap_enter(s, IMAP_BUSY);
 	s->added = done;
 	s->jobs++;
-	add->slot = s->slot;
+	add->slot = s->at_slot;
 	add->done = add_done;
 	add->drop = job_drop;
 	add->arg = s;
@@ -335,6 +343,7 @@ void imap_fail(struct imap_session *s, int err)
 		{ERR_NOT_FOUND, "NONEXISTENT", "No such mailbox"},
 		{ERR_EXISTS, "ALREADYEXISTS", "There is such a mailbox already"},
 		{ERR_DENIED, "CANNOT", "That cannot be done with this mailbox"},
+		{ERR_FORBIDDEN, "NOPERM", "You have no right to that"},
 		{ERR_SYNTAX, "CANNOT", "No legal mailbox name"},
 		{ERR_TOO_BIG, "LIMIT", "A limit was reached"},
 		{ERR_FULL, "UNAVAILABLE", "No space left, try again later"},
@@ -401,6 +410,7 @@ static void dispatch(struct imap_session *s)
 	s->cmd = imap_cmd_find(command->name);
 	s->told_ms = clock_mono_ms();
 	s->arena.limit = COMMAND_ARENA;
+	s->at_slot = s->cmd && s->cmd->flags & IMAP_CMD_SELECTED && s->view.mailbox ? s->view.slot : s->slot;
 	if (!s->cmd) {
 		senseless(s, "Unknown command");
 	} else if (s->cmd->flags & IMAP_CMD_SELECTED && !s->view.mailbox) {
@@ -598,7 +608,7 @@ void imap_session_start(const struct imap_session_start *start)
 		.progress_ms = atomic_load(&service->progress_ms)};
 	s->conn = start->conn;
 	s->loop = conn_loop(start->conn);
-	s->slot = start->account->slot;
+	s->slot = s->at_slot = start->account->slot;
 	s->account = start->account->id;
 	s->user = xstrdup(start->account->address);
 	s->client = xstrdup(start->client ? addr_host(start->client, text) : "-");

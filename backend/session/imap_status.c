@@ -20,7 +20,10 @@ static int recent(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
 	uint32_t n;
-	int err = store_mailbox_count_recent(txn, imap_access_account(s), m->id, &n);
+	int err;
+
+	(void)s;
+	err = store_mailbox_count_recent(txn, m->account, m->id, &n);
 
 	if (err == 0)
 		*n_out = n;

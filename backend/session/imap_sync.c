@@ -46,7 +46,7 @@ static int compare_all(
 	struct store_scan scan;
 	struct store_entry entry;
 	uint32_t old = 0;
-	int err = store_mailbox_get(txn, imap_access_account(s), v->mailbox, &mailbox);
+	int err = store_mailbox_get(txn, v->account, v->mailbox, &mailbox);
 
 	if (err < 0)
 		return err;
@@ -176,7 +176,7 @@ static void tell_changed(struct imap_session *s, const struct store_changes *c, 
 int imap_sync_keywords(struct imap_session *s, struct store_txn *txn, bool *is_new_out)
 {
 	struct store_keywords keywords;
-	int err = store_mailbox_keywords(txn, imap_access_account(s), s->view.mailbox, &keywords);
+	int err = store_mailbox_keywords(txn, s->view.account, s->view.mailbox, &keywords);
 
 	if (err == 0)
 		*is_new_out = imap_view_learn_keywords(&s->view, &keywords);
@@ -188,9 +188,11 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 	struct imap_sync *sync = s->sync;
 	struct store_changes *c = &sync->changes;
 	bool has_new_keywords = false;
-	int err = store_message_changes(
-		txn, imap_access_account(s), s->view.mailbox, s->view.modseq, &sync->arena, c);
+	int err = imap_access_check(s, txn, IMAP_RIGHT_READ);
 
+	if (err == 0)
+		err = store_message_changes(
+			txn, s->view.account, s->view.mailbox, s->view.modseq, &sync->arena, c);
 	if (err == 0 && c->gone)
 		err = ERR_NOT_FOUND;
 	if (err == 0 && c->incomplete)
@@ -233,5 +235,6 @@ void imap_sync_start(
 	s->sync->done = done;
 	s->sync->allow_expunge = allow_expunge;
 	arena_init(&s->sync->arena, SYNC_ARENA);
+	s->at_slot = s->view.slot;
 	imap_read(s, sync_run, sync_done);
 }

@@ -134,9 +134,9 @@ int imap_vanish_earlier(
 	struct arena arena;
 	int err;
 
+	(void)s;
 	arena_init(&arena, CHANGES_ARENA);
-	err = store_message_changes(
-		txn, imap_access_account(s), v->view->mailbox, v->since, &arena, &changes);
+	err = store_message_changes(txn, v->view->account, v->view->mailbox, v->since, &arena, &changes);
 	if (err == 0 && changes.gone)
 		err = ERR_NOT_FOUND;
 	if (err == 0 && changes.incomplete)

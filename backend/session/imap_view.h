@@ -15,6 +15,9 @@ struct imap_arg;
 
 struct imap_view {
 	uint32_t mailbox; /* 0: none is selected */
+	uint32_t account; /* its owner's */
+	unsigned slot;
+	unsigned rights; /* enum imap_right */
 	uint32_t uidvalidity;
 	uint32_t *uids;
 	uint32_t count;

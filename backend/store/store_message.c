@@ -310,6 +310,8 @@ static enum edit edit_flags(void *arg, struct store_entry *e)
 		e->keywords &= ~ch->keywords;
 		break;
 	}
+	e->flags = (uint8_t)((e->flags & ~ch->keep_flags) | (before.flags & ch->keep_flags));
+	e->keywords = (e->keywords & ~ch->keep_keywords) | (before.keywords & ch->keep_keywords);
 	if (e->flags == before.flags && e->keywords == before.keywords)
 		return EDIT_KEEP;
 	count_out(f->c, &before);

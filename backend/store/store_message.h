@@ -164,6 +164,8 @@ struct store_flag_change {
 	uint64_t unchanged_since; /* RFC 7162 UNCHANGEDSINCE; UINT64_MAX: none */
 	/* the highest MODSEQ that a changed message had before, or 0; may be NULL */
 	uint64_t *newest_out;
+	uint8_t keep_flags; /* these are left as they are */
+	uint64_t keep_keywords;
 };
 /*
  * Changes the flags of the given UIDs (ascending; missing ones are skipped, as RFC 3501 wants). All changed

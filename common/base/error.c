@@ -25,8 +25,9 @@ static const char *const texts[] = {
 	[-ERR_CONFIG] = "configuration error",
 	[-ERR_CANCELLED] = "cancelled",
 	[-ERR_UNSUPPORTED] = "not supported",
+	[-ERR_FORBIDDEN] = "no right to that",
 };
-_Static_assert(ARRAY_LEN(texts) == -ERR_UNSUPPORTED + 1, "a text for every error");
+_Static_assert(ARRAY_LEN(texts) == -ERR_FORBIDDEN + 1, "a text for every error");
 
 const char *error_text(int error)
 {
