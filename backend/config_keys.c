@@ -61,6 +61,14 @@ static const struct conf_key keys[] = {
 	{"", "mark-lifetime", CONF_DURATION, 0, "5d", 3600000, 2592000000, NULL,
 		"How long deliveries are remembered so that a proxy's repeat is not stored twice", NULL},
 
+	{"", "retention", CONF_DURATION, CONF_RELOAD, "7d", 0, 31536000000, NULL,
+		"How long deleted messages can be brought back (mailtierctl account undelete); 0: not at all",
+		NULL},
+	{"", "retention-size", CONF_SIZE, CONF_RELOAD, "2G", 0, 0, NULL,
+		"Most bytes of deleted messages kept of one account, beyond its quota; the oldest go first. "
+		"0: no limit",
+		NULL},
+
 	{"", "trusted-proxies", CONF_NETWORKS, CONF_RELOAD, "", 0, 0, NULL,
 		"Networks whose word on clients is believed, and which may use LMTP and the names of "
 		"sections `proxy`",

@@ -16,7 +16,9 @@
 #include "backend/accounts.h"
 #include "backend/listeners.h"
 #include "backend/sessions.h"
+#include "backend/store/store_kept.h"
 #include "backend/store_verbs.h"
+#include "backend/undelete.h"
 #include "backend/users.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
@@ -66,12 +68,19 @@ static struct pop3_limits pop3_limits_of(const struct config *c)
 		.is_exclusive = c->is_pop3_exclusive};
 }
 
+static void set_retention(struct backend *b)
+{
+	store_set_retention(b->store, conf_get_duration(b->config->conf, "", NULL, "retention") / 1000,
+		conf_get_size(b->config->conf, "", NULL, "retention-size"));
+}
+
 static void put_in_force(struct backend *b)
 {
 	struct imap_limits imap = imap_limits_of(b->config);
 	struct pop3_limits pop3 = pop3_limits_of(b->config);
 
 	program_set_log(b->config->conf, "backend");
+	set_retention(b);
 	imap_service_set_limits(b->imap, &imap);
 	pop3_service_set_limits(b->pop3, &pop3);
 	credential_cache_set_lifetime(
@@ -264,6 +273,7 @@ static int open_store(struct backend *b, struct buf *why)
 	if (err == ERR_NOT_NOW)
 		return err;
 	must(err, why, "the store cannot be opened");
+	set_retention(b);
 	must(store_work_start(b->store, &work, &b->work), why, "the store's threads cannot start");
 	return 0;
 }
@@ -341,6 +351,7 @@ static void open_places(struct backend *b, struct buf *why)
 		accounts_register(b);
 		sessions_register(b);
 		store_verbs_register(b);
+		undelete_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 	}

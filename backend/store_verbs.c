@@ -99,8 +99,8 @@ struct figure {
 	}
 static const struct figure figures[] = {FIGURE(accounts), FIGURE(mailboxes), FIGURE(messages), FIGURE(blobs),
 	FIGURE(message_bytes), FIGURE(blob_bytes), FIGURE(stored_bytes), FIGURE(map_size), FIGURE(used_bytes),
-	FIGURE(free_bytes), FIGURE(orphans), FIGURE(expunged), FIGURE(intents), FIGURE(readers),
-	FIGURE(oldest_reader)};
+	FIGURE(free_bytes), FIGURE(orphans), FIGURE(expunged), FIGURE(intents), FIGURE(kept),
+	FIGURE(kept_bytes), FIGURE(readers), FIGURE(oldest_reader)};
 
 static uint64_t figure_of(const struct store_stat *stat, const struct figure *f)
 {

@@ -28,7 +28,8 @@ enum db_name {
 	DB_FOLDER_NAMES, /* account, name -> mailbox, subscribed */
 	DB_INDEX,        /* mailbox, first uid -> chunk of entries */
 	DB_MESSAGES,     /* mailbox, uid -> record */
-	DB_EXPUNGED,     /* mailbox, modseq, uid -> nothing */
+	DB_EXPUNGED,     /* mailbox, modseq, uid -> what retention needs to know; nothing: not to be kept */
+	DB_KEPT,         /* account, time, mailbox, uid -> flags, size, modseq, keywords; see store_kept.h */
 	DB_BLOBS,        /* blob -> record */
 	DB_PIECES,       /* blob, number -> bytes */
 	DB_ORPHANS,      /* blob -> kind */
@@ -66,6 +67,8 @@ struct store {
 	char *dir;
 	int lock_fd;
 	bool no_repair;
+	_Atomic uint64_t retention_s; /* of what is expunged; 0: none */
+	_Atomic uint64_t kept_max;    /* bytes an account; 0: no limit */
 	struct names *names;
 };
 

@@ -32,6 +32,7 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_INDEX] = "index",
 	[DB_MESSAGES] = "messages",
 	[DB_EXPUNGED] = "expunged",
+	[DB_KEPT] = "kept",
 	[DB_BLOBS] = "blobs",
 	[DB_PIECES] = "pieces",
 	[DB_ORPHANS] = "orphans",

@@ -19,4 +19,6 @@ MUST_CHECK int mailbox_get_folder(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct folder_record *r_out);
 /* The key of DB_FOLDER_NAMES into room (STORE_MAILBOX_NAME_MAX + 4 bytes). */
 struct slice mailbox_name_key(uint32_t account, struct slice name, char *room);
-MUST_CHECK int mailbox_put_intent(struct store_txn *txn, char kind, uint32_t account, uint32_t mailbox);
+/* kept_time: when it was deleted, if its messages are to be kept; 0: they go. */
+MUST_CHECK int mailbox_put_intent(
+	struct store_txn *txn, char kind, uint32_t account, uint32_t mailbox, uint32_t kept_time);

@@ -130,6 +130,8 @@ struct store_stat {
 	uint64_t orphans;       /* blobs that wait for removal */
 	uint64_t expunged;      /* records that wait for the last view to move on */
 	uint64_t intents;       /* long steps not finished */
+	uint64_t kept;          /* deleted messages that can be brought back */
+	uint64_t kept_bytes;    /* as clients saw them */
 	uint64_t readers;       /* read transactions open now */
 	uint64_t oldest_reader; /* transactions committed since the oldest of these began */
 	unsigned slots;

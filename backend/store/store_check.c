@@ -16,6 +16,7 @@
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
 #include "backend/store/chunk.h"
+#include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
@@ -28,6 +29,7 @@ struct check {
 	unsigned slot;
 	struct store_txn *txn;
 	const struct store_check_options *options;
+	struct buf kept; /* mailboxes of the account's kept messages, u32 each, ascending */
 	struct store_check result;
 };
 
@@ -128,13 +130,92 @@ static int count_rows(struct check *k, enum db_name db, struct slice prefix, uin
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* ---- kept messages ---- */
+
+static int compare_u32(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* How many kept messages a mailbox has. */
+static uint64_t count_kept(const struct check *k, uint32_t mailbox)
+{
+	const uint32_t *ids = (const void *)k->kept.data;
+	size_t count = buf_len(&k->kept) / sizeof(*ids), low = 0, high = count;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (ids[mid] < mailbox)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (high = low; high < count && ids[high] == mailbox;)
+		high++;
+	return high - low;
+}
+
+static int check_kept_row(struct check *k, struct db_cursor *c, struct store_kept_sum *sum)
+{
+	struct store_message m;
+	struct kept_row r;
+	int err = kept_unpack(c->key, c->value, &r);
+
+	if (err == ERR_NOT_FOUND)
+		return 0;
+	if (err)
+		return judge(k, err, "kept message", bytes_get_u32be(c->key.p), 0, 0);
+	sum->bytes += r.size;
+	sum->messages++;
+	err = store_message_get(k->txn, r.mailbox, r.uid, &m);
+	if (err)
+		return judge(k, err, "kept message", r.account, r.mailbox, r.uid);
+	buf_add(&k->kept, &r.mailbox, sizeof(r.mailbox));
+	return 0;
+}
+
+/* Rows have their records, sums are right; gathers k->kept. */
+static int check_kept(struct check *k, uint32_t account)
+{
+	struct db_key prefix = db_key_u32(account);
+	struct store_kept_sum sum = {0}, said;
+	struct db_cursor c;
+	int err = db_cursor_open(k->txn, DB_KEPT, &c);
+
+	buf_clear(&k->kept);
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
+		err = check_kept_row(k, &c, &sum);
+		if (!err)
+			err = db_cursor_next(&c);
+	}
+	db_cursor_close(&c);
+	if (!err || err == ERR_NOT_FOUND)
+		err = judge(
+			k, store_kept_sum(k->txn, account, &said), "sums of kept messages", account, 0, 0);
+	if (err)
+		return err;
+	if (said.bytes != sum.bytes || said.messages != sum.messages)
+		finding(k, "kept messages of account=%u: %llu of %llu bytes, its sums say %llu of %llu",
+			account, (unsigned long long)sum.messages, (unsigned long long)sum.bytes,
+			(unsigned long long)said.messages, (unsigned long long)said.bytes);
+	if (buf_len(&k->kept))
+		qsort(k->kept.data, buf_len(&k->kept) / sizeof(uint32_t), sizeof(uint32_t), compare_u32);
+	return 0;
+}
+
 static int check_mailbox(struct check *k, uint32_t account, uint32_t mailbox,
 	const struct folder_record *folder, struct account_state *left)
 {
 	struct db_key prefix = db_key_u32(mailbox);
 	struct mailbox_state s;
 	struct sums sums = {0};
-	uint64_t records, expunged;
+	uint64_t records, expunged, kept = count_kept(k, mailbox);
 	int err = state_get_mailbox(k->txn, account, mailbox, &s);
 
 	k->result.mailboxes++;
@@ -153,10 +234,10 @@ static int check_mailbox(struct check *k, uint32_t account, uint32_t mailbox,
 		err = count_rows(k, DB_EXPUNGED, db_key_view(&prefix), &expunged);
 	if (err)
 		return err;
-	if (records != sums.messages + expunged)
-		finding(k, "records=%llu, index=%llu, expunged=%llu account=%u mailbox=%u",
+	if (records != sums.messages + expunged + kept)
+		finding(k, "records=%llu, index=%llu, expunged=%llu, kept=%llu account=%u mailbox=%u",
 			(unsigned long long)records, (unsigned long long)sums.messages,
-			(unsigned long long)expunged, account, mailbox);
+			(unsigned long long)expunged, (unsigned long long)kept, account, mailbox);
 	if (sums.messages != s.messages || sums.unseen != s.unseen || sums.deleted != s.deleted ||
 		sums.size != s.size)
 		finding(k, "counters of account=%u mailbox=%u do not agree with its index", account, mailbox);
@@ -299,6 +380,8 @@ static int check_account(struct check *k, uint32_t account)
 	k->result.accounts++;
 	err = check_account_names(k, account, r.address, s.aliases);
 	if (!err)
+		err = check_kept(k, account);
+	if (!err)
 		err = check_mailboxes(k, account, &s);
 	return err ? err : check_log(k, account, &s);
 }
@@ -436,6 +519,18 @@ static int know_intent(struct check *k, struct slice key, struct slice value, vo
 	return 0;
 }
 
+static int know_kept(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct known *n = arg;
+	struct kept_row r;
+
+	(void)k;
+	if (kept_unpack(key, value, &r) == 0 &&
+		!(n->count && bytes_get_u32be(n->keys[n->count - 1].bytes) == r.mailbox))
+		know(n, r.mailbox);
+	return 0;
+}
+
 /* Jumps from mailbox to mailbox. */
 static int check_prefixes(struct check *k, enum db_name db, const char *what, struct known *n)
 {
@@ -475,6 +570,8 @@ static int check_strays(struct check *k)
 		err = each_row_in(k, DB_FOLDERS, &start, 0, know_folder, &n, &more);
 		if (!err)
 			err = each_row_in(k, DB_INTENTS, &start, 0, know_intent, &n, &more);
+		if (!err)
+			err = each_row_in(k, DB_KEPT, &start, 0, know_kept, &n, &more);
 		for (size_t i = 0; i < n.count; i++)
 			table_put(n.table, db_key_view(&n.keys[i]), &n.keys[i]);
 		if (!err)
@@ -751,6 +848,7 @@ int store_check(struct store *store, const struct store_check_options *options, 
 		if (err)
 			break;
 	}
+	buf_deinit(&k.kept);
 	*check_out = k.result;
 	return err;
 }

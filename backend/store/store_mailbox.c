@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "backend/store/chunk.h"
+#include "backend/store/kept.h"
 #include "common/base/clock.h"
 
 struct name_row {
@@ -121,15 +122,18 @@ static int put_folder(
 	return err;
 }
 
-int mailbox_put_intent(struct store_txn *txn, char kind, uint32_t account, uint32_t mailbox)
+int mailbox_put_intent(
+	struct store_txn *txn, char kind, uint32_t account, uint32_t mailbox, uint32_t kept_time)
 {
-	char key[9];
+	char key[9], time[4];
 
+	bytes_put_u32(time, kept_time);
 	key[0] = kind;
 	bytes_put_u32be(key + 1, account);
 	bytes_put_u32be(key + 5, mailbox);
 	txn->has_waste = true;
-	return db_put(txn, DB_INTENTS, slice_of(key, sizeof(key)), slice_of(NULL, 0));
+	return db_put(
+		txn, DB_INTENTS, slice_of(key, sizeof(key)), slice_of(time, kept_time ? sizeof(time) : 0));
 }
 
 /* ---- reading ---- */
@@ -503,10 +507,31 @@ static int has_children(struct store_txn *txn, uint32_t account, struct slice na
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* For the retention: the name and keywords, and the time, which the intent carries. Without a folder's row (the account
+ * goes) nothing is kept. */
+static int keep_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *time_out)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	struct slice value;
+	struct buf copy = {0};
+	int err = kept_retention(txn, account) ? db_get(txn, DB_FOLDERS, db_key_view(&key), &value)
+					       : ERR_NOT_FOUND;
+
+	*time_out = 0;
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	*time_out = (uint32_t)clock_wall_s();
+	buf_add_slice(&copy, value);
+	err = kept_put_folder(txn, account, mailbox, *time_out, buf_view(&copy));
+	buf_deinit(&copy);
+	return err;
+}
+
 int mailbox_bury(struct store_txn *txn, uint32_t account, struct account_state *s, uint32_t mailbox)
 {
 	struct db_key key = db_key_u32_u32(account, mailbox);
 	struct mailbox_state m;
+	uint32_t time = 0;
 	int err = state_get_mailbox(txn, account, mailbox, &m);
 
 	if (err == ERR_NOT_FOUND)
@@ -519,7 +544,9 @@ int mailbox_bury(struct store_txn *txn, uint32_t account, struct account_state *
 	s->count -= m.messages;
 	err = db_drop(txn, DB_STATE, db_key_view(&key));
 	if (!err)
-		err = mailbox_put_intent(txn, INTENT_DROP_MAILBOX, account, mailbox);
+		err = keep_folder(txn, account, mailbox, &time);
+	if (!err)
+		err = mailbox_put_intent(txn, INTENT_DROP_MAILBOX, account, mailbox, time);
 	db_note(txn, account, mailbox, UINT64_MAX);
 	return err;
 }

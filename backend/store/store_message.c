@@ -11,16 +11,12 @@
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
 #include "backend/store/chunk.h"
+#include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/message.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
-
-/* Counters of both, read and written together. */
-struct counters {
-	struct account_state account;
-	struct mailbox_state mailbox;
-};
 
 static int get_counters(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct counters *c)
 {
@@ -354,6 +350,7 @@ int store_message_flag(struct store_txn *txn, uint32_t account, uint32_t mailbox
 struct expunge_edit {
 	struct counters *c;
 	struct touched touched;
+	struct kept_row *kept; /* as many as touched; NULL: they live on elsewhere */
 	bool any;
 };
 
@@ -364,8 +361,26 @@ static enum edit edit_expunge(void *arg, struct store_entry *e)
 	if (!x->any && !(e->flags & STORE_DELETED))
 		return EDIT_KEEP;
 	count_out(x->c, e);
+	if (x->kept)
+		x->kept[x->touched.count] = (struct kept_row){
+			.uid = e->uid, .size = e->size, .flags = e->flags, .keywords = e->keywords};
 	touch(&x->touched, e->uid);
 	return EDIT_REMOVE;
+}
+
+/* The row that tells the reaper of one. */
+static int put_expunged(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq,
+	struct kept_row *row, uint32_t uid)
+{
+	struct db_key key = db_key_u32_u64_u32(mailbox, modseq, uid);
+	char note[KEPT_NOTE];
+
+	if (!row)
+		return db_put(txn, DB_EXPUNGED, db_key_view(&key), slice_of(NULL, 0));
+	row->account = account;
+	row->time = (uint32_t)clock_wall_s();
+	kept_pack_note(row, note);
+	return db_put(txn, DB_EXPUNGED, db_key_view(&key), slice_of(note, sizeof(note)));
 }
 
 /* Takes the UIDs out of the index; rows in DB_EXPUNGED tell the reaper when their records may go. */
@@ -378,11 +393,9 @@ static int expunge(struct store_txn *txn, uint32_t account, uint32_t mailbox, st
 	x->c = c;
 	x->touched.uids = xreallocarray(NULL, count + 1, sizeof(uint32_t));
 	err = edit_entries(txn, mailbox, uids, count, edit_expunge, x);
-	for (size_t i = 0; i < x->touched.count && !err; i++) {
-		struct db_key key = db_key_u32_u64_u32(mailbox, modseq, x->touched.uids[i]);
-
-		err = db_put(txn, DB_EXPUNGED, db_key_view(&key), slice_of(NULL, 0));
-	}
+	for (size_t i = 0; i < x->touched.count && !err; i++)
+		err = put_expunged(
+			txn, account, mailbox, modseq, x->kept ? &x->kept[i] : NULL, x->touched.uids[i]);
 	if (!err && x->touched.count) {
 		err = change_log(txn, account, &c->account, CHANGE_EXPUNGED, mailbox, x->touched.uids,
 			x->touched.count);
@@ -391,8 +404,9 @@ static int expunge(struct store_txn *txn, uint32_t account, uint32_t mailbox, st
 	return err;
 }
 
-int store_message_expunge(struct store_txn *txn, uint32_t account, uint32_t mailbox, const uint32_t *uids,
-	size_t count, bool any, struct buf *expunged_out, uint64_t *modseq_out)
+/* keep: for the retention; not what was moved. */
+static int expunge_all(struct store_txn *txn, uint32_t account, uint32_t mailbox, const uint32_t *uids,
+	size_t count, bool any, bool keep, struct buf *expunged_out, uint64_t *modseq_out)
 {
 	struct counters c;
 	struct expunge_edit x = {.any = any};
@@ -400,6 +414,8 @@ int store_message_expunge(struct store_txn *txn, uint32_t account, uint32_t mail
 
 	if (err)
 		return err;
+	if (keep && kept_retention(txn, account))
+		x.kept = xcalloc(count + 1, sizeof(*x.kept));
 	err = expunge(txn, account, mailbox, &c, uids, count, &x);
 	if (!err && x.touched.count)
 		err = put_counters(txn, account, mailbox, &c);
@@ -409,6 +425,67 @@ int store_message_expunge(struct store_txn *txn, uint32_t account, uint32_t mail
 			buf_add(expunged_out, x.touched.uids, x.touched.count * sizeof(uint32_t));
 	}
 	free(x.touched.uids);
+	free(x.kept);
+	return err;
+}
+
+int store_message_expunge(struct store_txn *txn, uint32_t account, uint32_t mailbox, const uint32_t *uids,
+	size_t count, bool any, struct buf *expunged_out, uint64_t *modseq_out)
+{
+	return expunge_all(txn, account, mailbox, uids, count, any, true, expunged_out, modseq_out);
+}
+
+int message_remove_record(struct store_txn *txn, uint32_t mailbox, uint32_t uid)
+{
+	struct store_message m;
+	struct db_key key = db_key_u32_u32(mailbox, uid);
+	int err = store_message_get(txn, mailbox, uid, &m);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	err = db_drop(txn, DB_MESSAGES, db_key_view(&key));
+	return err ? err : blob_drop_ref(txn, m.blob);
+}
+
+/* ---- messages that come back ---- */
+
+int message_batch_begin(struct message_batch *b, struct store_txn *txn, uint32_t account, uint32_t mailbox)
+{
+	*b = (struct message_batch){.txn = txn, .account = account, .mailbox = mailbox};
+	int err = get_counters(txn, account, mailbox, &b->c);
+
+	b->modseq = b->c.account.modseq + 1;
+	return err;
+}
+
+int message_batch_add(struct message_batch *b, struct store_entry *e, const struct store_message *m)
+{
+	int err = check_quota(b->txn, b->account, &b->c.account, e->size, 1);
+
+	if (err)
+		return err;
+	e->modseq = b->modseq;
+	err = add_message(b->txn, b->mailbox, &b->c, e, m);
+	if (err)
+		return db_fail(b->txn, err);
+	if (b->count == b->room) {
+		b->room = b->room ? b->room * 2 : 64;
+		b->uids = xreallocarray(b->uids, b->room, sizeof(*b->uids));
+	}
+	b->uids[b->count++] = e->uid;
+	return 0;
+}
+
+int message_batch_end(struct message_batch *b, int err)
+{
+	if (!err && b->count)
+		err = change_log(
+			b->txn, b->account, &b->c.account, CHANGE_ADDED, b->mailbox, b->uids, b->count);
+	if (!err && b->count)
+		err = put_counters(b->txn, b->account, b->mailbox, &b->c);
+	free(b->uids);
+	b->uids = NULL;
+	b->count = b->room = 0;
 	return err;
 }
 
@@ -559,7 +636,7 @@ int store_message_copy(struct store_txn *txn, uint32_t account, uint32_t from, c
 	if (!err && k.count)
 		err = copy_all(&k, move);
 	if (!err && k.count && move)
-		err = store_message_expunge(txn, account, from, uids, count, true, NULL, &modseq);
+		err = expunge_all(txn, account, from, uids, count, true, false, NULL, &modseq);
 	free(k.entries);
 	free(k.added.uids);
 	return err;

@@ -4,7 +4,10 @@
  * without a message. A crash between steps loses nothing: the rows that remain say what is still to be done.
  */
 #include "backend/store/blob.h"
+#include "backend/store/chunk.h"
+#include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/message.h"
 #include "backend/store/store_message.h"
 
 struct reap {
@@ -18,20 +21,26 @@ static uint64_t oldest_view(struct reap *r, uint32_t mailbox)
 	return r->holds ? r->holds->oldest_view(r->holds->arg, mailbox) : UINT64_MAX;
 }
 
-/* Removes a record and its blob reference. An absent record is damage, which check reports; the rest may go.
- */
 static int remove_record(struct reap *r, uint32_t mailbox, uint32_t uid)
 {
-	struct store_message m;
-	struct db_key key = db_key_u32_u32(mailbox, uid);
-	int err = store_message_get(r->txn, mailbox, uid, &m);
-
-	if (err)
-		return err == ERR_NOT_FOUND ? 0 : err;
-	err = db_drop(r->txn, DB_MESSAGES, db_key_view(&key));
 	if (r->budget)
 		r->budget--;
-	return err ? err : blob_drop_ref(r->txn, m.blob);
+	return message_remove_record(r->txn, mailbox, uid);
+}
+
+/* The retention takes it over, with the time that its views may still need: nothing is removed yet. */
+static int keep(struct reap *r, const struct kept_row *row)
+{
+	int err = kept_put(r->txn, row);
+
+	r->budget--;
+	return err || !r->budget ? err : kept_trim(r->txn, r->holds, row->account, &r->budget);
+}
+
+/* What kept_unpack_note() found is to be kept, unless that is off by now. */
+static bool is_kept(struct reap *r, int unpacked, const struct kept_row *row)
+{
+	return unpacked == 0 && kept_retention(r->txn, row->account);
 }
 
 static int reap_expunged(struct reap *r)
@@ -44,10 +53,19 @@ static int reap_expunged(struct reap *r)
 		return err;
 	while (r->budget) {
 		uint32_t mailbox, uid;
+		struct kept_row row;
 
 		err = db_cursor_seek(&c, db_key_view(&from));
 		if (err)
 			break;
+		if (is_kept(r, kept_unpack_note(c.key, c.value, &row), &row)) {
+			err = db_cursor_delete(&c);
+			if (!err)
+				err = keep(r, &row);
+			if (err)
+				break;
+			continue;
+		}
 		mailbox = bytes_get_u32be(c.key.p);
 		if (bytes_get_u64be(c.key.p + 4) > oldest_view(r, mailbox)) {
 			if (mailbox == UINT32_MAX)
@@ -84,6 +102,52 @@ static int reap_rows(struct reap *r, enum db_name db, struct slice prefix)
 			break;
 	}
 	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* A chunk of the index of a deleted mailbox becomes kept rows; ERR_NOT_FOUND: there is none left. */
+static int keep_chunk(struct reap *r, uint32_t account, uint32_t mailbox, uint32_t time)
+{
+	struct db_key prefix = db_key_u32(mailbox);
+	struct db_cursor c;
+	struct chunk chunk;
+	int err = db_cursor_open(r->txn, DB_INDEX, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	if (!err && !db_cursor_has_prefix(&c, db_key_view(&prefix)))
+		err = ERR_NOT_FOUND;
+	if (!err)
+		err = chunk_unpack(&c, &chunk);
+	if (!err)
+		err = db_cursor_delete(&c);
+	db_cursor_close(&c);
+	for (uint32_t i = 0; !err && i < chunk.count; i++) {
+		const struct store_entry *e = &chunk.entries[i];
+
+		err = kept_put(r->txn, &(struct kept_row){.account = account,
+					       .time = time,
+					       .mailbox = mailbox,
+					       .uid = e->uid,
+					       .size = e->size,
+					       .modseq = e->modseq,
+					       .keywords = e->keywords,
+					       .flags = e->flags});
+		r->budget -= r->budget > 0;
+	}
+	return err;
+}
+
+/* What was expunged before and is not kept has gone by reap_expunged(): no view is left of a mailbox that is here. */
+static int keep_mailbox(struct reap *r, uint32_t account, uint32_t mailbox, uint32_t time)
+{
+	int err = 0;
+
+	while (!err && r->budget)
+		err = keep_chunk(r, account, mailbox, time);
+	if (!err && r->budget)
+		err = kept_trim(r->txn, r->holds, account, &r->budget);
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
@@ -145,6 +209,8 @@ static int reap_account(struct reap *r, uint32_t account)
 	if (!err)
 		err = reap_rows(r, DB_CHANGES, db_key_view(&prefix));
 	if (!err && r->budget)
+		err = kept_drop_account(r->txn, account, &r->budget);
+	if (!err && r->budget)
 		err = db_drop(r->txn, DB_STATE, db_key_view(&own));
 	return err;
 }
@@ -158,7 +224,7 @@ static int reap_intents(struct reap *r)
 	if (err)
 		return err;
 	while (r->budget) {
-		uint32_t account, mailbox;
+		uint32_t account, mailbox, time;
 		bool is_held = false;
 
 		err = db_cursor_seek(&c, slice_of(key, sizeof(key)));
@@ -173,9 +239,11 @@ static int reap_intents(struct reap *r)
 		mailbox = bytes_get_u32be(key + 5);
 		if (key[0] == INTENT_DROP_MAILBOX)
 			is_held = oldest_view(r, mailbox) != UINT64_MAX;
+		time = c.value.len == 4 && kept_retention(r->txn, account) ? bytes_get_u32(c.value.p) : 0;
 		if (!is_held)
-			err = key[0] == INTENT_DROP_MAILBOX ? reap_mailbox(r, mailbox)
-							    : reap_account(r, account);
+			err = key[0] != INTENT_DROP_MAILBOX ? reap_account(r, account)
+			      : time                        ? keep_mailbox(r, account, mailbox, time)
+							    : reap_mailbox(r, mailbox);
 		if (!err && !is_held && r->budget)
 			err = db_drop(r->txn, DB_INTENTS, slice_of(key, sizeof(key)));
 		if (err)

@@ -1,6 +1,7 @@
 /* Figures of a store, slot by slot, each in one short snapshot. Sums over accounts come from the counters. */
 #include "backend/store/db.h"
 #include "backend/store/record.h"
+#include "backend/store/store_kept.h"
 
 #define BLOBS_PER_SNAPSHOT 20000
 
@@ -27,6 +28,29 @@ static int count_free(struct store_txn *txn, uint64_t page, uint64_t *bytes_out)
 		return db_error(rc);
 	*bytes_out += pages * page;
 	return 0;
+}
+
+/* One row of sums an account (store_kept.h): jumps from account to account. */
+static int sum_kept(struct store_txn *txn, struct store_stat *s)
+{
+	struct db_cursor c;
+	uint32_t account = 0;
+	int err = db_cursor_open(txn, DB_KEPT, &c);
+
+	while (!err) {
+		struct db_key from = db_key_u32(account);
+		struct store_kept_sum sum;
+
+		err = db_cursor_seek(&c, db_key_view(&from));
+		if (err)
+			break;
+		account = bytes_get_u32be(c.key.p);
+		err = store_kept_sum(txn, account++, &sum);
+		s->kept += err ? 0 : sum.messages;
+		s->kept_bytes += err ? 0 : sum.bytes;
+	}
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
 static int sum_accounts(struct store_txn *txn, struct store_stat *s)
@@ -151,8 +175,10 @@ static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 		s->expunged += n;
 		err = db_count(txn, DB_INTENTS, &n);
 	}
-	if (!err)
+	if (!err) {
 		s->intents += n;
+		err = sum_kept(txn, s);
+	}
 	store_end_read(&txn);
 	return err ? err : sum_all_blobs(store, number, s);
 }

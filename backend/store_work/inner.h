@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include "backend/store/store_kept.h"
 #include "backend/store_work/store_work.h"
 #include "common/base/list.h"
 #include "common/base/metrics.h"
@@ -59,6 +60,9 @@ struct writer {
 	_Atomic bool waste; /* the reaper should look */
 	uint64_t reap_at_ms;
 	uint64_t expire_at_ms;
+	uint64_t kept_at_ms; /* when the retention is looked at next */
+	struct store_kept_pass kept;
+	_Atomic uint64_t kept_messages, kept_bytes; /* as the last look found them */
 };
 
 struct holds;
@@ -82,6 +86,7 @@ struct store_work {
 	bool is_halted; /* the threads have ended */
 	_Atomic uint64_t commits, jobs, jobs_failed, batches_repeated;
 	struct metric *m_commits, *m_jobs, *m_failed, *m_waiting, *m_readers, *m_oldest, *m_views, *m_watches;
+	struct metric *m_kept, *m_kept_bytes;
 	struct histogram *m_commit_time;
 };
 

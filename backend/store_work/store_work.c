@@ -16,6 +16,7 @@
 #define BATCH_DEFAULT 200
 #define MARK_LIFETIME_DEFAULT (5 * 86400)
 #define QUEUE_DEFAULT 20000
+#define KEPT_EVERY_MS 60000
 
 /* ---- jobs ---- */
 
@@ -193,6 +194,7 @@ static void set_options(struct store_work *w, const struct store_work_options *o
 	o->prepare_threads = o->prepare_threads ? o->prepare_threads : PREPARERS_DEFAULT;
 	o->batch_max = o->batch_max ? o->batch_max : BATCH_DEFAULT;
 	o->mark_lifetime_s = o->mark_lifetime_s ? o->mark_lifetime_s : MARK_LIFETIME_DEFAULT;
+	o->kept_every_ms = o->kept_every_ms ? o->kept_every_ms : KEPT_EVERY_MS;
 	o->queue_max = o->queue_max ? o->queue_max : QUEUE_DEFAULT;
 }
 
@@ -209,6 +211,10 @@ static void make_metrics(struct store_work *w)
 	w->m_views =
 		metrics_gauge("mailtier_store_views", NULL, "Views of mailboxes that hold the reaper back.");
 	w->m_watches = metrics_gauge("mailtier_store_watches", NULL, "Sessions that wait for changes.");
+	w->m_kept = metrics_gauge("mailtier_store_kept_messages", NULL,
+		"Deleted messages that can be brought back, as of the last minute.");
+	w->m_kept_bytes =
+		metrics_gauge("mailtier_store_kept_bytes", NULL, "Their bytes, as clients saw them.");
 	w->m_commit_time = metrics_histogram("mailtier_store_commit_seconds", NULL, "Time of a commit.");
 }
 
@@ -217,10 +223,16 @@ static void collect(void *arg)
 {
 	struct store_work *w = arg;
 	struct store_work_stat s;
-	uint64_t readers, oldest;
+	uint64_t readers, oldest, kept = 0, kept_bytes = 0;
 
 	store_work_stat(w, &s);
 	store_readers(w->store, &readers, &oldest);
+	for (unsigned i = 0; i < w->slot_count; i++) {
+		kept += w->writers[i].kept_messages;
+		kept_bytes += w->writers[i].kept_bytes;
+	}
+	metric_set(w->m_kept, (int64_t)kept);
+	metric_set(w->m_kept_bytes, (int64_t)kept_bytes);
 	metric_set(w->m_waiting, (int64_t)s.waiting);
 	metric_set(w->m_readers, (int64_t)readers);
 	metric_set(w->m_oldest, (int64_t)oldest);

@@ -240,12 +240,41 @@ static int reap_step(struct writer *w, bool expire, bool *done_out)
 	return finish(w, &txn);
 }
 
+/* What the retention lets go; one step an account or some hundred rows. */
+static int expire_kept(struct writer *w, uint64_t now)
+{
+	struct store_holds holds = {oldest_view, is_pinned, w};
+	struct store_txn *txn;
+	int err;
+
+	if (now < w->kept_at_ms)
+		return 0;
+	err = store_begin_write(w->work->store, w->slot, &txn);
+	if (err)
+		return err;
+	err = store_kept_expire(txn, &holds, clock_wall_s(), REAP_STEP, &w->kept);
+	if (err) {
+		store_abort(&txn);
+		return err;
+	}
+	if (w->kept.account == 0) {
+		w->kept_at_ms = now + w->work->options.kept_every_ms;
+		w->kept_messages = w->kept.sum.messages;
+		w->kept_bytes = w->kept.sum.bytes;
+	}
+	return finish(w, &txn);
+}
+
 static void reap(struct writer *w)
 {
 	uint64_t now = clock_mono_ms();
 	bool expire = now >= w->expire_at_ms, done = false;
-	int err;
+	int err = expire_kept(w, now);
 
+	if (err) {
+		log_warn("store", "retention of slot %u: %s", w->slot, error_text(err));
+		w->kept_at_ms = now + REAP_RETRY_MS;
+	}
 	if ((!w->waste && !expire) || now < w->reap_at_ms)
 		return;
 	/* Taken back below if there is more: a view that moves meanwhile sets it again. */
@@ -275,7 +304,7 @@ void *writer_main(void *arg)
 	w->waste = true;
 	w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
 	while (!closed) {
-		unsigned wait = w->waste ? 20 : IDLE_MS;
+		unsigned wait = w->waste || w->kept.account ? 20 : IDLE_MS;
 		struct store_job *chain =
 			queue_take_many(&w->queue, w->work->options.batch_max, wait, &closed);
 
