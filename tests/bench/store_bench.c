@@ -250,7 +250,8 @@ static void do_bodies(struct bench *b, struct store_txn *txn)
 static void measure_writes(struct bench *b, unsigned messages)
 {
 	uint32_t *uids = xreallocarray(NULL, messages, sizeof(*uids));
-	struct store_flag_change change = {STORE_FLAGS_ADD, STORE_FLAGGED, 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_FLAGGED, .unchanged_since = UINT64_MAX};
 	size_t step = messages < STORE_STEP_MAX ? messages : STORE_STEP_MAX;
 	struct store_txn *txn;
 	uint64_t modseq, begin;

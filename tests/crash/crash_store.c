@@ -219,8 +219,9 @@ struct churn {
 static int churn_run(struct store_txn *txn, void *arg)
 {
 	struct churn *c = arg;
-	struct store_flag_change change = {
-		STORE_FLAGS_ADD, (uint8_t)(rand_r(&c->seed) % 32), 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {.how = STORE_FLAGS_ADD,
+		.flags = (uint8_t)(rand_r(&c->seed) % 32),
+		.unchanged_since = UINT64_MAX};
 	struct store_mailbox inbox, trash, other;
 	uint32_t uids[8], base, id;
 	uint64_t modseq;

@@ -284,7 +284,8 @@ static void test_changes_tell_what_happened(void **state)
 	struct store_changes c;
 	struct store_mailbox before;
 	struct arena arena;
-	struct store_flag_change seen = {STORE_FLAGS_ADD, STORE_SEEN, 0, UINT64_MAX, NULL};
+	struct store_flag_change seen = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
 	uint32_t flag[3] = {2, 3, 6}, gone[2] = {3, 4};
 	uint64_t modseq, last;
 
@@ -331,7 +332,8 @@ static void test_the_log_is_trimmed_and_says_so(void **state)
 	struct store_txn *txn;
 	struct store_changes c;
 	struct arena arena;
-	struct store_flag_change change = {STORE_FLAGS_ADD, STORE_SEEN, 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
 	uint32_t uid;
 	uint64_t modseq;
 
@@ -361,7 +363,8 @@ static void test_unchangedsince_refuses_what_is_newer(void **state)
 {
 	struct temp_store t;
 	struct store_txn *txn;
-	struct store_flag_change change = {STORE_FLAGS_ADD, STORE_FLAGGED, 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_FLAGGED, .unchanged_since = UINT64_MAX};
 	uint32_t uids[3] = {1, 2, 3}, two = 2, failed;
 	uint64_t before, modseq;
 	struct buf out = {0};
@@ -389,7 +392,8 @@ static void test_copy_and_move_take_everything_along(void **state)
 {
 	struct temp_store t;
 	struct store_txn *txn;
-	struct store_flag_change change = {STORE_FLAGS_ADD, STORE_SEEN | STORE_FLAGGED, 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN | STORE_FLAGGED, .unchanged_since = UINT64_MAX};
 	struct slice keyword = SLICE_LIT("$Label1"), other = SLICE_LIT("other");
 	struct store_keywords names;
 	struct store_message m, from;
@@ -577,7 +581,8 @@ static void test_a_full_map_fails_alone_and_grows(void **state)
 	struct temp_store t;
 	struct store_txn *txn;
 	struct store_stat before, after;
-	struct store_flag_change change = {STORE_FLAGS_ADD, STORE_SEEN, 0, UINT64_MAX, NULL};
+	struct store_flag_change change = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
 	uint32_t uid;
 	uint64_t modseq;
 
