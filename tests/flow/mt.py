@@ -7,8 +7,8 @@ logs, control verbs. Standard library only.
         def test_x(self):
             host, port = self.cluster.at("p1", "imap")
 
-MAILTIER_VARIANT=asan|faults|tsan runs that variant's programs. Clusters take addresses of their own in 127.0.0.0/8, by the
-process id, so that tests of several trees may run at the same time.
+MAILTIER_VARIANT=asan|faults|tsan runs that variant's programs. Clusters take addresses of their own in 127.0.0.0/8, claimed from
+the kernel, so that files of tests, and several trees, may run at the same time.
 """
 import glob
 import json
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VARIANT = os.environ.get("MAILTIER_VARIANT", "release")
 TSAN = {"TSAN_OPTIONS": "suppressions=" + os.path.join(ROOT, "tests", "flow", "tsan.supp")}
-_clusters = 0
+_claims, _hosts = [], []
 
 
 def bin_dir(variant=None):
@@ -59,12 +60,42 @@ def wait_for(condition, seconds, what):
         time.sleep(0.02)
 
 
+def _claim(kind, first, count):
+    """A number from first on, of count ones, that no other process on this machine has claimed; it is ours until we end. The claim is
+    a name among the kernel's abstract sockets: nothing is left behind by whoever is killed."""
+    start = os.getpid() * 7
+    for i in range(count):
+        n = first + (start + i) % count
+        s = socket.socket(socket.AF_UNIX)
+        try:
+            s.bind(f"\0mailtier-test-{kind}-{n}")
+        except OSError:
+            s.close()
+            continue
+        _claims.append(s)
+        return n
+    raise AssertionError(f"no {kind} is free")
+
+
 def fresh_host():
-    """A loopback address that no other cluster of this or another process has now."""
-    global _clusters
-    _clusters += 1
-    n = os.getpid() * 16 + _clusters
-    return f"127.{16 + (n >> 16) % 200}.{(n >> 8) % 256}.{n % 200 * 1 + 20}"
+    """A loopback address that nobody else has. The seven behind it are free too, and the eight that are 100 further: proxies and back-ends
+    of a cluster."""
+    if not _hosts:
+        net = _claim("net", 0, 96 * 256)
+        _hosts.extend(f"127.{128 + net // 256}.{net % 256}.{low}" for low in range(92, 0, -8))
+    return _hosts.pop()
+
+
+def fresh_port():
+    """A port of 127.0.0.1 below those that the kernel gives to connections."""
+    while True:
+        port = _claim("port", 22000, 10000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class Cluster:

@@ -27,9 +27,7 @@ class Slapd:
         self.dir = tempfile.mkdtemp(prefix="mt-slapd-")
         os.chmod(self.dir, 0o755)
         os.mkdir(self.path("db"))
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = mt.fresh_port()
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
                         "-subj", "/CN=d", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.path("key.pem"),
                         "-out", self.path("cert.pem")], check=True, capture_output=True)

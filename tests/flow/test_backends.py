@@ -17,6 +17,8 @@ from test_proxy_login import Line
 
 USER = "user0001@example.test"
 
+FLOW_LONG = True
+
 
 class Rig(unittest.TestCase):
     """One proxy in front of scripted servers."""

@@ -73,6 +73,7 @@ mailHost: b1
 userPassword: star
 """
 CONF = """
+limits {{ failed-login-delay = 0s penalty-delay = 1ms penalty-most = 100ms }}
 connector dir {{
     uris = {{"ldap://127.0.0.1:{relay}"}}
     tls = {tls}
@@ -102,6 +103,8 @@ service smtp {{ maps = {{dir}} }}
 service pop3 {{ maps = {{file}} }}
 """
 BIND, SEARCH, EXTENDED, HANDSHAKE = 0x60, 0x63, 0x77, 0x16
+
+FLOW_LONG = True
 
 
 class Relay:

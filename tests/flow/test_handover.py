@@ -47,7 +47,11 @@ class Handover(mt.ClusterCase):
         self.set_conf("")
 
     def generation(self):
-        return int(self.cluster.metric("p1", "mailtier_program_generation"))
+        """An old program that took the question of this client still may end before it answers; then it is asked again."""
+        def ask():
+            with contextlib.suppress(ConnectionError):
+                return int(self.cluster.metric("p1", "mailtier_program_generation"))
+        return mt.wait_for(ask, 10, "the status listener answers")
 
     def hand_over(self):
         """By the verb; the new process."""

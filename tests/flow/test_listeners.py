@@ -17,6 +17,7 @@ REQUIRED = "\tproxy-protocol = required\n" + NETWORKS
 
 PROXY = f"""
 access = {{"deny 192.0.2.200-192.0.2.203"}}
+limits {{ failed-login-delay = 0s penalty-delay = 1ms penalty-most = 100ms }}
 certificate-user = cn
 service imap {{ mechanisms = {{EXTERNAL, PLAIN, LOGIN}} }}
 service smtp {{ access = {{"deny 192.0.2.66", "allow 192.0.2.201"}} }}
@@ -86,9 +87,7 @@ class ListenerCase(mt.ClusterCase):
 
 class AnyAddress(unittest.TestCase):
     def test_a_star_is_every_address_of_both_families(self):
-        with socket.socket() as probe:
-            probe.bind(("0.0.0.0", 0))
-            port = probe.getsockname()[1]
+        port = mt.fresh_port()
         with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
             conf.write(f"listener any {{ service = imap listen = *:{port} }}\n")
             conf.flush()
@@ -234,7 +233,7 @@ class Slow(ListenerCase):
     def setUpClass(cls):
         global PROXY
         whole = PROXY
-        PROXY = whole.replace("listener imaps {", "listener imaps { peer-connections = 20\n") + "limits { tls-timeout = 3s }\n"
+        PROXY = whole.replace("listener imaps {", "listener imaps { peer-connections = 20\n").replace("limits {", "limits { tls-timeout = 3s")
         try:
             super().setUpClass()
         finally:

@@ -35,17 +35,11 @@ def user(i):
     return f"user{i:04}@{DOMAIN}"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Kdc:
     """A realm of its own on loopback, with a principal for user 1 and one that looks like a service."""
 
     def __init__(self, dir):
-        self.dir, port = dir, free_port()
+        self.dir, port = dir, mt.fresh_port()
         self.env = {**os.environ, "KRB5_CONFIG": f"{dir}/krb5.conf", "KRB5_KDC_PROFILE": f"{dir}/kdc.conf",
                     "KRB5RCACHETYPE": "none"}
         self.write("krb5.conf", f"[libdefaults]\n default_realm = {REALM}\n dns_lookup_kdc = false\n dns_lookup_realm = false\n"
@@ -124,7 +118,7 @@ class Mechanisms(mt.ClusterCase):
         cls.write("users.map", "".join(f"{user(i)} b1 password={cls.stored[i]}\n" for i in cls.stored))
         common = COMMON.format(host=SERVICE_HOST, dir=cls.dir, realm=REALM, domain=DOMAIN)
         lists = f"mechanisms = {{{ALL}}} mechanisms-clear = {{{CLEAR}}}"
-        cls.balanced = free_port()
+        cls.balanced = mt.fresh_port()
         cls.conf = common + "".join(f"service {s} {{ {lists} }}\n" for s in ("imap", "pop3", "submission")) + (
             f"listener balanced {{ service = imap listen = {{\"127.0.0.1:{cls.balanced}\"}} tls = none proxy-protocol = required"
             " proxy-networks = {\"127.0.0.0/8\"} }\n")

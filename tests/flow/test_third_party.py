@@ -14,6 +14,8 @@ import peers
 
 USER = "user0001@example.test"
 
+FLOW_LONG = True
+
 
 class Rig(unittest.TestCase):
     """A proxy, one back-end section f1, certificates."""

@@ -9,6 +9,8 @@ import unittest
 
 import mt
 
+FLOW_LONG = True
+
 
 def openssl(*words):
     done = subprocess.run(["openssl", *words], capture_output=True, text=True)
