@@ -4,13 +4,13 @@
 #include "common/proto/imap_write.h"
 
 static const char capabilities[] =
-	"IMAP4rev1 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE "
+	"IMAP4rev1 IMAP4rev2 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE "
 	"CREATE-SPECIAL-USE MULTIAPPEND REPLACE CATENATE "
 	"LIST-EXTENDED LIST-STATUS STATUS=SIZE "
 	"ESEARCH MULTISEARCH SEARCHRES WITHIN PARTIAL INPROGRESS "
 	"SAVEDATE OBJECTID PREVIEW BINARY "
 	"SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 "
-	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE QRESYNC";
+	"QUOTA QUOTA=RES-STORAGE QUOTA=RES-MESSAGE CONDSTORE QRESYNC UTF8=ACCEPT UIDONLY";
 
 void imap_write_capabilities(const struct imap_session *s, struct buf *out)
 {
@@ -143,10 +143,28 @@ static void enable_qresync(struct imap_session *s)
 	s->is_qresync = true;
 }
 
+/* RFC 9051 appendix E: from here on no \Recent. */
+static void enable_rev2(struct imap_session *s)
+{
+	s->is_rev2 = true;
+	s->view.hides_recent = true;
+}
+
+static void enable_utf8(struct imap_session *s)
+{
+	s->is_utf8 = true;
+}
+
+static void enable_uidonly(struct imap_session *s)
+{
+	s->is_uidonly = true;
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(struct imap_session *s);
-} enables[] = {{"CONDSTORE", imap_enable_condstore}, {"QRESYNC", enable_qresync}};
+} enables[] = {{"CONDSTORE", imap_enable_condstore}, {"QRESYNC", enable_qresync}, {"IMAP4rev2", enable_rev2},
+	{"UTF8=ACCEPT", enable_utf8}, {"UIDONLY", enable_uidonly}};
 
 /* RFC 5161; unknown names are left out of the answer. */
 static void cmd_enable(struct imap_session *s, const struct imap_command *command)
@@ -181,6 +199,7 @@ static void cmd_enable(struct imap_session *s, const struct imap_command *comman
 
 #define SELECTED IMAP_CMD_SELECTED
 #define WRITABLE (IMAP_CMD_SELECTED | IMAP_CMD_WRITABLE)
+#define SEQ IMAP_CMD_SEQ
 static const struct imap_cmd commands[] = {
 	{"CAPABILITY", 0, cmd_capability},
 	{"NOOP", IMAP_CMD_SYNC, cmd_noop},
@@ -212,22 +231,22 @@ static const struct imap_cmd commands[] = {
 	{"UNSELECT", SELECTED, imap_cmd_unselect},
 	{"EXPUNGE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_expunge},
 	{"UID EXPUNGE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_uid_expunge},
-	{"SEARCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
+	{"SEARCH", SELECTED | SEQ | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
 	{"UID SEARCH", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_search},
 	{"ESEARCH", IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_esearch},
-	{"SORT", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_sort},
+	{"SORT", SELECTED | SEQ | IMAP_CMD_NO_EXPUNGE, imap_cmd_sort},
 	{"UID SORT", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_sort},
-	{"THREAD", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_thread},
+	{"THREAD", SELECTED | SEQ | IMAP_CMD_NO_EXPUNGE, imap_cmd_thread},
 	{"UID THREAD", SELECTED | IMAP_CMD_UID | IMAP_CMD_NO_EXPUNGE, imap_cmd_thread},
-	{"FETCH", SELECTED | IMAP_CMD_NO_EXPUNGE, imap_cmd_fetch},
+	{"FETCH", SELECTED | SEQ | IMAP_CMD_NO_EXPUNGE, imap_cmd_fetch},
 	{"UID FETCH", SELECTED | IMAP_CMD_UID, imap_cmd_fetch},
-	{"STORE", WRITABLE | IMAP_CMD_NO_EXPUNGE, imap_cmd_store},
+	{"STORE", WRITABLE | SEQ | IMAP_CMD_NO_EXPUNGE, imap_cmd_store},
 	{"UID STORE", WRITABLE | IMAP_CMD_UID, imap_cmd_store},
-	{"REPLACE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_append},
+	{"REPLACE", WRITABLE | SEQ | IMAP_CMD_SYNC, imap_cmd_append},
 	{"UID REPLACE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_append},
-	{"COPY", SELECTED, imap_cmd_copy},
+	{"COPY", SELECTED | SEQ, imap_cmd_copy},
 	{"UID COPY", SELECTED | IMAP_CMD_UID, imap_cmd_copy},
-	{"MOVE", WRITABLE | IMAP_CMD_SYNC, imap_cmd_copy},
+	{"MOVE", WRITABLE | SEQ | IMAP_CMD_SYNC, imap_cmd_copy},
 	{"UID MOVE", WRITABLE | IMAP_CMD_SYNC | IMAP_CMD_UID, imap_cmd_copy},
 };
 

@@ -1,5 +1,5 @@
 /*
- * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315) and REPLACE (RFC 8508), with CATENATE (RFC 4469). The messages go from the connection into one spool and from there to the
+ * APPEND (RFC 3501 section 6.3.11, RFC 3502, RFC 4315) and REPLACE (RFC 8508), with CATENATE (RFC 4469) and UTF8 (RFC 6855). The messages go from the connection into one spool and from there to the
  * store; none is ever held whole in the parser. They are stored in one commit or not at all.
  *
  *	announced -> (mailbox looked up) -> "+ OK" -> streamed -> announced … -> end of the command -> added
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "backend/session/imap_catenate.h"
+#include "backend/session/imap_name.h"
 #include "common/base/clock.h"
 #include "common/net/spool.h"
 #include "common/proto/date.h"
@@ -36,11 +37,12 @@ struct append_message {
 };
 
 struct append_data {
-	struct slice name;
+	struct slice name, given; /* as it is kept, as the client wrote it */
 	uint32_t mailbox;
 	const struct imap_arg *seen; /* the last argument that was read */
 	const struct imap_arg *list; /* of CATENATE, while its parts are read */
 	const struct imap_arg *part; /* the last of them; NULL: none yet */
+	const struct imap_arg *utf8; /* the list of UTF8 whose literal came last; it must have nothing else */
 	struct append_message *open; /* the message that they make */
 	struct imap_catenate catenate;
 	unsigned slot;    /* where the mailbox is, */
@@ -67,11 +69,9 @@ static void free_append(struct imap_session *s)
 
 static const char *read_name(struct imap_session *s, const struct imap_arg *arg, struct append_data *d)
 {
-	struct slice text;
-
-	if (imap_parse_astring(arg, &text) < 0)
+	if (imap_parse_astring(arg, &d->given) < 0)
 		return "A mailbox name is wanted";
-	if (imap_parse_mailbox(arg, &s->arena, &d->name) < 0)
+	if (imap_name_read(s, arg, &s->arena, &d->name) < 0)
 		d->name = SLICE_LIT(""); /* names nothing */
 	d->seen = arg;
 	return NULL;
@@ -305,7 +305,17 @@ static void take_text(struct imap_session *s, struct append_data *d, const struc
 		begin_stream(s);
 }
 
-/* The next part: TEXT literal or URL string. */
+/* UTF8 (literal8): arg is the list. */
+static void take_utf8(struct imap_session *s, struct append_data *d, const struct imap_arg *list)
+{
+	d->utf8 = list;
+	if (list && list->type == IMAP_ARG_LIST && s->parse.literal.is_binary)
+		take_text(s, d, list->first);
+	else
+		fail(s, "BAD", NULL, "UTF8 wants a literal8 in parentheses");
+}
+
+/* The next part: TEXT literal, UTF8 (literal8), or URL string. */
 static void read_part(struct imap_session *s, struct append_data *d, const struct imap_arg *word)
 {
 	struct slice url;
@@ -313,10 +323,12 @@ static void read_part(struct imap_session *s, struct append_data *d, const struc
 	d->part = word->next;
 	if (imap_parse_is_word(word, "TEXT"))
 		take_text(s, d, word->next);
+	else if (imap_parse_is_word(word, "UTF8"))
+		take_utf8(s, d, word->next);
 	else if (imap_parse_is_word(word, "URL") && imap_parse_astring(word->next, &url) == 0)
 		copy_url(s, d, url);
 	else
-		fail(s, "BAD", NULL, "CATENATE wants TEXT or URL");
+		fail(s, "BAD", NULL, "CATENATE wants TEXT, UTF8 or URL");
 }
 
 /* A literal that is a whole message. */
@@ -342,6 +354,9 @@ static void read_message(struct imap_session *s, struct append_data *d)
 	} else if (imap_parse_is_word(arg, "CATENATE") && arg->next && arg->next->type == IMAP_ARG_LIST) {
 		d->list = d->seen = arg->next;
 		advance(s);
+	} else if (imap_parse_is_word(arg, "UTF8") && arg->next && arg->next->type == IMAP_ARG_LIST) {
+		d->seen = arg->next;
+		take_utf8(s, d, arg->next);
 	} else if (arg->type == IMAP_ARG_LITERAL && !arg->next) {
 		read_literal(s, d, arg);
 	} else {
@@ -354,6 +369,11 @@ static void advance(struct imap_session *s)
 	struct append_data *d = s->data;
 	const struct imap_arg *next = d->list && d->part ? d->part->next : d->list ? d->list->first : NULL;
 
+	if (d->utf8 && d->utf8->first->next) {
+		fail(s, "BAD", NULL, "UTF8 wants one literal8 in parentheses");
+		return;
+	}
+	d->utf8 = NULL;
 	if (next) {
 		read_part(s, d, next);
 		return;
@@ -408,6 +428,10 @@ static void begin(struct imap_session *s, bool has_literal)
 	d->spool = spool_new(SPOOL_MEMORY, 0);
 	s->data = d;
 	s->cleanup = free_append;
+	if (s->is_uidonly && slice_is_str(s->parse.command.name, "REPLACE")) {
+		fail(s, "BAD", "UIDREQUIRED", "Only UIDs may be used, as was enabled");
+		return;
+	}
 	if (is_replace)
 		wrong = read_replaced(s, args, d, &no);
 	if (!wrong)
@@ -562,6 +586,9 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 		imap_fail(s, err);
 	} else {
 		s->must_sync = s->view.mailbox == d->mailbox && s->view.slot == d->slot;
+		imap_list_write_oldname(s, "", d->name, d->given, &code);
+		conn_write(s->conn, buf_view(&code));
+		buf_clear(&code);
 		/* One transaction gave them all: without a gap. */
 		buf_printf(&code, "APPENDUID %u %u", result->uidvalidity, result->uid);
 		if (d->count > 1)

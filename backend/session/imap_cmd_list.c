@@ -4,9 +4,9 @@
  * their parent) and writes the answer. Bounded: STORE_MAILBOXES_MAX lines.
  */
 #include "backend/session/imap_match.h"
+#include "backend/session/imap_name.h"
 #include "backend/session/imap_status.h"
 #include "common/proto/imap_write.h"
-#include "common/proto/mutf7.h"
 
 #define PATTERNS_MOST 100
 #define PATTERN_LENGTH 500
@@ -97,7 +97,7 @@ static void write_line(struct imap_session *s, const struct list_data *d, const 
 			buf_printf(out, " %s", uses[m->use]);
 	}
 	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
-	imap_write_mailbox(out, name);
+	imap_name_write(s, out, name);
 	if (has_child_info) {
 		buf_printf(out, " (\"CHILDINFO\" (%s%s%s))",
 			d->options & SELECT_SUBSCRIBED ? "\"SUBSCRIBED\"" : "",
@@ -105,6 +105,46 @@ static void write_line(struct imap_session *s, const struct list_data *d, const 
 			d->options & SELECT_SPECIAL ? "\"SPECIAL-USE\"" : "");
 	}
 	buf_add_str(out, "\r\n");
+}
+
+/* "x/" is x (RFC 9051 section 6.3.4). */
+static bool is_as_given(struct slice name, struct slice given)
+{
+	if (given.len > 1 && given.p[given.len - 1] == STORE_SEPARATOR)
+		given.len--;
+	return slice_is_equal(given, name);
+}
+
+static void end_line(const struct imap_session *s, struct slice name, struct slice given, struct buf *out)
+{
+	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
+	imap_name_write(s, out, name);
+	if (!is_as_given(name, given)) {
+		buf_add_str(out, " (\"OLDNAME\" (");
+		imap_name_write(s, out, given);
+		buf_add_str(out, "))");
+	}
+	buf_add_str(out, "\r\n");
+}
+
+void imap_list_write(
+	const struct imap_session *s, const struct store_mailbox *m, struct slice given, struct buf *out)
+{
+	buf_printf(out, "* LIST (%s", m->has_children ? "\\HasChildren" : "\\HasNoChildren");
+	if (m->subscribed)
+		buf_add_str(out, " \\Subscribed");
+	if (uses[m->use])
+		buf_printf(out, " %s", uses[m->use]);
+	end_line(s, m->name, given, out);
+}
+
+void imap_list_write_oldname(const struct imap_session *s, const char *attribute, struct slice name,
+	struct slice given, struct buf *out)
+{
+	if (!s->is_rev2 || is_as_given(name, given))
+		return;
+	buf_printf(out, "* LIST (%s", attribute);
+	end_line(s, name, given, out);
 }
 
 static const struct store_mailbox *find_name(const struct store_mailbox *all, size_t count, struct slice name)
@@ -256,7 +296,7 @@ static int add_pattern(
 		return 0;
 	buf_add_slice(&whole, reference);
 	buf_add_slice(&whole, text);
-	err = mutf7_decode_arena(&s->arena, buf_view(&whole), &utf8);
+	err = imap_name_decode(s, buf_view(&whole), &s->arena, &utf8);
 	buf_deinit(&whole);
 	if (err == ERR_SYNTAX) /* no mailbox has such a name */
 		return 0;
@@ -381,7 +421,7 @@ void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "STATUS wants a mailbox and a list of items");
 		return;
 	}
-	err = imap_parse_mailbox(command->args, &s->arena, &d->name);
+	err = imap_name_read(s, command->args, &s->arena, &d->name);
 	if (err < 0) {
 		imap_fail(s, ERR_NOT_FOUND);
 		return;

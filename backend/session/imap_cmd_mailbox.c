@@ -3,15 +3,17 @@
 
 #include <stdio.h>
 
+#include "backend/session/imap_name.h"
 #include "backend/session/imap_object.h"
 
 struct mailbox_data {
-	struct slice name;
-	struct slice new_name;
+	struct slice name, given; /* as it is kept, as the client wrote it */
+	struct slice new_name, new_given;
 	enum store_use use;
 	bool subscribe;
-	uint32_t mailbox; /* that was deleted */
-	char code[64];    /* of CREATE's OK */
+	uint32_t mailbox;  /* that was deleted */
+	bool has_children; /* and therefore was not */
+	char code[64];     /* of CREATE's OK */
 };
 
 static const struct {
@@ -35,16 +37,17 @@ static void mailbox_done(struct imap_session *s, int err)
 }
 
 /* The name of argument arg, checked and normalised; false: answered. */
-static bool read_name(struct imap_session *s, const struct imap_arg *arg, struct slice *name_out)
+static bool read_name(
+	struct imap_session *s, const struct imap_arg *arg, struct slice *name_out, struct slice *given_out)
 {
 	struct slice name;
 	int err;
 
-	if (!arg || imap_parse_astring(arg, &name) < 0) {
+	if (!arg || imap_parse_astring(arg, given_out) < 0) {
 		imap_bad(s, "Wants a mailbox name");
 		return false;
 	}
-	err = imap_parse_mailbox(arg, &s->arena, &name);
+	err = imap_name_read(s, arg, &s->arena, &name);
 	if (err == 0)
 		err = imap_access_name(s, name, &s->arena, name_out);
 	if (err < 0) {
@@ -72,6 +75,7 @@ static int create_run(struct imap_session *s, struct store_txn *txn)
 	imap_object_mailbox(mailbox.uidvalidity, &id);
 	snprintf(d->code, sizeof(d->code), "MAILBOXID (%s)", buf_str_view(&id));
 	buf_deinit(&id);
+	imap_list_write_oldname(s, "", d->name, d->given, &s->out);
 	return 0;
 }
 
@@ -116,7 +120,7 @@ void imap_cmd_create(struct imap_session *s, const struct imap_command *command)
 	struct mailbox_data *d = imap_data(s, sizeof(*d));
 	int err;
 
-	if (!d || !read_name(s, command->args, &d->name))
+	if (!d || !read_name(s, command->args, &d->name, &d->given))
 		return;
 	err = read_use(command->args->next, &d->use);
 	if (err == ERR_UNSUPPORTED)
@@ -140,7 +144,13 @@ static int delete_run(struct imap_session *s, struct store_txn *txn)
 	if (err < 0)
 		return err;
 	d->mailbox = mailbox.id;
-	return store_mailbox_delete(txn, mailbox.account, mailbox.id);
+	if (mailbox.noselect)
+		err = store_mailbox_has_children(txn, mailbox.account, mailbox.name, &d->has_children);
+	if (err == 0)
+		err = d->has_children ? ERR_DENIED : store_mailbox_delete(txn, mailbox.account, mailbox.id);
+	if (err == 0)
+		imap_list_write_oldname(s, "\\NonExistent", d->name, d->given, &s->out);
+	return err;
 }
 
 /* One's own selected mailbox: the session goes on without one. */
@@ -152,14 +162,17 @@ static void delete_done(struct imap_session *s, int err)
 		s->view.is_readonly = true; /* nothing is left to be taken */
 		imap_select_leave(s);
 	}
-	mailbox_done(s, err);
+	if (err == ERR_DENIED && d->has_children)
+		imap_answer(s, "NO", "HASCHILDREN", "There are mailboxes below it");
+	else
+		mailbox_done(s, err);
 }
 
 void imap_cmd_delete(struct imap_session *s, const struct imap_command *command)
 {
 	struct mailbox_data *d = imap_data(s, sizeof(*d));
 
-	if (!d || !read_name(s, command->args, &d->name))
+	if (!d || !read_name(s, command->args, &d->name, &d->given))
 		return;
 	if (command->count != 1)
 		imap_bad(s, "DELETE has one argument");
@@ -177,7 +190,12 @@ static int rename_run(struct imap_session *s, struct store_txn *txn)
 	struct store_mailbox mailbox;
 	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_DELETE, &mailbox);
 
-	return err < 0 ? err : store_mailbox_rename(txn, mailbox.account, mailbox.id, d->new_name);
+	if (err == 0)
+		err = store_mailbox_rename(txn, mailbox.account, mailbox.id, d->new_name);
+	if (err == 0 && s->is_rev2 &&
+		(!slice_is_equal(d->name, d->given) || !slice_is_equal(d->new_name, d->new_given)))
+		imap_list_write_oldname(s, "", d->new_name, d->given, &s->out);
+	return err;
 }
 
 void imap_cmd_rename(struct imap_session *s, const struct imap_command *command)
@@ -190,7 +208,8 @@ void imap_cmd_rename(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "RENAME has two arguments");
 		return;
 	}
-	if (read_name(s, command->args, &d->name) && read_name(s, command->args->next, &d->new_name)) {
+	if (read_name(s, command->args, &d->name, &d->given) &&
+		read_name(s, command->args->next, &d->new_name, &d->new_given)) {
 		imap_access_go(s, d->name);
 		imap_write_job(s, rename_run, mailbox_done);
 	}
@@ -217,7 +236,7 @@ static void change_subscription(struct imap_session *s, const struct imap_comman
 {
 	struct mailbox_data *d = imap_data(s, sizeof(*d));
 
-	if (!d || !read_name(s, command->args, &d->name))
+	if (!d || !read_name(s, command->args, &d->name, &d->given))
 		return;
 	d->subscribe = subscribe;
 	if (command->count != 1)

@@ -2,7 +2,7 @@
  * QUOTA (RFC 9208): one root "" an account, over all its mailboxes, with STORAGE (in units of 1,024 octets)
  * and MESSAGE. Limits are the operator's: SETQUOTA is refused.
  */
-#include "backend/session/imap_core.h"
+#include "backend/session/imap_name.h"
 
 #include "backend/store/store_account.h"
 #include "common/proto/imap_write.h"
@@ -55,7 +55,7 @@ static int quota_run(struct imap_session *s, struct store_txn *txn)
 		return err;
 	if (d->has_name) {
 		buf_add_str(&s->out, "* QUOTAROOT ");
-		imap_write_mailbox(&s->out, mailbox.name);
+		imap_name_write(s, &s->out, mailbox.name);
 		buf_add_str(&s->out, has_limit(&record) ? " \"\"\r\n" : "\r\n");
 	}
 	if (!has_limit(&record))
@@ -102,7 +102,7 @@ void imap_cmd_getquotaroot(struct imap_session *s, const struct imap_command *co
 		return;
 	}
 	d->has_name = true;
-	if (imap_parse_mailbox(command->args, &s->arena, &d->name) < 0)
+	if (imap_name_read(s, command->args, &s->arena, &d->name) < 0)
 		imap_fail(s, ERR_NOT_FOUND);
 	else {
 		imap_access_go(s, d->name);

@@ -9,6 +9,7 @@
  * their keys; then others bring what was found into order; the last ones write the answer.
  */
 #include "backend/session/imap_keys.h"
+#include "backend/session/imap_name.h"
 #include "backend/session/imap_search.h"
 #include "backend/session/imap_source.h"
 #include "backend/session/imap_thread.h"
@@ -156,7 +157,7 @@ static void write_esearch(struct imap_session *s, struct search_data *d, struct 
 	imap_write_string(out, s->parse.command.tag);
 	if (d->multi) {
 		buf_add_str(out, " MAILBOX ");
-		imap_write_mailbox(out, d->multi->mailboxes[d->multi->at].name);
+		imap_name_write(s, out, d->multi->mailboxes[d->multi->at].name);
 		buf_printf(out, " UIDVALIDITY %u", d->view->uidvalidity);
 	}
 	buf_add_str(out, s->cmd->flags & IMAP_CMD_UID ? ") UID" : ")");
@@ -516,6 +517,10 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 		imap_bad(s, err == ERR_TOO_BIG ? "Search too large" : "Wrong arguments for a search");
 		return;
 	}
+	if (s->is_uidonly && d->search.has_seq) {
+		imap_answer(s, "BAD", "UIDREQUIRED", "Only UIDs may be used, as was enabled");
+		return;
+	}
 	arena_init(&d->scratch, MIME_ARENA_MAX);
 	s->cleanup = free_search;
 	d->view = &s->view;
@@ -530,14 +535,25 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 	search_next(s);
 }
 
+/* RFC 6855 section 3: all is UTF-8 once it was enabled. */
+static int refuse_charset(const struct imap_session *s, const struct search_data *d, int err)
+{
+	return s->is_utf8 && d->search.has_charset ? ERR_SYNTAX : err;
+}
+
 void imap_cmd_search(struct imap_session *s, const struct imap_command *command)
 {
 	struct search_data *d = imap_data(s, sizeof(*d));
+	int err;
 
 	if (!d)
 		return;
 	d->word = "SEARCH";
-	begin(s, d, imap_search_key_parse(command->args, &s->arena, &d->search));
+	err = imap_search_key_parse(command->args, &s->arena, &d->search);
+	/* RFC 9051 section 6.4.4: there is no other answer than ESEARCH. */
+	if (s->is_rev2 && !d->search.returns)
+		d->search.returns = IMAP_SEARCH_RETURN_ALL;
+	begin(s, d, refuse_charset(s, d, err));
 }
 
 /* ["IN" (sources)] [RETURN (...)] keys; without sources: the selected mailbox. ERR_UNSUPPORTED: BADCHARSET. */
@@ -547,7 +563,7 @@ static int read_esearch(struct imap_session *s, const struct imap_arg *arg, stru
 	int err = 0;
 
 	if (imap_parse_is_word(arg, "IN")) {
-		err = imap_source_parse(arg->next, &s->arena, sources);
+		err = imap_source_parse(s, arg->next, &s->arena, sources);
 		if (err < 0)
 			return err;
 		arg = arg->next->next;
@@ -580,7 +596,7 @@ void imap_cmd_esearch(struct imap_session *s, const struct imap_command *command
 	}
 	imap_view_init(&d->multi->view);
 	arena_init(&d->multi->arena, IMAP_PARSE_ARENA_AFTER);
-	begin(s, d, read_esearch(s, command->args, d));
+	begin(s, d, refuse_charset(s, d, read_esearch(s, command->args, d)));
 }
 
 void imap_cmd_sort(struct imap_session *s, const struct imap_command *command)

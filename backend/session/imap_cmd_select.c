@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "backend/session/imap_fetch.h"
+#include "backend/session/imap_name.h"
 #include "backend/session/imap_vanish.h"
 #include "backend/session/imap_object.h"
 #include "common/base/mem.h"
@@ -20,12 +21,12 @@
 struct select_data {
 	struct imap_fetch fetch; /* of what changed since; first, as imap_fetch_start() wants it */
 	struct slice name;
+	struct slice given; /* as the client wrote it */
 	struct imap_resync resync;
 	struct imap_view view; /* becomes the session's */
 	struct store_mailbox mailbox;
 	size_t first_unseen;
 	bool is_readonly;
-	bool was_selected;
 };
 
 /* ---- leaving ---- */
@@ -88,11 +89,12 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 	struct buf *out = &s->out;
 	const struct imap_view *v = &d->view;
 
-	if (d->was_selected)
-		buf_add_str(out, "* OK [CLOSED] Previous mailbox closed\r\n");
 	imap_view_write_flag_list(v, out);
-	buf_printf(out, "* %u EXISTS\r\n* %u RECENT\r\n", v->count, imap_view_recent(v));
-	if (d->first_unseen < v->count)
+	buf_printf(out, "* %u EXISTS\r\n", v->count);
+	/* RFC 9051 has neither of these; the second is a sequence number. */
+	if (!v->hides_recent)
+		buf_printf(out, "* %u RECENT\r\n", imap_view_recent(v));
+	if (d->first_unseen < v->count && !s->is_rev2 && !s->is_uidonly)
 		buf_printf(out, "* OK [UNSEEN %zu] First unseen\r\n", d->first_unseen + 1);
 	buf_printf(out, "* OK [UIDVALIDITY %u] UIDs valid\r\n* OK [UIDNEXT %u] Next UID\r\n", v->uidvalidity,
 		d->mailbox.uidnext);
@@ -100,6 +102,8 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 		out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n* OK [MAILBOXID (", (unsigned long long)v->modseq);
 	imap_object_mailbox(v->uidvalidity, out);
 	buf_add_str(out, ")] Its id\r\n");
+	if (s->is_rev2)
+		imap_list_write(s, &d->mailbox, d->given, out);
 }
 
 static int load_view(struct imap_session *s, struct store_txn *txn, struct select_data *d)
@@ -115,6 +119,7 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	v->uidvalidity = d->mailbox.uidvalidity;
 	v->modseq = v->told = d->mailbox.modseq;
 	v->is_readonly = d->is_readonly;
+	v->hides_recent = s->is_rev2;
 	v->recent_from = v->recent_taken = d->mailbox.recent_from;
 	v->room = d->mailbox.messages;
 	if (v->room)
@@ -160,6 +165,9 @@ static int select_run(struct imap_session *s, struct store_txn *txn)
 	struct select_data *d = s->data;
 	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &d->mailbox);
 
+	if (err == 0 && s->is_rev2)
+		err = store_mailbox_has_children(
+			txn, d->mailbox.account, d->mailbox.name, &d->mailbox.has_children);
 	if (err == 0)
 		err = imap_access_rights(s, txn, &d->mailbox, &d->view.rights);
 	if (err == 0 && !(d->view.rights & WRITING_RIGHTS))
@@ -231,11 +239,13 @@ static void select_done(struct imap_session *s, int err)
 		select_finish(s);
 }
 
-/* The mailbox selected before is left even if this one cannot be (RFC 3501 section 6.3.1). */
+/* The mailbox selected before is left even if this one cannot be (RFC 3501 section 6.3.1, RFC 9051 section 7.1). */
 static void leave_and_select(struct imap_session *s)
 {
 	const struct select_data *d = s->data;
 
+	if (s->view.mailbox)
+		conn_write_str(s->conn, "* OK [CLOSED] Previous mailbox closed\r\n");
 	imap_select_leave(s);
 	imap_access_go(s, d->name);
 	imap_read(s, select_run, select_done);
@@ -284,19 +294,23 @@ static void select_mailbox(struct imap_session *s, const struct imap_command *co
 	struct imap_resync resync = {0};
 	bool is_condstore = false;
 	int wrong = command->args ? read_params(s, command->args->next, &is_condstore, &resync) : ERR_SYNTAX;
-	int err = imap_parse_mailbox(command->args, &s->arena, &name);
-	bool was_selected = s->view.mailbox != 0;
+	int err = imap_name_read(s, command->args, &s->arena, &name);
 
 	if (imap_parse_astring(command->args, &word) < 0 || wrong < 0) {
 		imap_bad(s,
 			"Wants a mailbox name and nothing but (CONDSTORE) or, once enabled, (QRESYNC (...))");
 		return;
 	}
+	/* RFC 9586 section 3: the sequence numbers of the match data. */
+	if (s->is_uidonly && resync.seqs.count) {
+		imap_answer(s, "BAD", "UIDREQUIRED", "Only UIDs may be used, as was enabled");
+		return;
+	}
 	d = imap_data(s, sizeof(*d));
 	if (!d)
 		return;
 	s->is_condstore |= is_condstore;
-	*d = (struct select_data){.is_readonly = is_readonly, .was_selected = was_selected, .resync = resync};
+	*d = (struct select_data){.is_readonly = is_readonly, .given = word, .resync = resync};
 	d->name = err < 0 ? SLICE_LIT("") : name; /* what is no name names nothing */
 	imap_view_init(&d->view);
 	s->cleanup = free_select;

@@ -4,6 +4,7 @@
  * view; what others have expunged meanwhile is passed over by the store.
  */
 #include "backend/session/imap_fetch.h"
+#include "backend/session/imap_name.h"
 
 #include "common/proto/imap_write.h"
 
@@ -216,8 +217,10 @@ static void show(struct imap_session *s)
 	struct store_data *d = s->data;
 
 	d->fetch.items.items = d->is_silent ? 0 : IMAP_FETCH_FLAGS;
+	if (s->is_rev2 && !d->is_silent) /* RFC 9051 appendix E, 21 */
+		d->fetch.items.items |= IMAP_FETCH_UID;
 	if (s->is_condstore)
-		d->fetch.items.items |= IMAP_FETCH_UID | IMAP_FETCH_MODSEQ;
+		d->fetch.items.items |= IMAP_FETCH_MODSEQ | (s->is_uidonly ? 0 : (unsigned)IMAP_FETCH_UID);
 	if (!d->fetch.items.items) {
 		answer_store(s);
 		return;
@@ -613,7 +616,7 @@ void imap_cmd_copy(struct imap_session *s, const struct imap_command *command)
 	if (!read_set(s, command->args, is_uid_command(s), &seqs, &d->steps))
 		return;
 	s->cleanup = free_copy;
-	if (imap_parse_mailbox(command->args->next, &s->arena, &d->name) < 0)
+	if (imap_name_read(s, command->args->next, &s->arena, &d->name) < 0)
 		fail_copy(s, ERR_NOT_FOUND);
 	else if (d->steps.count)
 		imap_write_job(s, copy_run, copy_done);

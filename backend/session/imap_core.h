@@ -42,7 +42,8 @@ enum imap_cmd_flag {
 	IMAP_CMD_WRITABLE = 2,   /* and one that was not opened by EXAMINE */
 	IMAP_CMD_UID = 4,        /* its set and answers are UIDs */
 	IMAP_CMD_NO_EXPUNGE = 8, /* no EXPUNGE while it runs (RFC 3501 section 7.4.1) */
-	IMAP_CMD_SYNC = 16       /* ask the store for changes even if no notice came */
+	IMAP_CMD_SYNC = 16,      /* ask the store for changes even if no notice came */
+	IMAP_CMD_SEQ = 32        /* takes or tells sequence numbers: not for a client that enabled UIDONLY */
 };
 
 typedef void imap_cmd_fn(struct imap_session *s, const struct imap_command *command);
@@ -117,6 +118,9 @@ struct imap_session {
 	bool is_eof;
 	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
 	bool is_qresync;     /* VANISHED instead of EXPUNGE */
+	bool is_rev2;        /* ENABLE IMAP4rev2 (RFC 9051) */
+	bool is_utf8;        /* ENABLE UTF8=ACCEPT (RFC 6855) */
+	bool is_uidonly;     /* ENABLE UIDONLY (RFC 9586): no sequence number comes or goes */
 	bool starts_deflate; /* behind the tagged answer */
 	bool tells_modseq;   /* the tagged answer gets HIGHESTMODSEQ, once all is told */
 	bool is_logout;
@@ -225,6 +229,14 @@ void imap_idle_changed(struct imap_session *s);
 
 /* imap_cmd_select.c: the view goes; later arrivals are no longer \Recent for others. */
 void imap_select_leave(struct imap_session *s);
+
+/* imap_cmd_list.c: "* LIST ..." of a mailbox that is selected, with OLDNAME if the client wrote its name otherwise (RFC 9051
+ * sections 6.3.2 and 6.3.9.7). */
+void imap_list_write(
+	const struct imap_session *s, const struct store_mailbox *m, struct slice given, struct buf *out);
+/* The same where IMAP4rev2 is enabled and the name is not what the client wrote; nothing else. */
+void imap_list_write_oldname(const struct imap_session *s, const char *attribute, struct slice name,
+	struct slice given, struct buf *out);
 
 /* imap_cmd_store.c: a list of flags (its first element): system flags as bits, keywords as names. ERR_SYNTAX.
  */

@@ -149,9 +149,10 @@ static void write_numbers(struct fetcher *w, uint32_t seq, uint32_t uid, unsigne
 	if (!p)
 		return;
 	p = PUT(p, "* ");
-	p = put_number(p, seq);
-	p = PUT(p, " FETCH (");
-	if (items & IMAP_FETCH_UID || (w->s->cmd && w->s->cmd->flags & IMAP_CMD_UID)) {
+	p = put_number(p, w->s->is_uidonly ? uid : seq);
+	p = w->s->is_uidonly ? PUT(p, " UIDFETCH (") : PUT(p, " FETCH (");
+	/* UIDFETCH has told it already (RFC 9586 section 3.3). */
+	if (items & IMAP_FETCH_UID || (!w->s->is_uidonly && w->s->cmd && w->s->cmd->flags & IMAP_CMD_UID)) {
 		p = PUT(p, "UID ");
 		p = put_number(p, uid);
 		w->f->has_item = true;
@@ -275,9 +276,12 @@ static void write_items(struct fetcher *w, uint32_t seq, uint32_t uid)
 	struct buf *out = &w->s->out;
 	unsigned items = w->f->items.items;
 
-	if (buf_len(&w->f->seen) && was_just_seen(w->f, uid))
-		items |= IMAP_FETCH_FLAGS |
-			 (w->s->is_condstore ? IMAP_FETCH_MODSEQ | (unsigned)IMAP_FETCH_UID : 0);
+	if (buf_len(&w->f->seen) && was_just_seen(w->f, uid)) {
+		items |= IMAP_FETCH_FLAGS | (w->s->is_condstore ? (unsigned)IMAP_FETCH_MODSEQ : 0);
+		/* RFC 7162 section 3.2.4, RFC 9051 section 7.5.2 */
+		if ((w->s->is_condstore || w->s->is_rev2) && !w->s->is_uidonly)
+			items |= IMAP_FETCH_UID;
+	}
 	write_numbers(w, seq, uid, items);
 	if (items & IMAP_FETCH_FLAGS) {
 		begin_item(w);

@@ -413,6 +413,8 @@ static void dispatch(struct imap_session *s)
 	s->at_slot = s->cmd && s->cmd->flags & IMAP_CMD_SELECTED && s->view.mailbox ? s->view.slot : s->slot;
 	if (!s->cmd) {
 		senseless(s, "Unknown command");
+	} else if (s->is_uidonly && s->cmd->flags & IMAP_CMD_SEQ) {
+		imap_answer(s, "BAD", "UIDREQUIRED", "Only UIDs may be used, as was enabled");
 	} else if (s->cmd->flags & IMAP_CMD_SELECTED && !s->view.mailbox) {
 		imap_bad(s, "No mailbox is selected");
 	} else if (s->cmd->flags & IMAP_CMD_WRITABLE && s->view.is_readonly) {
@@ -445,7 +447,7 @@ static void take_literal(struct imap_session *s)
 	const struct imap_parse *p = &s->parse;
 
 	imap_enter(s, IMAP_LITERAL);
-	if (p->literal.depth <= 1 && imap_append_takes(&p->command) && imap_append_literal(s))
+	if (p->literal.depth <= 2 && imap_append_takes(&p->command) && imap_append_literal(s))
 		return;
 	if (imap_parse_hold(&s->parse) == 0 && p->literal.is_sync)
 		conn_write_str(s->conn, "+ OK\r\n");

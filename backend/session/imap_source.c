@@ -1,6 +1,8 @@
 /* What is not there and what may not be read is passed over alike (RFC 7377 section 5). */
 #include "backend/session/imap_source.h"
 
+#include "backend/session/imap_name.h"
+
 static const struct {
 	const char *word;
 	enum imap_source_kind kind;
@@ -23,14 +25,14 @@ static int add(struct imap_sources *sources, enum imap_source_kind kind, struct 
 	return 0;
 }
 
-static int add_name(struct imap_sources *sources, enum imap_source_kind kind, const struct imap_arg *arg,
-	struct arena *arena)
+static int add_name(const struct imap_session *s, struct imap_sources *sources, enum imap_source_kind kind,
+	const struct imap_arg *arg, struct arena *arena)
 {
 	struct slice name;
 	int err = imap_parse_astring(arg, &name);
 
 	if (err == 0)
-		err = imap_parse_mailbox(arg, arena, &name);
+		err = imap_name_read(s, arg, arena, &name);
 	else
 		return err;
 	if (err == 0)
@@ -40,21 +42,22 @@ static int add_name(struct imap_sources *sources, enum imap_source_kind kind, co
 	return err < 0 ? err : add(sources, kind, name);
 }
 
-static int add_names(struct imap_sources *sources, enum imap_source_kind kind, const struct imap_arg *arg,
-	struct arena *arena)
+static int add_names(const struct imap_session *s, struct imap_sources *sources, enum imap_source_kind kind,
+	const struct imap_arg *arg, struct arena *arena)
 {
 	int err = 0;
 
 	if (!arg || arg->type != IMAP_ARG_LIST)
-		return add_name(sources, kind, arg, arena);
+		return add_name(s, sources, kind, arg, arena);
 	if (!arg->first)
 		return ERR_SYNTAX;
 	for (arg = arg->first; arg && err == 0; arg = arg->next)
-		err = add_name(sources, kind, arg, arena);
+		err = add_name(s, sources, kind, arg, arena);
 	return err;
 }
 
-int imap_source_parse(const struct imap_arg *list, struct arena *arena, struct imap_sources *out)
+int imap_source_parse(const struct imap_session *s, const struct imap_arg *list, struct arena *arena,
+	struct imap_sources *out)
 {
 	int err = 0;
 
@@ -74,7 +77,7 @@ int imap_source_parse(const struct imap_arg *list, struct arena *arena, struct i
 			out->has_others = true;
 		if (words[i].has_names) {
 			arg = arg->next;
-			err = add_names(out, words[i].kind, arg, arena);
+			err = add_names(s, out, words[i].kind, arg, arena);
 		} else {
 			err = add(out, words[i].kind, slice_of(NULL, 0));
 		}

@@ -28,8 +28,8 @@ struct imap_sources {
 };
 
 /* The list behind IN. Names are the arena's. ERR_SYNTAX; ERR_TOO_BIG: too many. */
-MUST_CHECK int imap_source_parse(
-	const struct imap_arg *list, struct arena *arena, struct imap_sources *sources_out);
+MUST_CHECK int imap_source_parse(const struct imap_session *s, const struct imap_arg *list,
+	struct arena *arena, struct imap_sources *sources_out);
 
 struct imap_source_mailbox {
 	uint32_t id;

@@ -1,6 +1,7 @@
 /* One row an item; each knows how to find its number. */
 #include "backend/session/imap_status.h"
 
+#include "backend/session/imap_name.h"
 #include "backend/session/imap_object.h"
 #include "common/proto/imap_write.h"
 
@@ -169,7 +170,7 @@ int imap_status_write(struct imap_session *s, struct store_txn *txn, const struc
 	const char *blank = "";
 
 	buf_add_str(&s->out, "* STATUS ");
-	imap_write_mailbox(&s->out, name);
+	imap_name_write(s, &s->out, name);
 	buf_add_str(&s->out, " (");
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		uint64_t n = 0;

@@ -142,7 +142,9 @@ static void tell_added(struct imap_view *v, const struct store_changes *c, struc
 			v->uids[v->count++] = c->added[i];
 	}
 	if (v->count > before)
-		buf_printf(out, "* %u EXISTS\r\n* %u RECENT\r\n", v->count, imap_view_recent(v));
+		buf_printf(out, "* %u EXISTS\r\n", v->count);
+	if (v->count > before && !v->hides_recent)
+		buf_printf(out, "* %u RECENT\r\n", imap_view_recent(v));
 }
 
 static bool is_own(const struct imap_view *v, uint64_t modseq)
@@ -164,7 +166,10 @@ static void tell_changed(struct imap_session *s, const struct store_changes *c, 
 
 		if (!seq || is_own(v, e->modseq))
 			continue;
-		buf_printf(out, "* %u FETCH (UID %u ", seq, e->uid);
+		if (s->is_uidonly)
+			buf_printf(out, "* %u UIDFETCH (", e->uid);
+		else
+			buf_printf(out, "* %u FETCH (UID %u ", seq, e->uid);
 		if (s->is_condstore)
 			buf_printf(out, "MODSEQ (%llu) ", (unsigned long long)e->modseq);
 		buf_add_str(out, "FLAGS ");
@@ -205,7 +210,7 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 		imap_view_write_flag_list(&s->view, &s->out);
 	collect_expunged(&s->view, c);
 	if (sync->allow_expunge)
-		tell_expunged(&s->view, s->is_qresync, &s->out);
+		tell_expunged(&s->view, s->is_qresync || s->is_uidonly, &s->out);
 	tell_added(&s->view, c, &s->out);
 	tell_changed(s, c, &s->out);
 	s->view.modseq = c->modseq;

@@ -216,7 +216,7 @@ void imap_view_write_flags(const struct imap_view *v, const struct store_entry *
 		buf_add_str(out, system_flags[i].name);
 		has_any = true;
 	}
-	if (entry->uid >= v->recent_from) {
+	if (entry->uid >= v->recent_from && !v->hides_recent) {
 		buf_add_str(out, has_any ? " \\Recent" : "\\Recent");
 		has_any = true;
 	}

@@ -38,6 +38,7 @@ struct imap_view {
 		saved; /* what "$" stands for (RFC 5182): struct seqset_range of UIDs, ascending; those that
 			     went are in it still */
 	bool is_readonly;
+	bool hides_recent; /* of a client that enabled IMAP4rev2, which knows no \Recent */
 };
 
 /* Content of a buf of uint32_t; NULL while it is empty. */

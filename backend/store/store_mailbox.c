@@ -15,6 +15,7 @@
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "common/base/clock.h"
+#include "common/proto/net_unicode.h"
 
 struct name_row {
 	uint32_t mailbox;
@@ -29,10 +30,18 @@ int store_mailbox_normalise(struct slice name, struct arena *arena, struct slice
 	struct slice out;
 	size_t levels = 1;
 
+	int err;
+
 	if (name.len > STORE_MAILBOX_NAME_MAX)
 		return ERR_TOO_BIG;
-	if (name.len == 0 || slice_has_control(name) || !slice_is_utf8(name))
+	if (name.len == 0)
 		return ERR_SYNTAX;
+	err = net_unicode_normalise(arena, name, &out);
+	if (err < 0)
+		return err;
+	name = out;
+	if (name.len > STORE_MAILBOX_NAME_MAX)
+		return ERR_TOO_BIG;
 	for (size_t i = 0; i < name.len; i++) {
 		if (name.p[i] != STORE_SEPARATOR)
 			continue;
@@ -41,9 +50,6 @@ int store_mailbox_normalise(struct slice name, struct arena *arena, struct slice
 			return ERR_SYNTAX;
 	}
 	if (levels > STORE_MAILBOX_LEVELS_MAX)
-		return ERR_TOO_BIG;
-	out = arena_copy(arena, name);
-	if (!out.p)
 		return ERR_TOO_BIG;
 	if (slice_has_prefix_nocase(out, inbox) && (out.len == 5 || out.p[5] == STORE_SEPARATOR))
 		memcpy((char *)(uintptr_t)out.p, inbox, 5);
@@ -482,7 +488,7 @@ int store_mailbox_create(
 
 /* ---- deleting ---- */
 
-static int has_children(struct store_txn *txn, uint32_t account, struct slice name, bool *has_out)
+int store_mailbox_has_children(struct store_txn *txn, uint32_t account, struct slice name, bool *has_out)
 {
 	char room[STORE_MAILBOX_NAME_MAX + 5];
 	struct slice prefix = mailbox_name_key(account, name, room);
@@ -580,7 +586,7 @@ static int remove_name(
 		mailbox = row.mailbox;
 		err = mailbox_get_folder(txn, account, mailbox, &folder);
 		if (!err)
-			err = has_children(txn, account, name, &has);
+			err = store_mailbox_has_children(txn, account, name, &has);
 		if (err || !folder.noselect || has)
 			return err;
 	}
@@ -625,7 +631,7 @@ int store_mailbox_delete(struct store_txn *txn, uint32_t account, uint32_t mailb
 	if (!err)
 		err = state_get_account(txn, account, &s);
 	if (!err)
-		err = has_children(txn, account, folder.name, &has);
+		err = store_mailbox_has_children(txn, account, folder.name, &has);
 	if (!err && has && folder.noselect)
 		err = ERR_DENIED;
 	if (err)

@@ -49,11 +49,14 @@ struct store_mailbox {
 
 /* ---- reading ---- */
 
-/* Brings a name into its stored form in `arena`. ERR_SYNTAX, ERR_TOO_BIG. */
+/* Brings a name into its stored form in `arena`: Net-Unicode, INBOX in capitals. ERR_SYNTAX, ERR_TOO_BIG. */
 MUST_CHECK int store_mailbox_normalise(struct slice name, struct arena *arena, struct slice *name_out);
 /* By name. A \Noselect name is found (noselect = true). */
 MUST_CHECK int store_mailbox_find(
 	struct store_txn *txn, uint32_t account, struct slice name, struct store_mailbox *mailbox_out);
+/* Are there mailboxes below this name, which is in its stored form? */
+MUST_CHECK int store_mailbox_has_children(
+	struct store_txn *txn, uint32_t account, struct slice name, bool *has_out);
 MUST_CHECK int store_mailbox_get(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_mailbox *mailbox_out);
 /*

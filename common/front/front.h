@@ -114,7 +114,7 @@ struct front_service {
 	void *tier;       /* the tier's own */
 	const char *name; /* "imap": in log lines and metrics */
 	const char *host; /* our name in greetings; "": none */
-	/* IMAP: words beside IMAP4rev1, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g. "ENABLE IDLE".
+	/* IMAP: words beside IMAP4rev1, IMAP4rev2, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g. "ENABLE IDLE".
 	 * POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE, e.g. "TOP UIDL". May be "" */
 	const char *capabilities;
 	struct tls *tls;         /* for STARTTLS; NULL: not offered. Owned by the service */

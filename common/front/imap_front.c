@@ -73,7 +73,7 @@ static void add_capabilities(struct front *f, struct buf *out)
 	const char *offered[SASL_MECHANISM_COUNT + 1];
 	bool is_secure = conn_is_secure(f->conn);
 
-	buf_add_str(out, "IMAP4rev1 LITERAL- SASL-IR ID");
+	buf_add_str(out, "IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID");
 	if (f->service->capabilities[0]) {
 		buf_add_char(out, ' ');
 		buf_add_str(out, f->service->capabilities);

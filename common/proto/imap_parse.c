@@ -40,6 +40,7 @@ const struct imap_parse_limits imap_parse_limits_after_login = {
 	.depth = 40,
 	.skip = 100u << 20,
 	.nonsync = IMAP_LITERALS_PLUS,
+	.wants_utf8 = true,
 };
 
 enum state {
@@ -201,6 +202,8 @@ static int read_quoted(struct imap_parse *p, struct cursor *c)
 		if (ch == '"') {
 			c->at++;
 			p->after = AFTER_ARG;
+			if (p->limits->wants_utf8 && !slice_is_utf8(slice_of(start, (size_t)(to - start))))
+				return broken(p, "Quoted string that is no UTF-8");
 			return add_arg(p, IMAP_ARG_QUOTED, slice_of(start, (size_t)(to - start)))
 				       ? 0
 				       : ERR_SYNTAX;

@@ -40,6 +40,7 @@ struct imap_parse_limits {
 	unsigned depth;         /* nested lists */
 	uint64_t skip;          /* of a broken command's non-synchronising literals, to keep the frame */
 	enum imap_literals nonsync;
+	bool wants_utf8; /* 8-bit octets of a quoted string must be UTF-8 (RFC 6855 section 3) */
 };
 
 /* At most 16 KiB and 8 arguments: nobody has shown who he is. Use an arena limited to

@@ -337,6 +337,7 @@ static int read_special(struct reader *r, const struct imap_arg *arg, struct ima
 		if (!key)
 			return ERR_TOO_BIG;
 		err = seqset_parse(text, r->arena, &key->set);
+		r->search.has_seq = true;
 	} else if (key->type == IMAP_SEARCH_NOT || key->type == IMAP_SEARCH_OR) {
 		err = read_children(r, key, key->type == IMAP_SEARCH_OR ? 2 : 1);
 	} else if (key->type == IMAP_SEARCH_MODSEQ) {
@@ -441,6 +442,7 @@ static int read_returns(struct reader *r)
 
 static int read_charset(struct reader *r)
 {
+	r->search.has_charset = true;
 	if (imap_parse_astring(take(r), &r->charset) < 0)
 		return ERR_SYNTAX;
 	return charset_is_known(r->charset) ? 0 : ERR_UNSUPPORTED;

@@ -85,7 +85,9 @@ struct imap_search {
 	struct imap_search_key *key;
 	unsigned returns; /* of ESEARCH; 0: an old SEARCH */
 	struct imap_partial partial;
-	bool has_modseq; /* MODSEQ is among the keys: the response tells the highest */
+	bool has_modseq;  /* MODSEQ is among the keys: the response tells the highest */
+	bool has_seq;     /* a set of sequence numbers is */
+	bool has_charset; /* CHARSET was given */
 };
 
 /* RETURN and its options, of SEARCH and SORT: *args moves behind them. ERR_SYNTAX. */

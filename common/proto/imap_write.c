@@ -28,18 +28,22 @@ bool imap_write_is_flag(struct slice s)
 	return imap_write_is_atom(s.len && s.p[0] == '\\' ? slice_from(s, 1) : s);
 }
 
-/* What may stand in a quoted string of a response (RFC 3501 section 9: TEXT-CHAR, 7 bit). */
-static bool can_quote(struct slice s)
+/* What may stand in any quoted string of a response, but for 8-bit octets. */
+static bool can_quote_utf8(struct slice s)
 {
 	if (s.len > QUOTED_MOST)
 		return false;
 	for (size_t i = 0; i < s.len; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		if (c >= 0x80 || c == '\0' || c == '\r' || c == '\n')
+		if (s.p[i] == '\0' || s.p[i] == '\r' || s.p[i] == '\n')
 			return false;
 	}
 	return true;
+}
+
+/* RFC 3501 section 9: TEXT-CHAR, 7 bit. */
+static bool can_quote(struct slice s)
+{
+	return can_quote_utf8(s) && slice_is_ascii(s);
 }
 
 static void write_quoted(struct buf *out, struct slice s)
@@ -107,6 +111,22 @@ void imap_write_mailbox(struct buf *out, struct slice utf8)
 		buf_add_str(&name, "?");
 	imap_write_astring(out, buf_view(&name));
 	buf_deinit(&name);
+}
+
+void imap_write_utf8_string(struct buf *out, struct slice s)
+{
+	if (can_quote_utf8(s) && slice_is_utf8(s))
+		write_quoted(out, s);
+	else
+		write_without_nul(out, s);
+}
+
+void imap_write_utf8_mailbox(struct buf *out, struct slice utf8)
+{
+	if (imap_write_is_atom(utf8) && !slice_is_str_nocase(utf8, "NIL"))
+		buf_add_slice(out, utf8);
+	else
+		imap_write_utf8_string(out, utf8);
 }
 
 void imap_write_text(struct buf *out, struct slice text)

@@ -20,6 +20,9 @@ void imap_write_nstring(struct buf *out, struct slice s);
 void imap_write_astring(struct buf *out, struct slice s);
 /* A mailbox name given in UTF-8: modified UTF-7, as an astring. */
 void imap_write_mailbox(struct buf *out, struct slice utf8);
+/* The same two for a client that has enabled IMAP4rev2 or UTF8=ACCEPT: UTF-8 stands in quoted strings, names are what they are. */
+void imap_write_utf8_string(struct buf *out, struct slice s);
+void imap_write_utf8_mailbox(struct buf *out, struct slice utf8);
 /* Human text of a response: controls and 8-bit octets become '?', a leading '[' too; never empty. */
 void imap_write_text(struct buf *out, struct slice text);
 /* "{n}\r\n": the caller sends exactly n octets after it. */

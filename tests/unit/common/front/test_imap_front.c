@@ -4,7 +4,7 @@
 #include "common/base/log.h"
 #include "common/front/dialogue.h"
 
-#define CAPS "IMAP4rev1 LITERAL- SASL-IR ID"
+#define CAPS "IMAP4rev1 IMAP4rev2 LITERAL- SASL-IR ID"
 #define BYE_OK(tag) "* BYE Logging out.\r\n" tag " OK Logout completed.\r\n"
 
 static const struct talk_case cases[] = {

@@ -37,7 +37,7 @@ static const struct {
 	{"BODY \"\xc3\xa4\"", 0, "AND(BODY[=\xc3\xa4])"},
 	{"CHARSET x-none ALL", ERR_UNSUPPORTED, NULL},
 	{"CHARSET //TRANSLIT ALL", ERR_UNSUPPORTED, NULL},
-	{"BODY \"\xe4\"", ERR_SYNTAX, NULL},
+	{"BODY {1+}\r\n\xe4", ERR_SYNTAX, NULL},
 	{"RETURN (SAVE) ALL", 0, "R32 AND(ALL)"},
 	{"RETURN (SAVE MIN) $", 0, "R33 AND(SAVED)"},
 	{"RETURN (PARTIAL -1:-9 COUNT) OR $ UID $", 0, "R24 AND(OR(SAVED SAVED))"},
