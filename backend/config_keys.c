@@ -11,6 +11,7 @@
 #include "common/front/front_penalty.h"
 
 #define SERVICES "imap pop3 lmtp"
+#define NOTE_MOST 1024
 
 static const struct conf_section sections[] = {
 	{"", 0, NULL, "Names, threads, the store, quotas, times"},
@@ -86,6 +87,13 @@ static const struct conf_key keys[] = {
 		"Limit of messages for accounts that are made without --count; 0: none", NULL},
 	{"", "over-quota", CONF_ENUM, CONF_RELOAD, "temporary", 0, 0, "temporary permanent",
 		"How a delivery over quota is refused: 452, so that the sender tries again, or 552", NULL},
+	{"", "imap-admin", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
+		"URI by which users reach the operator, such as mailto:help@example.com: the entry "
+		"/shared/admin of "
+		"METADATA, for sessions that begin from then on",
+		NULL},
+	{"", "imap-comment", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
+		"What METADATA tells of the server: its entry /shared/comment", NULL},
 	{"", "pop3-lock", CONF_ENUM, CONF_RELOAD, "exclusive", 0, 0, "exclusive snapshot",
 		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was "
 		"when it began",
@@ -196,6 +204,21 @@ static void check_spool(struct conf *conf)
 		conf_error(conf, "", NULL, "spool", "%s is no folder", path);
 }
 
+/* RFC 5464 section 6.2.2: a URI; and no key may end a line of IMAP. */
+static void check_notes(struct conf *conf)
+{
+	struct slice admin = slice_str(conf_get_string(conf, "", NULL, "imap-admin"));
+	struct slice comment = slice_str(conf_get_string(conf, "", NULL, "imap-comment"));
+	ptrdiff_t colon = slice_find(admin, ':');
+
+	if (admin.len && (colon <= 0 || slice_find(admin, ' ') >= 0 || slice_has_control(admin)))
+		conf_error(conf, "", NULL, "imap-admin", "is no URI, such as mailto:help@example.com");
+	if (comment.len > NOTE_MOST || !slice_is_utf8(comment))
+		conf_error(conf, "", NULL, "imap-comment", "must be UTF-8, of at most %d bytes", NOTE_MOST);
+	if (admin.len > NOTE_MOST)
+		conf_error(conf, "", NULL, "imap-admin", "must have at most %d bytes", NOTE_MOST);
+}
+
 static void check(struct conf *conf)
 {
 	size_t count, names, networks, proxies;
@@ -207,6 +230,7 @@ static void check(struct conf *conf)
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	check_spool(conf);
+	check_notes(conf);
 	proxy_titles = conf_titles(conf, "proxy", &proxies);
 	for (size_t i = 0; i < proxies; i++)
 		check_credential(conf, proxy_titles[i]);

@@ -60,6 +60,15 @@ static struct imap_limits imap_limits_of(const struct config *c)
 	return limits;
 }
 
+/* What METADATA tells of the server; empty texts are no entries. */
+static void set_notes(struct backend *b)
+{
+	const char *comment = conf_get_string(b->config->conf, "", NULL, "imap-comment");
+	const char *admin = conf_get_string(b->config->conf, "", NULL, "imap-admin");
+
+	imap_service_set_notes(b->imap, comment[0] ? comment : NULL, admin[0] ? admin : NULL);
+}
+
 static struct pop3_limits pop3_limits_of(const struct config *c)
 {
 	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms,
@@ -82,6 +91,7 @@ static void put_in_force(struct backend *b)
 	program_set_log(b->config->conf, "backend");
 	set_retention(b);
 	imap_service_set_limits(b->imap, &imap);
+	set_notes(b);
 	pop3_service_set_limits(b->pop3, &pop3);
 	credential_cache_set_lifetime(
 		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
@@ -303,6 +313,7 @@ static int open_store_services(struct backend *b, struct buf *why)
 	if (open_store(b, why) != 0)
 		return ERR_NOT_NOW;
 	b->imap = imap_service_new(b->work, loops, &imap);
+	set_notes(b);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
 	listeners_offer(b);

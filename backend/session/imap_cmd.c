@@ -1,12 +1,12 @@
 /* The table of commands, and those that need no file of their own. A new command is a row and a function. */
-#include "backend/session/imap_core.h"
+#include "backend/session/imap_notify.h"
 
 #include "common/proto/imap_write.h"
 
 static const char capabilities[] =
 	"IMAP4rev1 IMAP4rev2 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE "
 	"CREATE-SPECIAL-USE MULTIAPPEND REPLACE CATENATE "
-	"LIST-EXTENDED LIST-STATUS STATUS=SIZE "
+	"LIST-EXTENDED LIST-STATUS LIST-METADATA METADATA STATUS=SIZE "
 	"ESEARCH MULTISEARCH SEARCHRES WITHIN PARTIAL INPROGRESS "
 	"SAVEDATE OBJECTID PREVIEW BINARY "
 	"SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES I18NLEVEL=1 "
@@ -164,7 +164,7 @@ static const struct {
 	const char *name;
 	void (*fn)(struct imap_session *s);
 } enables[] = {{"CONDSTORE", imap_enable_condstore}, {"QRESYNC", enable_qresync}, {"IMAP4rev2", enable_rev2},
-	{"UTF8=ACCEPT", enable_utf8}, {"UIDONLY", enable_uidonly}};
+	{"UTF8=ACCEPT", enable_utf8}, {"UIDONLY", enable_uidonly}, {"METADATA", imap_notify_enable_metadata}};
 
 /* RFC 5161; unknown names are left out of the answer. */
 static void cmd_enable(struct imap_session *s, const struct imap_command *command)
@@ -223,6 +223,8 @@ static const struct imap_cmd commands[] = {
 	{"STATUS", 0, imap_cmd_status},
 	{"APPEND", 0, imap_cmd_append},
 	{"IDLE", 0, imap_cmd_idle},
+	{"GETMETADATA", 0, imap_cmd_getmetadata},
+	{"SETMETADATA", 0, imap_cmd_setmetadata},
 	{"GETQUOTA", 0, imap_cmd_getquota},
 	{"GETQUOTAROOT", 0, imap_cmd_getquotaroot},
 	{"SETQUOTA", 0, imap_cmd_setquota},

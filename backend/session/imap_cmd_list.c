@@ -1,15 +1,20 @@
 /*
  * LIST with all of RFC 5258 (options, several patterns, CHILDINFO), RFC 5819 (STATUS), RFC 6154
- * (SPECIAL-USE); LSUB; STATUS. One read job lists the account's mailboxes (sorted so that children follow
+ * (SPECIAL-USE), RFC 9590 (METADATA); LSUB; STATUS. One read job lists the account's mailboxes (sorted so that children follow
  * their parent) and writes the answer. Bounded: STORE_MAILBOXES_MAX lines.
  */
+#include <stdio.h>
+
 #include "backend/session/imap_match.h"
+#include "backend/session/imap_metadata.h"
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_status.h"
+#include "backend/session/imap_use.h"
 #include "common/proto/imap_write.h"
 
 #define PATTERNS_MOST 100
 #define PATTERN_LENGTH 500
+#define METADATA_MOST (16u << 20) /* an answer with annotations, which may be many in many mailboxes */
 
 enum list_option {
 	SELECT_SUBSCRIBED = 1,
@@ -24,20 +29,11 @@ enum list_option {
 struct list_data {
 	const char *word; /* LIST or LSUB */
 	unsigned options;
-	unsigned status; /* items of RETURN (STATUS ...); 0: none */
+	unsigned status;                      /* items of RETURN (STATUS ...); 0: none */
+	struct imap_metadata_query *metadata; /* of RETURN (METADATA ...); NULL: none */
 	struct slice patterns[PATTERNS_MOST];
 	unsigned count;
 	struct slice told; /* the last name of a parent that was told for its children's sake */
-};
-
-static const char *const uses[] = {
-	[STORE_USE_NONE] = NULL,
-	[STORE_USE_ARCHIVE] = "\\Archive",
-	[STORE_USE_DRAFTS] = "\\Drafts",
-	[STORE_USE_FLAGGED] = "\\Flagged",
-	[STORE_USE_JUNK] = "\\Junk",
-	[STORE_USE_SENT] = "\\Sent",
-	[STORE_USE_TRASH] = "\\Trash",
 };
 
 static bool is_match(const struct list_data *d, struct slice name)
@@ -93,8 +89,8 @@ static void write_line(struct imap_session *s, const struct list_data *d, const 
 			buf_add_str(out, " \\Noselect");
 		if (m && m->subscribed && d->options & (RETURN_SUBSCRIBED | SELECT_SUBSCRIBED))
 			buf_add_str(out, " \\Subscribed");
-		if (exists && uses[m->use])
-			buf_printf(out, " %s", uses[m->use]);
+		if (exists && imap_use_word(m->use))
+			buf_printf(out, " %s", imap_use_word(m->use));
 	}
 	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
 	imap_name_write(s, out, name);
@@ -133,8 +129,8 @@ void imap_list_write(
 	buf_printf(out, "* LIST (%s", m->has_children ? "\\HasChildren" : "\\HasNoChildren");
 	if (m->subscribed)
 		buf_add_str(out, " \\Subscribed");
-	if (uses[m->use])
-		buf_printf(out, " %s", uses[m->use]);
+	if (imap_use_word(m->use))
+		buf_printf(out, " %s", imap_use_word(m->use));
 	end_line(s, m->name, given, out);
 }
 
@@ -179,6 +175,20 @@ static void tell_parents(struct imap_session *s, struct list_data *d, const stru
 	}
 }
 
+/* Of a mailbox whose annotations the session may not see there is no response (RFC 9590 section 3). */
+static int list_metadata(
+	struct imap_session *s, struct store_txn *txn, struct list_data *d, const struct store_mailbox *m)
+{
+	struct store_mailbox mailbox;
+	int err = imap_metadata_find(s, txn, m->name, &mailbox);
+
+	if (err == ERR_NOT_FOUND || err == ERR_FORBIDDEN)
+		return 0;
+	if (err == 0)
+		err = imap_metadata_write(s, txn, &mailbox, m->name, d->metadata);
+	return err == 0 && buf_len(&s->out) > METADATA_MOST ? ERR_TOO_BIG : err;
+}
+
 static int list_one(struct imap_session *s, struct store_txn *txn, struct list_data *d,
 	const struct store_mailbox *all, size_t count, size_t at)
 {
@@ -194,9 +204,13 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 	if (!selected && !below)
 		return 0;
 	write_line(s, d, m, m->name, below);
-	if (d->status && m->id && !m->noselect)
-		return imap_status_write(s, txn, m, m->name, d->status);
-	return 0;
+	if (d->status && m->id && !m->noselect) {
+		int err = imap_status_write(s, txn, m, m->name, d->status);
+
+		if (err < 0)
+			return err;
+	}
+	return d->metadata && m->id ? list_metadata(s, txn, d, m) : 0;
 }
 
 static int list_run(struct imap_session *s, struct store_txn *txn)
@@ -221,6 +235,20 @@ static void list_done(struct imap_session *s, int err)
 		imap_fail(s, err);
 	else
 		imap_ok(s);
+}
+
+/* RFC 5464 section 4.2.1, for MAXSIZE among the options of METADATA. */
+static void list_all_done(struct imap_session *s, int err)
+{
+	const struct list_data *d = s->data;
+	char code[60];
+
+	if (err < 0 || !d->metadata || !d->metadata->longest) {
+		list_done(s, err);
+		return;
+	}
+	snprintf(code, sizeof(code), "METADATA LONGENTRIES %llu", (unsigned long long)d->metadata->longest);
+	imap_answer(s, "OK", code, "Some were longer");
 }
 
 /* ---- arguments ---- */
@@ -264,7 +292,26 @@ static int read_select_options(struct list_data *d, const struct imap_arg *list)
 	return 0;
 }
 
-static int read_return_options(struct list_data *d, const struct imap_arg *list)
+/* "METADATA" [options] entries; arg becomes the last of it. */
+static int read_metadata(struct imap_session *s, struct list_data *d, const struct imap_arg **arg)
+{
+	const struct imap_arg *at = (*arg)->next;
+	int err = 0;
+
+	if (d->metadata)
+		return ERR_SYNTAX;
+	d->metadata = arena_calloc(&s->arena, 1, sizeof(*d->metadata));
+	if (!d->metadata)
+		return ERR_TOO_BIG;
+	if (imap_metadata_is_options(at)) {
+		err = imap_metadata_read_options(at, d->metadata);
+		at = at->next;
+	}
+	*arg = at;
+	return err < 0 ? err : imap_metadata_read_entries(at, &s->arena, d->metadata);
+}
+
+static int read_return_options(struct imap_session *s, struct list_data *d, const struct imap_arg *list)
 {
 	if (!list || list->type != IMAP_ARG_LIST || list->next)
 		return ERR_SYNTAX;
@@ -273,6 +320,11 @@ static int read_return_options(struct list_data *d, const struct imap_arg *list)
 			arg = arg->next;
 			if (imap_status_parse(arg, &d->status) < 0)
 				return ERR_SYNTAX;
+		} else if (imap_parse_is_word(arg, "METADATA")) {
+			int err = read_metadata(s, d, &arg);
+
+			if (err < 0)
+				return err;
 		} else if (read_option(arg, return_words, ARRAY_LEN(return_words), &d->options) < 0) {
 			return ERR_SYNTAX;
 		}
@@ -340,7 +392,7 @@ static int read_list(struct imap_session *s, struct list_data *d, const struct i
 	arg = arg->next->next;
 	if (!arg)
 		return 0;
-	return imap_parse_is_word(arg, "RETURN") ? read_return_options(d, arg->next) : ERR_SYNTAX;
+	return imap_parse_is_word(arg, "RETURN") ? read_return_options(s, d, arg->next) : ERR_SYNTAX;
 }
 
 static bool asks_for_separator(const struct imap_command *command)
@@ -370,7 +422,7 @@ void imap_cmd_list(struct imap_session *s, const struct imap_command *command)
 	} else {
 		if (imap_status_has_modseq(d->status))
 			imap_enable_condstore(s);
-		imap_read(s, list_run, list_done);
+		imap_read(s, list_run, list_all_done);
 	}
 }
 

@@ -5,6 +5,7 @@
 
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_object.h"
+#include "backend/session/imap_use.h"
 
 struct mailbox_data {
 	struct slice name, given; /* as it is kept, as the client wrote it */
@@ -14,18 +15,6 @@ struct mailbox_data {
 	uint32_t mailbox;  /* that was deleted */
 	bool has_children; /* and therefore was not */
 	char code[64];     /* of CREATE's OK */
-};
-
-static const struct {
-	const char *word;
-	enum store_use use;
-} uses[] = {
-	{"\\Archive", STORE_USE_ARCHIVE},
-	{"\\Drafts", STORE_USE_DRAFTS},
-	{"\\Flagged", STORE_USE_FLAGGED},
-	{"\\Junk", STORE_USE_JUNK},
-	{"\\Sent", STORE_USE_SENT},
-	{"\\Trash", STORE_USE_TRASH},
 };
 
 static void mailbox_done(struct imap_session *s, int err)
@@ -106,13 +95,9 @@ static int read_use(const struct imap_arg *arg, enum store_use *use_out)
 		return 0;
 	if (list->first->next)
 		return ERR_UNSUPPORTED;
-	for (size_t i = 0; i < ARRAY_LEN(uses); i++) {
-		if (imap_parse_is_word(list->first, uses[i].word)) {
-			*use_out = uses[i].use;
-			return 0;
-		}
-	}
-	return ERR_UNSUPPORTED;
+	if (list->first->type != IMAP_ARG_ATOM)
+		return ERR_UNSUPPORTED;
+	return imap_use_find(list->first->text, use_out);
 }
 
 void imap_cmd_create(struct imap_session *s, const struct imap_command *command)

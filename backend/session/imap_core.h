@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "backend/session/imap_session.h"
 #include "backend/session/imap_view.h"
 #include "backend/store_work/store_work.h"
@@ -24,6 +26,8 @@
 
 struct imap_session;
 struct imap_catenate;
+struct imap_notes;
+struct imap_notify;
 struct spool;
 
 enum imap_state {
@@ -65,6 +69,8 @@ struct imap_service {
 	_Atomic uint64_t append_size, idle_ms, transfer_ms;
 	_Atomic unsigned bad_commands;
 	_Atomic uint64_t progress_ms;
+	pthread_mutex_t lock; /* over notes */
+	struct imap_notes *notes;
 };
 
 struct imap_session {
@@ -106,15 +112,18 @@ struct imap_session {
 	struct imap_view view;
 	struct store_watch *watch;
 	struct imap_sync *sync;
+	struct imap_notify *notify; /* NULL: hears of the selected mailbox alone */
+	struct imap_notes *notes;   /* what the operator says of the server */
 
 	uint32_t append_mailbox; /* of append_name: the last APPEND's */
 	char *append_name;
 
-	const char *bye_text; /* end with it as soon as the command is over */
-	unsigned bad;         /* commands in a row */
-	bool is_stale;        /* the store has told of changes in the selected mailbox */
-	bool must_sync;       /* this command changed it */
-	bool is_reading;      /* the input loop is on the stack */
+	const char *bye_text;  /* end with it as soon as the command is over */
+	unsigned bad;          /* commands in a row */
+	bool is_stale;         /* the store has told of changes in the selected mailbox */
+	bool is_account_stale; /* the store has told of changes that `notify` may want */
+	bool must_sync;        /* this command changed it */
+	bool is_reading;       /* the input loop is on the stack */
 	bool is_eof;
 	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
 	bool is_qresync;     /* VANISHED instead of EXPUNGE */
@@ -160,6 +169,8 @@ bool imap_append_takes(const struct imap_command *command);
 /* The literal that the parser announced is such a message, or part of one: takes it. False: it is a URL, to be held as others
  * are. */
 bool imap_append_literal(struct imap_session *s);
+/* The same of SETMETADATA, whose values may be binary (imap_cmd_metadata.c). False: of another command. */
+bool imap_metadata_literal(struct imap_session *s);
 /* Input of IMAP_STREAM; false: nothing was there. */
 bool imap_append_stream(struct imap_session *s);
 /* Log text with the session's prefix. */
@@ -221,6 +232,7 @@ imap_cmd_fn imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscrib
 imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_sort, imap_cmd_thread, imap_cmd_esearch, imap_cmd_store,
 	imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
 imap_cmd_fn imap_cmd_append, imap_cmd_idle;
+imap_cmd_fn imap_cmd_getmetadata, imap_cmd_setmetadata;
 imap_cmd_fn imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;
 
 /* IDLE's input and the notices that reach it (imap_idle.c). */

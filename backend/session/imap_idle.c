@@ -1,5 +1,5 @@
 /* IDLE (RFC 2177): the continuation, changes as they come, DONE. */
-#include "backend/session/imap_core.h"
+#include "backend/session/imap_notify.h"
 
 #define LINE_MOST 100
 
@@ -10,24 +10,37 @@ static void idle_enter(struct imap_session *s)
 		return;
 	}
 	imap_enter(s, IMAP_IDLING);
-	if (s->is_stale && s->view.mailbox)
+	if ((s->is_stale && s->view.mailbox) || imap_notify_is_due(s))
 		imap_idle_changed(s);
 	else
 		imap_input(s);
+}
+
+static void idle_told(struct imap_session *s, int err)
+{
+	(void)err; /* told with the next change, then */
+	imap_when_sent(s, idle_enter);
 }
 
 static void idle_synced(struct imap_session *s, int err)
 {
 	if (err == ERR_NOT_FOUND)
 		s->bye_text = "The selected mailbox was deleted";
-	imap_when_sent(s, idle_enter);
+	if (err >= 0 && imap_notify_is_due(s))
+		imap_notify_start(s, idle_told);
+	else
+		imap_when_sent(s, idle_enter);
 }
 
 void imap_idle_changed(struct imap_session *s)
 {
+	bool is_stale = s->is_stale;
+
 	s->is_stale = false;
-	if (s->view.mailbox)
+	if (is_stale && s->view.mailbox)
 		imap_sync_start(s, true, idle_synced);
+	else if (imap_notify_is_due(s))
+		imap_notify_start(s, idle_told);
 }
 
 bool imap_idle_input(struct imap_session *s)

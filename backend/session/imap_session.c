@@ -11,6 +11,9 @@
  */
 #include "backend/session/imap_core.h"
 
+#include "backend/session/imap_metadata.h"
+#include "backend/session/imap_notify.h"
+
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -103,6 +106,8 @@ static void session_free(struct imap_session *s)
 
 	imap_view_deinit(&s->view);
 	imap_sync_free(s);
+	imap_notify_free(s);
+	imap_notes_unref(&s->notes);
 	arena_deinit(&s->arena);
 	buf_deinit(&s->reply);
 	buf_deinit(&s->out);
@@ -291,6 +296,21 @@ static void send_reply(struct imap_session *s)
 		imap_input(s);
 }
 
+static void after_notify(struct imap_session *s, int err)
+{
+	if (err < 0)
+		s->is_account_stale = true;
+	send_reply(s);
+}
+
+static void tell_account(struct imap_session *s)
+{
+	if (s->cmd && !s->is_logout && s->notify && (s->is_account_stale || s->cmd->flags & IMAP_CMD_SYNC))
+		imap_notify_start(s, after_notify);
+	else
+		send_reply(s);
+}
+
 static void after_sync(struct imap_session *s, int err)
 {
 	if (err == ERR_NOT_FOUND)
@@ -299,7 +319,7 @@ static void after_sync(struct imap_session *s, int err)
 		s->is_stale = true;
 	else if (s->tells_modseq)
 		add_modseq(s);
-	send_reply(s);
+	tell_account(s);
 }
 
 void imap_answer(struct imap_session *s, const char *status, const char *code, const char *text)
@@ -320,7 +340,7 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 		s->is_stale = s->must_sync = false;
 		imap_sync_start(s, !(flags & IMAP_CMD_NO_EXPUNGE), after_sync);
 	} else {
-		send_reply(s);
+		tell_account(s);
 	}
 }
 
@@ -448,6 +468,8 @@ static void take_literal(struct imap_session *s)
 
 	imap_enter(s, IMAP_LITERAL);
 	if (p->literal.depth <= 2 && imap_append_takes(&p->command) && imap_append_literal(s))
+		return;
+	if (imap_metadata_literal(s))
 		return;
 	if (imap_parse_hold(&s->parse) == 0 && p->literal.is_sync)
 		conn_write_str(s->conn, "+ OK\r\n");
@@ -583,7 +605,9 @@ static void on_change(void *arg, uint32_t account, uint32_t mailbox, uint64_t mo
 	/* While a job runs, the view is the job's; a notice too many costs one look. */
 	if (s->state == IMAP_BUSY || (mailbox && mailbox == s->view.mailbox))
 		s->is_stale = true;
-	if (s->state == IMAP_IDLING && s->is_stale)
+	if (s->notify && mailbox == 0)
+		s->is_account_stale = true;
+	if (s->state == IMAP_IDLING && (s->is_stale || imap_notify_is_due(s)))
 		imap_idle_changed(s);
 }
 
@@ -622,6 +646,9 @@ void imap_session_start(const struct imap_session_start *start)
 	arena_init(&s->arena, IMAP_PARSE_ARENA_AFTER);
 	imap_view_init(&s->view);
 	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
+	pthread_mutex_lock(&service->lock);
+	s->notes = imap_notes_ref(service->notes);
+	pthread_mutex_unlock(&service->lock);
 	list_add_last(&service->sessions[loop_index(s->loop)], &s->link);
 	atomic_fetch_add(&service->count, 1);
 	conn_set_owner(s->conn, on_event, s);
@@ -646,6 +673,17 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 	atomic_store(&service->progress_ms, limits->progress_ms);
 }
 
+void imap_service_set_notes(struct imap_service *service, const char *comment, const char *admin)
+{
+	struct imap_notes *old;
+
+	pthread_mutex_lock(&service->lock);
+	old = service->notes;
+	service->notes = imap_notes_new(comment, admin);
+	pthread_mutex_unlock(&service->lock);
+	imap_notes_unref(&old);
+}
+
 struct imap_service *imap_service_new(
 	struct store_work *work, unsigned loops, const struct imap_limits *limits)
 {
@@ -656,6 +694,7 @@ struct imap_service *imap_service_new(
 	service->sessions = xcalloc(loops, sizeof(*service->sessions));
 	for (unsigned i = 0; i < loops; i++)
 		list_init(&service->sessions[i]);
+	pthread_mutex_init(&service->lock, NULL);
 	imap_service_set_limits(service, limits);
 	return service;
 }
@@ -664,6 +703,8 @@ void imap_service_free(struct imap_service **service)
 {
 	if (!*service)
 		return;
+	imap_notes_unref(&(*service)->notes);
+	pthread_mutex_destroy(&(*service)->lock);
 	free((*service)->sessions);
 	free(*service);
 	*service = NULL;

@@ -32,6 +32,10 @@ void imap_service_free(struct imap_service **service);
 /* New limits for sessions that begin from now on. Any thread. */
 void imap_service_set_limits(struct imap_service *service, const struct imap_limits *limits);
 
+/* What GETMETADATA "" tells sessions that begin from now on (RFC 5464 section 6.2): /shared/comment and /shared/admin;
+ * NULL: no such entry. Copied. Any thread. */
+void imap_service_set_notes(struct imap_service *service, const char *comment, const char *admin);
+
 struct imap_session_start {
 	struct imap_service *service;
 	struct conn *conn; /* taken; what the client sent after its login is its unread input */

@@ -8,6 +8,8 @@
 
 #define HEAD 5
 #define RANGE 8
+#define USER 8
+#define TEXT_MAX STORE_MAILBOX_NAME_MAX
 /* Rows removed with each new one while there are too many. */
 #define TRIM_STEP 2
 
@@ -76,6 +78,29 @@ int change_log_one(struct store_txn *txn, uint32_t account, struct account_state
 	return change_log(txn, account, s, kind, mailbox, &uid, 1);
 }
 
+int change_log_text(struct store_txn *txn, uint32_t account, struct account_state *s, enum change_kind kind,
+	uint32_t mailbox, uint64_t user, struct slice text)
+{
+	char row[HEAD + USER + TEXT_MAX];
+	size_t len = HEAD;
+	int err;
+
+	if (text.len > TEXT_MAX)
+		return ERR_CORRUPT;
+	row[0] = (char)kind;
+	bytes_put_u32(row + 1, mailbox);
+	if (kind == CHANGE_METADATA) {
+		bytes_put_u64(row + len, user);
+		len += USER;
+	}
+	if (text.len)
+		memcpy(row + len, text.p, text.len);
+	err = put_row(txn, account, s, slice_of(row, len + text.len));
+	if (!err)
+		db_note(txn, account, 0, s->modseq);
+	return err;
+}
+
 /* ---- reading ---- */
 
 struct uid_list {
@@ -122,7 +147,7 @@ static int read_row(struct slice row, uint32_t mailbox, uint32_t uidnext, struct
 {
 	struct uid_list *to = NULL;
 
-	if (row.len < HEAD || (row.len - HEAD) % RANGE)
+	if (row.len < HEAD || (row.p[0] <= CHANGE_EXPUNGED && (row.len - HEAD) % RANGE))
 		return ERR_CORRUPT;
 	if (bytes_get_u32(row.p + 1) != mailbox)
 		return 0;

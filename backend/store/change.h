@@ -4,7 +4,9 @@
  * how far back the log is whole.
  *
  *	key    account u32be | modseq u64be
- *	value  kind u8 | mailbox u32 | ranges of UIDs: (first u32, last u32)*
+ *	value  kind u8 | mailbox u32 | ranges of UIDs: (first u32, last u32)*      up to CHANGE_EXPUNGED
+ *	                             | a name: the old one of what was renamed or deleted, what was subscribed
+ *	                             | user u64, entry                             CHANGE_METADATA
  */
 #pragma once
 
@@ -21,7 +23,8 @@ enum change_kind {
 	CHANGE_RENAMED,
 	CHANGE_DELETED,
 	CHANGE_SUBSCRIBED,
-	CHANGE_KEYWORDS
+	CHANGE_KEYWORDS,
+	CHANGE_METADATA /* mailbox 0: an entry of the account */
 };
 
 /*
@@ -33,3 +36,6 @@ MUST_CHECK int change_log(struct store_txn *txn, uint32_t account, struct accoun
 /* For one UID, without an array. */
 MUST_CHECK int change_log_one(struct store_txn *txn, uint32_t account, struct account_state *s,
 	enum change_kind kind, uint32_t mailbox, uint32_t uid);
+/* One change that has a text instead of UIDs; user: of CHANGE_METADATA alone. */
+MUST_CHECK int change_log_text(struct store_txn *txn, uint32_t account, struct account_state *s,
+	enum change_kind kind, uint32_t mailbox, uint64_t user, struct slice text);

@@ -37,6 +37,7 @@ enum db_name {
 	DB_MARKS,        /* digest -> time */
 	DB_MARK_TIMES,   /* time, digest -> nothing */
 	DB_INTENTS,      /* kind, account, mailbox -> nothing */
+	DB_METADATA,     /* account, mailbox, user, entry -> value; account -> octets in all */
 	DB_COUNT
 };
 

@@ -40,6 +40,7 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_MARKS] = "marks",
 	[DB_MARK_TIMES] = "mark_times",
 	[DB_INTENTS] = "intents",
+	[DB_METADATA] = "metadata",
 };
 
 static int sync_dir(const char *path)

@@ -18,6 +18,7 @@
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/metadata.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
@@ -361,6 +362,11 @@ static int check_account_names(struct check *k, uint32_t account, struct slice a
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+static void metadata_finding(void *arg, uint32_t account, uint32_t mailbox, const char *what)
+{
+	finding(arg, "%s account=%u mailbox=%u", what, account, mailbox);
+}
+
 static int check_account(struct check *k, uint32_t account)
 {
 	struct db_key key = db_key_u32(account);
@@ -383,6 +389,9 @@ static int check_account(struct check *k, uint32_t account)
 		err = check_kept(k, account);
 	if (!err)
 		err = check_mailboxes(k, account, &s);
+	if (!err)
+		err = judge(k, metadata_check(k->txn, account, metadata_finding, k), "annotations", account,
+			0, 0);
 	return err ? err : check_log(k, account, &s);
 }
 

@@ -14,6 +14,7 @@
 
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
+#include "backend/store/metadata.h"
 #include "common/base/clock.h"
 #include "common/proto/net_unicode.h"
 
@@ -540,8 +541,8 @@ int mailbox_bury(struct store_txn *txn, uint32_t account, struct account_state *
 	uint32_t time = 0;
 	int err = state_get_mailbox(txn, account, mailbox, &m);
 
-	if (err == ERR_NOT_FOUND)
-		return 0; /* \Noselect: has no messages */
+	if (err == ERR_NOT_FOUND) /* \Noselect: has no messages, but may have annotations */
+		return mailbox_put_intent(txn, INTENT_DROP_MAILBOX, account, mailbox, 0);
 	if (err)
 		return err;
 	if (s->bytes < m.size || s->count < m.messages)
@@ -575,7 +576,7 @@ static int remove_name(
 		if (!err)
 			err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
 		if (!err)
-			err = change_log(txn, account, s, CHANGE_DELETED, mailbox, NULL, 0);
+			err = change_log_text(txn, account, s, CHANGE_DELETED, mailbox, 0, name);
 		s->mailboxes -= s->mailboxes > 0;
 		if (err || up <= 0)
 			return err;
@@ -588,6 +589,10 @@ static int remove_name(
 		if (!err)
 			err = store_mailbox_has_children(txn, account, name, &has);
 		if (err || !folder.noselect || has)
+			return err;
+		/* Its annotations. */
+		err = mailbox_put_intent(txn, INTENT_DROP_MAILBOX, account, mailbox, 0);
+		if (err)
 			return err;
 	}
 }
@@ -613,7 +618,7 @@ static int keep_name(struct store_txn *txn, uint32_t account, struct account_sta
 	if (!err)
 		err = put_name_row(txn, account, left->name, row);
 	if (!err)
-		err = change_log(txn, account, s, CHANGE_DELETED, mailbox, NULL, 0);
+		err = change_log_text(txn, account, s, CHANGE_DELETED, mailbox, 0, left->name);
 	return err;
 }
 
@@ -677,10 +682,11 @@ static int move_name(struct store_txn *txn, uint32_t account, struct account_sta
 	/* put_folder packs before it writes, so views of the old value may go in. */
 	folder.name = new_name;
 	err = put_folder(txn, account, mailbox, &folder);
-	return err ? err : change_log(txn, account, s, CHANGE_RENAMED, mailbox, NULL, 0);
+	return err ? err : change_log_text(txn, account, s, CHANGE_RENAMED, mailbox, 0, old_name);
 }
 
 struct rename {
+	uint32_t mailbox;
 	struct slice old_name;
 	struct slice new_name;
 	struct arena *arena;
@@ -729,8 +735,8 @@ static int plan_rename(struct store_txn *txn, uint32_t account, struct rename *r
 }
 
 /* RFC 3501 6.3.5: INBOX hands its messages over and stays. */
-static int rename_inbox(
-	struct store_txn *txn, uint32_t account, struct account_state *s, struct slice new_name)
+static int rename_inbox(struct store_txn *txn, uint32_t account, struct account_state *s, uint32_t mailbox,
+	struct slice new_name)
 {
 	struct name_row row;
 	uint32_t id;
@@ -745,7 +751,8 @@ static int rename_inbox(
 	}
 	if (!err)
 		err = create_row(txn, account, s, SLICE_LIT("INBOX"), STORE_USE_NONE, row.subscribed, &id);
-	return err;
+	/* RFC 5464 section 4.1: its annotations go along, and stay too. */
+	return err ? err : metadata_copy(txn, account, mailbox, id);
 }
 
 static int rename_in(struct store_txn *txn, uint32_t account, struct account_state *s, struct rename *r,
@@ -768,7 +775,7 @@ static int rename_in(struct store_txn *txn, uint32_t account, struct account_sta
 	if (!err)
 		err = create_parents(txn, account, s, r->new_name);
 	if (!err && is_inbox)
-		return rename_inbox(txn, account, s, r->new_name);
+		return rename_inbox(txn, account, s, r->mailbox, r->new_name);
 	if (!err)
 		err = move_name(txn, account, s, r->old_name, r->new_name);
 	for (size_t i = 0; i < r->count && !err; i++)
@@ -778,7 +785,7 @@ static int rename_in(struct store_txn *txn, uint32_t account, struct account_sta
 
 int store_mailbox_rename(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct slice new_name)
 {
-	struct rename r = {0};
+	struct rename r = {.mailbox = mailbox};
 	struct folder_record folder;
 	struct account_state s;
 	struct arena arena;
@@ -799,7 +806,25 @@ int store_mailbox_rename(struct store_txn *txn, uint32_t account, uint32_t mailb
 	return err;
 }
 
-/* ---- subscriptions, keywords, \Recent ---- */
+/* ---- special use, subscriptions, keywords, \Recent ---- */
+
+int store_mailbox_set_use(struct store_txn *txn, uint32_t account, uint32_t mailbox, enum store_use use)
+{
+	struct folder_record folder;
+	struct account_state s;
+	int err = mailbox_get_folder(txn, account, mailbox, &folder);
+
+	if (err || folder.use == use)
+		return err;
+	folder.use = use;
+	err = state_get_account(txn, account, &s);
+	if (!err)
+		err = put_folder(txn, account, mailbox, &folder);
+	if (!err)
+		err = change_log_text(txn, account, &s, CHANGE_METADATA, mailbox, STORE_METADATA_SHARED,
+			SLICE_LIT(STORE_METADATA_USE));
+	return err ? err : state_put_account(txn, account, &s);
+}
 
 int store_mailbox_subscribe(struct store_txn *txn, uint32_t account, struct slice name, bool subscribed)
 {
@@ -824,7 +849,7 @@ int store_mailbox_subscribe(struct store_txn *txn, uint32_t account, struct slic
 		row.subscribed = subscribed;
 		err = put_name_row(txn, account, stored, row);
 		if (!err)
-			err = change_log(txn, account, &s, CHANGE_SUBSCRIBED, row.mailbox, NULL, 0);
+			err = change_log_text(txn, account, &s, CHANGE_SUBSCRIBED, row.mailbox, 0, stored);
 		if (!err)
 			err = state_put_account(txn, account, &s);
 	}

@@ -98,6 +98,9 @@ MUST_CHECK int store_mailbox_delete(struct store_txn *txn, uint32_t account, uin
  */
 MUST_CHECK int store_mailbox_rename(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct slice new_name);
+/* RFC 6154: another special use, or STORE_USE_NONE. Told as a change of STORE_METADATA_USE. */
+MUST_CHECK int store_mailbox_set_use(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, enum store_use use);
 /* Any well-formed name, also one that does not exist. Unsubscribing what is not subscribed is ERR_NOT_FOUND.
  */
 MUST_CHECK int store_mailbox_subscribe(

@@ -7,6 +7,7 @@
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/metadata.h"
 #include "backend/store/message.h"
 #include "backend/store/store_message.h"
 
@@ -148,10 +149,12 @@ static int keep_mailbox(struct reap *r, uint32_t account, uint32_t mailbox, uint
 		err = keep_chunk(r, account, mailbox, time);
 	if (!err && r->budget)
 		err = kept_trim(r->txn, r->holds, account, &r->budget);
-	return err == ERR_NOT_FOUND ? 0 : err;
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	return metadata_reap(r->txn, account, mailbox, &r->budget);
 }
 
-static int reap_mailbox(struct reap *r, uint32_t mailbox)
+static int reap_mailbox(struct reap *r, uint32_t account, uint32_t mailbox)
 {
 	struct db_key prefix = db_key_u32(mailbox);
 	struct db_cursor c;
@@ -171,7 +174,9 @@ static int reap_mailbox(struct reap *r, uint32_t mailbox)
 	if (err && err != ERR_NOT_FOUND)
 		return err;
 	err = reap_rows(r, DB_INDEX, db_key_view(&prefix));
-	return err ? err : reap_rows(r, DB_EXPUNGED, db_key_view(&prefix));
+	if (!err)
+		err = reap_rows(r, DB_EXPUNGED, db_key_view(&prefix));
+	return err ? err : metadata_reap(r->txn, account, mailbox, &r->budget);
 }
 
 /* Buries the mailboxes of an account one by one, then removes its other rows. */
@@ -208,6 +213,8 @@ static int reap_account(struct reap *r, uint32_t account)
 		err = reap_rows(r, DB_FOLDER_NAMES, db_key_view(&prefix));
 	if (!err)
 		err = reap_rows(r, DB_CHANGES, db_key_view(&prefix));
+	if (!err)
+		err = reap_rows(r, DB_METADATA, db_key_view(&prefix));
 	if (!err && r->budget)
 		err = kept_drop_account(r->txn, account, &r->budget);
 	if (!err && r->budget)
@@ -243,7 +250,7 @@ static int reap_intents(struct reap *r)
 		if (!is_held)
 			err = key[0] != INTENT_DROP_MAILBOX ? reap_account(r, account)
 			      : time                        ? keep_mailbox(r, account, mailbox, time)
-							    : reap_mailbox(r, mailbox);
+							    : reap_mailbox(r, account, mailbox);
 		if (!err && !is_held && r->budget)
 			err = db_drop(r->txn, DB_INTENTS, slice_of(key, sizeof(key)));
 		if (err)

@@ -429,7 +429,8 @@ static ssize_t feed_literal(struct imap_parse *p, struct slice in)
 	p->literal_left -= n;
 	if (p->literal_left)
 		return (ssize_t)n;
-	if (p->state == STATE_HOLD && slice_find(p->literal_arg->text, '\0') >= 0)
+	if (p->state == STATE_HOLD && p->literal_arg->type != IMAP_ARG_BINARY &&
+		slice_find(p->literal_arg->text, '\0') >= 0)
 		(void)broken(p, "NUL in a literal");
 	p->state = p->reason ? STATE_SKIP_LINE : STATE_LINE;
 	return (ssize_t)n;
@@ -472,16 +473,14 @@ ssize_t imap_parse_feed(struct imap_parse *p, struct slice in, enum imap_parse_e
 	return (ssize_t)at;
 }
 
-int imap_parse_hold(struct imap_parse *p)
+int imap_parse_hold_binary(struct imap_parse *p)
 {
 	const struct imap_parse_limits *most = p->limits;
 	uint64_t size = p->literal.size;
 	char *room = NULL;
 
-	if (p->literal.is_binary) {
-		imap_parse_refuse(p, "No binary literal is allowed here");
-		return ERR_SYNTAX;
-	}
+	if (p->literal.is_binary)
+		p->literal_arg->type = IMAP_ARG_BINARY;
 	if (size <= most->literal && size <= most->literal_total - p->literal_total &&
 		size <= most->command - (p->held < most->command ? p->held : most->command))
 		room = arena_alloc(p->arena, (size_t)size + 1);
@@ -496,6 +495,15 @@ int imap_parse_hold(struct imap_parse *p)
 	p->literal_left = size;
 	p->state = STATE_HOLD;
 	return 0;
+}
+
+int imap_parse_hold(struct imap_parse *p)
+{
+	if (p->literal.is_binary) {
+		imap_parse_refuse(p, "No binary literal is allowed here");
+		return ERR_SYNTAX;
+	}
+	return imap_parse_hold_binary(p);
 }
 
 void imap_parse_stream(struct imap_parse *p)
@@ -533,7 +541,8 @@ static bool has_any(struct slice s, const char *chars)
 
 static int read_string(const struct imap_arg *arg, const char *not_in_atom, struct slice *text_out)
 {
-	if (!arg || arg->type == IMAP_ARG_LIST || arg->type == IMAP_ARG_STREAM)
+	if (!arg || arg->type == IMAP_ARG_LIST || arg->type == IMAP_ARG_STREAM ||
+		arg->type == IMAP_ARG_BINARY)
 		return ERR_SYNTAX;
 	if (arg->type == IMAP_ARG_ATOM && has_any(arg->text, not_in_atom))
 		return ERR_SYNTAX;

@@ -54,6 +54,7 @@ enum imap_arg_type {
 	IMAP_ARG_ATOM,    /* any run of characters but blanks, ( ) { " and controls; \ only in front; 7 bit */
 	IMAP_ARG_QUOTED,  /* escapes are undone; may hold 8-bit octets, never NUL, CR, LF */
 	IMAP_ARG_LITERAL, /* held; any octet but NUL */
+	IMAP_ARG_BINARY,  /* a literal8, held by imap_parse_hold_binary(); any octet */
 	IMAP_ARG_STREAM,  /* a literal that went past the parser: only `size` is known */
 	IMAP_ARG_LIST
 };
@@ -124,6 +125,8 @@ MUST_CHECK ssize_t imap_parse_feed(struct imap_parse *p, struct slice in, enum i
 /* The answers to IMAP_PARSE_LITERAL. Hold: the bytes become part of the tree; ERR_TOO_BIG: beyond a limit, ERR_SYNTAX: a
  * literal8, and the command will end in IMAP_PARSE_BAD (do not send a continuation). */
 MUST_CHECK int imap_parse_hold(struct imap_parse *p);
+/* The same also for a literal8 (RFC 3516), which becomes an IMAP_ARG_BINARY: no string to the functions below. */
+MUST_CHECK int imap_parse_hold_binary(struct imap_parse *p);
 /* Stream: the caller takes literal.size bytes out of the input himself, then feeds what follows. */
 void imap_parse_stream(struct imap_parse *p);
 /* Refuse: the command ends in IMAP_PARSE_BAD with this reason, after what is on its way has been skipped. */

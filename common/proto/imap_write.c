@@ -1,6 +1,6 @@
 /*
  * Invariant: CR and LF leave this file only as the end of a literal's announcement or within a literal's
- * counted octets. NUL never leaves it.
+ * counted octets. NUL leaves it in a literal8 alone.
  */
 #include "common/proto/imap_write.h"
 
@@ -93,6 +93,17 @@ void imap_write_nstring(struct buf *out, struct slice s)
 		imap_write_string(out, s);
 	else
 		buf_add_str(out, "NIL");
+}
+
+void imap_write_binary(struct buf *out, struct slice s)
+{
+	if (slice_find(s, '\0') < 0) {
+		imap_write_nstring(out, s);
+		return;
+	}
+	buf_add_char(out, '~');
+	imap_write_literal(out, s.len);
+	buf_add_slice(out, s);
 }
 
 void imap_write_astring(struct buf *out, struct slice s)

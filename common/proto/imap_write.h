@@ -16,6 +16,8 @@
 void imap_write_string(struct buf *out, struct slice s);
 /* nstring: NIL for a NULL pointer. */
 void imap_write_nstring(struct buf *out, struct slice s);
+/* nstring or literal8 (RFC 5464): what has NUL octets goes as "~{n}", with all of them. */
+void imap_write_binary(struct buf *out, struct slice s);
 /* astring: an atom where possible. */
 void imap_write_astring(struct buf *out, struct slice s);
 /* A mailbox name given in UTF-8: modified UTF-7, as an astring. */

@@ -60,7 +60,7 @@ static ssize_t take_literal(struct run *r, struct imap_parse *p, struct slice re
 	} else if (r->answer == 1 && p->literal.size <= rest.len) {
 		imap_parse_stream(p);
 		return (ssize_t)p->literal.size;
-	} else if (imap_parse_hold(p) < 0) {
+	} else if ((p->literal.size % 2 ? imap_parse_hold_binary(p) : imap_parse_hold(p)) < 0) {
 		buf_add_char(&r->log, 'x');
 	}
 	return 0;

@@ -46,6 +46,9 @@ static void dump_args(struct buf *out, const struct imap_arg *arg)
 		case IMAP_ARG_LITERAL:
 			buf_printf(out, "{%.*s}", SLICE_ARG(arg->text));
 			break;
+		case IMAP_ARG_BINARY:
+			buf_printf(out, "~{%.*s}", SLICE_ARG(arg->text));
+			break;
 		case IMAP_ARG_STREAM:
 			buf_printf(out, "~%d", (int)arg->size);
 			break;

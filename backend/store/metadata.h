@@ -1,0 +1,15 @@
+/*
+ * Private: what mailboxes, the reaper and the check need of annotations.
+ */
+#pragma once
+
+#include "backend/store/mailbox.h"
+#include "backend/store/store_metadata.h"
+
+/* All entries of a mailbox to another one of the account. ERR_TOO_BIG: beyond the account's limit. */
+MUST_CHECK int metadata_copy(struct store_txn *txn, uint32_t account, uint32_t from, uint32_t to);
+/* Removes a mailbox's entries, as far as the budget goes. */
+MUST_CHECK int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, size_t *budget);
+/* Calls report for what is wrong with an account's entries. */
+MUST_CHECK int metadata_check(struct store_txn *txn, uint32_t account,
+	void (*report)(void *arg, uint32_t account, uint32_t mailbox, const char *what), void *arg);
