@@ -21,7 +21,7 @@ Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the rooms: what each may use of ours (transitive), what it links of others ----
 ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control common/front \
-	mapping proxy backend/store backend/store_work backend/delivery backend/session backend
+	mapping proxy backend/store backend/store_work backend/search backend/delivery backend/session backend
 uses_common/base :=
 uses_common/crypto := common/base
 uses_common/proto := common/base
@@ -35,8 +35,9 @@ uses_mapping := common/base common/crypto common/proto common/net common/conf co
 uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control
 uses_backend/store := common/base common/crypto common/proto
 uses_backend/store_work := backend/store common/base common/net common/crypto common/proto
+uses_backend/search := backend/store_work backend/store common/base common/net common/crypto common/proto
 uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
-uses_backend/session := backend/delivery backend/store_work backend/store common/base common/crypto common/proto \
+uses_backend/session := backend/delivery backend/search backend/store_work backend/store common/base common/crypto common/proto \
 	common/net common/conf common/directory common/auth common/front common/control
 uses_backend := backend/session $(uses_backend/session)
 libs_common/base := -lxxhash

@@ -47,7 +47,8 @@ struct search_data {
 	struct buf found; /* uint32_t UIDs */
 	int64_t now;
 	uint64_t first_modseq, last_modseq, most_modseq;
-	struct arena scratch;
+	struct imap_searcher searcher;
+	struct arena scratch; /* of keys made anew */
 	bool is_searched;
 	bool is_finished;
 };
@@ -65,6 +66,7 @@ static void free_search(struct imap_session *s)
 		imap_sorter_deinit(&d->sorter);
 	imap_thread_free(&d->thread);
 	buf_deinit(&d->found);
+	imap_searcher_deinit(&d->searcher);
 	arena_deinit(&d->scratch);
 }
 
@@ -209,26 +211,16 @@ static void save(struct imap_session *s, const struct search_data *d)
 
 /* ---- jobs ---- */
 
-/* The record of a message that was found; ERR_NOT_FOUND. Found ones come in order. */
-static int load_record(struct store_walk *walk, uint32_t uid, struct store_message *message_out)
-{
-	store_walk_skip(walk, uid);
-	if (store_walk_next(walk, message_out))
-		return message_out->uid == uid ? 0 : ERR_NOT_FOUND;
-	return walk->error ? walk->error : ERR_NOT_FOUND;
-}
-
 /* A damaged message sorts as one without header. */
-static int add_to_order(struct imap_session *s, struct search_data *d, const struct imap_search_message *m,
-	struct store_walk *walk, struct buf *made)
+static int add_to_order(
+	struct imap_session *s, struct search_data *d, struct imap_search_message *m, struct buf *made)
 {
 	static const struct mail_keys none;
-	struct store_message message;
 	struct mail_keys keys = none;
-	int err = d->needs_keys ? load_record(walk, m->entry->uid, &message) : 0;
+	int err = d->needs_keys ? imap_search_load(m) : 0;
 
 	if (err == 0 && d->needs_keys)
-		err = imap_keys_load(m->txn, &message, &d->scratch, made, &keys);
+		err = imap_keys_load(m->txn, &m->message, &d->scratch, made, &keys);
 	if (err < 0 && err != ERR_NOT_FOUND && err != ERR_CORRUPT)
 		return err;
 	if (d->thread)
@@ -240,9 +232,13 @@ static int add_to_order(struct imap_session *s, struct search_data *d, const str
 static int search_entries(struct imap_session *s, struct store_txn *txn, struct search_data *d,
 	struct store_scan *scan, struct store_walk *walk, struct buf *made)
 {
-	struct imap_search_message m = {.view = d->view, .txn = txn, .now = d->now};
+	struct imap_search_message m = {.view = d->view, .txn = txn, .now = d->now, .walk = walk};
 	uint64_t until = clock_mono_us() + JOB_US;
-	unsigned mask = d->search.key->cost != IMAP_SEARCH_COST_INDEX ? 0 : d->needs_keys ? 63 : 1023;
+	/* How often the clock is looked at. */
+	unsigned mask = d->search.key->cost == IMAP_SEARCH_COST_BODY     ? 0
+			: d->search.key->cost == IMAP_SEARCH_COST_HEADER ? 15
+			: d->needs_keys                                  ? 63
+									 : 1023;
 	struct store_entry entry;
 	unsigned count = 0;
 
@@ -257,13 +253,14 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 		if (d->view->uids[d->seq - 1] != entry.uid)
 			continue;
 		m.seq = d->seq++;
-		match = imap_search_match(&m, d->search.key, &d->scratch);
+		m.has_message = false;
+		match = imap_search_match(&m, d->search.key, &d->searcher);
 		if (match < 0)
 			return match;
 		if (match)
 			add_found(d, &entry);
 		if (match && (d->is_sort || d->thread)) {
-			match = add_to_order(s, d, &m, walk, made);
+			match = add_to_order(s, d, &m, made);
 			if (match < 0)
 				return match;
 		}
@@ -396,6 +393,8 @@ static int open_mailbox(struct imap_session *s, struct store_txn *txn, struct se
 	d->search.returns = returns;
 	if (err == 0)
 		err = imap_search_prepare(d->view, d->search.key, true);
+	if (err == 0)
+		imap_searcher_begin(&d->searcher, d->search.key);
 	d->seq = 1;
 	d->is_searched = false;
 	m->is_open = true;
@@ -528,6 +527,8 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 		imap_bad(s, "No such messages");
 		return;
 	}
+	if (!d->multi)
+		imap_searcher_begin(&d->searcher, d->search.key);
 	if (d->search.has_modseq)
 		imap_enable_condstore(s);
 	d->seq = 1;

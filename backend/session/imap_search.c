@@ -1,37 +1,32 @@
 /*
- * What a key needs is loaded when it is first asked for: the record, the header, the tree of the body.
- * Recursion goes down the tree of keys, whose depth the parser bounds. Texts are compared as RFC 5051 wants,
- * on decoded UTF-8; bodies are decoded in pieces, so that memory does not grow with the message.
+ * What a key needs is loaded when it is first asked for: the record, the header, the texts of the body.
+ * Recursion goes down the tree of keys, whose depth the parser bounds. Texts are compared as RFC 5051 wants: folded
+ * octets within folded octets.
  */
 #include "backend/session/imap_search.h"
 
+#include <stdlib.h>
+
 #include "backend/session/imap_keys.h"
 #include "backend/session/imap_object.h"
-#include "common/proto/charset.h"
+#include "common/base/mem.h"
 #include "common/proto/date.h"
 #include "common/proto/encoded_word.h"
 #include "common/proto/envelope.h"
 #include "common/proto/fold.h"
-#include "common/proto/header.h"
-#include "common/proto/mime.h"
-#include "common/proto/transfer.h"
 
-#define HEADER_MOST (1u << 20) /* of a header that is searched */
-#define PIECE (64u * 1024)
+/* What a key looks for. */
+struct needle {
+	struct buf folded;
+};
 
 struct judge {
-	const struct imap_search_message *m;
-	struct arena *scratch;
-	struct store_message message;
-	struct buf header;      /* with the trace */
-	struct mime_part *root; /* offsets from behind the trace */
-	bool has_message;
-	bool has_header;
-	bool has_tree;
-	struct buf envelope; /* of date and subject */
-	struct slice date, subject;
+	struct imap_search_message *m;
+	struct imap_searcher *searcher;
+	bool is_begun; /* the texts are of this message */
 	bool has_envelope;
-	int err; /* sticky: the answer is none */
+	struct slice date, subject; /* of the envelope */
+	int err;                    /* sticky: the answer is none */
 };
 
 static bool judge_key(struct judge *j, const struct imap_search_key *key);
@@ -51,6 +46,23 @@ static void clip(struct seqset *set, uint32_t count)
 	set->count = kept;
 }
 
+static struct needle *needle_new(struct slice text)
+{
+	struct needle *n = xcalloc(1, sizeof(*n));
+
+	fold_text(text, &n->folded);
+	return n;
+}
+
+static void needle_free(struct needle **needle)
+{
+	if (!*needle)
+		return;
+	buf_deinit(&(*needle)->folded);
+	free(*needle);
+	*needle = NULL;
+}
+
 int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, bool is_lenient)
 {
 	for (; key; key = key->next) {
@@ -60,7 +72,7 @@ int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, 
 			err = imap_view_resolve(v, &key->set, key->type == IMAP_SEARCH_UID);
 		else if (key->type == IMAP_SEARCH_HEADER || key->type == IMAP_SEARCH_BODY ||
 			 key->type == IMAP_SEARCH_TEXT)
-			key->user = fold_search_new(key->text);
+			key->user = needle_new(key->text);
 		if (err == ERR_SYNTAX && is_lenient) {
 			clip(&key->set, v->count);
 			err = 0;
@@ -76,236 +88,175 @@ int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, 
 void imap_search_free(struct imap_search_key *key)
 {
 	for (; key; key = key->next) {
-		struct fold_search *search = key->user;
+		struct needle *needle = key->user;
 
-		fold_search_free(&search);
+		needle_free(&needle);
 		key->user = NULL;
 		if (key->first)
 			imap_search_free(key->first);
 	}
 }
 
+static size_t longest_needle(const struct imap_search_key *key)
+{
+	size_t most = 0;
+
+	for (; key; key = key->next) {
+		const struct needle *n = key->user;
+		size_t below = key->first ? longest_needle(key->first) : 0;
+
+		most = n && buf_len(&n->folded) > most ? buf_len(&n->folded) : most;
+		most = below > most ? below : most;
+	}
+	return most;
+}
+
+void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key)
+{
+	size_t longest = longest_needle(key);
+
+	search_text_free(&s->text);
+	s->text = search_text_new(longest ? longest - 1 : 0);
+}
+
+void imap_searcher_deinit(struct imap_searcher *s)
+{
+	search_text_free(&s->text);
+	buf_deinit(&s->envelope);
+	buf_deinit(&s->folded);
+}
+
 /* ---- loading ---- */
+
+int imap_search_load(struct imap_search_message *m)
+{
+	uint32_t uid = m->entry->uid;
+
+	if (m->has_message)
+		return 0;
+	if (m->walk && m->walk->cursor && m->walk->uid_from <= uid) {
+		store_walk_skip(m->walk, uid);
+		m->has_message = store_walk_next(m->walk, &m->message) && m->message.uid == uid;
+	}
+	/* The walk ends at a damaged record; the others are still there. */
+	if (!m->has_message) {
+		int err = store_message_get(m->txn, m->view->mailbox, uid, &m->message);
+
+		if (err < 0)
+			return err;
+		m->has_message = true;
+	}
+	return 0;
+}
 
 static bool load_message(struct judge *j)
 {
-	if (j->has_message || j->err)
-		return j->err == 0;
-	j->err = store_message_get(j->m->txn, j->m->view->mailbox, j->m->entry->uid, &j->message);
-	j->has_message = j->err == 0;
-	return j->has_message;
-}
-
-/* Reads up to len octets at `at` into out. */
-static bool read_octets(struct judge *j, uint64_t at, size_t len, struct buf *out)
-{
-	while (len && j->err == 0) {
-		char *room = buf_reserve(out, len);
-		size_t got = 0;
-
-		if (!room) {
-			j->err = ERR_TOO_BIG;
-			break;
-		}
-		j->err = store_message_read(j->m->txn, &j->message, at, room, len, &got);
-		if (j->err || got == 0)
-			break;
-		buf_added(out, got);
-		at += got;
-		len -= got;
-	}
+	if (j->err == 0)
+		j->err = imap_search_load(j->m);
 	return j->err == 0;
 }
 
 /* Date and subject from the record; false: they are not in it, and must be looked for in the message. */
 static bool load_envelope(struct judge *j)
 {
-	if (!j->has_envelope && load_message(j))
-		j->has_envelope =
-			envelope_read(j->message.texts.envelope, &j->envelope, &j->date, &j->subject) == 0;
+	if (!j->has_envelope && load_message(j)) {
+		buf_clear(&j->searcher->envelope);
+		j->has_envelope = envelope_read(j->m->message.texts.envelope, &j->searcher->envelope,
+					  &j->date, &j->subject) == 0;
+	}
 	return j->has_envelope;
 }
 
-static bool load_header(struct judge *j)
+static bool load_text(struct judge *j)
 {
-	struct mime_part *root;
-	uint64_t len;
-
-	if (j->has_header)
-		return true;
-	if (!load_message(j))
-		return false;
-	len = HEADER_MOST;
-	if (mime_unpack(j->scratch, j->message.texts.parts, j->message.size - j->message.trace.len, &root) ==
-		0)
-		len = root->header_len + j->message.trace.len;
-	j->has_header = read_octets(j, 0, (size_t)(len < HEADER_MOST ? len : HEADER_MOST), &j->header);
-	return j->has_header;
-}
-
-static bool load_tree(struct judge *j)
-{
-	struct mime_parser *parser;
-	struct buf piece = {0};
-	uint64_t at;
-
-	if (j->has_tree)
-		return true;
-	if (!load_message(j))
-		return false;
-	parser = mime_parser_new(j->scratch);
-	if (!parser) {
-		j->err = ERR_TOO_BIG;
-		return false;
+	if (load_message(j) && !j->is_begun) {
+		search_text_begin(j->searcher->text, j->m->txn, &j->m->message);
+		j->is_begun = true;
 	}
-	for (at = j->message.trace.len; at < j->message.size && j->err == 0; at += buf_len(&piece)) {
-		buf_clear(&piece);
-		if (!read_octets(j, at, PIECE, &piece) || buf_len(&piece) == 0)
-			break;
-		mime_parser_feed(parser, buf_view(&piece));
-	}
-	j->root = mime_parser_end(parser);
-	mime_parser_free(&parser);
-	buf_deinit(&piece);
-	j->has_tree = j->err == 0 && j->root;
-	return j->has_tree;
+	return j->err == 0;
 }
 
 /* ---- texts ---- */
 
-/* Any field of that name whose value has the text; an empty name: any field, name and value. */
-static bool is_in_header(struct slice header, struct slice name, struct fold_search *search, bool any_value)
+static bool has_needle(const struct needle *n, struct slice folded)
 {
-	struct header_reader reader;
-	struct header_field field;
-	struct buf text = {0};
-	bool found = false;
+	struct slice needle = buf_view(&n->folded);
 
-	header_reader_init(&reader, header);
-	while (!found && header_next(&reader, &field)) {
-		if (name.len && !slice_is_equal_nocase(field.name, name))
-			continue;
-		if (any_value) {
-			found = true;
-			break;
-		}
-		buf_clear(&text);
-		if (!name.len) {
-			buf_add_slice(&text, field.name);
-			buf_add_str(&text, ": ");
-		}
-		encoded_word_decode(field.value, &text);
-		found = fold_has(search, buf_view(&text));
-	}
-	buf_deinit(&text);
-	return found;
+	if (needle.len == 0 || folded.len < needle.len)
+		return needle.len == 0;
+	return memmem(folded.p, folded.len, needle.p, needle.len) != NULL;
 }
 
-static bool is_in_part_header(struct judge *j, const struct mime_part *part, struct fold_search *search)
+struct look {
+	const struct needle *needle;
+	bool is_found;
+};
+
+static bool look_into(void *arg, struct slice folded)
 {
-	struct buf header = {0};
-	uint64_t len = part->header_len < HEADER_MOST ? part->header_len : HEADER_MOST;
-	bool found = read_octets(j, part->header_at + j->message.trace.len, (size_t)len, &header) &&
-		     is_in_header(buf_view(&header), SLICE_LIT(""), search, false);
+	struct look *look = arg;
 
-	buf_deinit(&header);
-	return found;
-}
-
-static struct charset_decoder *decoder_of(const struct mime_part *part)
-{
-	struct slice name = content_param(part->type.params, "charset");
-	struct charset_decoder *decoder = NULL;
-
-	/* US-ASCII is often a lie, and UTF-8 holds it. */
-	if (name.len == 0 || slice_is_str_nocase(name, "us-ascii") ||
-		charset_decoder_new(name, &decoder) < 0) {
-		if (charset_decoder_new(SLICE_LIT("utf-8"), &decoder) < 0)
-			return NULL;
-	}
-	return decoder;
-}
-
-static bool is_in_body(struct judge *j, const struct mime_part *part, struct fold_search *search)
-{
-	struct charset_decoder *decoder = decoder_of(part);
-	struct transfer_decoder transfer;
-	struct buf raw = {0}, plain = {0}, utf8 = {0};
-	uint64_t at = mime_body_at(part) + j->message.trace.len, end = at + part->body_len;
-	bool found = false;
-
-	if (!decoder)
-		return false;
-	transfer_decoder_init(&transfer, part->encoding);
-	fold_search_restart(search);
-	while (!found && at < end) {
-		size_t want = end - at < PIECE ? (size_t)(end - at) : PIECE;
-
-		buf_clear(&raw);
-		buf_clear(&plain);
-		buf_clear(&utf8);
-		if (!read_octets(j, at, want, &raw) || buf_len(&raw) == 0)
-			break;
-		at += buf_len(&raw);
-		transfer_decoder_feed(&transfer, buf_view(&raw), &plain);
-		if (at == end)
-			transfer_decoder_end(&transfer, &plain);
-		charset_decoder_feed(decoder, buf_view(&plain), &utf8);
-		if (at == end)
-			charset_decoder_end(decoder, &utf8);
-		found = fold_search_feed(search, buf_view(&utf8));
-	}
-	found = fold_search_end(search) || found;
-	fold_search_restart(search);
-	charset_decoder_free(&decoder);
-	buf_deinit(&raw);
-	buf_deinit(&plain);
-	buf_deinit(&utf8);
-	return found && j->err == 0;
+	look->is_found = has_needle(look->needle, folded);
+	return !look->is_found;
 }
 
 /* BODY: texts of all parts and the headers within; TEXT: the message's header too. */
 static bool judge_body(struct judge *j, const struct imap_search_key *key)
 {
+	struct look look = {.needle = key->user};
+	struct slice header;
+
 	if (key->text.len == 0)
 		return true;
-	if (key->type == IMAP_SEARCH_TEXT && load_header(j) &&
-		is_in_header(buf_view(&j->header), SLICE_LIT(""), key->user, false))
-		return true;
-	if (!load_tree(j))
+	if (!load_text(j))
 		return false;
-	for (const struct mime_part *part = j->root; part && j->err == 0; part = mime_next(j->root, part)) {
-		if (part != j->root && is_in_part_header(j, part, key->user))
-			return true;
-		if (part->kind == MIME_LEAF && slice_is_str_nocase(part->type.type, "text") &&
-			is_in_body(j, part, key->user))
+	if (key->type == IMAP_SEARCH_TEXT) {
+		j->err = search_text_header(j->searcher->text, &header);
+		if (j->err == 0 && has_needle(key->user, header))
 			return true;
 	}
-	return false;
+	if (j->err == 0)
+		j->err = search_text_bodies(j->searcher->text, look_into, &look);
+	return j->err == 0 && look.is_found;
 }
 
-static bool has_text(struct slice value, struct fold_search *search)
+static bool is_in_value(struct judge *j, struct slice value, const struct needle *needle)
 {
 	struct buf text = {0};
-	bool found;
+	struct buf *folded = &j->searcher->folded;
 
+	buf_clear(folded);
 	/* Most are plain: nothing to decode. */
-	if (slice_is_ascii(value) && !slice_has_control(value) && !memmem(value.p, value.len, "=?", 2))
-		return fold_has(search, value);
-	encoded_word_decode(value, &text);
-	found = fold_has(search, buf_view(&text));
-	buf_deinit(&text);
-	return found;
+	if (slice_is_ascii(value) && !slice_has_control(value) && !memmem(value.p, value.len, "=?", 2)) {
+		fold_text(value, folded);
+	} else {
+		encoded_word_decode(value, &text);
+		fold_text(buf_view(&text), folded);
+		buf_deinit(&text);
+	}
+	return has_needle(needle, buf_view(folded));
 }
 
+/* Any field of that name whose value has the text; an empty name: any field, name and value. */
 static bool judge_header(struct judge *j, const struct imap_search_key *key)
 {
+	bool is_there = false;
+	struct slice folded;
+
 	/* A subject as such (RFC 3501 section 6.4.4) is that of ENVELOPE. An absent one may only be absent in a
 	 * record whose texts were too large. */
 	if (key->is_of_envelope && key->text.len && slice_is_str(key->name, "Subject") && load_envelope(j) &&
 		j->subject.p)
-		return has_text(j->subject, key->user);
-	return load_header(j) && is_in_header(buf_view(&j->header), key->name, key->user, key->text.len == 0);
+		return is_in_value(j, j->subject, key->user);
+	if (!load_text(j))
+		return false;
+	if (key->name.len) {
+		j->err = search_text_values(j->searcher->text, key->name, &folded, &is_there);
+	} else {
+		j->err = search_text_header(j->searcher->text, &folded);
+		is_there = j->err == 0 && folded.len;
+	}
+	return j->err == 0 && is_there && (key->text.len == 0 || has_needle(key->user, folded));
 }
 
 /* ---- dates and flags ---- */
@@ -322,11 +273,11 @@ static bool judge_sent(struct judge *j, const struct imap_search_key *key)
 
 	if (load_envelope(j) && j->date.p)
 		value = j->date;
-	else if (load_header(j))
-		value = header_find(buf_view(&j->header), SLICE_LIT("Date"));
+	else if (load_text(j))
+		j->err = search_text_raw_value(j->searcher->text, SLICE_LIT("Date"), &value);
 	else
 		return false;
-	if (!value.p || date_parse_rfc5322(value, &date) < 0)
+	if (j->err || !value.p || date_parse_rfc5322(value, &date) < 0)
 		return false;
 	if (key->type == IMAP_SEARCH_SENTBEFORE)
 		return date.local_day < key->day;
@@ -339,13 +290,13 @@ static bool judge_saved(struct judge *j, const struct imap_search_key *key)
 
 	if (!load_message(j))
 		return false;
-	day = day_of(j->message.save_date);
+	day = day_of(j->m->message.save_date);
 	if (key->type == IMAP_SEARCH_SAVEDBEFORE)
 		return day < key->day;
 	return key->type == IMAP_SEARCH_SAVEDON ? day == key->day : day >= key->day;
 }
 
-/* What FETCH shows as EMAILID or THREADID. The scratch arena is left as it is: other keys may use it. */
+/* What FETCH shows as EMAILID or THREADID. */
 static bool judge_object(struct judge *j, const struct imap_search_key *key)
 {
 	struct buf id = {0}, made = {0};
@@ -357,12 +308,12 @@ static bool judge_object(struct judge *j, const struct imap_search_key *key)
 		return false;
 	if (key->type == IMAP_SEARCH_THREADID) {
 		arena_init(&arena, MIME_ARENA_MAX);
-		if (imap_keys_load(j->m->txn, &j->message, &arena, &made, &keys) < 0)
+		if (imap_keys_load(j->m->txn, &j->m->message, &arena, &made, &keys) < 0)
 			keys = (struct mail_keys){0};
 		arena_deinit(&arena);
-		imap_object_thread(&j->message, &keys, &id);
+		imap_object_thread(&j->m->message, &keys, &id);
 	} else {
-		imap_object_email(&j->message, &id);
+		imap_object_email(&j->m->message, &id);
 	}
 	is_match = slice_is_equal(buf_view(&id), key->text);
 	buf_deinit(&id);
@@ -478,15 +429,11 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 }
 
 int imap_search_match(
-	const struct imap_search_message *m, const struct imap_search_key *key, struct arena *scratch)
+	struct imap_search_message *m, const struct imap_search_key *key, struct imap_searcher *searcher)
 {
-	struct judge j = {.m = m, .scratch = scratch};
+	struct judge j = {.m = m, .searcher = searcher};
 	bool is_match = judge_key(&j, key);
 
-	buf_deinit(&j.header);
-	buf_deinit(&j.envelope);
-	if (key->cost != IMAP_SEARCH_COST_INDEX)
-		arena_reset(scratch);
 	/* One damaged message does not hide the others. */
 	if (j.err == ERR_CORRUPT || j.err == ERR_NOT_FOUND)
 		return 0;

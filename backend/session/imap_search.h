@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "backend/search/search_text.h"
 #include "backend/session/imap_core.h"
 #include "common/proto/imap_search_key.h"
 
@@ -13,13 +14,27 @@ MUST_CHECK int imap_search_prepare(const struct imap_view *v, struct imap_search
 /* Frees what the keys hold outside the arena. */
 void imap_search_free(struct imap_search_key *key);
 
+/* What is kept from one message to the next. Zeroed, then imap_searcher_begin() with the keys that come. */
+struct imap_searcher {
+	struct search_text *text;
+	struct buf envelope; /* of date and subject */
+	struct buf folded;
+};
+void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key);
+void imap_searcher_deinit(struct imap_searcher *s);
+
 struct imap_search_message {
 	const struct imap_view *view;
 	struct store_txn *txn;
 	const struct store_entry *entry;
+	struct store_walk *walk; /* at or before the entry; NULL: none. For records in order */
+	struct store_message message;
+	bool has_message;
 	uint32_t seq;
 	int64_t now; /* seconds since 1970: for OLDER and YOUNGER */
 };
-/* 1: it is one, 0: it is none, or ERR_*. scratch is reset. */
+/* Loads the record, unless that was done. ERR_NOT_FOUND, ERR_CORRUPT. */
+MUST_CHECK int imap_search_load(struct imap_search_message *m);
+/* 1: it is one, 0: it is none, or ERR_*. */
 MUST_CHECK int imap_search_match(
-	const struct imap_search_message *m, const struct imap_search_key *key, struct arena *scratch);
+	struct imap_search_message *m, const struct imap_search_key *key, struct imap_searcher *searcher);

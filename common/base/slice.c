@@ -79,7 +79,16 @@ bool slice_has_control(struct slice s)
 
 bool slice_is_ascii(struct slice s)
 {
-	for (size_t i = 0; i < s.len; i++) {
+	const uint64_t highs = UINT64_C(0x8080808080808080);
+	size_t i = 0;
+	uint64_t w;
+
+	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
+		memcpy(&w, s.p + i, sizeof(w));
+		if (w & highs)
+			return false;
+	}
+	for (; i < s.len; i++) {
 		if ((unsigned char)s.p[i] >= 128)
 			return false;
 	}
@@ -134,6 +143,17 @@ static size_t ascii_run(const unsigned char *p, size_t len)
 			break;
 	}
 	return n;
+}
+
+bool slice_is_plain(struct slice s)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+
+	for (size_t i = ascii_run(p, s.len); i < s.len; i++) {
+		if (p[i] == 0 || p[i] >= 0x80)
+			return false;
+	}
+	return true;
 }
 
 bool slice_is_utf8(struct slice s)

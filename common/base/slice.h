@@ -76,6 +76,8 @@ bool slice_has_control(struct slice s);
 /* Well-formed UTF-8 (RFC 3629), NUL refused. */
 bool slice_is_utf8(struct slice s);
 bool slice_is_ascii(struct slice s);
+/* ASCII without NUL: what is the same in nearly every charset. */
+bool slice_is_plain(struct slice s);
 
 static inline char ascii_lower(char c)
 {

@@ -16,7 +16,8 @@
 #define REPLACEMENT "\xef\xbf\xbd"
 
 struct charset_decoder {
-	iconv_t cd; /* from UTF-8 too: it judges the form */
+	iconv_t cd;    /* from UTF-8 too: it judges the form */
+	bool is_plain; /* ASCII characters mean themselves, wherever they stand */
 	char held[HELD_MAX];
 	size_t held_len;
 };
@@ -49,6 +50,10 @@ static const struct {
 	{"unknown-8bit", "windows-1252"},
 };
 
+/* Charsets in which an octet below 128 is that character, not part of another and not a switch. */
+static const char *const plain_charsets[] = {"utf-8", "utf8", "us-ascii", "ascii", "ansi_x3.4-1968", "latin1",
+	"iso-8859-1", "iso-8859-2", "iso-8859-15", "windows-1250", "windows-1251", "windows-1252", "koi8-r"};
+
 /* Letters, digits and the few marks that registered names have: no slash, which iconv reads as options. */
 static bool is_name(struct slice s)
 {
@@ -77,6 +82,15 @@ static iconv_t open_iconv(struct slice charset)
 	return iconv_open("UTF-8", name);
 }
 
+static bool is_plain_charset(struct slice charset)
+{
+	for (size_t i = 0; i < ARRAY_LEN(plain_charsets); i++) {
+		if (slice_is_str_nocase(charset, plain_charsets[i]))
+			return true;
+	}
+	return charset.len == 0;
+}
+
 int charset_decoder_new(struct slice charset, struct charset_decoder **decoder_out)
 {
 	iconv_t cd = open_iconv(charset);
@@ -86,6 +100,7 @@ int charset_decoder_new(struct slice charset, struct charset_decoder **decoder_o
 		return ERR_UNSUPPORTED;
 	d = xcalloc(1, sizeof(*d));
 	d->cd = cd;
+	d->is_plain = is_plain_charset(charset);
 	*decoder_out = d;
 	return 0;
 }
@@ -149,6 +164,10 @@ static size_t convert(struct charset_decoder *d, const char *p, size_t len, stru
 
 void charset_decoder_feed(struct charset_decoder *d, struct slice bytes, struct buf *out)
 {
+	if (d->is_plain && d->held_len == 0 && slice_is_plain(bytes)) {
+		buf_add_slice(out, bytes);
+		return;
+	}
 	while (d->held_len && bytes.len) {
 		size_t used;
 

@@ -124,9 +124,31 @@ static void add_clean(struct buf *out, struct slice s)
 	}
 }
 
+/* Most headers: nothing to convert. */
+static void add_plain(struct buf *out, struct slice s)
+{
+	char *to = s.len ? buf_reserve(out, s.len) : NULL;
+	size_t len = 0;
+
+	for (size_t i = 0; to && i < s.len; i++) {
+		char c = s.p[i];
+
+		if (c == '\n' || (c == '\r' && i + 1 < s.len && s.p[i + 1] == '\n'))
+			continue;
+		to[len++] = (unsigned char)c < 32 || c == 127 ? ' ' : c;
+	}
+	if (to)
+		buf_added(out, len);
+}
+
 static void add_raw(struct buf *out, struct slice s)
 {
 	struct buf text = {0}, unfolded = {0};
+
+	if (slice_is_plain(s)) {
+		add_plain(out, s);
+		return;
+	}
 
 	for (size_t i = 0; i < s.len; i++)
 		if (s.p[i] != '\n' && !(s.p[i] == '\r' && i + 1 < s.len && s.p[i + 1] == '\n'))

@@ -1,7 +1,7 @@
 /*
  * Folding works piece by piece: what follows the last ASCII character of the text so far is held back,
  * because an ASCII character begins a new combining sequence and whatever stands before it can be folded
- * without what comes. The search keeps the last needle-length - 1 folded bytes.
+ * without what comes.
  */
 #include "common/proto/fold.h"
 
@@ -14,21 +14,31 @@
 
 /* Text without any ASCII is folded in pieces of this size at a character's border. */
 #define HELD_MAX 4096
+#define PIECE 16384
 
-struct fold_search {
-	struct buf needle; /* folded */
-	struct buf held;   /* not yet folded */
-	struct buf folded; /* folded, not yet searched, behind the overlap */
-	bool is_found;
-};
+/* The capital letters among eight ASCII characters become small ones. */
+static uint64_t lower_eight(uint64_t w)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t from_a = w + (0x80 - 'A') * ones, beyond_z = w + (0x7f - 'Z') * ones;
+
+	return w | ((from_a ^ beyond_z) & (0x80 * ones)) >> 2;
+}
 
 static void fold_ascii(struct slice s, struct buf *out)
 {
 	char *to = s.len ? buf_reserve(out, s.len) : NULL;
+	size_t i = 0;
+	uint64_t w;
 
 	if (!to)
 		return;
-	for (size_t i = 0; i < s.len; i++)
+	for (; s.len - i >= sizeof(w); i += sizeof(w)) {
+		memcpy(&w, s.p + i, sizeof(w));
+		w = lower_eight(w);
+		memcpy(to + i, &w, sizeof(w));
+	}
+	for (; i < s.len; i++)
 		to[i] = ascii_lower(s.p[i]);
 	buf_added(out, s.len);
 }
@@ -55,33 +65,6 @@ void fold_text(struct slice utf8, struct buf *out)
 	buf_deinit(&clean);
 }
 
-struct fold_search *fold_search_new(struct slice needle)
-{
-	struct fold_search *s = xcalloc(1, sizeof(*s));
-
-	fold_text(needle, &s->needle);
-	fold_search_restart(s);
-	return s;
-}
-
-static void search(struct fold_search *s)
-{
-	struct slice text = buf_view(&s->folded), needle = buf_view(&s->needle);
-
-	if (s->is_found || text.len < needle.len)
-		return;
-	s->is_found = memmem(text.p, text.len, needle.p, needle.len) != NULL;
-	buf_take(&s->folded, text.len - (needle.len - 1));
-}
-
-/* Folds the first n held bytes and looks into them. */
-static void fold_held(struct fold_search *s, size_t n)
-{
-	fold_text(slice_sub(buf_view(&s->held), 0, n), &s->folded);
-	buf_take(&s->held, n);
-	search(s);
-}
-
 /* How much of the held text can be folded now. */
 static size_t foldable(struct slice s)
 {
@@ -98,45 +81,35 @@ static size_t foldable(struct slice s)
 	return n > 1 ? n - 1 : s.len;
 }
 
-bool fold_search_feed(struct fold_search *s, struct slice utf8)
+void fold_stream_feed(struct fold_stream *s, struct slice utf8, struct buf *out)
 {
-	while (!s->is_found && utf8.len) {
-		struct slice piece = slice_sub(utf8, 0, 16384);
+	/* Most text: all but its last character needs nothing of what comes. */
+	if (utf8.len > 1 && buf_len(&s->held) <= 1 && slice_is_ascii(buf_view(&s->held)) &&
+		slice_is_ascii(utf8)) {
+		fold_ascii(buf_view(&s->held), out);
+		buf_clear(&s->held);
+		fold_ascii(slice_sub(utf8, 0, utf8.len - 1), out);
+		utf8 = slice_from(utf8, utf8.len - 1);
+	}
+	while (utf8.len) {
+		struct slice piece = slice_sub(utf8, 0, PIECE);
+		size_t n;
 
 		buf_add_slice(&s->held, piece);
 		utf8 = slice_from(utf8, piece.len);
-		fold_held(s, foldable(buf_view(&s->held)));
+		n = foldable(buf_view(&s->held));
+		fold_text(slice_sub(buf_view(&s->held), 0, n), out);
+		buf_take(&s->held, n);
 	}
-	return s->is_found;
 }
 
-bool fold_search_end(struct fold_search *s)
+void fold_stream_end(struct fold_stream *s, struct buf *out)
 {
-	if (!s->is_found)
-		fold_held(s, buf_len(&s->held));
-	return s->is_found;
-}
-
-void fold_search_restart(struct fold_search *s)
-{
+	fold_text(buf_view(&s->held), out);
 	buf_clear(&s->held);
-	buf_clear(&s->folded);
-	s->is_found = buf_len(&s->needle) == 0;
 }
 
-void fold_search_free(struct fold_search **s)
+void fold_stream_deinit(struct fold_stream *s)
 {
-	if (!*s)
-		return;
-	buf_deinit(&(*s)->needle);
-	buf_deinit(&(*s)->held);
-	buf_deinit(&(*s)->folded);
-	free(*s);
-	*s = NULL;
-}
-
-bool fold_has(struct fold_search *s, struct slice utf8)
-{
-	fold_search_restart(s);
-	return fold_search_feed(s, utf8) || fold_search_end(s);
+	buf_deinit(&s->held);
 }

@@ -1,6 +1,6 @@
 /*
- * Text comparison for SEARCH: case folding with compatibility decomposition (Unicode, as RFC 5051 wants), and
- * a substring search over UTF-8 that comes in pieces. Linear.
+ * Text comparison for SEARCH: case folding with compatibility decomposition (Unicode, as RFC 5051 wants), of a
+ * whole text or of one that comes in pieces. A text has another if its folded octets hold the other's. Linear.
  */
 #pragma once
 
@@ -11,15 +11,12 @@
 /* Appends the folded text; ill-formed bytes become U+FFFD. */
 void fold_text(struct slice utf8, struct buf *out);
 
-struct fold_search;
-
-/* An empty needle is found in every text. Needle is UTF-8. */
-struct fold_search *fold_search_new(struct slice needle);
-/* True as soon as the needle has been seen; stays true until fold_search_restart(). */
-bool fold_search_feed(struct fold_search *s, struct slice utf8);
-/* Ends the text: last call before the answer is final. */
-bool fold_search_end(struct fold_search *s);
-void fold_search_restart(struct fold_search *s);
-void fold_search_free(struct fold_search **s);
-/* All at once. */
-bool fold_has(struct fold_search *s, struct slice utf8);
+/* Zeroed: ready for a text. */
+struct fold_stream {
+	struct buf held; /* not yet folded: what comes may still belong to it */
+};
+/* Appends what can be folded of the text so far. */
+void fold_stream_feed(struct fold_stream *s, struct slice utf8, struct buf *out);
+/* Appends the rest; the next text may begin. */
+void fold_stream_end(struct fold_stream *s, struct buf *out);
+void fold_stream_deinit(struct fold_stream *s);

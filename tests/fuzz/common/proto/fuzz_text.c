@@ -33,11 +33,14 @@ static void check_charset(struct slice charset, struct slice text)
 	struct buf out = {0}, folded = {0};
 
 	if (charset_to_utf8(charset, text, &out) == 0) {
-		struct fold_search *s = fold_search_new(buf_view(&out));
+		struct fold_stream s = {0};
 
 		require(slice_is_utf8(buf_view(&out)));
-		require(fold_has(s, buf_view(&out)));
-		fold_search_free(&s);
+		fold_stream_feed(&s, buf_view(&out), &folded);
+		fold_stream_end(&s, &folded);
+		fold_stream_deinit(&s);
+		require(slice_is_utf8(buf_view(&folded)));
+		buf_clear(&folded);
 		fold_text(buf_view(&out), &folded);
 		require(slice_is_utf8(buf_view(&folded)));
 	}

@@ -27,15 +27,20 @@ static int stop(void **state)
 }
 
 /* Messages with subjects "m1", "m2" ... */
-static void fill(struct rig_client *c, unsigned count)
+static void fill_with(struct rig_client *c, unsigned count, const char *body)
 {
 	for (unsigned i = 1; i <= count; i++) {
-		char mail[100];
+		char mail[10000];
 
-		snprintf(mail, sizeof(mail), "Subject: m%u\r\n\r\nbody\r\n", i);
+		snprintf(mail, sizeof(mail), "Subject: m%u\r\n\r\n%s\r\n", i, body);
 		assert_non_null(strstr(rig_append(c, "INBOX", "", mail), "OK [APPENDUID "));
 	}
 	RIG_EXPECT(c, "SELECT INBOX", "OK");
+}
+
+static void fill(struct rig_client *c, unsigned count)
+{
+	fill_with(c, count, "body");
 }
 
 static void test_a_result_is_saved_and_used(void **state)
@@ -387,12 +392,14 @@ static void test_long_searches_tell_their_progress(void **state)
 	struct rig_client c;
 	const char *got;
 	unsigned last = 0, done, goal, notices = 0;
-	char tag[20];
+	char tag[20], body[8000];
 
 	limits.progress_ms = 0;
 	imap_service_set_limits(r->service, &limits);
 	rig_connect(&c, r, "alice@example.com");
-	fill(&c, 3000);
+	memset(body, 'x', sizeof(body) - 1);
+	body[sizeof(body) - 1] = '\0';
+	fill_with(&c, 3000, body);
 	rig_refuse(&c, "SEARCH ALL", "INPROGRESS (\"x");
 	got = rig_command(&c, "UID SEARCH TEXT nowhere");
 	snprintf(tag, sizeof(tag), "(\"t%u\" ", c.tag);
