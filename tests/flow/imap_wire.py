@@ -3,6 +3,7 @@ import re
 import socket
 import ssl
 import time
+import zlib
 
 
 class Closed(AssertionError):
@@ -123,6 +124,35 @@ class Wire:
             if line.startswith(tag + b" "):
                 return out, line[len(tag) + 1:]
             out.append(line)
+
+    def close(self):
+        self.sock.close()
+
+
+class Deflated:
+    """A socket behind which both sides compress; flushes after each send, as clients do."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.back = zlib.decompressobj(-15)
+        self.wire_in = self.wire_out = 0
+
+    def sendall(self, data):
+        packed = self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
+        self.wire_out += len(packed)
+        self.sock.sendall(packed)
+
+    def recv(self, most):
+        while True:
+            packed = self.sock.recv(most)
+            self.wire_in += len(packed)
+            data = self.back.decompress(packed)
+            if data or not packed:
+                return data
+
+    def settimeout(self, seconds):
+        self.sock.settimeout(seconds)
 
     def close(self):
         self.sock.close()

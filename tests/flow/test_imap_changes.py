@@ -4,7 +4,7 @@ import re
 import zlib
 
 import mt
-from imap_wire import Closed, Wire
+from imap_wire import Closed, Deflated, Wire
 
 OK, NO, BAD = rb"(?m)^TAG OK ", rb"(?m)^TAG NO ", rb"(?m)^TAG BAD "
 A, B, C = b"Subject: a\r\n\r\nfirst\r\n", b"Subject: b\r\n\r\nsecond\r\n", b"Subject: c\r\n\r\nthird\r\n"
@@ -169,35 +169,6 @@ CATENATE = [
 ]
 
 TABLES = [CATENATE, BINARY, REPLACE, MULTIAPPEND, QRESYNC, APPENDLIMIT, CREATE_SPECIAL_USE]
-
-
-class Deflated:
-    """A socket behind which both sides compress; flushes after each send, as clients do."""
-
-    def __init__(self, sock):
-        self.sock = sock
-        self.out = zlib.compressobj(6, zlib.DEFLATED, -15)
-        self.back = zlib.decompressobj(-15)
-        self.wire_in = self.wire_out = 0
-
-    def sendall(self, data):
-        packed = self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH)
-        self.wire_out += len(packed)
-        self.sock.sendall(packed)
-
-    def recv(self, most):
-        while True:
-            packed = self.sock.recv(most)
-            self.wire_in += len(packed)
-            data = self.back.decompress(packed)
-            if data or not packed:
-                return data
-
-    def settimeout(self, seconds):
-        self.sock.settimeout(seconds)
-
-    def close(self):
-        self.sock.close()
 
 
 class ImapChanges(mt.ClusterCase):
