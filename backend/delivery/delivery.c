@@ -1,7 +1,12 @@
 /*
  * A delivery is held by its session and by each slot's job; the last of them frees it. What jobs borrow (the spool) lives as long.
  *
+ * A recipient is a RCPT; it has targets: the accounts where its message goes, one unless it is forwarded. Who was addressed
+ * himself, or is reached by forwarding from two recipients, gets one copy by forwarding at most; a recipient is stored when
+ * all its targets are.
+ *
  *	mark = SHA-256( u32 length, sender, u32 length, recipient's address, SHA-256 of the client's bytes )
+ *	       and for a target by forwarding u32 length, account's address, before the last
  *
  * Fault points: lmtp-after-rcpt, lmtp-amid-body, lmtp-before-commit, lmtp-between-slots, lmtp-before-answer.
  */
@@ -9,6 +14,7 @@
 
 #include <stdlib.h>
 
+#include "backend/delivery/forward.h"
 #include "backend/delivery/mark_table.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
@@ -20,7 +26,8 @@
 #include "common/net/timer.h"
 #include "common/proto/address.h"
 
-#define SPOOL_MEMORY_MOST (256 * 1024) /* of one message; then a file */
+#define RECIPIENT_ARENA_MOST (512 * 1024) /* one recipient with all accounts it is forwarded to */
+#define SPOOL_MEMORY_MOST (256 * 1024)    /* of one message; then a file */
 /* How long a mark that another leg holds is waited for: that leg may have been cut, and its loop not know it
  * yet. */
 #define HELD_STEP_MS 50
@@ -29,24 +36,34 @@
 struct delivery_service {
 	struct store_work *work;
 	struct mark_table *marks;
-	struct metric *stored, *repeated, *failed, *messages;
+	struct metric *stored, *repeated, *failed, *messages, *forwarded;
 };
 
-struct recipient {
+struct target {
 	unsigned slot;
 	uint32_t account;
 	uint64_t reserved;
-	bool is_reserved, is_claimed, is_marked, is_answered;
+	bool is_reserved, is_claimed, is_marked, is_forwarded;
+	bool is_dropped; /* another target has the same account */
+	bool is_done;
 	int error;
 	uint8_t mark[STORE_MARK_LEN];
-	char *address; /* normalised, as it was addressed */
+	unsigned recipient; /* whose it was first */
+	char *address;      /* of the account, when it is forwarded */
+};
+
+struct recipient {
+	bool is_answered;
+	char *address;     /* normalised, as it was addressed */
+	unsigned *targets; /* numbers */
+	size_t count;
 };
 
 /* One slot's share of a delivery. */
 struct share {
 	struct delivery *delivery;
 	unsigned slot;
-	unsigned *recipients; /* numbers, in the order of the targets */
+	unsigned *targets; /* numbers, in the order of the job's */
 	size_t count;
 };
 
@@ -58,6 +75,8 @@ struct delivery {
 	struct smtp_mark mark;
 	struct recipient *recipients;
 	unsigned count, room;
+	struct target *targets;
+	unsigned target_count, target_room;
 	struct spool *spool;
 	struct digest *digest;
 	uint64_t skip; /* octets of the proxy still to come before the client's */
@@ -83,6 +102,8 @@ struct delivery_service *delivery_service_new(struct store_work *work)
 		"mailtier_delivery_recipients", "result=\"repeated\"", "Recipients by result");
 	s->failed =
 		metrics_counter("mailtier_delivery_recipients", "result=\"failed\"", "Recipients by result");
+	s->forwarded = metrics_counter("mailtier_delivery_forwarded", NULL,
+		"Copies stored by forwarding, in accounts that were not addressed");
 	return s;
 }
 
@@ -110,26 +131,26 @@ struct delivery *delivery_begin(struct delivery_service *service, struct loop *l
 	return d;
 }
 
-static void release_quota(struct delivery *d)
+static void release_target(struct delivery *d, struct target *t)
 {
-	struct store *store = store_work_store(d->service->work);
-
-	for (unsigned i = 0; i < d->count; i++) {
-		struct recipient *r = &d->recipients[i];
-
-		if (r->is_reserved)
-			store_quota_release(store, r->slot, r->account, r->reserved);
-		r->is_reserved = false;
-	}
+	if (t->is_reserved)
+		store_quota_release(store_work_store(d->service->work), t->slot, t->account, t->reserved);
+	t->is_reserved = false;
 }
 
 static void unref(struct delivery *d)
 {
 	if (--d->refs)
 		return;
-	release_quota(d);
-	for (unsigned i = 0; i < d->count; i++)
+	for (unsigned i = 0; i < d->target_count; i++) {
+		release_target(d, &d->targets[i]);
+		free(d->targets[i].address);
+	}
+	for (unsigned i = 0; i < d->count; i++) {
 		free(d->recipients[i].address);
+		free(d->recipients[i].targets);
+	}
+	free(d->targets);
 	free(d->recipients);
 	free(d->sender);
 	spool_free(&d->spool);
@@ -149,11 +170,78 @@ static struct recipient *new_recipient(struct delivery *d)
 	return &d->recipients[d->count];
 }
 
-static int add_normalised(struct delivery *d, struct slice address, unsigned *recipient_out)
+/* The target of this account by forwarding, if there is one. */
+static bool find_forwarded(const struct delivery *d, const struct forward_account *a, unsigned *target_out)
+{
+	for (unsigned i = 0; i < d->target_count; i++) {
+		const struct target *t = &d->targets[i];
+
+		if (t->is_forwarded && t->slot == a->slot && t->account == a->id) {
+			*target_out = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Reserves its quota. What is forwarded is refused for a time only: the sender is not to lose it. */
+static int add_target(struct delivery *d, const struct forward_account *a, unsigned *target_out)
+{
+	struct target *t;
+	int err;
+
+	if (a->is_forwarded && find_forwarded(d, a, target_out))
+		return 0;
+	err = store_quota_reserve(store_work_store(d->service->work), a->slot, a->id, d->size);
+	if (err)
+		return !a->is_forwarded ? err : err == ERR_TOO_BIG ? ERR_FULL : ERR_NOT_NOW;
+	if (d->target_count == d->target_room) {
+		d->target_room = d->target_room ? d->target_room * 2 : 4;
+		d->targets = xreallocarray(d->targets, d->target_room, sizeof(*d->targets));
+	}
+	t = &d->targets[d->target_count];
+	*t = (struct target){.slot = a->slot,
+		.account = a->id,
+		.reserved = d->size,
+		.is_reserved = true,
+		.is_forwarded = a->is_forwarded,
+		.recipient = d->count,
+		.address = a->is_forwarded ? xstrdup(a->address) : NULL};
+	*target_out = d->target_count++;
+	return 0;
+}
+
+static int add_targets(struct delivery *d, const struct forward_account *list, size_t count)
+{
+	unsigned before = d->target_count, *targets = xcalloc(count, sizeof(*targets));
+	struct recipient *r;
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++)
+		err = add_target(d, &list[i], &targets[i]);
+	if (err) {
+		while (d->target_count > before) {
+			struct target *t = &d->targets[--d->target_count];
+
+			release_target(d, t);
+			free(t->address);
+		}
+		free(targets);
+		return err;
+	}
+	r = new_recipient(d);
+	r->targets = targets;
+	r->count = count;
+	return 0;
+}
+
+static int add_normalised(
+	struct delivery *d, struct arena *arena, struct slice address, unsigned *recipient_out)
 {
 	struct store *store = store_work_store(d->service->work);
+	struct forward_account *list;
 	struct store_account account;
-	struct recipient *r;
+	size_t count;
 	int err;
 
 	for (unsigned i = 0; i < d->count; i++) {
@@ -165,15 +253,15 @@ static int add_normalised(struct delivery *d, struct slice address, unsigned *re
 	err = store_find_recipient(store, address, &account);
 	if (err)
 		return err;
-	if (account.flags & STORE_ACCOUNT_NO_MAIL)
-		return ERR_DENIED;
-	err = store_quota_reserve(store, account.slot, account.id, d->size);
+	if (account.flags & (STORE_ACCOUNT_NO_MAIL | STORE_ACCOUNT_MAIL_LATER))
+		return account.flags & STORE_ACCOUNT_NO_MAIL ? ERR_DENIED : ERR_NOT_NOW;
+	err = forward_expand(store, &account, arena, &list, &count);
+	if (err)
+		return err == ERR_DENIED ? ERR_UNSUPPORTED : err;
+	err = add_targets(d, list, count);
 	if (err)
 		return err;
-	r = new_recipient(d);
-	*r = (struct recipient){
-		.slot = account.slot, .account = account.id, .reserved = d->size, .is_reserved = true};
-	r->address = slice_copy_str(address);
+	d->recipients[d->count].address = slice_copy_str(address);
 	*recipient_out = d->count++;
 	FAULT("lmtp-after-rcpt");
 	return 0;
@@ -186,7 +274,7 @@ int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, uns
 	struct buf whole = {0};
 	int err;
 
-	arena_init(&arena, 16 * 1024);
+	arena_init(&arena, RECIPIENT_ARENA_MOST);
 	buf_add_slice(&whole, path->local);
 	if (path->domain.len) {
 		buf_add_char(&whole, '@');
@@ -196,7 +284,7 @@ int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, uns
 	if (err == ERR_TOO_BIG)
 		err = ERR_SYNTAX;
 	if (!err)
-		err = add_normalised(d, name.full, recipient_out);
+		err = add_normalised(d, &arena, name.full, recipient_out);
 	buf_deinit(&whole);
 	arena_deinit(&arena);
 	return err;
@@ -258,13 +346,15 @@ static void make_marks(struct delivery *d)
 	d->digest = NULL;
 	if (!d->mark.has_digest)
 		digest_finish(digest, d->mark.digest);
-	for (unsigned i = 0; i < d->count; i++) {
-		struct recipient *r = &d->recipients[i];
+	for (unsigned i = 0; i < d->target_count; i++) {
+		struct target *t = &d->targets[i];
 
 		add_counted(digest, slice_str(d->sender));
-		add_counted(digest, slice_str(r->address));
+		add_counted(digest, slice_str(d->recipients[t->recipient].address));
+		if (t->is_forwarded)
+			add_counted(digest, slice_str(t->address));
 		digest_add(digest, slice_of(d->mark.digest, sizeof(d->mark.digest)));
-		digest_finish(digest, r->mark);
+		digest_finish(digest, t->mark);
 	}
 	digest_free(&digest);
 }
@@ -275,37 +365,88 @@ static bool claim_marks(struct delivery *d)
 {
 	bool is_patient = d->steps < HELD_STEPS_MOST, is_whole = true;
 
-	for (unsigned i = 0; d->mark.is_set && i < d->count; i++) {
-		struct recipient *r = &d->recipients[i];
+	for (unsigned i = 0; d->mark.is_set && i < d->target_count; i++) {
+		struct target *t = &d->targets[i];
 		enum mark_claim claim;
 
-		if (r->is_claimed)
+		if (t->is_claimed || t->is_dropped)
 			continue;
-		claim = mark_table_claim(d->service->marks, r->mark, is_patient);
-		r->is_claimed = claim != MARK_HELD;
-		r->is_marked = claim == MARK_OWN;
-		is_whole &= r->is_claimed;
+		claim = mark_table_claim(d->service->marks, t->mark, is_patient);
+		t->is_claimed = claim != MARK_HELD;
+		t->is_marked = claim == MARK_OWN;
+		is_whole &= t->is_claimed;
 	}
 	return is_whole;
 }
 
 /* ---- storing ---- */
 
+/* Who is addressed himself gets no copy by forwarding. */
+static void merge_targets(struct delivery *d)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		struct recipient *r = &d->recipients[i];
+
+		for (size_t k = 0; k < r->count; k++) {
+			struct target *t = &d->targets[r->targets[k]];
+
+			for (unsigned n = 0; n < d->target_count && t->is_forwarded; n++) {
+				const struct target *own = &d->targets[n];
+
+				if (own->is_forwarded || own->slot != t->slot || own->account != t->account)
+					continue;
+				t->is_dropped = true;
+				r->targets[k] = n;
+				break;
+			}
+		}
+	}
+}
+
 static void answer(struct delivery *d, unsigned i, int error)
 {
 	struct recipient *r = &d->recipients[i];
 
+	if (error)
+		log_warn("delivery", "not stored: %s recipient=%s", error_text(error), r->address);
 	r->is_answered = true;
-	r->error = error;
 	if (d->fn)
 		d->fn(d->arg, i, error);
+}
+
+/* All its targets are done? */
+static bool is_decided(const struct delivery *d, const struct recipient *r, int *error_out)
+{
+	*error_out = 0;
+	for (size_t k = 0; k < r->count; k++) {
+		const struct target *t = &d->targets[r->targets[k]];
+
+		if (!t->is_done)
+			return false;
+		if (!*error_out)
+			*error_out = t->error;
+	}
+	return true;
+}
+
+static void note_target(struct delivery *d, struct target *t, int error, bool is_repeated)
+{
+	struct delivery_service *s = d->service;
+
+	t->is_done = true;
+	t->error = error;
+	metric_add(error ? s->failed : is_repeated ? s->repeated : s->stored, 1);
+	if (t->is_forwarded && !error && !is_repeated)
+		metric_add(s->forwarded, 1);
+	if (is_repeated)
+		log_info("delivery", "a repeat met its mark recipient=%s",
+			d->recipients[t->recipient].address);
 }
 
 static void share_done(void *arg, int err, const struct store_work_added *results, size_t count)
 {
 	struct share *share = arg;
 	struct delivery *d = share->delivery;
-	struct delivery_service *s = d->service;
 
 	d->shares_open--;
 	if (d->shares_open)
@@ -313,16 +454,14 @@ static void share_done(void *arg, int err, const struct store_work_added *result
 	FAULT("lmtp-before-answer");
 	for (size_t i = 0; i < share->count; i++) {
 		int error = err ? err : i < count ? results[i].error : ERR_NOT_NOW;
-		bool repeated = !error && results[i].repeated;
 
-		metric_add(error ? s->failed : repeated ? s->repeated : s->stored, 1);
-		if (repeated)
-			log_info("delivery", "a repeat met its mark recipient=%s",
-				d->recipients[share->recipients[i]].address);
-		if (error)
-			log_warn("delivery", "not stored: %s recipient=%s", error_text(error),
-				d->recipients[share->recipients[i]].address);
-		answer(d, share->recipients[i], error);
+		note_target(d, &d->targets[share->targets[i]], error, !error && results[i].repeated);
+	}
+	for (unsigned i = 0; i < d->count; i++) {
+		int error;
+
+		if (!d->recipients[i].is_answered && is_decided(d, &d->recipients[i], &error))
+			answer(d, i, error);
 	}
 }
 
@@ -331,14 +470,21 @@ static void share_drop(void *arg)
 	struct share *share = arg;
 
 	unref(share->delivery);
-	free(share->recipients);
+	free(share->targets);
 	free(share);
+}
+
+/* The line that a copy by forwarding begins with: by whom. */
+static void forward_trace(const struct delivery *d, const struct target *t, struct buf *out)
+{
+	buf_printf(out, "Delivered-To: %s\r\n", d->recipients[t->recipient].address);
 }
 
 static void store_share(struct delivery *d, unsigned slot)
 {
 	struct share *share = xcalloc(1, sizeof(*share));
-	struct store_work_target *targets = xcalloc(d->count, sizeof(*targets));
+	struct store_work_target *targets = xcalloc(d->target_count, sizeof(*targets));
+	struct buf *traces = xcalloc(d->target_count, sizeof(*traces));
 	struct store_work_add add = {.slot = slot,
 		.spool = d->spool,
 		.targets = targets,
@@ -349,21 +495,27 @@ static void store_share(struct delivery *d, unsigned slot)
 
 	share->delivery = d;
 	share->slot = slot;
-	share->recipients = xcalloc(d->count, sizeof(*share->recipients));
-	for (unsigned i = 0; i < d->count; i++) {
-		struct recipient *r = &d->recipients[i];
+	share->targets = xcalloc(d->target_count, sizeof(*share->targets));
+	for (unsigned i = 0; i < d->target_count; i++) {
+		struct target *t = &d->targets[i];
 
-		if (r->slot != slot)
+		if (t->slot != slot || t->is_dropped)
 			continue;
-		targets[share->count] = (struct store_work_target){.account = r->account,
+		if (t->is_forwarded)
+			forward_trace(d, t, &traces[i]);
+		targets[share->count] = (struct store_work_target){.account = t->account,
 			.date = clock_wall_s(),
-			.mark = r->is_marked ? r->mark : NULL,
+			.trace = buf_view(&traces[i]),
+			.mark = t->is_marked ? t->mark : NULL,
 			.ignore_quota = true};
-		share->recipients[share->count++] = i;
+		share->targets[share->count++] = i;
 	}
 	add.target_count = share->count;
 	d->refs++;
 	store_work_add(d->service->work, &add);
+	for (unsigned i = 0; i < d->target_count; i++)
+		buf_deinit(&traces[i]);
+	free(traces);
 	free(targets);
 }
 
@@ -380,8 +532,10 @@ static void store_all(struct delivery *d)
 {
 	uint64_t slots = 0;
 
-	for (unsigned i = 0; i < d->count; i++)
-		slots |= UINT64_C(1) << d->recipients[i].slot;
+	for (unsigned i = 0; i < d->target_count; i++) {
+		if (!d->targets[i].is_dropped)
+			slots |= UINT64_C(1) << d->targets[i].slot;
+	}
 	d->shares_open = (unsigned)__builtin_popcountll(slots);
 	FAULT("lmtp-before-commit");
 	for (unsigned slot = 0; slot < STORE_SLOTS_MAX; slot++) {
@@ -412,6 +566,7 @@ void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg)
 		loop_defer(d->loop, fail_all, d);
 		return;
 	}
+	merge_targets(d);
 	make_marks(d);
 	timer_init(&d->timer, claim_and_store, d);
 	claim_and_store(d);
@@ -446,40 +601,53 @@ static void marks_removed(void *arg, int err)
 
 static void retire_slot(struct delivery *d, unsigned slot, const bool *is_gone)
 {
-	struct retirement *r = xcalloc(1, sizeof(*r) + d->count * sizeof(r->marks[0]));
+	struct retirement *r = xcalloc(1, sizeof(*r) + d->target_count * sizeof(r->marks[0]));
 	struct store_work_call call = {
 		.run = remove_marks, .done = marks_removed, .drop = free, .arg = r, .loop = d->loop};
 
-	for (unsigned i = 0; i < d->count; i++) {
-		if (is_gone[i] && d->recipients[i].slot == slot)
-			memcpy(r->marks[r->count++], d->recipients[i].mark, STORE_MARK_LEN);
+	for (unsigned i = 0; i < d->target_count; i++) {
+		if (is_gone[i] && d->targets[i].slot == slot)
+			memcpy(r->marks[r->count++], d->targets[i].mark, STORE_MARK_LEN);
 	}
 	store_work_write(d->service->work, slot, &call);
 }
 
+/* All recipients that have this target were answered: what was not answered yet is not known to the peer, whatever it says. */
+static bool is_known(const struct delivery *d, unsigned target)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		const struct recipient *r = &d->recipients[i];
+
+		for (size_t k = 0; k < r->count; k++) {
+			if (r->targets[k] == target && !r->is_answered)
+				return false;
+		}
+	}
+	return true;
+}
+
 static void release_marks(struct delivery *d, bool is_retired)
 {
-	bool *is_gone = xcalloc(d->count + 1, sizeof(*is_gone));
+	bool *is_gone = xcalloc(d->target_count + 1, sizeof(*is_gone));
 	uint64_t slots = 0;
 
-	for (unsigned i = 0; i < d->count; i++) {
-		struct recipient *r = &d->recipients[i];
+	for (unsigned i = 0; i < d->target_count; i++) {
+		struct target *t = &d->targets[i];
 
-		if (!r->is_claimed)
+		if (!t->is_claimed)
 			continue;
-		/* What was not answered yet is not known to the peer, whatever it says. */
-		is_gone[i] = mark_table_release(d->service->marks, r->mark, is_retired && r->is_answered);
-		r->is_claimed = false;
+		is_gone[i] = mark_table_release(d->service->marks, t->mark, is_retired && is_known(d, i));
+		t->is_claimed = false;
 		if (is_gone[i])
-			slots |= UINT64_C(1) << r->slot;
+			slots |= UINT64_C(1) << t->slot;
 	}
 	for (unsigned slot = 0; slot < STORE_SLOTS_MAX; slot++) {
 		if (slots >> slot & 1)
 			retire_slot(d, slot, is_gone);
 	}
-	for (unsigned i = 0; i < d->count; i++) {
+	for (unsigned i = 0; i < d->target_count; i++) {
 		if (is_gone[i])
-			mark_table_forget(d->service->marks, d->recipients[i].mark);
+			mark_table_forget(d->service->marks, d->targets[i].mark);
 	}
 	free(is_gone);
 }

@@ -31,9 +31,10 @@ struct delivery *delivery_begin(struct delivery_service *service, struct loop *l
 	uint64_t size, const struct smtp_mark *mark);
 
 /*
- * Finds an account by address, alias, or without detail, and reserves its quota. 0 and its number;
- * ERR_NOT_FOUND; ERR_DENIED: takes no mail; ERR_TOO_BIG: over quota; ERR_SYNTAX. A recipient named twice gets
- * the number it has.
+ * Finds an account by address, alias, without detail, or by what its domain says of others, follows its forwarding, and reserves
+ * the quota of all. 0 and its number; ERR_NOT_FOUND; ERR_DENIED: takes no mail; ERR_NOT_NOW: takes none now; ERR_TOO_BIG: over quota;
+ * ERR_SYNTAX; of forwarding ERR_FULL: a target is over quota, ERR_CLOSED: it is broken, ERR_UNSUPPORTED: in circles. A
+ * recipient named twice gets the number it has.
  */
 MUST_CHECK int delivery_add_recipient(
 	struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);

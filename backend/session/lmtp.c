@@ -100,21 +100,31 @@ static void add_name(struct session *s, unsigned index, unsigned recipient)
 
 static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
 {
-	static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
-	static const struct smtp_answer syntax = {553, {"5.1.3", 5}, {"No address that could be here", 29}};
-	static const struct smtp_answer denied = {550, {"5.2.1", 5}, {"This account takes no mail", 26}};
-	static const struct smtp_answer full_now = {452, {"4.2.2", 5}, {"Mailbox is full", 15}};
-	static const struct smtp_answer full = {552, {"5.2.2", 5}, {"Mailbox is full", 15}};
-	static const struct smtp_answer later = {451, {"4.3.0", 5}, {"Not now", 7}};
+	static const struct smtp_answer full_for_good = {
+		552, SLICE_LIT("5.2.2"), SLICE_LIT("Mailbox is full")};
+	static const struct smtp_answer later = {451, SLICE_LIT("4.3.0"), SLICE_LIT("Not now")};
+	static const struct {
+		int err;
+		struct smtp_answer answer;
+	} rows[] = {
+		{ERR_NOT_FOUND, {550, SLICE_LIT("5.1.1"), SLICE_LIT("No such user here")}},
+		{ERR_SYNTAX, {553, SLICE_LIT("5.1.3"), SLICE_LIT("No address that could be here")}},
+		{ERR_DENIED, {550, SLICE_LIT("5.2.1"), SLICE_LIT("This account takes no mail")}},
+		{ERR_TOO_BIG, {452, SLICE_LIT("4.2.2"), SLICE_LIT("Mailbox is full")}},
+		{ERR_NOT_NOW, {450, SLICE_LIT("4.2.1"), SLICE_LIT("This account takes no mail now")}},
+		{ERR_FULL, {452, SLICE_LIT("4.2.2"),
+				   SLICE_LIT("The mailbox that this is forwarded to is full")}},
+		{ERR_CLOSED,
+			{451, SLICE_LIT("4.3.5"), SLICE_LIT("The forwarding of this address is broken")}},
+		{ERR_UNSUPPORTED, {554, SLICE_LIT("5.4.6"),
+					  SLICE_LIT("The forwarding of this address goes in circles")}},
+	};
 
-	if (err == ERR_NOT_FOUND)
-		return &unknown;
-	if (err == ERR_SYNTAX)
-		return &syntax;
-	if (err == ERR_DENIED)
-		return &denied;
-	if (err == ERR_TOO_BIG)
-		return s->service->settings.is_over_quota_permanent ? &full : &full_now;
+	if (err == ERR_TOO_BIG && s->service->settings.is_over_quota_permanent)
+		return &full_for_good;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].err == err)
+			return &rows[i].answer;
 	return &later;
 }
 
