@@ -1,23 +1,21 @@
 /*
- * The operator's verbs about accounts: `account add|set|show|list|remove|password`, `quota`, and accounts that are made at
- * a first login. On the main loop; passwords are hashed by the workers, changes go through the slot's writer. Two
- * changes about one address never run at the same time.
+ * The operator's verbs that change accounts: `account add|set|password|rename|remove`. On the main loop; passwords are hashed
+ * by the workers, changes go through the slot's writer. Two changes about one address never run at the same time
+ * (backend/claims.h).
  */
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/claims.h"
 
 void accounts_register(struct backend *b);
-/* After the main loop has ended. */
-void accounts_deinit(void);
-
-typedef void accounts_fn(void *arg, int err);
-struct accounts_ensure;
+/* An address as accounts have it; in the arena. ERR_SYNTAX, ERR_TOO_BIG. */
+MUST_CHECK int accounts_normalise(struct arena *arena, struct slice text, struct slice *address_out);
 /*
- * Any loop: makes the account, with the default limits and without a password, unless there is one (or an alias) of this
- * address; then fn on this loop, once: 0, or why it cannot be. Any number at a time make one account.
+ * Where mail may be forwarded: addresses of accounts of this back-end, with commas between; as the store keeps them, in the arena.
+ * self: the account's own address. Else an error with the operator's words in why.
  */
-struct accounts_ensure *accounts_ensure(
-	struct backend *b, struct loop *loop, struct slice address, accounts_fn *fn, void *arg);
-/* On the loop: fn will not be called; the account may be made. Sets NULL, accepts NULL. In fn it has gone already. */
-void accounts_ensure_cancel(struct accounts_ensure **ensure);
+MUST_CHECK int accounts_forwards(struct store *store, struct arena *arena, struct slice self,
+	struct slice text, struct slice *forwards_out, struct buf *why);
+/* The operator's words for an error of store_domain_reserve() or store_domain_may_name(). */
+const char *accounts_domain_words(int err);

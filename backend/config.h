@@ -54,7 +54,8 @@ struct config {
 	uint64_t message_size;
 	uint64_t imap_idle_ms, pop3_idle_ms, transfer_ms;
 	unsigned wrong_commands;
-	uint64_t quota_size, quota_count; /* of accounts made from now on; 0: none */
+	uint64_t quota_size, quota_count; /* where account, class and domain say nothing; 0: none */
+	bool domains_must_exist;          /* accounts are in domains with a record only */
 	bool is_over_quota_permanent;
 	bool is_pop3_exclusive;
 	_Atomic unsigned refs;

@@ -82,9 +82,18 @@ static const struct conf_key keys[] = {
 	{"", "message-size", CONF_SIZE, CONF_RELOAD, "100M", 65536, 2147418112, NULL,
 		"Most bytes of one message", NULL},
 	{"", "quota-size", CONF_SIZE, CONF_RELOAD, "0", 0, 0, NULL,
-		"Limit of bytes for accounts that are made without --quota; 0: none", NULL},
+		"Limit of bytes of accounts where neither they nor their class nor their domain say one; 0: "
+		"none",
+		NULL},
 	{"", "quota-count", CONF_INT, CONF_RELOAD, "0", 0, 0, NULL,
-		"Limit of messages for accounts that are made without --count; 0: none", NULL},
+		"Limit of messages of accounts where neither they nor their class nor their domain say one; "
+		"0: none",
+		NULL},
+	{"", "domains", CONF_ENUM, CONF_RELOAD, "implicit", 0, 0, "implicit explicit",
+		"implicit: an account makes its domain; explicit: accounts are made only in domains that "
+		"`domain "
+		"add` has made",
+		NULL},
 	{"", "over-quota", CONF_ENUM, CONF_RELOAD, "temporary", 0, 0, "temporary permanent",
 		"How a delivery over quota is refused: 452, so that the sender tries again, or 552", NULL},
 	{"", "imap-admin", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,

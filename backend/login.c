@@ -11,7 +11,7 @@
 #include "backend/login.h"
 
 #include "backend/store/store_account.h"
-#include "backend/accounts.h"
+#include "backend/accounts_ensure.h"
 #include "backend/users.h"
 #include "common/auth/auth_name.h"
 #include "common/base/log.h"
@@ -139,6 +139,10 @@ static void on_ensured(void *arg, int err)
 	l->ensure = NULL;
 	if (!err)
 		err = store_find_account(l->tier->backend->store, l->user, &l->account);
+	if (err == ERR_NOT_FOUND || err == ERR_TOO_BIG) {
+		refuse(l, FRONT_NO_ACCOUNT, "its domain has no place for the account");
+		return;
+	}
 	if (err) {
 		refuse(l, FRONT_NOT_NOW, error_text(err));
 		return;
@@ -147,9 +151,27 @@ static void on_ensured(void *arg, int err)
 	enter(l);
 }
 
+/* NULL: the account may be used this way. */
+static const char *objection(const struct login *l)
+{
+	static const uint32_t refusals[] = {[CONFIG_IMAP] = STORE_ACCOUNT_NO_IMAP,
+		[CONFIG_POP3] = STORE_ACCOUNT_NO_POP3,
+		[CONFIG_LMTP] = 0};
+
+	if (l->account.flags & STORE_ACCOUNT_SUSPENDED)
+		return "the account is suspended";
+	if (l->account.flags & STORE_ACCOUNT_DISABLED)
+		return "the account is disabled";
+	if (l->account.flags & refusals[l->tier->service])
+		return "the account may not use this protocol";
+	return NULL;
+}
+
 /* The credential is right. */
 static void enter(struct login *l)
 {
+	const char *why;
+
 	if (!l->has_account && users_may_create(l->users, l->user)) {
 		l->ensure = accounts_ensure(l->tier->backend, l->loop, l->user, on_ensured, l);
 		return;
@@ -158,8 +180,14 @@ static void enter(struct login *l)
 		refuse(l, FRONT_NO_ACCOUNT, "there is no such account here");
 		return;
 	}
-	if (l->account.flags & STORE_ACCOUNT_DISABLED) {
-		refuse(l, FRONT_NOT_PERMITTED, "the account is disabled");
+	/* As it is now: while the password was checked an operator may have changed it, and ended its sessions. */
+	if (store_get_account(l->tier->backend->store, l->account.slot, l->account.id, &l->account)) {
+		refuse(l, FRONT_NO_ACCOUNT, "the account has just gone");
+		return;
+	}
+	why = objection(l);
+	if (why) {
+		refuse(l, FRONT_NOT_PERMITTED, why);
 		return;
 	}
 	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", front_session(l->front),

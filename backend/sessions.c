@@ -101,6 +101,74 @@ void sessions_bye(struct backend *b, bool is_now)
 	}
 }
 
+/* ---- who may not go on ---- */
+
+#define RECHECK_TEXT "This account may not be used any more."
+/* Sessions that are looked at in one turn. */
+#define RECHECK_MOST 1000
+
+struct recheck {
+	struct backend *backend;
+	struct loop *loop;
+	uint64_t after; /* the number of the last one looked at */
+	unsigned looked;
+	bool is_pop3;
+};
+
+/* Sessions are walked in the order of their numbers. */
+static bool must_end(struct recheck *r, uint64_t number, const char *user, uint32_t refusal)
+{
+	struct store_account account;
+	int err;
+
+	if (number <= r->after || r->looked >= RECHECK_MOST)
+		return false;
+	r->after = number;
+	r->looked++;
+	err = store_find_account(r->backend->store, slice_str(user), &account);
+	return err == ERR_NOT_FOUND || (!err && (account.flags & (refusal | STORE_ACCOUNT_DISABLED)));
+}
+
+static bool recheck_imap(void *arg, const struct imap_session_info *i)
+{
+	return must_end(arg, i->number, i->user, STORE_ACCOUNT_NO_IMAP);
+}
+
+static bool recheck_pop3(void *arg, const struct pop3_session_info *i)
+{
+	return must_end(arg, i->number, i->user, STORE_ACCOUNT_NO_POP3);
+}
+
+static void recheck_step(void *arg)
+{
+	struct recheck *r = arg;
+
+	r->looked = 0;
+	if (r->is_pop3)
+		pop3_service_each(r->backend->pop3, r->loop, recheck_pop3, r, RECHECK_TEXT);
+	else
+		imap_service_each(r->backend->imap, r->loop, recheck_imap, r, RECHECK_TEXT);
+	if (r->looked < RECHECK_MOST && r->is_pop3) {
+		free(r);
+		return;
+	}
+	if (r->looked < RECHECK_MOST) {
+		r->is_pop3 = true;
+		r->after = 0;
+	}
+	loop_post(r->loop, recheck_step, r);
+}
+
+void sessions_recheck(struct backend *b)
+{
+	for (unsigned i = 0; b->imap && b->pop3 && i < loop_group_count(b->group); i++) {
+		struct recheck *r = xcalloc(1, sizeof(*r));
+
+		*r = (struct recheck){.backend = b, .loop = loop_group_at(b->group, i)};
+		loop_post(r->loop, recheck_step, r);
+	}
+}
+
 static void end_fronts(void *arg)
 {
 	(void)arg;

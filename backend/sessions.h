@@ -10,6 +10,9 @@ void sessions_register(struct backend *b);
 /* Asks all sessions to end after what they are doing; is_now: no transaction of LMTP is waited for. Main
  * thread. */
 void sessions_bye(struct backend *b, bool is_now);
+/* An account, a class or a domain has changed: ends the sessions of accounts that are no longer there under this name, or may not log in
+ * that way any more. In turns, on the sessions' loops. Main thread. */
+void sessions_recheck(struct backend *b);
 /* Closes the connections of clients that have not logged in: the program ends. Main thread. */
 void sessions_end_fronts(struct backend *b);
 /* Of IMAP and POP3 after login, and of LMTP. Any thread. */

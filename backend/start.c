@@ -13,10 +13,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "backend/account_show.h"
 #include "backend/accounts.h"
+#include "backend/classes.h"
+#include "backend/domains.h"
 #include "backend/listeners.h"
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
+#include "backend/store/store_domain.h"
 #include "backend/store_verbs.h"
 #include "backend/undelete.h"
 #include "backend/users.h"
@@ -96,6 +100,7 @@ static void put_in_force(struct backend *b)
 	credential_cache_set_lifetime(
 		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
 	front_penalty_reload(b->penalty, b->config->conf);
+	store_domain_set_built_in(b->store, b->config->quota_size, b->config->quota_count);
 	listeners_set_config(b);
 	handover_set_limit(b->handover, conf_get_duration(b->config->conf, "", NULL, "handover-limit"));
 }
@@ -312,6 +317,7 @@ static int open_store_services(struct backend *b, struct buf *why)
 
 	if (open_store(b, why) != 0)
 		return ERR_NOT_NOW;
+	store_domain_set_built_in(b->store, b->config->quota_size, b->config->quota_count);
 	b->imap = imap_service_new(b->work, loops, &imap);
 	set_notes(b);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
@@ -360,6 +366,9 @@ static void open_places(struct backend *b, struct buf *why)
 		"the control socket cannot be opened");
 	if (b->control) {
 		accounts_register(b);
+		account_show_register(b);
+		domains_register(b);
+		classes_register(b);
 		sessions_register(b);
 		store_verbs_register(b);
 		undelete_register(b);
@@ -416,7 +425,7 @@ static void end_all(struct backend *b)
 	timer_stop(&b->drain);
 	handover_stop(b->handover); /* a new one opens the store from here on */
 	loop_free(&b->loop);
-	accounts_deinit();
+	claims_deinit();
 	delivery_service_free(&b->delivery);
 	imap_service_free(&b->imap);
 	pop3_service_free(&b->pop3);

@@ -349,4 +349,5 @@ void db_effect(struct store_txn *txn, const struct effect *effect, struct slice 
 	e = &txn->effects[txn->effect_count++];
 	*e = *effect;
 	e->text = text.len ? xmemdup0(text.p, text.len) : NULL;
+	e->len = text.len;
 }

@@ -38,6 +38,8 @@ enum db_name {
 	DB_MARK_TIMES,   /* time, digest -> nothing */
 	DB_INTENTS,      /* kind, account, mailbox -> nothing */
 	DB_METADATA,     /* account, mailbox, user, entry -> value; account -> octets in all */
+	DB_DOMAINS,      /* domain -> record; in slot 0 alone */
+	DB_CLASSES,      /* class -> record; in slot 0 alone */
 	DB_COUNT
 };
 
@@ -75,19 +77,23 @@ struct store {
 
 /* What the memory has to learn when the transaction commits. */
 enum effect_kind {
-	EFFECT_ACCOUNT, /* put: text is the canonical address */
+	EFFECT_ACCOUNT, /* put: text is the record */
 	EFFECT_ACCOUNT_GONE,
 	EFFECT_NAME, /* alias */
 	EFFECT_NAME_GONE,
-	EFFECT_USED
+	EFFECT_USED,
+	EFFECT_DOMAIN, /* put: text is the name, a NUL, the record */
+	EFFECT_DOMAIN_GONE,
+	EFFECT_CLASS, /* the same */
+	EFFECT_CLASS_GONE
 };
 struct effect {
 	enum effect_kind kind;
 	uint32_t account;
-	uint32_t flags;
-	uint64_t bytes; /* limits, or used */
+	uint64_t bytes; /* used */
 	uint64_t count;
 	char *text; /* owned */
+	size_t len;
 };
 
 struct db_frame_cache;

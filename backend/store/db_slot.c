@@ -41,6 +41,8 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_MARK_TIMES] = "mark_times",
 	[DB_INTENTS] = "intents",
 	[DB_METADATA] = "metadata",
+	[DB_DOMAINS] = "domains",
+	[DB_CLASSES] = "classes",
 };
 
 static int sync_dir(const char *path)

@@ -1,27 +1,41 @@
 /*
- * Two tables over one set of entries: by address (canonical and aliases) and by slot and id. An alias has a
- * small entry of its own that points to its account. Reservations of quota live here alone: they are promises
- * of running sessions and mean nothing after a restart.
+ * Two tables over one set of entries: by address (canonical and aliases) and by slot and id. A name has a
+ * small entry of its own that points to its account. Domains and classes are in policy.c, under the same lock. Reservations of
+ * quota live here alone: they are promises of running sessions and mean nothing after a restart.
  */
 #include "backend/store/names.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "backend/store/record.h"
+#include "backend/store/store_account.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/base/table.h"
 #include "common/proto/address.h"
 
 struct account_entry {
-	struct store_account public;
-	char id_key[8];
+	unsigned slot;
+	uint32_t id;
+	uint32_t flags; /* of the record */
+	struct store_policy policy;
+	struct class_entry *class; /* its own; NULL: none */
+	struct domain_entry *domain;
+	char *address;
+	char *forwards; /* a line feed between two; NULL: none */
+	uint64_t bytes_used;
+	uint64_t count_used;
 	uint64_t bytes_reserved;
 	uint64_t count_reserved;
+	struct list names;
+	char id_key[8];
 };
 
 struct name_entry {
+	struct list link; /* of its account */
 	struct account_entry *account;
+	struct domain_entry *domain;
 	char *name;
 	size_t len;
 };
@@ -30,6 +44,7 @@ struct names {
 	pthread_mutex_t lock;
 	struct table *by_name;
 	struct table *by_id;
+	struct policies *policies;
 };
 
 struct names *names_new(void)
@@ -39,13 +54,32 @@ struct names *names_new(void)
 	pthread_mutex_init(&n->lock, NULL);
 	n->by_name = table_new();
 	n->by_id = table_new();
+	n->policies = policies_new();
 	return n;
+}
+
+struct policies *names_lock(struct names *n)
+{
+	pthread_mutex_lock(&n->lock);
+	return n->policies;
+}
+
+void names_unlock(struct names *n)
+{
+	pthread_mutex_unlock(&n->lock);
 }
 
 static void name_entry_free(struct name_entry *e)
 {
 	free(e->name);
 	free(e);
+}
+
+static void account_entry_free(struct account_entry *a)
+{
+	free(a->address);
+	free(a->forwards);
+	free(a);
 }
 
 void names_free(struct names **names)
@@ -59,9 +93,10 @@ void names_free(struct names **names)
 	for (size_t at = 0; table_next(n->by_name, &at, &key, &value);)
 		name_entry_free(value);
 	for (size_t at = 0; table_next(n->by_id, &at, &key, &value);)
-		free(value);
+		account_entry_free(value);
 	table_free(&n->by_name);
 	table_free(&n->by_id);
+	policies_free(&n->policies);
 	pthread_mutex_destroy(&n->lock);
 	free(n);
 	*names = NULL;
@@ -107,93 +142,152 @@ static struct account_entry *by_id(struct names *n, unsigned slot, uint32_t acco
 	return table_get(n->by_id, slice_of(key, sizeof(key)));
 }
 
+static void remove_name_entry(struct names *n, struct name_entry *e)
+{
+	table_remove(n->by_name, slice_of(e->name, e->len));
+	list_remove(&e->link);
+	e->domain->names--;
+	policies_let_domain(n->policies, e->domain);
+	name_entry_free(e);
+}
+
 static void add_name(struct names *n, struct slice name, struct account_entry *account)
 {
 	struct name_entry *e = xcalloc(1, sizeof(*e));
-	struct name_entry *before;
+	struct name_entry *before = table_get(n->by_name, name);
 
 	e->account = account;
 	e->name = xmemdup0(name.p, name.len);
 	e->len = name.len;
-	before = table_remove(n->by_name, name);
+	e->domain = policies_hold_domain(n->policies, policies_domain_of(name));
+	e->domain->names++;
+	list_add_last(&account->names, &e->link);
 	if (before)
-		name_entry_free(before);
+		remove_name_entry(n, before);
 	table_put(n->by_name, slice_of(e->name, e->len), e);
 }
 
 static void remove_name(struct names *n, struct slice name)
 {
-	struct name_entry *e = table_remove(n->by_name, name);
+	struct name_entry *e = table_get(n->by_name, name);
 
 	if (e)
-		name_entry_free(e);
+		remove_name_entry(n, e);
+}
+
+/* The account gets this address: its first, or another. */
+static void set_address(struct names *n, struct account_entry *a, struct slice address)
+{
+	struct domain_entry *before = a->domain;
+	struct name_entry *old = a->address ? table_get(n->by_name, slice_str(a->address)) : NULL;
+
+	a->domain = policies_hold_domain(n->policies, policies_domain_of(address));
+	a->domain->accounts++;
+	if (before) {
+		before->accounts--;
+		policies_let_domain(n->policies, before);
+	}
+	if (old && old->account == a)
+		remove_name_entry(n, old);
+	free(a->address);
+	a->address = slice_copy_str(address);
+	add_name(n, address, a);
 }
 
 static struct account_entry *put_account(
-	struct names *n, struct db_slot *slot, uint32_t id, struct slice address)
+	struct names *n, struct db_slot *slot, uint32_t id, const struct account_record *r)
 {
 	struct account_entry *a = by_id(n, slot->number, id);
+	struct class_entry *class = policies_hold_class(n->policies, r->class);
 
-	if (a)
-		return a;
-	a = xcalloc(1, sizeof(*a));
-	a->public.slot = slot->number;
-	a->public.id = id;
-	memcpy(a->public.address, address.p, address.len);
-	make_id_key(a->id_key, slot->number, id);
-	table_put(n->by_id, slice_of(a->id_key, sizeof(a->id_key)), a);
-	add_name(n, address, a);
-	slot->account_count++;
+	if (!a) {
+		a = xcalloc(1, sizeof(*a));
+		a->slot = slot->number;
+		a->id = id;
+		list_init(&a->names);
+		make_id_key(a->id_key, slot->number, id);
+		table_put(n->by_id, slice_of(a->id_key, sizeof(a->id_key)), a);
+		slot->account_count++;
+	}
+	policies_let_class(n->policies, a->class);
+	a->class = class;
+	a->flags = r->flags & STORE_ACCOUNT_OWN_FLAGS;
+	a->policy = r->policy;
+	free(a->forwards);
+	a->forwards = r->forwards.len ? slice_copy_str(r->forwards) : NULL;
+	if (!a->address || !slice_is_str(r->address, a->address))
+		set_address(n, a, r->address);
 	return a;
 }
 
 static void remove_account(struct names *n, struct db_slot *slot, uint32_t id)
 {
 	struct account_entry *a = by_id(n, slot->number, id);
-	struct slice key;
-	void *value;
 
 	if (!a)
 		return;
-	for (size_t at = 0; table_next(n->by_name, &at, &key, &value);) {
-		struct name_entry *e = value;
-
-		if (e->account != a)
-			continue;
-		table_remove(n->by_name, key);
-		name_entry_free(e);
-	}
+	while (!list_is_empty(&a->names))
+		remove_name_entry(n, container_of(a->names.next, struct name_entry, link));
+	policies_let_class(n->policies, a->class);
+	a->domain->accounts--;
+	policies_let_domain(n->policies, a->domain);
 	table_remove(n->by_id, slice_of(a->id_key, sizeof(a->id_key)));
-	free(a);
+	account_entry_free(a);
 	slot->account_count--;
+}
+
+static int apply_record(struct names *n, struct db_slot *slot, const struct effect *e)
+{
+	struct slice text = slice_of(e->text, e->len), name, record;
+	struct account_record r;
+	ptrdiff_t nul;
+	int err;
+
+	if (e->kind == EFFECT_ACCOUNT) {
+		err = record_unpack_account(text, &r);
+		if (!err)
+			(void)put_account(n, slot, e->account, &r);
+		return err;
+	}
+	nul = slice_find(text, 0);
+	name = slice_sub(text, 0, nul < 0 ? text.len : (size_t)nul);
+	record = slice_from(text, name.len + (nul >= 0));
+	return e->kind == EFFECT_DOMAIN ? policies_put_domain(n->policies, name, record)
+					: policies_put_class(n->policies, name, record);
 }
 
 static void apply(struct names *n, struct db_slot *slot, const struct effect *e)
 {
 	struct account_entry *a = by_id(n, slot->number, e->account);
+	struct slice text = slice_of(e->text, e->len);
 
 	switch (e->kind) {
 	case EFFECT_ACCOUNT:
-		a = put_account(n, slot, e->account, slice_str(e->text));
-		a->public.bytes_limit = e->bytes;
-		a->public.count_limit = e->count;
-		a->public.flags = e->flags;
+	case EFFECT_DOMAIN:
+	case EFFECT_CLASS:
+		require(apply_record(n, slot, e) == 0); /* we have just packed it */
 		break;
 	case EFFECT_ACCOUNT_GONE:
 		remove_account(n, slot, e->account);
 		break;
 	case EFFECT_NAME:
 		if (a)
-			add_name(n, slice_str(e->text), a);
+			add_name(n, text, a);
 		break;
 	case EFFECT_NAME_GONE:
-		remove_name(n, slice_str(e->text));
+		remove_name(n, text);
 		break;
 	case EFFECT_USED:
 		if (a) {
-			a->public.bytes_used = e->bytes;
-			a->public.count_used = e->count;
+			a->bytes_used = e->bytes;
+			a->count_used = e->count;
 		}
+		break;
+	case EFFECT_DOMAIN_GONE:
+		policies_drop_domain(n->policies, text);
+		break;
+	case EFFECT_CLASS_GONE:
+		policies_drop_class(n->policies, text);
 		break;
 	}
 }
@@ -222,13 +316,10 @@ static int load_account(struct names *n, struct store_txn *txn, uint32_t id, str
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 	if (r.address.len == 0 || r.address.len > STORE_ADDRESS_MAX)
 		return ERR_CORRUPT;
-	struct account_entry *a = put_account(n, txn->slot, id, r.address);
+	struct account_entry *a = put_account(n, txn->slot, id, &r);
 
-	a->public.flags = r.flags;
-	a->public.bytes_limit = r.bytes_limit;
-	a->public.count_limit = r.count_limit;
-	a->public.bytes_used = state.bytes;
-	a->public.count_used = state.count;
+	a->bytes_used = state.bytes;
+	a->count_used = state.count;
 	return 0;
 }
 
@@ -262,22 +353,50 @@ static int load_names(struct names *n, struct store_txn *txn, struct db_cursor *
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+static int load_domains(struct names *n, struct store_txn *txn, struct db_cursor *c)
+{
+	int err = db_cursor_seek(c, slice_of("", 1));
+
+	(void)txn;
+	for (; !err; err = db_cursor_next(c))
+		if ((err = policies_put_domain(n->policies, c->key, c->value)))
+			return err;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int load_classes(struct names *n, struct store_txn *txn, struct db_cursor *c)
+{
+	int err = db_cursor_seek(c, slice_of("", 1));
+
+	(void)txn;
+	for (; !err; err = db_cursor_next(c))
+		if ((err = policies_put_class(n->policies, c->key, c->value)))
+			return err;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int names_load(struct names *n, struct store_txn *txn)
 {
-	struct db_cursor c;
-	int err = db_cursor_open(txn, DB_ACCOUNTS, &c);
+	static const struct {
+		enum db_name db;
+		int (*load)(struct names *n, struct store_txn *txn, struct db_cursor *c);
+	} rows[] = {
+		{DB_CLASSES, load_classes},
+		{DB_DOMAINS, load_domains},
+		{DB_ACCOUNTS, load_accounts},
+		{DB_NAMES, load_names},
+	};
+	int err = 0;
 
-	if (err)
-		return err;
-	err = load_accounts(n, txn, &c);
-	db_cursor_close(&c);
-	if (err)
-		return err;
-	err = db_cursor_open(txn, DB_NAMES, &c);
-	if (err)
-		return err;
-	err = load_names(n, txn, &c);
-	db_cursor_close(&c);
+	for (size_t i = 0; !err && i < ARRAY_LEN(rows); i++) {
+		struct db_cursor c;
+
+		err = db_cursor_open(txn, rows[i].db, &c);
+		if (err)
+			break;
+		err = rows[i].load(n, txn, &c);
+		db_cursor_close(&c);
+	}
 	return err;
 }
 
@@ -293,37 +412,163 @@ bool names_has(struct names *n, struct slice normalised)
 	return has;
 }
 
-static int find(struct names *n, struct slice name, struct store_account *account_out)
+/* ---- what counts, under the lock ---- */
+
+static struct policy_levels levels_of(const struct account_entry *a)
 {
-	struct name_entry *e;
+	return policy_levels(&a->policy, a->class, a->domain);
+}
+
+static void describe(struct names *n, const struct account_entry *a, struct store_account *out)
+{
+	struct policy_levels levels = levels_of(a);
+	struct store_policy e = policy_effective(n->policies, &levels, NULL);
+	size_t len = strlen(a->address);
+
+	out->slot = a->slot;
+	out->id = a->id;
+	out->flags = policy_flags(&e, a->flags) | (a->forwards ? STORE_ACCOUNT_FORWARDS : 0);
+	out->bytes_limit = e.bytes_limit;
+	out->count_limit = e.count_limit;
+	out->bytes_used = a->bytes_used;
+	out->count_used = a->count_used;
+	memcpy(out->address, a->address, len + 1);
+}
+
+void names_limits(struct names *n, const struct account_record *r, uint64_t *bytes_out, uint64_t *count_out)
+{
+	struct policy_levels levels;
+	struct store_policy e;
 
 	pthread_mutex_lock(&n->lock);
-	e = table_get(n->by_name, name);
-	if (e)
-		*account_out = e->account->public;
+	levels = policy_levels(&r->policy, r->class.len ? policies_class(n->policies, r->class) : NULL,
+		policies_domain(n->policies, policies_domain_of(r->address)));
+	e = policy_effective(n->policies, &levels, NULL);
 	pthread_mutex_unlock(&n->lock);
-	return e ? 0 : ERR_NOT_FOUND;
+	*bytes_out = e.bytes_limit;
+	*count_out = e.count_limit;
 }
+
+static struct account_entry *by_name(struct names *n, struct slice name)
+{
+	const struct name_entry *e = table_get(n->by_name, name);
+
+	return e ? e->account : NULL;
+}
+
+/* The same local part in another domain. room holds STORE_ADDRESS_MAX. */
+static bool move_to(struct slice name, const struct domain_entry *domain, char *room, struct slice *name_out)
+{
+	struct slice at_domain = policies_domain_of(name);
+	size_t local = name.len - at_domain.len, len = strlen(domain->name);
+
+	if (local + len > STORE_ADDRESS_MAX)
+		return false;
+	memcpy(room, name.p, local);
+	memcpy(room + local, domain->name, len);
+	*name_out = slice_of(room, local + len);
+	return true;
+}
+
+/* By this name, or by the same in the domain whose alias it has. */
+static struct account_entry *lookup(struct names *n, struct slice name)
+{
+	struct account_entry *a = by_name(n, name);
+	const struct domain_entry *d = a ? NULL : policies_alias(n->policies, policies_domain_of(name));
+	char room[STORE_ADDRESS_MAX];
+	struct slice moved;
+
+	return a || !d || !move_to(name, d, room, &moved) ? a : by_name(n, moved);
+}
+
+static bool is_role(struct slice name)
+{
+	struct slice domain = policies_domain_of(name);
+	struct slice local = slice_sub(name, 0, name.len > domain.len ? name.len - domain.len - 1 : 0);
+
+	return slice_is_str(local, "postmaster") || slice_is_str(local, "abuse");
+}
+
+/* ---- asking, with the lock ---- */
 
 int store_find_account(struct store *store, struct slice address, struct store_account *account_out)
 {
+	struct names *n = store->names;
 	char room[STORE_ADDRESS_MAX];
+	struct account_entry *a;
 	struct slice name;
 
 	if (names_normalise(address, room, &name))
 		return ERR_NOT_FOUND;
-	return find(store->names, name, account_out);
+	pthread_mutex_lock(&n->lock);
+	a = lookup(n, name);
+	if (a)
+		describe(n, a, account_out);
+	pthread_mutex_unlock(&n->lock);
+	return a ? 0 : ERR_NOT_FOUND;
+}
+
+static struct domain_entry *domain_by_any_name(struct names *n, struct slice name)
+{
+	struct domain_entry *d = policies_alias(n->policies, name);
+
+	return d ? d : policies_domain(n->policies, name);
+}
+
+/* A name that nobody has: role addresses and the catch-all. */
+static struct account_entry *lookup_rest(
+	struct names *n, const struct domain_entry *d, struct slice name, bool *is_role_out)
+{
+	struct account_entry *a = NULL;
+
+	*is_role_out = is_role(name);
+	if (*is_role_out && d->domain.postmaster.len)
+		a = lookup(n, d->domain.postmaster);
+	if (!a && d->domain.catch_all.len)
+		a = lookup(n, d->domain.catch_all);
+	return a;
+}
+
+/* name: whole; bare: without its detail. */
+static int find_recipient(struct names *n, struct slice name, struct slice bare, struct store_account *out)
+{
+	const struct domain_entry *d = domain_by_any_name(n, policies_domain_of(name));
+	static const int refusals[] = {[STORE_MAIL_KEPT] = ERR_NOT_FOUND,
+		[STORE_MAIL_DEFERRED] = ERR_NOT_NOW,
+		[STORE_MAIL_REFUSED] = ERR_DENIED};
+	struct account_entry *a = lookup(n, name);
+	bool is_exempt = false, is_suspended = d && d->domain.policy.is_suspended;
+	enum store_suspended_mail how = STORE_MAIL_KEPT;
+
+	if (is_suspended && (d->domain.policy.says & STORE_SAYS_SUSPENDED_MAIL))
+		how = (enum store_suspended_mail)d->domain.policy.suspended_mail;
+	if (!a)
+		a = lookup(n, bare);
+	if (!a && d)
+		a = lookup_rest(n, d, bare, &is_exempt);
+	if (!a)
+		return refusals[how];
+	describe(n, a, out);
+	if (how == STORE_MAIL_DEFERRED && !is_exempt && a->domain != d)
+		out->flags |= STORE_ACCOUNT_MAIL_LATER;
+	else if (how == STORE_MAIL_REFUSED && !is_exempt && a->domain != d)
+		out->flags |= STORE_ACCOUNT_NO_MAIL;
+	return 0;
 }
 
 int store_find_recipient(struct store *store, struct slice address, struct store_account *account_out)
 {
-	char room[STORE_ADDRESS_MAX];
-	struct slice name;
-	int err = store_find_account(store, address, account_out);
+	struct names *n = store->names;
+	char whole_room[STORE_ADDRESS_MAX], bare_room[STORE_ADDRESS_MAX];
+	struct slice whole, bare;
+	int err;
 
-	if (err != ERR_NOT_FOUND || normalise(address, true, room, &name))
-		return err;
-	return find(store->names, name, account_out);
+	if (names_normalise(address, whole_room, &whole) || normalise(address, true, bare_room, &bare))
+		return ERR_NOT_FOUND;
+	pthread_mutex_lock(&n->lock);
+	err = find_recipient(n, whole, bare, account_out);
+	pthread_mutex_unlock(&n->lock);
+	return err;
 }
 
 int store_get_account(struct store *store, unsigned slot, uint32_t account, struct store_account *account_out)
@@ -333,9 +578,60 @@ int store_get_account(struct store *store, unsigned slot, uint32_t account, stru
 	pthread_mutex_lock(&store->names->lock);
 	a = by_id(store->names, slot, account);
 	if (a)
-		*account_out = a->public;
+		describe(store->names, a, account_out);
 	pthread_mutex_unlock(&store->names->lock);
 	return a ? 0 : ERR_NOT_FOUND;
+}
+
+int store_account_explain(
+	struct store *store, unsigned slot, uint32_t account, struct store_account_origin *out)
+{
+	struct names *n = store->names;
+	struct policy_origin origin;
+	struct policy_levels levels;
+	const struct account_entry *a;
+
+	*out = (struct store_account_origin){0};
+	pthread_mutex_lock(&n->lock);
+	a = by_id(n, slot, account);
+	if (a) {
+		levels = levels_of(a);
+		out->effective = policy_effective(n->policies, &levels, &origin);
+		out->bytes = origin.bytes;
+		out->count = origin.count;
+		out->protocols = origin.protocols;
+		out->suspended_mail = origin.suspended_mail;
+		out->is_suspended_by[STORE_LEVEL_ACCOUNT] = a->policy.is_suspended;
+		out->is_suspended_by[STORE_LEVEL_CLASS] = levels.class && levels.class->policy.is_suspended;
+		out->is_suspended_by[STORE_LEVEL_DOMAIN] = a->domain->domain.policy.is_suspended;
+		out->class_from = a->class       ? STORE_LEVEL_ACCOUNT
+				  : levels.class ? STORE_LEVEL_DOMAIN
+						 : STORE_LEVEL_BUILT_IN;
+		if (levels.class)
+			snprintf(out->class, sizeof(out->class), "%s", levels.class->name);
+		out->has_class = levels.class && levels.class->has_record;
+	}
+	pthread_mutex_unlock(&n->lock);
+	return a ? 0 : ERR_NOT_FOUND;
+}
+
+int store_forwards(struct store *store, unsigned slot, uint32_t account, struct arena *arena,
+	struct slice **list_out, size_t *count_out)
+{
+	struct names *n = store->names;
+	struct slice rest = {0};
+	const struct account_entry *a;
+
+	*count_out = 0;
+	*list_out = NULL;
+	pthread_mutex_lock(&n->lock);
+	a = by_id(n, slot, account);
+	if (a && a->forwards)
+		rest = arena_copy(arena, slice_str(a->forwards));
+	pthread_mutex_unlock(&n->lock);
+	if (!a)
+		return ERR_NOT_FOUND;
+	return store_account_split(rest, arena, list_out, count_out);
 }
 
 void store_each_account(
@@ -397,10 +693,15 @@ int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, ui
 	a = by_id(store->names, slot, account);
 	if (!a)
 		err = ERR_NOT_FOUND;
-	else if (!fits(a->public.bytes_limit, a->public.bytes_used, a->bytes_reserved, bytes) ||
-		 !fits(a->public.count_limit, a->public.count_used, a->count_reserved, 1))
-		err = ERR_TOO_BIG;
 	else {
+		struct policy_levels levels = levels_of(a);
+		struct store_policy e = policy_effective(store->names->policies, &levels, NULL);
+
+		if (!fits(e.bytes_limit, a->bytes_used, a->bytes_reserved, bytes) ||
+			!fits(e.count_limit, a->count_used, a->count_reserved, 1))
+			err = ERR_TOO_BIG;
+	}
+	if (!err) {
 		a->bytes_reserved += bytes;
 		a->count_reserved++;
 	}

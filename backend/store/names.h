@@ -5,10 +5,11 @@
 #pragma once
 
 #include "backend/store/db.h"
+#include "backend/store/policy.h"
 
 struct names *names_new(void);
 void names_free(struct names **names);
-/* Reads a slot's names and accounts. */
+/* Reads a slot's names and accounts, and of slot 0 domains and classes. */
 MUST_CHECK int names_load(struct names *names, struct store_txn *txn);
 /* Applies what a committed transaction changed. */
 void names_apply(struct names *names, struct db_slot *slot, const struct effect *effects, size_t count);
@@ -16,3 +17,9 @@ void names_apply(struct names *names, struct db_slot *slot, const struct effect 
  * ERR_TOO_BIG. */
 MUST_CHECK int names_normalise(struct slice address, char *room, struct slice *name_out);
 bool names_has(struct names *names, struct slice normalised);
+/* The limits that count for an account with this record, which need not be committed yet. */
+void names_limits(
+	struct names *names, const struct account_record *record, uint64_t *bytes_out, uint64_t *count_out);
+/* For questions about domains and classes: policies under the lock. */
+struct policies *names_lock(struct names *names);
+void names_unlock(struct names *names);

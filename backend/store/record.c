@@ -1,7 +1,11 @@
 /*
  * Records as bytes, little-endian.
  *
- *	account:  1 | flags u32 | bytes u64 | count u64 | created i64 | address u16+ | password u16+
+ *	account:  2 | flags u32 | created i64 | policy | address u16+ | password u16+ | class u16+ | name u16+ | forwards u16+
+ *	          1 | flags u32 | bytes u64 | count u64 | created i64 | address u16+ | password u16+ (a limit of 0: the account says none)
+ *	policy:   says u32 | bytes u64 | count u64 | protocols u8 | suspended mail u8 | suspended u8 | 0 u8
+ *	domain:   1 | 0 u8 | 0 u16 | accounts u32 | bytes u64 | count u64 | policy | class u16+ | catch-all u16+ | postmaster u16+ | aliases u16+
+ *	class:    1 | policy
  *	folder:   1 | use u8 | flags u8 (1 noselect) | name u16+ | keywords u8, each u8+
  *	message:  2 | 0 u8 | trace u16 | uidl u16 | envelope u32 | bodystructure u32 | parts u32 |
  *	          blob u64 | size u64 | date i64 | saved i64 | keys u32 | email u64 | the six texts in this order
@@ -95,35 +99,159 @@ static void add_u64(struct buf *out, uint64_t n)
 
 /* ---- accounts ---- */
 
+static void add_text(struct buf *out, struct slice text)
+{
+	add_u16(out, (uint16_t)text.len);
+	buf_add_slice(out, text);
+}
+
+static struct slice take_text(struct reader *in)
+{
+	return take_bytes(in, take_u16(in));
+}
+
+static void add_policy(struct buf *out, const struct store_policy *p)
+{
+	add_u32(out, p->says);
+	add_u64(out, p->bytes_limit);
+	add_u64(out, p->count_limit);
+	buf_add_char(out, (char)p->protocols);
+	buf_add_char(out, (char)p->suspended_mail);
+	buf_add_char(out, p->is_suspended);
+	buf_add_char(out, 0);
+}
+
+static struct store_policy take_policy(struct reader *in)
+{
+	struct store_policy p = {.says = take_u32(in)};
+
+	p.bytes_limit = take_u64(in);
+	p.count_limit = take_u64(in);
+	p.protocols = take_u8(in);
+	p.suspended_mail = take_u8(in);
+	p.is_suspended = take_u8(in) != 0;
+	(void)take_u8(in);
+	in->bad |= (p.says & ~STORE_SAYS_ALL) || (p.protocols & ~STORE_PROTOCOLS_ALL) ||
+		   p.suspended_mail > STORE_MAIL_REFUSED;
+	return p;
+}
+
 void record_pack_account(const struct account_record *r, struct buf *out)
 {
-	buf_add_char(out, RECORD_1);
+	buf_add_char(out, RECORD_2);
 	add_u32(out, r->flags);
-	add_u64(out, r->bytes_limit);
-	add_u64(out, r->count_limit);
 	add_u64(out, (uint64_t)r->created);
-	add_u16(out, (uint16_t)r->address.len);
-	buf_add_slice(out, r->address);
-	add_u16(out, (uint16_t)r->password.len);
-	buf_add_slice(out, r->password);
+	add_policy(out, &r->policy);
+	add_text(out, r->address);
+	add_text(out, r->password);
+	add_text(out, r->class);
+	add_text(out, r->name);
+	add_text(out, r->forwards);
+}
+
+/* Before there were levels a limit of 0 was none, and nobody could say otherwise. */
+static void take_account_1(struct reader *in, struct account_record *r)
+{
+	r->flags = take_u32(in);
+	r->policy.bytes_limit = take_u64(in);
+	r->policy.count_limit = take_u64(in);
+	r->policy.says = (r->policy.bytes_limit ? STORE_SAYS_BYTES : 0) |
+			 (r->policy.count_limit ? STORE_SAYS_COUNT : 0);
+	r->created = (int64_t)take_u64(in);
+	r->address = take_text(in);
+	r->password = take_text(in);
+}
+
+static void take_account_2(struct reader *in, struct account_record *r)
+{
+	r->flags = take_u32(in);
+	r->created = (int64_t)take_u64(in);
+	r->policy = take_policy(in);
+	r->address = take_text(in);
+	r->password = take_text(in);
+	r->class = take_text(in);
+	r->name = take_text(in);
+	r->forwards = take_text(in);
 }
 
 int record_unpack_account(struct slice value, struct account_record *r_out)
 {
 	struct reader in = {value, false};
-	struct account_record r;
+	struct account_record r = {0};
+	uint8_t version = take_u8(&in);
 
-	if (take_u8(&in) != RECORD_1)
+	if (version != RECORD_1 && version != RECORD_2)
 		return ERR_CORRUPT;
-	r.flags = take_u32(&in);
-	r.bytes_limit = take_u64(&in);
-	r.count_limit = take_u64(&in);
-	r.created = (int64_t)take_u64(&in);
-	r.address = take_bytes(&in, take_u16(&in));
-	r.password = take_bytes(&in, take_u16(&in));
+	if (version == RECORD_1)
+		take_account_1(&in, &r);
+	else
+		take_account_2(&in, &r);
 	if (in.bad || in.left.len)
 		return ERR_CORRUPT;
 	*r_out = r;
+	return 0;
+}
+
+int record_pack_domain(const struct store_domain *d, struct buf *out)
+{
+	size_t before = buf_len(out);
+
+	if (d->class.len + d->catch_all.len + d->postmaster.len + d->aliases.len > RECORD_DOMAIN_MAX)
+		return ERR_TOO_BIG;
+	buf_add_char(out, RECORD_1);
+	buf_add_char(out, 0);
+	add_u16(out, 0);
+	add_u32(out, d->accounts_most);
+	add_u64(out, d->bytes_most);
+	add_u64(out, d->count_most);
+	add_policy(out, &d->policy);
+	add_text(out, d->class);
+	add_text(out, d->catch_all);
+	add_text(out, d->postmaster);
+	add_text(out, d->aliases);
+	return buf_len(out) - before > RECORD_DOMAIN_MAX ? ERR_TOO_BIG : 0;
+}
+
+int record_unpack_domain(struct slice name, struct slice value, struct store_domain *d_out)
+{
+	struct reader in = {value, false};
+	struct store_domain d = {.name = name};
+
+	if (take_u8(&in) != RECORD_1)
+		return ERR_CORRUPT;
+	(void)take_u8(&in);
+	(void)take_u16(&in);
+	d.accounts_most = take_u32(&in);
+	d.bytes_most = take_u64(&in);
+	d.count_most = take_u64(&in);
+	d.policy = take_policy(&in);
+	d.class = take_text(&in);
+	d.catch_all = take_text(&in);
+	d.postmaster = take_text(&in);
+	d.aliases = take_text(&in);
+	if (in.bad || in.left.len || name.len == 0 || name.len > STORE_DOMAIN_MAX)
+		return ERR_CORRUPT;
+	*d_out = d;
+	return 0;
+}
+
+void record_pack_class(const struct store_class *c, struct buf *out)
+{
+	buf_add_char(out, RECORD_1);
+	add_policy(out, &c->policy);
+}
+
+int record_unpack_class(struct slice name, struct slice value, struct store_class *c_out)
+{
+	struct reader in = {value, false};
+	struct store_class c = {.name = name};
+
+	if (take_u8(&in) != RECORD_1)
+		return ERR_CORRUPT;
+	c.policy = take_policy(&in);
+	if (in.bad || in.left.len || name.len == 0 || name.len > STORE_CLASS_MAX)
+		return ERR_CORRUPT;
+	*c_out = c;
 	return 0;
 }
 

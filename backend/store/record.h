@@ -5,19 +5,30 @@
 #pragma once
 
 #include "backend/store/db.h"
+#include "backend/store/store_domain.h"
 #include "backend/store/store_message.h"
 
 /* ---- accounts ---- */
 struct account_record {
 	struct slice address;
 	struct slice password;
-	uint64_t bytes_limit;
-	uint64_t count_limit;
+	struct store_policy policy; /* what the account itself says */
+	struct slice class;
+	struct slice name;     /* of the human, for humans */
+	struct slice forwards; /* addresses, a line feed between two */
 	int64_t created;
 	uint32_t flags;
 };
 void record_pack_account(const struct account_record *r, struct buf *out);
 MUST_CHECK int record_unpack_account(struct slice value, struct account_record *r_out);
+
+/* ---- domains and classes; the name is the key ---- */
+/* At most RECORD_DOMAIN_MAX bytes, else ERR_TOO_BIG. */
+#define RECORD_DOMAIN_MAX 32768
+MUST_CHECK int record_pack_domain(const struct store_domain *d, struct buf *out);
+MUST_CHECK int record_unpack_domain(struct slice name, struct slice value, struct store_domain *d_out);
+void record_pack_class(const struct store_class *c, struct buf *out);
+MUST_CHECK int record_unpack_class(struct slice name, struct slice value, struct store_class *c_out);
 
 /* Counters of an account: what changes with every message. */
 struct account_state {

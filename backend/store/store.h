@@ -80,10 +80,19 @@ const struct store_note *store_txn_notes(const struct store_txn *txn, size_t *co
 
 enum store_account_flag {
 	STORE_ACCOUNT_DISABLED = 1, /* may not log in; mail is still taken */
-	STORE_ACCOUNT_NO_MAIL = 2   /* deliveries are refused for good */
+	STORE_ACCOUNT_NO_MAIL = 2,  /* deliveries are refused for good */
+	STORE_ACCOUNT_FORWARDS_ONLY = 4, /* what is forwarded is not kept here as well */
+	/* worked out of account, class and domain; never in a record */
+	STORE_ACCOUNT_SUSPENDED = 1 << 16, /* DISABLED is set as well */
+	STORE_ACCOUNT_MAIL_LATER = 1 << 17, /* deliveries are refused for a time */
+	STORE_ACCOUNT_NO_IMAP = 1 << 18,
+	STORE_ACCOUNT_NO_POP3 = 1 << 19,
+	STORE_ACCOUNT_FORWARDS = 1 << 20 /* store_forwards() has addresses */
 };
+/* What a record may hold. */
+#define STORE_ACCOUNT_OWN_FLAGS 7u
 
-/* One account as the name table knows it. */
+/* One account as the name table knows it: limits and flags are what counts now, by account, class, domain, built-in values. */
 struct store_account {
 	unsigned slot;
 	uint32_t id;
@@ -95,15 +104,24 @@ struct store_account {
 	char address[STORE_ADDRESS_MAX + 1]; /* canonical */
 };
 
-/* Address or alias in any spelling (address_normalise_whole()). ERR_NOT_FOUND. */
+/* Address or alias in any spelling (address_normalise_whole()), also below an alias of its domain. ERR_NOT_FOUND. */
 MUST_CHECK int store_find_account(
 	struct store *store, struct slice address, struct store_account *account_out);
-/* The same, then without its +detail (address_normalise()). */
+/*
+ * For mail: the same, then without its +detail (address_normalise()), then the domain's postmaster for postmaster and abuse, then
+ * its catch-all. A suspended domain of the address counts as well as the account's own (but not for its postmaster): a
+ * name that is not there is then ERR_NOT_NOW or ERR_DENIED, as mail for suspended ones is answered there.
+ */
 MUST_CHECK int store_find_recipient(
 	struct store *store, struct slice address, struct store_account *account_out);
 /* By slot and id. */
 MUST_CHECK int store_get_account(
 	struct store *store, unsigned slot, uint32_t account, struct store_account *account_out);
+/* The addresses that the account's mail goes on to; the array and texts are the arena's. ERR_NOT_FOUND: no such account.
+ * ERR_TOO_BIG: the arena is full. */
+struct arena;
+MUST_CHECK int store_forwards(struct store *store, unsigned slot, uint32_t account, struct arena *arena,
+	struct slice **list_out, size_t *count_out);
 /* Calls fn for each account, in no order, without the table's lock held; fn returning false ends it. */
 void store_each_account(
 	struct store *store, bool (*fn)(void *arg, const struct store_account *account), void *arg);

@@ -36,17 +36,13 @@ static int get_record(struct store_txn *txn, uint32_t account, struct account_re
 
 static int put_record(struct store_txn *txn, uint32_t account, const struct account_record *r)
 {
-	struct effect put = {.kind = EFFECT_ACCOUNT,
-		.account = account,
-		.flags = r->flags,
-		.bytes = r->bytes_limit,
-		.count = r->count_limit};
+	struct effect put = {.kind = EFFECT_ACCOUNT, .account = account};
 	struct db_key key = db_key_u32(account);
 	struct buf value = {0};
 	int err;
 
-	db_effect(txn, &put, r->address);
 	record_pack_account(r, &value);
+	db_effect(txn, &put, buf_view(&value));
 	err = db_put(txn, DB_ACCOUNTS, db_key_view(&key), buf_view(&value));
 	buf_deinit(&value);
 	return err;
@@ -93,18 +89,35 @@ static int make_default_mailboxes(struct store_txn *txn, uint32_t account)
 	return err ? err : state_put_account(txn, account, &s);
 }
 
+static bool fit_texts(const struct account_record *r)
+{
+	return r->password.len <= STORE_PASSWORD_MAX && r->class.len <= STORE_CLASS_MAX &&
+	       r->name.len <= STORE_ACCOUNT_NAME_MAX &&
+	       r->forwards.len <= (size_t)STORE_FORWARDS_MAX * (STORE_ADDRESS_MAX + 1);
+}
+
 int store_account_create(struct store_txn *txn, const struct store_account_new *a, uint32_t *account_out)
 {
 	struct account_record r = {.password = a->password,
-		.bytes_limit = a->bytes_limit,
-		.count_limit = a->count_limit,
+		.policy = a->policy,
+		.class = a->class,
+		.name = a->name,
+		.forwards = a->forwards,
 		.created = clock_wall_s(),
-		.flags = a->flags};
+		.flags = a->flags & STORE_ACCOUNT_OWN_FLAGS};
 	char room[STORE_ADDRESS_MAX];
 	uint32_t id;
 	int err = names_normalise(a->address, room, &r.address);
 
-	if (!err && a->password.len > STORE_PASSWORD_MAX)
+	if (a->bytes_limit) {
+		r.policy.bytes_limit = a->bytes_limit;
+		r.policy.says |= STORE_SAYS_BYTES;
+	}
+	if (a->count_limit) {
+		r.policy.count_limit = a->count_limit;
+		r.policy.says |= STORE_SAYS_COUNT;
+	}
+	if (!err && !fit_texts(&r))
 		err = ERR_TOO_BIG;
 	if (!err)
 		err = check_free(txn, r.address);
@@ -176,67 +189,221 @@ int store_account_remove(struct store_txn *txn, uint32_t account)
 	return err;
 }
 
-/* Changes of the record: get, copy the texts out of the map, set, put. */
-struct change {
-	const struct slice *password;
-	const uint64_t *limits; /* bytes, count */
-	const uint32_t *flags;
-};
+/* ---- changes of the record: get, copy the texts out of the map, set, put ---- */
 
-static int change_record(struct store_txn *txn, uint32_t account, const struct change *change)
+/* The record with its texts in the arena. */
+static int get_own(struct store_txn *txn, uint32_t account, struct arena *arena, struct account_record *r)
 {
-	char address[STORE_ADDRESS_MAX], password[STORE_PASSWORD_MAX];
-	struct account_record r;
-	int err = get_record(txn, account, &r);
+	int err = get_record(txn, account, r);
+	struct slice *texts[] = {&r->address, &r->password, &r->class, &r->name, &r->forwards};
 
-	if (err)
-		return err;
-	if (r.address.len > sizeof(address) || r.password.len > sizeof(password))
-		return ERR_CORRUPT;
-	memcpy(address, r.address.p, r.address.len);
-	r.address.p = address;
-	if (r.password.len)
-		memcpy(password, r.password.p, r.password.len);
-	r.password.p = password;
-	if (change->password)
-		r.password = *change->password;
-	if (change->limits) {
-		r.bytes_limit = change->limits[0];
-		r.count_limit = change->limits[1];
+	if (!err && (r->address.len > STORE_ADDRESS_MAX || !fit_texts(r)))
+		err = ERR_CORRUPT;
+	for (size_t i = 0; !err && i < ARRAY_LEN(texts); i++) {
+		*texts[i] = arena_copy(arena, *texts[i]);
+		if (!texts[i]->p)
+			err = ERR_NOT_NOW;
 	}
-	if (change->flags)
-		r.flags = *change->flags;
-	db_note(txn, account, 0, 0);
-	return put_record(txn, account, &r);
+	return err;
+}
+
+int store_account_change(struct store_txn *txn, uint32_t account, const struct store_account_change *change)
+{
+	struct account_record r;
+	struct arena arena;
+	int err;
+
+	arena_init(&arena, 0);
+	err = get_own(txn, account, &arena, &r);
+	if (!err && change->password)
+		r.password = *change->password;
+	if (!err && change->policy)
+		r.policy = *change->policy;
+	if (!err && change->flags)
+		r.flags = *change->flags & STORE_ACCOUNT_OWN_FLAGS;
+	if (!err && change->class)
+		r.class = *change->class;
+	if (!err && change->name)
+		r.name = *change->name;
+	if (!err && change->forwards)
+		r.forwards = *change->forwards;
+	if (!err && !fit_texts(&r))
+		err = ERR_TOO_BIG;
+	if (!err)
+		err = put_record(txn, account, &r);
+	if (!err)
+		db_note(txn, account, 0, 0);
+	arena_deinit(&arena);
+	return err;
 }
 
 int store_account_set_password(struct store_txn *txn, uint32_t account, struct slice password)
 {
-	struct change change = {.password = &password};
+	struct store_account_change change = {.password = &password};
 
-	return password.len > STORE_PASSWORD_MAX ? ERR_TOO_BIG : change_record(txn, account, &change);
+	return store_account_change(txn, account, &change);
 }
 
 int store_account_set_limits(
 	struct store_txn *txn, uint32_t account, uint64_t bytes_limit, uint64_t count_limit)
 {
-	uint64_t limits[2] = {bytes_limit, count_limit};
-	struct change change = {.limits = limits};
+	struct store_account_change change;
+	struct store_policy policy;
+	struct account_record r;
+	int err = get_record(txn, account, &r);
 
-	return change_record(txn, account, &change);
+	if (err)
+		return err;
+	policy = r.policy;
+	policy.says |= STORE_SAYS_BYTES | STORE_SAYS_COUNT;
+	policy.bytes_limit = bytes_limit;
+	policy.count_limit = count_limit;
+	change = (struct store_account_change){.policy = &policy};
+	return store_account_change(txn, account, &change);
 }
 
 int store_account_set_flags(struct store_txn *txn, uint32_t account, uint32_t flags)
 {
-	struct change change = {.flags = &flags};
+	struct store_account_change change = {.flags = &flags};
 
-	return change_record(txn, account, &change);
+	return store_account_change(txn, account, &change);
+}
+
+/* Packed as an account's record without the three texts that are not options. */
+int store_account_pack_options(struct store_txn *txn, uint32_t account, struct buf *out)
+{
+	struct account_record r;
+	int err = get_record(txn, account, &r);
+
+	if (err)
+		return err;
+	r.address = r.password = slice_of(NULL, 0);
+	r.created = 0;
+	record_pack_account(&r, out);
+	return out->failed ? ERR_TOO_BIG : 0;
+}
+
+int store_account_unpack_options(struct store_txn *txn, uint32_t account, struct slice packed)
+{
+	struct account_record r;
+	struct store_account_change change = {.policy = &r.policy,
+		.flags = &r.flags,
+		.class = &r.class,
+		.name = &r.name,
+		.forwards = &r.forwards};
+	int err = record_unpack_account(packed, &r);
+
+	return err ? err : store_account_change(txn, account, &change);
+}
+
+/* ---- names ---- */
+
+static int drop_alias(struct store_txn *txn, uint32_t account, struct slice name, struct account_state *s)
+{
+	struct effect gone = {.kind = EFFECT_NAME_GONE, .account = account};
+	char key[STORE_ADDRESS_MAX + 4];
+	int err;
+
+	s->aliases -= s->aliases > 0;
+	err = db_drop(txn, DB_NAMES, name);
+	if (!err)
+		err = db_drop(txn, DB_ACCOUNTS, alias_key(account, name, key));
+	db_effect(txn, &gone, name);
+	return err;
+}
+
+static int put_alias(struct store_txn *txn, uint32_t account, struct slice name, struct account_state *s)
+{
+	struct effect add = {.kind = EFFECT_NAME, .account = account};
+	char key[STORE_ADDRESS_MAX + 4];
+	int err;
+
+	s->aliases++;
+	err = put_name(txn, name, account);
+	if (!err)
+		err = db_put(txn, DB_ACCOUNTS, alias_key(account, name, key), slice_of(NULL, 0));
+	db_effect(txn, &add, name);
+	return err;
+}
+
+static int rename_checked(struct store_txn *txn, uint32_t account, struct account_record *r,
+	struct account_state *s, struct slice name, bool is_alias, bool keep_alias)
+{
+	struct slice old = r->address;
+	int err = is_alias ? drop_alias(txn, account, name, s) : 0;
+
+	if (!err)
+		err = db_drop(txn, DB_NAMES, old);
+	if (!err)
+		err = put_name(txn, name, account);
+	r->address = name;
+	if (!err)
+		err = put_record(txn, account, r);
+	if (!err && keep_alias)
+		err = put_alias(txn, account, old, s);
+	if (!err)
+		err = state_put_account(txn, account, s);
+	db_note(txn, account, 0, 0);
+	return err;
+}
+
+int store_account_rename(struct store_txn *txn, uint32_t account, struct slice address, bool keep_alias)
+{
+	char room[STORE_ADDRESS_MAX], key[STORE_ADDRESS_MAX + 4];
+	struct account_record r;
+	struct account_state s;
+	struct arena arena;
+	struct slice name, value;
+	bool is_alias = false;
+	int err = names_normalise(address, room, &name);
+
+	arena_init(&arena, 0);
+	if (!err)
+		err = get_own(txn, account, &arena, &r);
+	if (!err)
+		err = state_get_account(txn, account, &s);
+	if (!err && slice_is_equal(name, r.address)) {
+		arena_deinit(&arena);
+		return 0;
+	}
+	if (!err) {
+		err = db_get(txn, DB_ACCOUNTS, alias_key(account, name, key), &value);
+		is_alias = err == 0;
+		if (err == ERR_NOT_FOUND)
+			err = check_free(txn, name);
+	}
+	if (!err && keep_alias && !is_alias && s.aliases >= STORE_ALIASES_MAX)
+		err = ERR_TOO_BIG;
+	if (!err)
+		err = rename_checked(txn, account, &r, &s, name, is_alias, keep_alias);
+	arena_deinit(&arena);
+	return err;
+}
+
+int store_account_split(struct slice text, struct arena *arena, struct slice **list_out, size_t *count_out)
+{
+	struct slice *list;
+	size_t count = 0, room = 1;
+
+	for (size_t i = 0; i < text.len; i++)
+		room += text.p[i] == '\n';
+	list = arena_calloc(arena, room, sizeof(*list));
+	if (!list)
+		return ERR_TOO_BIG;
+	while (text.len) {
+		ptrdiff_t at = slice_find(text, '\n');
+
+		list[count++] = at < 0 ? text : slice_sub(text, 0, (size_t)at);
+		text = at < 0 ? slice_of(NULL, 0) : slice_from(text, (size_t)at + 1);
+	}
+	*list_out = list;
+	*count_out = count;
+	return 0;
 }
 
 int store_account_add_alias(struct store_txn *txn, uint32_t account, struct slice address)
 {
-	struct effect add = {.kind = EFFECT_NAME, .account = account};
-	char room[STORE_ADDRESS_MAX], key[STORE_ADDRESS_MAX + 4];
+	char room[STORE_ADDRESS_MAX];
 	struct account_record r;
 	struct account_state s;
 	struct slice name;
@@ -250,21 +417,13 @@ int store_account_add_alias(struct store_txn *txn, uint32_t account, struct slic
 		err = state_get_account(txn, account, &s);
 	if (!err && s.aliases >= STORE_ALIASES_MAX)
 		err = ERR_TOO_BIG;
-	if (err)
-		return err;
-	s.aliases++;
-	err = state_put_account(txn, account, &s);
 	if (!err)
-		err = put_name(txn, name, account);
-	if (!err)
-		err = db_put(txn, DB_ACCOUNTS, alias_key(account, name, key), slice_of(NULL, 0));
-	db_effect(txn, &add, name);
-	return err;
+		err = put_alias(txn, account, name, &s);
+	return err ? err : state_put_account(txn, account, &s);
 }
 
 int store_account_remove_alias(struct store_txn *txn, uint32_t account, struct slice address)
 {
-	struct effect gone = {.kind = EFFECT_NAME_GONE, .account = account};
 	char room[STORE_ADDRESS_MAX], key[STORE_ADDRESS_MAX + 4];
 	struct account_record r;
 	struct account_state s;
@@ -279,16 +438,9 @@ int store_account_remove_alias(struct store_txn *txn, uint32_t account, struct s
 		err = db_get(txn, DB_ACCOUNTS, alias_key(account, name, key), &value);
 	if (!err)
 		err = state_get_account(txn, account, &s);
-	if (err)
-		return err;
-	s.aliases -= s.aliases > 0;
-	err = state_put_account(txn, account, &s);
 	if (!err)
-		err = db_drop(txn, DB_NAMES, name);
-	if (!err)
-		err = db_drop(txn, DB_ACCOUNTS, alias_key(account, name, key));
-	db_effect(txn, &gone, name);
-	return err;
+		err = drop_alias(txn, account, name, &s);
+	return err ? err : state_put_account(txn, account, &s);
 }
 
 int store_account_get(struct store_txn *txn, uint32_t account, struct store_account_record *out)
@@ -301,8 +453,18 @@ int store_account_get(struct store_txn *txn, uint32_t account, struct store_acco
 		err = state_get_account(txn, account, &s);
 	if (err)
 		return err;
-	*out = (struct store_account_record){r.address, r.password, r.bytes_limit, r.count_limit, s.bytes,
-		s.count, s.modseq, r.created, r.flags};
+	*out = (struct store_account_record){.address = r.address,
+		.password = r.password,
+		.bytes_used = s.bytes,
+		.count_used = s.count,
+		.modseq = s.modseq,
+		.created = r.created,
+		.flags = r.flags,
+		.policy = r.policy,
+		.class = r.class,
+		.name = r.name,
+		.forwards = r.forwards};
+	names_limits(txn->slot->store->names, &r, &out->bytes_limit, &out->count_limit);
 	return 0;
 }
 

@@ -837,6 +837,11 @@ static int check_marks(struct check *k)
 	return err;
 }
 
+static void report_domain(void *arg, const char *text)
+{
+	finding(arg, "%s", text);
+}
+
 int store_check(struct store *store, const struct store_check_options *options, struct store_check *check_out)
 {
 	struct check k = {.store = store, .options = options};
@@ -856,6 +861,10 @@ int store_check(struct store *store, const struct store_check_options *options, 
 			err = check_marks(&k);
 		if (err)
 			break;
+	}
+	if (!err) {
+		k.slot = 0;
+		err = store_domain_check(store, report_domain, &k);
 	}
 	buf_deinit(&k.kept);
 	*check_out = k.result;

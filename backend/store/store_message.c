@@ -14,6 +14,7 @@
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/message.h"
+#include "backend/store/names.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
@@ -45,16 +46,17 @@ static int check_quota(struct store_txn *txn, uint32_t account, const struct acc
 	struct db_key key = db_key_u32(account);
 	struct account_record r;
 	struct slice value;
-	uint64_t sum;
+	uint64_t sum, bytes_limit, count_limit;
 	int err = db_get(txn, DB_ACCOUNTS, db_key_view(&key), &value);
 
 	if (!err)
 		err = record_unpack_account(value, &r);
 	if (err)
 		return err;
-	if (r.bytes_limit && (!num_add_u64(s->bytes, bytes, &sum) || sum > r.bytes_limit))
+	names_limits(txn->slot->store->names, &r, &bytes_limit, &count_limit);
+	if (bytes_limit && (!num_add_u64(s->bytes, bytes, &sum) || sum > bytes_limit))
 		return ERR_TOO_BIG;
-	if (r.count_limit && s->count + count > r.count_limit)
+	if (count_limit && s->count + count > count_limit)
 		return ERR_TOO_BIG;
 	return 0;
 }

@@ -10,7 +10,11 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "backend/account_show.h"
 #include "backend/accounts.h"
+#include "backend/accounts_ensure.h"
+#include "backend/classes.h"
+#include "backend/domains.h"
 #include "backend/users.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -57,6 +61,9 @@ static void open_control(void *arg)
 	if (control_open(backend.loop, "mailtier-backend", path, NULL, &why, &backend.control))
 		print_error("%s\n", buf_str_view(&why));
 	accounts_register(&backend);
+	account_show_register(&backend);
+	domains_register(&backend);
+	classes_register(&backend);
 }
 
 static void close_control(void *arg)
@@ -83,6 +90,7 @@ static int setup(void **state)
 	backend.group = group;
 	backend.loop = loop_group_at(group, 0);
 	backend.store = t.store;
+	store_domain_set_built_in(t.store, backend.config->quota_size, backend.config->quota_count);
 	assert_int_equal(store_work_start(t.store, &o, &backend.work), 0);
 	on_loop(open_control);
 	return 0;
@@ -94,7 +102,7 @@ static int teardown(void **state)
 	on_loop(close_control);
 	store_work_stop(&backend.work);
 	loop_group_stop(&group);
-	accounts_deinit();
+	claims_deinit();
 	config_unref(&backend.config);
 	temp_end(&t);
 	return 0;

@@ -1,0 +1,82 @@
+/* One table for the program; keys live in the arenas of those who claimed. */
+#include "backend/claims.h"
+
+#include <string.h>
+
+#include "common/base/table.h"
+
+struct claim {
+	struct claim *next;
+	struct slice name;
+};
+
+static struct table *claimed;
+
+static struct slice domain_of(struct slice name)
+{
+	ptrdiff_t at = slice_find_last(name, '@');
+
+	return at < 0 ? slice_of("", 0) : slice_from(name, (size_t)at);
+}
+
+/* With its '@'. */
+static bool is_domain_taken(const struct claims *claims, struct slice domain)
+{
+	const struct claims *owner = domain.len ? table_get(claimed, domain) : NULL;
+
+	return owner && owner != claims;
+}
+
+int claims_take(struct claims *claims, struct slice name)
+{
+	const struct claims *owner;
+	struct claim *claim;
+
+	if (!claimed)
+		claimed = table_new();
+	owner = table_get(claimed, name);
+	if (owner == claims)
+		return 0;
+	if (owner || is_domain_taken(claims, domain_of(name)))
+		return ERR_NOT_NOW;
+	claim = arena_alloc(claims->arena, sizeof(*claim));
+	if (!claim)
+		return ERR_TOO_BIG;
+	*claim = (struct claim){claims->first, arena_copy(claims->arena, name)};
+	if (!claim->name.p)
+		return ERR_TOO_BIG;
+	claims->first = claim;
+	(void)table_put(claimed, claim->name, claims);
+	return 0;
+}
+
+void claims_drop(struct claims *claims)
+{
+	for (const struct claim *c = claims->first; c; c = c->next)
+		(void)table_remove(claimed, c->name);
+	claims->first = NULL;
+}
+
+bool claims_has(struct slice name)
+{
+	return claimed && (table_get(claimed, name) || is_domain_taken(NULL, domain_of(name)));
+}
+
+bool claims_has_within(struct slice domain)
+{
+	struct slice key;
+	void *value;
+
+	for (size_t at = 0; claimed && table_next(claimed, &at, &key, &value);) {
+		struct slice of = domain_of(key);
+
+		if (of.len < key.len && slice_is_equal(slice_from(of, 1), domain))
+			return true;
+	}
+	return false;
+}
+
+void claims_deinit(void)
+{
+	table_free(&claimed);
+}
