@@ -79,11 +79,11 @@ const struct store_note *store_txn_notes(const struct store_txn *txn, size_t *co
 /* ---- the name table: in memory, any thread ---- */
 
 enum store_account_flag {
-	STORE_ACCOUNT_DISABLED = 1, /* may not log in; mail is still taken */
-	STORE_ACCOUNT_NO_MAIL = 2,  /* deliveries are refused for good */
+	STORE_ACCOUNT_DISABLED = 1,      /* may not log in; mail is still taken */
+	STORE_ACCOUNT_NO_MAIL = 2,       /* deliveries are refused for good */
 	STORE_ACCOUNT_FORWARDS_ONLY = 4, /* what is forwarded is not kept here as well */
 	/* worked out of account, class and domain; never in a record */
-	STORE_ACCOUNT_SUSPENDED = 1 << 16, /* DISABLED is set as well */
+	STORE_ACCOUNT_SUSPENDED = 1 << 16,  /* DISABLED is set as well */
 	STORE_ACCOUNT_MAIL_LATER = 1 << 17, /* deliveries are refused for a time */
 	STORE_ACCOUNT_NO_IMAP = 1 << 18,
 	STORE_ACCOUNT_NO_POP3 = 1 << 19,
