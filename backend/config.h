@@ -58,6 +58,7 @@ struct config {
 	bool domains_must_exist;          /* accounts are in domains with a record only */
 	bool is_over_quota_permanent;
 	bool is_pop3_exclusive;
+	bool offers_unauthenticate;
 	_Atomic unsigned refs;
 };
 

@@ -103,6 +103,8 @@ static const struct conf_key keys[] = {
 		NULL},
 	{"", "imap-comment", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"What METADATA tells of the server: its entry /shared/comment", NULL},
+	{"", "imap-unauthenticate", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,
+		"Offer UNAUTHENTICATE to IMAP clients that did not come through a trusted proxy", NULL},
 	{"", "pop3-lock", CONF_ENUM, CONF_RELOAD, "exclusive", 0, 0, "exclusive snapshot",
 		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was "
 		"when it began",

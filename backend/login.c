@@ -10,10 +10,13 @@
  */
 #include "backend/login.h"
 
+#include <stdlib.h>
+
 #include "backend/store/store_account.h"
 #include "backend/accounts_ensure.h"
 #include "backend/users.h"
 #include "common/auth/auth_name.h"
+#include "common/front/imap_front.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -83,12 +86,77 @@ static void refuse(struct login *l, enum front_result result, const char *detail
 
 /* ---- the session ---- */
 
+/*
+ * A connection on its way from its session back to a front: of the same service as before, at the end of the turn, so that a client
+ * who sends UNAUTHENTICATE and AUTHENTICATE a thousand times at once does not nest a thousand sessions.
+ */
+struct returning {
+	struct front_service *service;
+	struct conn *conn; /* NULL: still the session's */
+	struct loop *loop;
+	bool is_ended, is_failed;
+};
+
+static void return_event(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct returning *r = owner;
+
+	(void)conn;
+	r->is_ended |= event == CONN_EOF;
+	r->is_failed |= event == CONN_FAILED;
+}
+
+static void return_end(void *arg)
+{
+	struct returning *r = arg;
+
+	if (r->conn && r->is_failed)
+		conn_close(&r->conn);
+	else if (r->conn)
+		imap_front_start(r->service, r->conn, FRONT_RETURNED | (r->is_ended ? FRONT_HALF_CLOSED : 0));
+	front_service_unref(&r->service);
+	free(r);
+}
+
+static void return_take(void *arg, struct conn *conn_take, bool is_ended)
+{
+	struct returning *r = arg;
+
+	r->conn = conn_take;
+	r->is_ended = is_ended;
+	conn_set_owner(conn_take, return_event, r);
+}
+
+/* The session has ended, with or without giving its connection back. */
+static void return_drop(void *arg)
+{
+	struct returning *r = arg;
+
+	loop_defer(r->loop, return_end, r);
+}
+
+/* RFC 8437 section 8: whom a proxy logged in must not get past it. */
+static struct imap_return way_back(const struct login *l)
+{
+	const struct config *config = l->tier->config;
+	struct returning *r;
+
+	if (!config->offers_unauthenticate || l->is_vouched || front_is_proxied(l->front) ||
+		config_is_trusted(config, front_conn(l->front)))
+		return (struct imap_return){0};
+	r = xcalloc(1, sizeof(*r));
+	r->service = front_service_ref(front_service(l->front));
+	r->loop = l->loop;
+	return (struct imap_return){.take = return_take, .drop = return_drop, .arg = r};
+}
+
 static void start_imap(struct login *l)
 {
 	struct front_handover h;
 	struct store_account account = l->account;
 	struct backend *b = l->tier->backend;
 	struct front *front = l->front;
+	struct imap_return back = way_back(l);
 
 	front_set_login(front, NULL);
 	finish(l);
@@ -101,6 +169,7 @@ static void start_imap(struct login *l)
 		.session = h.session,
 		.client = h.client,
 		.is_ended = h.is_ended,
+		.back = back,
 	});
 }
 

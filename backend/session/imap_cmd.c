@@ -17,6 +17,8 @@ void imap_write_capabilities(const struct imap_session *s, struct buf *out)
 	buf_add_str(out, capabilities);
 	if (!conn_is_deflated(s->conn))
 		buf_add_str(out, " COMPRESS=DEFLATE");
+	if (s->back.take)
+		buf_add_str(out, " UNAUTHENTICATE SASL-IR");
 	buf_printf(out, " APPENDLIMIT=%llu", (unsigned long long)s->limits.append_size);
 }
 
@@ -55,6 +57,19 @@ static void cmd_after_login(struct imap_session *s, const struct imap_command *c
 {
 	(void)command;
 	imap_bad(s, "Logged in already");
+}
+
+/* RFC 8437: never NO. */
+static void cmd_unauthenticate(struct imap_session *s, const struct imap_command *command)
+{
+	if (command->count || !s->back.take) {
+		imap_bad(s, command->count ? "UNAUTHENTICATE has no arguments"
+					   : "UNAUTHENTICATE is not offered here");
+		return;
+	}
+	imap_select_leave(s);
+	s->gives_back = true;
+	imap_ok(s);
 }
 
 static void cmd_namespace(struct imap_session *s, const struct imap_command *command)
@@ -208,6 +223,7 @@ static const struct imap_cmd commands[] = {
 	{"LOGIN", 0, cmd_after_login},
 	{"AUTHENTICATE", 0, cmd_after_login},
 	{"STARTTLS", 0, cmd_after_login},
+	{"UNAUTHENTICATE", 0, cmd_unauthenticate},
 	{"ENABLE", 0, cmd_enable},
 	{"COMPRESS", 0, cmd_compress},
 	{"NAMESPACE", 0, cmd_namespace},

@@ -133,6 +133,8 @@ struct imap_session {
 	bool starts_deflate; /* behind the tagged answer */
 	bool tells_modseq;   /* the tagged answer gets HIGHESTMODSEQ, once all is told */
 	bool is_logout;
+	bool gives_back; /* UNAUTHENTICATE: the connection, behind the tagged answer */
+	struct imap_return back;
 };
 
 /* ---- imap_session.c ---- */

@@ -104,6 +104,8 @@ static void session_free(struct imap_session *s)
 {
 	struct imap_service *service = s->service;
 
+	if (s->back.drop)
+		s->back.drop(s->back.arg);
 	imap_view_deinit(&s->view);
 	imap_sync_free(s);
 	imap_notify_free(s);
@@ -119,6 +121,23 @@ static void session_free(struct imap_session *s)
 	atomic_fetch_sub(&service->count, 1);
 }
 
+/* The connection is another's, or closed. */
+static void end_without_conn(struct imap_session *s)
+{
+	imap_enter(s, IMAP_CLOSED);
+	store_work_unwatch(&s->watch);
+	list_remove(&s->link);
+	if (s->jobs) {
+		/* The job may still be at work on our memory: job_drop() goes on. */
+		store_work_cancel(&s->job);
+		return;
+	}
+	if (s->cleanup)
+		s->cleanup(s);
+	imap_select_leave(s);
+	session_free(s);
+}
+
 void imap_close(struct imap_session *s, const char *bye)
 {
 	if (s->state == IMAP_CLOSED)
@@ -130,19 +149,8 @@ void imap_close(struct imap_session *s, const char *bye)
 		: s->is_logout ? "logout"
 			       : "connection closed",
 		(unsigned long long)conn_bytes_in(s->conn), (unsigned long long)conn_bytes_out(s->conn));
-	imap_enter(s, IMAP_CLOSED);
-	store_work_unwatch(&s->watch);
 	conn_close(&s->conn);
-	list_remove(&s->link);
-	if (s->jobs) {
-		/* The job may still be at work on our memory: job_drop() goes on. */
-		store_work_cancel(&s->job);
-		return;
-	}
-	if (s->cleanup)
-		s->cleanup(s);
-	imap_select_leave(s);
-	session_free(s);
+	end_without_conn(s);
 }
 
 /* ---- jobs ---- */
@@ -274,6 +282,23 @@ static void add_modseq(struct imap_session *s)
 	buf_printf(&s->reply, " OK [HIGHESTMODSEQ %llu] Done\r\n", (unsigned long long)s->view.told);
 }
 
+/* RFC 8437 section 3: OK has been said, TLS stays, all else ends. */
+static void give_back(struct imap_session *s)
+{
+	struct conn *conn = s->conn;
+
+	if (conn_is_deflated(conn) && conn_stop_deflate(conn) < 0) {
+		imap_close(
+			s, "Nothing may follow UNAUTHENTICATE before its answer while data are compressed");
+		return;
+	}
+	imap_log(s, "ends: unauthenticate in=%llu out=%llu", (unsigned long long)conn_bytes_in(conn),
+		(unsigned long long)conn_bytes_out(conn));
+	s->conn = NULL;
+	s->back.take(s->back.arg, conn, s->is_eof);
+	end_without_conn(s);
+}
+
 static void send_reply(struct imap_session *s)
 {
 	s->tells_modseq = false;
@@ -286,6 +311,10 @@ static void send_reply(struct imap_session *s)
 	}
 	conn_write(s->conn, buf_view(&s->reply));
 	buf_clear(&s->reply);
+	if (s->gives_back) {
+		give_back(s);
+		return;
+	}
 	if (s->starts_deflate && conn_start_deflate(s->conn) < 0)
 		s->bye_text = "Compression could not be started";
 	s->starts_deflate = false;
@@ -642,6 +671,7 @@ void imap_session_start(const struct imap_session_start *start)
 	s->since_ms = clock_wall_ms();
 	s->number = ++numbers;
 	s->is_eof = start->is_ended;
+	s->back = start->back;
 	timer_init(&s->timer, on_deadline, s);
 	arena_init(&s->arena, IMAP_PARSE_ARENA_AFTER);
 	imap_view_init(&s->view);

@@ -36,6 +36,18 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
  * NULL: no such entry. Copied. Any thread. */
 void imap_service_set_notes(struct imap_service *service, const char *comment, const char *admin);
 
+/*
+ * Where a connection goes that its client gives back by UNAUTHENTICATE (RFC 8437): it is `take`'s then, in the state before login,
+ * perhaps with unread input. `drop` comes once, at the session's end, after take or without it. Both on the session's loop. The session's
+ * frames are on the stack still: neither may begin another one.
+ */
+struct imap_return {
+	void (*take)(
+		void *arg, struct conn *conn_take, bool is_ended); /* NULL: UNAUTHENTICATE is not offered */
+	void (*drop)(void *arg);
+	void *arg;
+};
+
 struct imap_session_start {
 	struct imap_service *service;
 	struct conn *conn; /* taken; what the client sent after its login is its unread input */
@@ -44,6 +56,7 @@ struct imap_session_start {
 	const char *session;       /* id for log lines; copied as the other values are */
 	const struct addr *client; /* the client's own address; may be NULL */
 	bool is_ended;             /* the client has half-closed already */
+	struct imap_return back;
 };
 void imap_session_start(const struct imap_session_start *start);
 

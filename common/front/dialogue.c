@@ -192,10 +192,11 @@ static void pump(struct front *f)
 		dialogue_end(f);
 }
 
-static void begin(struct front *f)
+static void begin(struct front *f, bool is_new)
 {
 	enter(f, FRONT_COMMAND);
-	f->protocol->greet(f);
+	if (is_new)
+		f->protocol->greet(f);
 	pump(f);
 }
 
@@ -230,7 +231,7 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	switch (event) {
 	case CONN_OPENED:
 		if (f->state == FRONT_HANDSHAKE)
-			begin(f);
+			begin(f, true);
 		break;
 	case CONN_SECURED:
 		if (f->state == FRONT_SECURING)
@@ -332,8 +333,9 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 	random_id(f->session, FRONT_SESSION_LEN);
 	if (conn_unique_id(f->conn)[0])
 		require(dialogue_told_session(f, slice_str(conn_unique_id(f->conn))) == 0);
-	metric_add(service->counters->connections, 1);
+	metric_add(service->counters->connections, !(flags & FRONT_RETURNED));
 	metric_add(service->counters->open, 1);
+	f->is_ended = flags & FRONT_HALF_CLOSED;
 	conn_set_owner(f->conn, on_event, f);
 	conn_set_input_limit(f->conn, dialogue_line_most(f));
 	conn_set_marks(f->conn, DIALOGUE_OUTPUT_MOST, DIALOGUE_OUTPUT_MOST / 2);
@@ -341,7 +343,7 @@ void dialogue_start(struct front *f, const struct dialogue_protocol *protocol, s
 	if (flags & FRONT_IMPLICIT_TLS)
 		timer_set(&f->timer, loop_of(f), service->limits.tls_ms);
 	else
-		begin(f);
+		begin(f, !(flags & FRONT_RETURNED));
 }
 
 void front_end_all(void)

@@ -135,7 +135,10 @@ struct front_service *front_service_ref(struct front_service *service);
 void front_service_unref(struct front_service **service);
 
 enum front_flag {
-	FRONT_IMPLICIT_TLS = 1 /* the connection is to be heard of by CONN_OPENED first */
+	FRONT_IMPLICIT_TLS = 1, /* the connection is to be heard of by CONN_OPENED first */
+	FRONT_RETURNED =
+		2, /* its session has given it back (RFC 8437): it has been greeted and counted already */
+	FRONT_HALF_CLOSED = 4 /* and its client will send no more: no CONN_EOF will come */
 };
 /* Takes the connection and begins the dialogue (imap_front.h, pop3_front.h). References the service. */
 typedef void front_start_fn(struct front_service *service, struct conn *conn_take, unsigned flags);

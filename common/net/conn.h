@@ -82,6 +82,12 @@ MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const c
  */
 MUST_CHECK int conn_start_deflate(struct conn *conn);
 bool conn_is_deflated(const struct conn *conn);
+/*
+ * From here on neither direction is compressed (RFC 8437 section 4.1); what was written before goes out as it would have. The peer ends
+ * his stream by deflate's last block, and what he sends behind it is input as it is; or he waits for what was written before he sends
+ * more. ERR_DENIED: input waits of which nobody knows what it is, and nothing has changed; ERR_UNSUPPORTED: it is not on.
+ */
+MUST_CHECK int conn_stop_deflate(struct conn *conn);
 bool conn_is_tls(const struct conn *conn);
 /* "TLSv1.3 TLS_AES_128_GCM_SHA256", or NULL on a plain connection. View. */
 const char *conn_tls_text(const struct conn *conn);

@@ -5,7 +5,8 @@
  *	TLS or socket -> 4 KiB -> inflate -> the owner's input; what the input limit leaves over waits in `left`
  *
  * A piece refers to nothing before it, and so the one compressor of a loop serves all of its connections: a connection
- * that is silent holds no compressor, and nothing that it sent is still in any window. Only the window for what the peer
+ * that is silent holds no compressor, and nothing that it sent is still in any window. It needs no last block either when
+ * compression ends: who has read what was written reads on without it. Only the window for what the peer
  * sends is its own (32 KiB, made by zlib when it is first needed).
  */
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct conn_deflate {
 	struct buf packed;   /* for the wire */
 	uint64_t raw, plain; /* octets in, before and after inflating */
 	bool has_more;       /* inflate stopped because the room was full */
+	bool is_ended;       /* the peer's stream has come to its end: what is left is not compressed */
 };
 
 struct conn_packer {
@@ -111,17 +113,15 @@ void conn_packer_free(struct loop *loop)
 	loop->packer = NULL;
 }
 
-struct buf *conn_deflate_fill(struct conn *c)
+/* The next piece of the output, packed behind what is packed already. */
+static void pack(struct conn *c)
 {
 	struct conn_deflate *d = c->deflate;
 	struct slice piece = slice_sub(buf_view(&c->out), 0, PIECE);
-	z_stream *z;
+	z_stream *z = &packer_of(c->loop)->out;
 	size_t most;
 	char *room;
 
-	if (buf_len(&d->packed) || piece.len == 0)
-		return &d->packed;
-	z = &packer_of(c->loop)->out;
 	most = deflateBound(z, piece.len) + 64; /* and the flush */
 	room = buf_reserve(&d->packed, most);
 	z->next_in = (Bytef *)(uintptr_t)piece.p;
@@ -131,7 +131,13 @@ struct buf *conn_deflate_fill(struct conn *c)
 	require(deflate(z, Z_SYNC_FLUSH) == Z_OK && z->avail_in == 0 && z->avail_out > 0);
 	buf_added(&d->packed, most - z->avail_out);
 	buf_take(&c->out, piece.len);
-	return &d->packed;
+}
+
+struct buf *conn_deflate_fill(struct conn *c)
+{
+	if (!buf_len(&c->deflate->packed) && buf_len(&c->out))
+		pack(c);
+	return &c->deflate->packed;
 }
 
 /* ---- in ---- */
@@ -160,9 +166,8 @@ static ssize_t inflate_some(struct conn *c, struct slice in, char *p, size_t siz
 	d->has_more = d->in.avail_out == 0;
 	d->raw += used;
 	d->plain += made;
-	if (rc == Z_STREAM_END)
-		return broken(c, "the compressed stream was ended");
-	if ((rc != Z_OK && rc != Z_BUF_ERROR) || (in.len && !used && !made))
+	d->is_ended = rc == Z_STREAM_END;
+	if ((rc != Z_OK && rc != Z_BUF_ERROR && !d->is_ended) || (in.len && !used && !made))
 		return broken(c, "bad compressed data");
 	if (d->plain > INFLATE_FREE && d->plain / INFLATE_RATIO_MOST > d->raw)
 		return broken(c, "compressed data that grows beyond measure");
@@ -185,6 +190,10 @@ ssize_t conn_inflate_read(struct conn *c, char *p, size_t size)
 	do {
 		struct slice in = buf_view(&d->left);
 
+		/* Only conn_stop_deflate() goes on from there, and what has come before may lead to it. */
+		if (d->is_ended)
+			return buf_len(&c->in) ? ERR_MORE : broken(c, "the compressed stream was ended");
+
 		if (in.len == 0 && !d->has_more) {
 			n = conn_stream_read(c, raw, sizeof(raw));
 			if (n <= 0)
@@ -201,4 +210,28 @@ ssize_t conn_inflate_read(struct conn *c, char *p, size_t size)
 	if (n > 0 && (d->has_more || buf_len(&d->left)))
 		c->readable = true; /* though the socket may be empty */
 	return n;
+}
+
+int conn_stop_deflate(struct conn *c)
+{
+	struct conn_deflate *d = c->deflate;
+	struct buf left;
+
+	if (!d)
+		return ERR_UNSUPPORTED;
+	if (conn_input(c).len || (!d->is_ended && (buf_len(&d->left) || d->has_more)))
+		return ERR_DENIED;
+	while (buf_len(&c->out))
+		pack(c);
+	buf_deinit(&c->out);
+	c->out = d->packed;
+	buf_init(&d->packed, 0);
+	left = d->left;
+	buf_init(&d->left, 0);
+	conn_deflate_free(c);
+	buf_add_slice(&c->in, buf_view(&left));
+	buf_deinit(&left);
+	c->readable = true;
+	conn_schedule_again(c);
+	return 0;
 }

@@ -65,8 +65,8 @@ def fetch_items(response):
 
 
 class Wire:
-    def __init__(self, where, tls=None, timeout=30):
-        sock = socket.create_connection(where, timeout=timeout)
+    def __init__(self, where, tls=None, timeout=30, source=None):
+        sock = socket.create_connection(where, timeout=timeout, source_address=(source, 0) if source else None)
         self.sock = tls.wrap_socket(sock) if tls else sock
         self.buffer = b""
         self.n = 0

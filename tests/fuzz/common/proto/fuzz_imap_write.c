@@ -95,6 +95,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	imap_write_mailbox(&out, in);
 	check_one_value(&out, (struct slice){NULL, 0});
 	buf_clear(&out);
+	imap_write_utf8_string(&out, in);
+	check_one_value(&out, has_nul ? (struct slice){NULL, 0} : in);
+	buf_clear(&out);
+	imap_write_utf8_mailbox(&out, in);
+	check_one_value(&out, has_nul ? (struct slice){NULL, 0} : in);
+	buf_clear(&out);
 	if (imap_write_command_string(&out, in, true) == 0)
 		check_one_value(&out, in);
 	buf_clear(&out);

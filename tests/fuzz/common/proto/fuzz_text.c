@@ -6,6 +6,7 @@
 #include "common/proto/encoded_word.h"
 #include "common/proto/fold.h"
 #include "common/proto/header.h"
+#include "common/proto/net_unicode.h"
 #include "common/proto/transfer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -48,6 +49,16 @@ static void check_charset(struct slice charset, struct slice text)
 	buf_deinit(&folded);
 }
 
+static void check_name(struct arena *a, struct slice text)
+{
+	struct slice name, again;
+
+	if (net_unicode_normalise(a, text, &name) < 0)
+		return;
+	require(slice_is_utf8(name) && !slice_has_control(name));
+	require(net_unicode_normalise(a, name, &again) == 0 && slice_is_equal(name, again));
+}
+
 static void check_header(struct slice text)
 {
 	struct header_reader r;
@@ -75,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	arena_init(&a, 0);
+	check_name(&a, text);
 	require(content_parse_type(&a, text, &v) == 0);
 	(void)content_param_text(&a, v.params, "name");
 	require(content_parse_disposition(&a, text, &v) == 0);

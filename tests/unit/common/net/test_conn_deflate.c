@@ -181,6 +181,95 @@ static void test_security_23_a_bomb_is_stopped(void **state)
 	peer_deinit(&b);
 }
 
+/* Stops when it has read a whole line. */
+static void on_line(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct peer *peer = owner;
+
+	peer->events[event]++;
+	if (event != CONN_DATA)
+		return;
+	buf_add_slice(&peer->got, conn_input(conn));
+	conn_consume(conn, conn_input(conn).len);
+	if (!conn_is_deflated(conn) || slice_find(buf_view(&peer->got), '\n') < 0)
+		return;
+	conn_write_str(conn, "OK\r\n");
+	peer->error = conn_stop_deflate(conn);
+	conn_write_str(conn, "in clear again");
+	/* What came behind the last block. */
+	buf_add_slice(&peer->got, conn_input(conn));
+	conn_consume(conn, conn_input(conn).len);
+}
+
+static size_t pack(const char *text, int flush, char *out, size_t size)
+{
+	z_stream z = {0};
+	size_t n;
+
+	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	z.next_in = (Bytef *)(uintptr_t)text;
+	z.avail_in = (uInt)strlen(text);
+	z.next_out = (Bytef *)out;
+	z.avail_out = (uInt)size;
+	(void)deflate(&z, flush);
+	n = size - z.avail_out;
+	deflateEnd(&z);
+	return n;
+}
+
+/* With a last block and octets behind it; without one, the peer waiting; without one, octets behind it. */
+static void test_compression_ends(void **state)
+{
+	static const struct {
+		int flush;
+		const char *behind;
+		const char *want;
+		int err;
+	} rows[] = {
+		{Z_FINISH, "plain", "line\nplain", 0},
+		{Z_FINISH, "", "line\n", 0},
+		{Z_SYNC_FLUSH, "", "line\n", 0},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct peer a = {0}, b = {.error = 1};
+		char packed[200], plain[100];
+		size_t n = pack("line\n", rows[i].flush, packed, sizeof(packed));
+		z_stream z = {0};
+
+		strcpy(packed + n, rows[i].behind); /* NOLINT: a row of ours */
+		n += strlen(rows[i].behind);
+		peer_open_pair(loop, &a, &b);
+		conn_set_owner(b.conn, on_line, &b);
+		assert_int_equal(conn_stop_deflate(b.conn), ERR_UNSUPPORTED);
+		assert_int_equal(conn_start_deflate(b.conn), 0);
+		conn_write(a.conn, slice_of(packed, n));
+		RUN_UNTIL(loop, b.error != 1);
+		assert_int_equal(b.error, rows[i].err);
+		assert_false(conn_is_deflated(b.conn));
+		conn_write_str(a.conn, " and more");
+		RUN_UNTIL(loop, buf_len(&b.got) == strlen(rows[i].want) + 9);
+		assert_true(slice_has_prefix(buf_view(&b.got), rows[i].want));
+		/* The answer is compressed, what follows is not. */
+		RUN_UNTIL(loop, buf_len(&a.got) > 14);
+		assert_int_equal(inflateInit2(&z, -15), Z_OK);
+		z.next_in = (Bytef *)a.got.data + a.got.start;
+		z.avail_in = (uInt)buf_len(&a.got) - 14;
+		z.next_out = (Bytef *)plain;
+		z.avail_out = sizeof(plain);
+		assert_int_equal(inflate(&z, Z_SYNC_FLUSH), Z_OK);
+		assert_int_equal(z.avail_in, 0);
+		assert_true(slice_is_str(slice_of(plain, sizeof(plain) - z.avail_out), "OK\r\n"));
+		assert_memory_equal(a.got.data + a.got.start + buf_len(&a.got) - 14, "in clear again", 14);
+		inflateEnd(&z);
+		/* And it may begin again. */
+		assert_int_equal(conn_start_deflate(b.conn), 0);
+		peer_deinit(&a);
+		peer_deinit(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -190,6 +279,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_security_23_a_bomb_is_stopped, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_security_23_a_stream_of_nothing_is_read_in_turns, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_compression_ends, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
