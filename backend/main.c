@@ -8,8 +8,9 @@
 
 int main(int argc, char **argv)
 {
-	static const char more[] = "  --store DIR check|stat   proves a closed store, or shows its figures; "
-				   "exit 0, or 1 with findings\n";
+	static const char more[] =
+		"  --store DIR check|stat|repair   proves a closed store, shows its figures, or "
+		"mends it; exit 0, or 1 with findings\n";
 	struct backend backend = {0};
 
 	mem_init();

@@ -1,5 +1,5 @@
 /*
- * Both verbs run on the operator's worker thread: check reads every page of the store and may take its time.
+ * These verbs run on the operator's worker thread: check and repair read every page of the store and may take their time.
  */
 #include "backend/store_verbs.h"
 
@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "backend/store/store_check.h"
+#include "backend/store/store_repair.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 
 /* Findings that are shown; all are counted. */
@@ -24,11 +26,12 @@ struct job {
 	struct work work;
 	struct backend *backend;
 	struct control_request *request;
-	bool skips_bodies;
+	bool skips_bodies, removes_strays;
 	int error;
 	char *findings[FINDINGS_SHOWN];
 	size_t finding_count;
 	struct store_check check;
+	struct store_repair repair;
 	struct store_stat stat;
 };
 
@@ -77,6 +80,42 @@ static void done_check(void *arg, int err)
 			error_text(err ? err : j->error));
 	else if (j->check.errors)
 		control_fail(r, ERR_CORRUPT, "%llu errors", (unsigned long long)j->check.errors);
+	else
+		control_done(r);
+	job_free(j);
+}
+
+static void run_repair(void *arg)
+{
+	struct job *j = arg;
+	const struct store_repair_options options = {.skip_bodies = j->skips_bodies,
+		.remove_strays = j->removes_strays,
+		.report = keep_finding,
+		.arg = j};
+
+	j->error = store_repair(j->backend->store, &options, &j->repair);
+}
+
+static void done_repair(void *arg, int err)
+{
+	struct job *j = arg;
+	struct control_request *r = j->request;
+
+	for (size_t i = 0; i < j->finding_count; i++) {
+		control_row(r);
+		control_add_str(r, "finding", j->findings[i]);
+		log_warn("store", "%s", j->findings[i]);
+	}
+	control_result(r);
+	control_add_int(r, "mended", (int64_t)j->repair.mended);
+	control_add_int(r, "left", (int64_t)j->repair.left);
+	control_add_int(r, "damaged", (int64_t)j->repair.damaged);
+	if (err || j->error)
+		control_fail(r, err ? err : j->error, "the repair could not be finished: %s",
+			error_text(err ? err : j->error));
+	else if (j->repair.left)
+		control_fail(
+			r, ERR_CORRUPT, "%llu findings cannot be mended", (unsigned long long)j->repair.left);
 	else
 		control_done(r);
 	job_free(j);
@@ -131,6 +170,7 @@ static void submit(struct backend *b, struct control_request *r, loop_fn *run, v
 	j->backend = b;
 	j->request = r;
 	j->skips_bodies = control_has_option(r, "no-bodies");
+	j->removes_strays = control_has_option(r, "remove-strays");
 	j->work = (struct work){.run = run, .done = done, .job = j};
 	if (work_submit(b->operator_pool, b->loop, &j->work)) {
 		control_fail(r, ERR_NOT_NOW, "others of these run already");
@@ -143,6 +183,11 @@ static void verb_check(void *arg, struct control_request *r)
 	submit(arg, r, run_check, done_check);
 }
 
+static void verb_repair(void *arg, struct control_request *r)
+{
+	submit(arg, r, run_repair, done_repair);
+}
+
 static void verb_stat(void *arg, struct control_request *r)
 {
 	submit(arg, r, run_stat, done_stat);
@@ -151,6 +196,9 @@ static void verb_stat(void *arg, struct control_request *r)
 static const struct control_verb verbs[] = {
 	{"store check", "[--no-bodies]", "Proves the store: records, counters, references, checksums",
 		verb_check, 0, 0, "no-bodies", 0},
+	{"store repair", "[--no-bodies] [--remove-strays]",
+		"Mends what store check finds, and names what cannot be mended", verb_repair, 0, 0,
+		"no-bodies remove-strays", 0},
 	{"store stat", "", "Figures of the store", verb_stat, 0, 0, NULL, 0},
 };
 
@@ -184,6 +232,22 @@ static int check_offline(struct store *store)
 	return check.errors ? EXIT_FOUND : EXIT_GOOD;
 }
 
+static int repair_offline(struct store *store, bool skip_bodies, bool remove_strays)
+{
+	const struct store_repair_options options = {
+		.skip_bodies = skip_bodies, .remove_strays = remove_strays, .report = print_finding};
+	struct store_repair repair;
+	int err = store_repair(store, &options, &repair);
+
+	if (err) {
+		fprintf(stderr, "mailtier-backend: the repair could not be finished: %s\n", error_text(err));
+		return EXIT_BROKEN;
+	}
+	printf("mended %llu left %llu damaged %llu\n", (unsigned long long)repair.mended,
+		(unsigned long long)repair.left, (unsigned long long)repair.damaged);
+	return repair.left ? EXIT_FOUND : EXIT_GOOD;
+}
+
 static int stat_offline(struct store *store)
 {
 	struct store_stat stat;
@@ -199,15 +263,46 @@ static int stat_offline(struct store *store)
 	return EXIT_GOOD;
 }
 
+enum offline {
+	OFFLINE_CHECK,
+	OFFLINE_STAT,
+	OFFLINE_REPAIR,
+	OFFLINE_COUNT
+};
+
+/* The options that stand behind the verb; false: one that it does not know. */
+static bool has_offline_options(
+	enum offline verb, int argc, char **argv, bool *skip_bodies, bool *remove_strays)
+{
+	*skip_bodies = *remove_strays = false;
+	for (int i = 1; i < argc; i++) {
+		if (verb == OFFLINE_REPAIR && strcmp(argv[i], "--no-bodies") == 0)
+			*skip_bodies = true;
+		else if (verb == OFFLINE_REPAIR && strcmp(argv[i], "--remove-strays") == 0)
+			*remove_strays = true;
+		else
+			return false;
+	}
+	return true;
+}
+
 int store_verbs_offline(const char *dir, int argc, char **argv)
 {
+	static const char *const names[OFFLINE_COUNT] = {"check", "stat", "repair"};
 	const struct store_options options = {.dir = dir, .must_exist = true, .no_repair = true};
 	struct buf why = {0};
 	struct store *store;
-	int err, status;
+	enum offline verb = OFFLINE_CHECK;
+	bool skip_bodies, remove_strays;
+	int err, status = EXIT_BROKEN;
 
-	if (argc != 1 || (strcmp(argv[0], "check") != 0 && strcmp(argv[0], "stat") != 0)) {
-		fprintf(stderr, "usage: mailtier-backend --store DIR check|stat\n");
+	while (argc > 0 && verb < OFFLINE_COUNT && strcmp(argv[0], names[verb]) != 0)
+		verb++;
+	if (argc < 1 || verb == OFFLINE_COUNT ||
+		!has_offline_options(verb, argc, argv, &skip_bodies, &remove_strays)) {
+		fprintf(stderr,
+			"usage: mailtier-backend --store DIR check|stat\n"
+			"       mailtier-backend --store DIR repair [--no-bodies] [--remove-strays]\n");
 		return EXIT_USAGE;
 	}
 	if ((err = store_open(&options, &store, &why))) {
@@ -216,7 +311,18 @@ int store_verbs_offline(const char *dir, int argc, char **argv)
 		buf_deinit(&why);
 		return err == ERR_NOT_NOW ? EXIT_NOT_NOW : err == ERR_NOT_FOUND ? EXIT_FOUND : EXIT_BROKEN;
 	}
-	status = strcmp(argv[0], "check") == 0 ? check_offline(store) : stat_offline(store);
+	switch (verb) {
+	case OFFLINE_CHECK:
+		status = check_offline(store);
+		break;
+	case OFFLINE_REPAIR:
+		status = repair_offline(store, skip_bodies, remove_strays);
+		break;
+	case OFFLINE_STAT:
+	case OFFLINE_COUNT:
+		status = stat_offline(store);
+		break;
+	}
 	store_close(&store);
 	buf_deinit(&why);
 	return status;

@@ -17,5 +17,14 @@ MUST_CHECK int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget,
 /* Bytes of the message without trace; fewer than len only at the end. */
 MUST_CHECK int blob_read(
 	struct store_txn *txn, uint64_t blob, uint64_t offset, char *data, size_t len, size_t *len_out);
+/* ---- for the repair ---- */
+
+/* Makes it an orphan for the reaper. */
+MUST_CHECK int blob_put_dead(struct store_txn *txn, uint64_t blob);
+/* Writes the count (above 0), and takes it out of the orphans. */
+MUST_CHECK int blob_set_refs(struct store_txn *txn, uint64_t blob, uint32_t refs);
+/* Makes the record anew from the pieces, which must decompress to so many bytes. ERR_CORRUPT, ERR_NOT_FOUND. */
+MUST_CHECK int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t size);
+
 /* Checks and decompresses every frame. */
 MUST_CHECK int blob_verify(struct store_txn *txn, uint64_t blob, const struct blob_record *r);

@@ -103,6 +103,20 @@ int change_log_text(struct store_txn *txn, uint32_t account, struct account_stat
 
 /* ---- reading ---- */
 
+bool change_is_row(struct slice row)
+{
+	if (row.len < HEAD || row.p[0] < CHANGE_ADDED)
+		return false;
+	if (row.p[0] > CHANGE_EXPUNGED)
+		return true; /* a text, or nothing */
+	if ((row.len - HEAD) % RANGE)
+		return false;
+	for (size_t at = HEAD; at < row.len; at += RANGE)
+		if (bytes_get_u32(row.p + at) > bytes_get_u32(row.p + at + 4))
+			return false;
+	return true;
+}
+
 struct uid_list {
 	uint32_t *uids;
 	size_t count, room;

@@ -33,6 +33,8 @@ enum change_kind {
  */
 MUST_CHECK int change_log(struct store_txn *txn, uint32_t account, struct account_state *s,
 	enum change_kind kind, uint32_t mailbox, const uint32_t *uids, size_t count);
+/* A row that can be read. */
+bool change_is_row(struct slice row);
 /* For one UID, without an array. */
 MUST_CHECK int change_log_one(struct store_txn *txn, uint32_t account, struct account_state *s,
 	enum change_kind kind, uint32_t mailbox, uint32_t uid);

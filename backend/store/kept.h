@@ -23,6 +23,8 @@ MUST_CHECK int kept_unpack(struct slice key, struct slice value, struct kept_row
 uint64_t kept_retention(struct store_txn *txn, uint32_t account);
 /* Puts the row and counts it in. */
 MUST_CHECK int kept_put(struct store_txn *txn, const struct kept_row *row);
+/* Writes the account's sums; for the repair. */
+MUST_CHECK int kept_put_sum(struct store_txn *txn, uint32_t account, const struct store_kept_sum *sum);
 /* Remembers name and keywords of a mailbox that is being deleted. */
 MUST_CHECK int kept_put_folder(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t time, struct slice folder);

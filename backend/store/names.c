@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "backend/store/store_account.h"
+#include "backend/store/record.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
@@ -331,7 +332,10 @@ static int load_accounts(struct names *n, struct store_txn *txn, struct db_curso
 		if (c->key.len != 4)
 			continue;
 		err = load_account(n, txn, bytes_get_u32be(c->key.p), c->value);
-		if (err)
+		if (err == ERR_CORRUPT) /* one account, not all of them */
+			log_error("store", "account %u of slot %u cannot be read: store repair",
+				bytes_get_u32be(c->key.p), txn->slot->number);
+		else if (err)
 			return err;
 	}
 	return err == ERR_NOT_FOUND ? 0 : err;
@@ -345,7 +349,7 @@ static int load_names(struct names *n, struct store_txn *txn, struct db_cursor *
 		struct account_entry *a;
 
 		if (c->value.len != 4)
-			return ERR_CORRUPT;
+			continue; /* check tells of it */
 		a = by_id(n, txn->slot->number, bytes_get_u32(c->value.p));
 		if (a && !table_get(n->by_name, c->key))
 			add_name(n, c->key, a);

@@ -362,6 +362,11 @@ void store_draft_committed(struct store_draft *d)
 	}
 }
 
+void store_draft_skip(struct store_draft *d)
+{
+	buf_clear(&d->stream);
+}
+
 size_t store_draft_waiting(const struct store_draft *d)
 {
 	return buf_len(&d->stream);
@@ -485,6 +490,116 @@ int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget, bool *done
 	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
 }
 
+/* ---- what reading keeps ---- */
+
+struct db_frame_cache {
+	ZSTD_DCtx *zstd;
+	char *joined; /* a frame that lies in several pieces */
+	size_t joined_room;
+	char raw[STORE_FRAME_SIZE];
+	uint64_t blob; /* whose frame is in raw; 0: none */
+	uint32_t frame;
+	size_t len;
+};
+
+void db_frame_cache_free(struct db_frame_cache **cache)
+{
+	struct db_frame_cache *c = *cache;
+
+	if (!c)
+		return;
+	ZSTD_freeDCtx(c->zstd);
+	free(c->joined);
+	free(c);
+	*cache = NULL;
+}
+
+static struct db_frame_cache *cache_of(struct store_txn *txn)
+{
+	if (!txn->cache) {
+		txn->cache = xcalloc(1, sizeof(*txn->cache));
+		txn->cache->zstd = ZSTD_createDCtx();
+	}
+	return txn->cache->zstd ? txn->cache : NULL;
+}
+
+/* ---- repair ---- */
+
+int blob_put_dead(struct store_txn *txn, uint64_t blob)
+{
+	return put_orphan(txn, blob, ORPHAN_DEAD);
+}
+
+int blob_set_refs(struct store_txn *txn, uint64_t blob, uint32_t refs)
+{
+	struct db_key key = db_key_u64(blob);
+	struct blob_record r;
+	int err = get_record(txn, blob, &r);
+
+	if (!err)
+		err = put_refs(txn, blob, &r, refs);
+	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
+}
+
+static int join_pieces(struct store_txn *txn, uint64_t blob, struct buf *stream)
+{
+	for (uint32_t n = 0;; n++) {
+		struct db_key key = db_key_u64_u32(blob, n);
+		struct slice piece;
+		int err = db_get(txn, DB_PIECES, db_key_view(&key), &piece);
+
+		if (err)
+			return err == ERR_NOT_FOUND && n > 0 ? 0 : err;
+		buf_add_slice(stream, piece);
+	}
+}
+
+/* The frames of a stream, each with its length; every one must be whole and as long as frames are. */
+static int split_frames(struct store_txn *txn, struct slice stream, uint64_t size, struct blob_frame *frames)
+{
+	uint32_t count = (uint32_t)((size + STORE_FRAME_SIZE - 1) / STORE_FRAME_SIZE);
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t left = size - (uint64_t)i * STORE_FRAME_SIZE;
+		size_t want = left < STORE_FRAME_SIZE ? (size_t)left : STORE_FRAME_SIZE;
+		size_t len = ZSTD_findFrameCompressedSize(stream.p, stream.len);
+
+		if (ZSTD_isError(len) ||
+			ZSTD_decompressDCtx(txn->cache->zstd, txn->cache->raw, want, stream.p, len) != want)
+			return ERR_CORRUPT;
+		frames[i] = (struct blob_frame){(uint32_t)len, hash_bytes(slice_of(stream.p, len), 0)};
+		stream = slice_from(stream, len);
+	}
+	return stream.len ? ERR_CORRUPT : 0;
+}
+
+int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t size)
+{
+	struct db_key key = db_key_u64(blob);
+	struct blob_record r = {.refs = refs, .size = size};
+	struct blob_frame *frames = NULL;
+	struct buf stream = {0};
+	void *room;
+	int err = size <= STORE_MESSAGE_MAX ? 0 : ERR_CORRUPT;
+
+	if (!err)
+		err = cache_of(txn) ? join_pieces(txn, blob, &stream) : ERR_NOT_NOW;
+	if (!err) {
+		txn->cache->blob = 0;
+		r.stored = buf_len(&stream);
+		r.frame_count = (uint32_t)((size + STORE_FRAME_SIZE - 1) / STORE_FRAME_SIZE);
+		frames = xcalloc((size_t)r.frame_count + 1, sizeof(*frames));
+		err = split_frames(txn, buf_view(&stream), size, frames);
+	}
+	if (!err)
+		err = db_reserve(txn, DB_BLOBS, db_key_view(&key), record_blob_size(&r), &room);
+	if (!err)
+		record_pack_blob(&r, frames, room);
+	free(frames);
+	buf_deinit(&stream);
+	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
+}
+
 /* ---- start-up: pending blobs have no draft any more ---- */
 
 int db_remove_pending(struct store *store, unsigned slot)
@@ -517,37 +632,6 @@ int db_remove_pending(struct store *store, unsigned slot)
 }
 
 /* ---- reading ---- */
-
-struct db_frame_cache {
-	ZSTD_DCtx *zstd;
-	char *joined; /* a frame that lies in several pieces */
-	size_t joined_room;
-	char raw[STORE_FRAME_SIZE];
-	uint64_t blob; /* whose frame is in raw; 0: none */
-	uint32_t frame;
-	size_t len;
-};
-
-void db_frame_cache_free(struct db_frame_cache **cache)
-{
-	struct db_frame_cache *c = *cache;
-
-	if (!c)
-		return;
-	ZSTD_freeDCtx(c->zstd);
-	free(c->joined);
-	free(c);
-	*cache = NULL;
-}
-
-static struct db_frame_cache *cache_of(struct store_txn *txn)
-{
-	if (!txn->cache) {
-		txn->cache = xcalloc(1, sizeof(*txn->cache));
-		txn->cache->zstd = ZSTD_createDCtx();
-	}
-	return txn->cache->zstd ? txn->cache : NULL;
-}
 
 /* Bytes [at, at+len) of the stream; a view of the map when they lie in one piece. */
 static int stream_bytes(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint64_t at,

@@ -61,6 +61,8 @@ MUST_CHECK int store_draft_finish(struct store_txn *txn, struct store_draft *dra
 /* The transaction that wrote or finished it is on disk. A finished one lets go of its bytes; store_draft_finish() then
  * only gives the blob again, which stays pending until it is referenced. */
 void store_draft_committed(struct store_draft *draft);
+/* Forgets the compressed bytes that wait: only the texts are wanted of it. */
+void store_draft_skip(struct store_draft *draft);
 /* Compressed bytes that wait to be written. */
 size_t store_draft_waiting(const struct store_draft *draft);
 /* All of the message is compressed. */

@@ -15,6 +15,7 @@
 
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
+#include "backend/store/check.h"
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
@@ -302,6 +303,31 @@ static int check_mailboxes(struct check *k, uint32_t account, struct account_sta
 	return 0;
 }
 
+/* Every name that leads somewhere leads to a folder. */
+static int check_folder_names(struct check *k, uint32_t account)
+{
+	struct db_key prefix = db_key_u32(account);
+	struct db_cursor c;
+	int err = db_cursor_open(k->txn, DB_FOLDER_NAMES, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
+		uint32_t mailbox = c.value.len == 5 ? bytes_get_u32(c.value.p) : UINT32_MAX;
+		struct db_key folder = db_key_u32_u32(account, mailbox);
+		struct slice value;
+
+		if (mailbox)
+			err = judge(k, db_get(k->txn, DB_FOLDERS, db_key_view(&folder), &value),
+				"folder of a name", account, mailbox, 0);
+		if (!err)
+			err = db_cursor_next(&c);
+	}
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 static int check_log(struct check *k, uint32_t account, const struct account_state *s)
 {
 	struct db_key prefix = db_key_u32(account);
@@ -315,6 +341,8 @@ static int check_log(struct check *k, uint32_t account, const struct account_sta
 	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
 		rows++;
 		last = c.key.len == 12 ? bytes_get_u64be(c.key.p + 4) : UINT64_MAX;
+		if (!change_is_row(c.value))
+			finding(k, "a row of the change log of account=%u cannot be read", account);
 		if (last <= s->change_low)
 			finding(k, "change log of account=%u reaches below its bound", account);
 	}
@@ -387,6 +415,8 @@ static int check_account(struct check *k, uint32_t account)
 	err = check_account_names(k, account, r.address, s.aliases);
 	if (!err)
 		err = check_kept(k, account);
+	if (!err)
+		err = check_folder_names(k, account);
 	if (!err)
 		err = check_mailboxes(k, account, &s);
 	if (!err)
@@ -521,8 +551,9 @@ static int know_folder(struct check *k, struct slice key, struct slice value, vo
 
 static int know_intent(struct check *k, struct slice key, struct slice value, void *arg)
 {
-	(void)k;
 	(void)value;
+	if (key.len != 9)
+		finding(k, "an intent cannot be read");
 	if (key.len == 9 && key.p[0] == INTENT_DROP_MAILBOX)
 		know(arg, bytes_get_u32be(key.p + 5));
 	return 0;
@@ -842,6 +873,78 @@ static void report_domain(void *arg, const char *text)
 	finding(arg, "%s", text);
 }
 
+/* ---- numbers that only grow ---- */
+
+static int check_number(struct check *k, const char *name, enum db_name db, bool is_wide, uint64_t beyond)
+{
+	char top[16];
+	struct db_cursor c;
+	uint64_t said = 0, found = 0;
+	int err = db_meta_get(k->txn, name, &said);
+
+	if (err == ERR_CORRUPT)
+		said = 0;
+	else if (err)
+		return err;
+	memset(top, 0xff, sizeof(top));
+	err = db_cursor_open(k->txn, db, &c);
+	if (err)
+		return err;
+	err = db_cursor_floor(&c, slice_of(top, sizeof(top)));
+	if (!err && c.key.len >= 8)
+		found = is_wide ? bytes_get_u64be(c.key.p) : bytes_get_u32be(c.key.p);
+	db_cursor_close(&c);
+	if (found && said < found + beyond)
+		finding(k, "number %s is %llu, there is one of %llu", name, (unsigned long long)said,
+			(unsigned long long)found);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int check_numbers(struct check *k)
+{
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (err)
+		return err;
+	err = check_number(k, "last_account", DB_FOLDERS, false, 0);
+	if (!err)
+		err = check_number(k, "last_mailbox", DB_MESSAGES, false, 0);
+	if (!err)
+		err = check_number(k, "next_blob", DB_BLOBS, true, 1);
+	store_end_read(&k->txn);
+	return err;
+}
+
+/* ---- for the repair ---- */
+
+int check_one_account(struct store *store, unsigned slot, uint32_t account, uint64_t *errors_out)
+{
+	const struct store_check_options options = {0};
+	struct check k = {.store = store, .slot = slot, .options = &options};
+	int err = store_begin_read(store, slot, &k.txn);
+
+	if (err)
+		return err;
+	err = check_account(&k, account);
+	store_end_read(&k.txn);
+	buf_deinit(&k.kept);
+	*errors_out = k.result.errors;
+	return err;
+}
+
+int check_slot_strays(struct store *store, unsigned slot, void (*report)(void *arg, const char *text),
+	void *arg, uint64_t *errors_out)
+{
+	const struct store_check_options options = {.report = report, .arg = arg};
+	struct check k = {.store = store, .slot = slot, .options = &options};
+	int err = check_strays(&k);
+
+	*errors_out = k.result.errors;
+	return err;
+}
+
+/* ---- the whole ---- */
+
 int store_check(struct store *store, const struct store_check_options *options, struct store_check *check_out)
 {
 	struct check k = {.store = store, .options = options};
@@ -859,6 +962,8 @@ int store_check(struct store *store, const struct store_check_options *options, 
 			err = check_pieces(&k);
 		if (!err)
 			err = check_marks(&k);
+		if (!err)
+			err = check_numbers(&k);
 		if (err)
 			break;
 	}

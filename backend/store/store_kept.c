@@ -93,7 +93,7 @@ static int get_sum(struct store_txn *txn, uint32_t account, struct store_kept_su
 	return 0;
 }
 
-static int put_sum(struct store_txn *txn, uint32_t account, const struct store_kept_sum *sum)
+int kept_put_sum(struct store_txn *txn, uint32_t account, const struct store_kept_sum *sum)
 {
 	struct db_key key = row_key(account, 0, 0, 0);
 	char value[SUM];
@@ -139,7 +139,7 @@ int kept_put(struct store_txn *txn, const struct kept_row *r)
 	sum.bytes += r->size;
 	sum.messages++;
 	err = db_put(txn, DB_KEPT, db_key_view(&key), slice_of(value, sizeof(value)));
-	return err ? err : put_sum(txn, r->account, &sum);
+	return err ? err : kept_put_sum(txn, r->account, &sum);
 }
 
 int kept_put_folder(
@@ -183,7 +183,7 @@ static int drop_row(struct store_txn *txn, const struct kept_row *r, bool with_r
 		return err;
 	sum.bytes -= r->size < sum.bytes ? r->size : sum.bytes;
 	sum.messages -= sum.messages > 0;
-	err = put_sum(txn, r->account, &sum);
+	err = kept_put_sum(txn, r->account, &sum);
 	return !err && with_record ? message_remove_record(txn, r->mailbox, r->uid) : err;
 }
 
