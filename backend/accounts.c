@@ -432,6 +432,8 @@ static void done(void *arg, int err)
 	}
 	if (may_end_sessions(c))
 		sessions_recheck(c->backend);
+	if (c->kind == CHANGE_REMOVE)
+		store_work_forget(c->backend->work, c->slot, c->account);
 	control_add_slice(c->request, "account", c->address);
 	control_done(c->request);
 }

@@ -6,6 +6,7 @@
 static const char capabilities[] =
 	"IMAP4rev1 IMAP4rev2 LITERAL+ ID NAMESPACE UIDPLUS IDLE UNSELECT MOVE CHILDREN ENABLE SPECIAL-USE "
 	"CREATE-SPECIAL-USE MULTIAPPEND REPLACE CATENATE "
+	"ACL RIGHTS=kxte LIST-MYRIGHTS "
 	"LIST-EXTENDED LIST-STATUS LIST-METADATA METADATA STATUS=SIZE "
 	"ESEARCH MULTISEARCH SEARCHRES WITHIN PARTIAL INPROGRESS "
 	"SAVEDATE OBJECTID PREVIEW BINARY "
@@ -69,16 +70,6 @@ static void cmd_unauthenticate(struct imap_session *s, const struct imap_command
 	}
 	imap_select_leave(s);
 	s->gives_back = true;
-	imap_ok(s);
-}
-
-static void cmd_namespace(struct imap_session *s, const struct imap_command *command)
-{
-	if (command->count) {
-		imap_bad(s, "NAMESPACE has no arguments");
-		return;
-	}
-	conn_write_str(s->conn, "* NAMESPACE ((\"\" \"" IMAP_HIERARCHY "\")) NIL NIL\r\n");
 	imap_ok(s);
 }
 
@@ -226,7 +217,7 @@ static const struct imap_cmd commands[] = {
 	{"UNAUTHENTICATE", 0, cmd_unauthenticate},
 	{"ENABLE", 0, cmd_enable},
 	{"COMPRESS", 0, cmd_compress},
-	{"NAMESPACE", 0, cmd_namespace},
+	{"NAMESPACE", 0, imap_cmd_namespace},
 	{"SELECT", 0, imap_cmd_select},
 	{"EXAMINE", 0, imap_cmd_examine},
 	{"CREATE", 0, imap_cmd_create},
@@ -244,6 +235,11 @@ static const struct imap_cmd commands[] = {
 	{"GETQUOTA", 0, imap_cmd_getquota},
 	{"GETQUOTAROOT", 0, imap_cmd_getquotaroot},
 	{"SETQUOTA", 0, imap_cmd_setquota},
+	{"SETACL", 0, imap_cmd_setacl},
+	{"DELETEACL", 0, imap_cmd_deleteacl},
+	{"GETACL", 0, imap_cmd_getacl},
+	{"LISTRIGHTS", 0, imap_cmd_listrights},
+	{"MYRIGHTS", 0, imap_cmd_myrights},
 	{"CHECK", SELECTED | IMAP_CMD_SYNC, cmd_noop},
 	{"CLOSE", SELECTED, imap_cmd_close},
 	{"UNSELECT", SELECTED, imap_cmd_unselect},

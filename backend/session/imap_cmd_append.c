@@ -15,6 +15,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_catenate.h"
 #include "backend/session/imap_name.h"
 #include "common/base/clock.h"
@@ -45,11 +46,12 @@ struct append_data {
 	const struct imap_arg *utf8; /* the list of UTF8 whose literal came last; it must have nothing else */
 	struct append_message *open; /* the message that they make */
 	struct imap_catenate catenate;
-	unsigned slot;    /* where the mailbox is, */
-	uint32_t account; /* whose it is, */
-	unsigned rights;  /* and what this session may do with it */
-	const char *url;  /* for BADURL */
-	bool has_literal; /* one is announced and waits for an answer */
+	unsigned slot;                  /* where the mailbox is, */
+	uint32_t account;               /* whose it is, */
+	unsigned rights;                /* and what this session may do with it */
+	struct store_work_added result; /* of the first message */
+	const char *url;                /* for BADURL */
+	bool has_literal;               /* one is announced and waits for an answer */
 	struct append_message *first, **end;
 	unsigned count;
 	uint32_t replaced; /* REPLACE: the UID that goes; 0: APPEND */
@@ -99,6 +101,11 @@ static const char *read_options(struct imap_session *s, struct append_data *d, s
 	}
 	*arg_out = arg;
 	return arg ? NULL : "Wrong arguments for APPEND";
+}
+
+static bool is_guest(const struct imap_session *s, const struct append_data *d)
+{
+	return d->account != s->account || d->slot != s->slot;
 }
 
 /* size: of all messages so far, count of them. */
@@ -181,7 +188,7 @@ static void remember(struct imap_session *s, uint32_t mailbox, struct slice name
 {
 	const struct append_data *d = s->data;
 
-	if (d->account != s->account || d->slot != s->slot)
+	if (is_guest(s, d))
 		mailbox = 0;
 	free(s->append_name);
 	s->append_mailbox = mailbox;
@@ -519,6 +526,12 @@ bool imap_append_stream(struct imap_session *s)
 
 static void added(struct imap_session *s, int err, const struct store_work_added *result);
 
+/* REPLACE out of or into another's mailbox: not in one transaction, but after the new message is there. */
+static bool is_across(const struct imap_session *s, const struct append_data *d)
+{
+	return d->replaced && (s->view.is_guest || s->view.slot != d->slot || s->view.account != d->account);
+}
+
 static void start_add(struct imap_session *s)
 {
 	struct append_data *d = s->data;
@@ -529,7 +542,7 @@ static void start_add(struct imap_session *s)
 		.ranges = ranges,
 		.target_count = d->count,
 		.replaced_mailbox = s->view.mailbox,
-		.replaced_uid = d->replaced};
+		.replaced_uid = is_across(s, d) ? 0 : d->replaced};
 	unsigned i = 0;
 
 	if (!targets || !ranges) {
@@ -543,12 +556,52 @@ static void start_add(struct imap_session *s)
 			.keywords = m->keywords,
 			.keyword_count = d->rights & IMAP_RIGHT_WRITE ? m->keyword_count : 0,
 			.date = m->date};
+		if (is_guest(s, d))
+			targets[i].who = imap_access_who(s);
 		if (!d->is_fresh) /* remembered from an earlier command; others may have renamed it since */
 			targets[i].name = d->name;
 		ranges[i] = m->range;
 	}
 	s->at_slot = d->slot;
 	imap_add(s, &add, added);
+}
+
+static int expunge_run(struct imap_session *s, struct store_txn *txn)
+{
+	const struct append_data *d = s->data;
+	uint64_t modseq;
+	int err = imap_access_check(s, txn, REPLACE_RIGHTS);
+
+	return err < 0 ? err
+		       : store_message_expunge(
+				 txn, s->view.account, s->view.mailbox, &d->replaced, 1, true, NULL, &modseq);
+}
+
+/* err: of expunging what is replaced. */
+static void finish(struct imap_session *s, int err)
+{
+	struct append_data *d = s->data;
+	struct buf code = {0};
+
+	if (err < 0) {
+		imap_fail(s, err);
+		return;
+	}
+	imap_list_write_oldname(s, "", d->name, d->given, &code);
+	conn_write(s->conn, buf_view(&code));
+	buf_clear(&code);
+	/* One transaction gave them all: without a gap. */
+	buf_printf(&code, "APPENDUID %u %u", d->result.uidvalidity, d->result.uid);
+	if (d->count > 1)
+		buf_printf(&code, ":%u", d->result.uid + d->count - 1);
+	if (d->replaced) { /* RFC 8508 section 4.3: before the EXPUNGE */
+		conn_printf(s->conn, "* OK [%s] Replacement ready\r\n", buf_str_view(&code));
+		s->tells_modseq = s->is_qresync;
+		imap_ok(s);
+	} else {
+		imap_answer(s, "OK", buf_str_view(&code), "Appended");
+	}
+	buf_deinit(&code);
 }
 
 static void found_again(struct imap_session *s, int err)
@@ -569,7 +622,6 @@ static void found_again(struct imap_session *s, int err)
 static void added(struct imap_session *s, int err, const struct store_work_added *result)
 {
 	struct append_data *d = s->data;
-	struct buf code = {0};
 
 	if (err == ERR_NOT_FOUND && !d->is_fresh) {
 		remember(s, 0, d->name);
@@ -586,21 +638,13 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 		imap_fail(s, err);
 	} else {
 		s->must_sync = s->view.mailbox == d->mailbox && s->view.slot == d->slot;
-		imap_list_write_oldname(s, "", d->name, d->given, &code);
-		conn_write(s->conn, buf_view(&code));
-		buf_clear(&code);
-		/* One transaction gave them all: without a gap. */
-		buf_printf(&code, "APPENDUID %u %u", result->uidvalidity, result->uid);
-		if (d->count > 1)
-			buf_printf(&code, ":%u", result->uid + d->count - 1);
-		if (d->replaced) { /* RFC 8508 section 4.3: before the EXPUNGE */
-			conn_printf(s->conn, "* OK [%s] Replacement ready\r\n", buf_str_view(&code));
-			s->tells_modseq = s->is_qresync;
-			imap_ok(s);
+		d->result = *result;
+		if (is_across(s, d)) {
+			s->at_slot = s->view.slot;
+			imap_write_job(s, expunge_run, finish);
 		} else {
-			imap_answer(s, "OK", buf_str_view(&code), "Appended");
+			finish(s, 0);
 		}
-		buf_deinit(&code);
 	}
 }
 

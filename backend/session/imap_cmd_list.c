@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_match.h"
 #include "backend/session/imap_metadata.h"
 #include "backend/session/imap_name.h"
@@ -23,7 +24,8 @@ enum list_option {
 	SELECT_REMOTE = 8,
 	RETURN_SUBSCRIBED = 16,
 	RETURN_CHILDREN = 32,
-	RETURN_SPECIAL = 64
+	RETURN_SPECIAL = 64,
+	RETURN_MYRIGHTS = 128
 };
 
 struct list_data {
@@ -34,6 +36,13 @@ struct list_data {
 	struct slice patterns[PATTERNS_MOST];
 	unsigned count;
 	struct slice told; /* the last name of a parent that was told for its children's sake */
+	/* Others' mailboxes come slot by slot; subscriptions to them stand in the own one. */
+	struct slice *foreign; /* names, in the arena */
+	bool *foreign_told;
+	size_t foreign_count;
+	unsigned slots; /* still to be asked */
+	bool wants_foreign;
+	bool told_others, told_public;
 };
 
 static bool is_match(const struct list_data *d, struct slice name)
@@ -204,6 +213,14 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 	if (!selected && !below)
 		return 0;
 	write_line(s, d, m, m->name, below);
+	if (d->options & RETURN_MYRIGHTS && m->id && selected) { /* RFC 8440 section 3 */
+		unsigned rights;
+		int err = imap_access_rights(s, txn, m, &rights);
+
+		if (err < 0)
+			return err;
+		imap_acl_write_myrights(s, m->name, rights);
+	}
 	if (d->status && m->id && !m->noselect) {
 		int err = imap_status_write(s, txn, m, m->name, d->status);
 
@@ -213,42 +230,195 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 	return d->metadata && m->id ? list_metadata(s, txn, d, m) : 0;
 }
 
+static int list_all(struct imap_session *s, struct store_txn *txn, struct list_data *d,
+	const struct store_mailbox *all, size_t count)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < count && err == 0; i++)
+		err = list_one(s, txn, d, all, count, i);
+	return err;
+}
+
+/* ---- what is others' ---- */
+
+/* Puts the subscriptions to others' names aside; the rest of the list stays. */
+static int split(struct imap_session *s, struct list_data *d, struct store_mailbox *all, size_t *count)
+{
+	size_t kept = 0, n = 0;
+
+	for (size_t i = 0; i < *count; i++)
+		n += imap_access_is_foreign(all[i].name);
+	if (n == 0)
+		return 0;
+	d->foreign = arena_calloc(&s->arena, n, sizeof(*d->foreign));
+	d->foreign_told = arena_calloc(&s->arena, n, sizeof(*d->foreign_told));
+	if (!d->foreign || !d->foreign_told)
+		return ERR_TOO_BIG;
+	for (size_t i = 0; i < *count; i++) {
+		if (!imap_access_is_foreign(all[i].name)) {
+			all[kept++] = all[i];
+		} else if (all[i].subscribed) { /* one's own mailbox of such a name has no name here */
+			struct slice name = arena_copy(&s->arena, all[i].name);
+
+			if (!name.p)
+				return ERR_TOO_BIG;
+			d->foreign[d->foreign_count++] = name;
+		}
+	}
+	*count = kept;
+	return 0;
+}
+
+/* A pattern that can match a name of the namespace. */
+static bool wants_foreign(const struct list_data *d)
+{
+	static const char *const words[] = {IMAP_ACCESS_OTHERS, IMAP_ACCESS_PUBLIC};
+
+	for (unsigned i = 0; i < d->count; i++) {
+		for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+			struct slice word = slice_str(words[w]), pattern = d->patterns[i];
+			size_t n = 0;
+
+			while (n < word.len && n < pattern.len && pattern.p[n] == word.p[n])
+				n++;
+			if (n == word.len || n == pattern.len || pattern.p[n] == '%' || pattern.p[n] == '*')
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A pattern asks for the parent and not for the name itself. */
+static bool leads(const struct list_data *d, struct slice parent, struct slice name)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		if (imap_match(d->patterns[i], parent) && !imap_match(d->patterns[i], name))
+			return true;
+	}
+	return false;
+}
+
+/* \Noselect: what leads to a mailbox of others and is none itself, each once (RFC 3501 section 6.3.8). */
+static void tell_way(struct imap_session *s, struct list_data *d, struct slice name, struct slice *last)
+{
+	struct store_mailbox way = {.id = UINT32_MAX, .noselect = true, .has_children = true};
+
+	for (size_t i = 1; i < name.len; i++) {
+		struct slice parent = slice_sub(name, 0, i);
+		bool *root = slice_is_str(parent, IMAP_ACCESS_OTHERS)   ? &d->told_others
+			     : slice_is_str(parent, IMAP_ACCESS_PUBLIC) ? &d->told_public
+									: NULL;
+
+		if (name.p[i] != STORE_SEPARATOR)
+			continue;
+		if ((root && *root) ||
+			(last->len >= parent.len && slice_is_equal(slice_sub(*last, 0, parent.len), parent) &&
+				(last->len == parent.len || last->p[parent.len] == STORE_SEPARATOR)))
+			continue;
+		if (!leads(d, parent, name))
+			continue;
+		if (root)
+			*root = true;
+		write_line(s, d, &way, parent, false);
+	}
+	*last = name;
+}
+
+static int foreign_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct list_data *d = s->data;
+	struct store_mailbox *all;
+	struct slice last = SLICE_LIT("");
+	struct arena arena;
+	size_t count = 0;
+	int err;
+
+	arena_init(&arena, 0);
+	err = imap_access_list(s, txn, &arena, &all, &count);
+	for (size_t i = 0; i < count && err == 0; i++) {
+		for (size_t k = 0; k < d->foreign_count && !all[i].subscribed; k++) {
+			all[i].subscribed = slice_is_equal_nocase(d->foreign[k], all[i].name);
+			d->foreign_told[k] |= all[i].subscribed;
+		}
+		if (!(d->options & (SELECT_SUBSCRIBED | SELECT_SPECIAL)))
+			tell_way(s, d, all[i].name, &last);
+	}
+	d->told = SLICE_LIT("");
+	if (err == 0)
+		err = list_all(s, txn, d, all, count);
+	d->told = SLICE_LIT("");
+	arena_deinit(&arena);
+	return err;
+}
+
+/* What is subscribed and not there, or not for this session: alike. */
+static void tell_missing(struct imap_session *s, struct list_data *d)
+{
+	struct store_mailbox m = {.id = 0, .subscribed = true};
+
+	for (size_t i = 0; i < d->foreign_count && d->options & SELECT_SUBSCRIBED; i++) {
+		if (d->foreign_told[i] || !is_match(d, d->foreign[i]) || !is_selected(d, &m))
+			continue;
+		write_line(s, d, &m, d->foreign[i], false);
+	}
+	if (buf_len(&s->out))
+		conn_write_take(s->conn, &s->out);
+}
+
+/* RFC 5464 section 4.2.1, for MAXSIZE among the options of METADATA. */
+static void answer_list(struct imap_session *s)
+{
+	const struct list_data *d = s->data;
+	char code[60];
+
+	if (!d->metadata || !d->metadata->longest) {
+		imap_ok(s);
+		return;
+	}
+	snprintf(code, sizeof(code), "METADATA LONGENTRIES %llu", (unsigned long long)d->metadata->longest);
+	imap_answer(s, "OK", code, "Some were longer");
+}
+
+static void foreign_done(struct imap_session *s, int err)
+{
+	struct list_data *d = s->data;
+
+	if (err < 0) {
+		imap_fail(s, err);
+	} else if (d->wants_foreign && d->slots) {
+		s->at_slot = --d->slots;
+		imap_read(s, foreign_run, foreign_done);
+	} else {
+		tell_missing(s, d);
+		answer_list(s);
+	}
+}
+
 static int list_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct list_data *d = s->data;
 	struct store_mailbox *all;
 	struct arena arena;
-	size_t count;
+	size_t count = 0;
 	int err;
 
 	arena_init(&arena, 0);
 	err = store_mailbox_list(txn, imap_access_account(s), &arena, &all, &count);
-	for (size_t i = 0; i < count && err == 0; i++)
-		err = list_one(s, txn, d, all, count, i);
+	if (err == 0)
+		err = split(s, d, all, &count);
+	if (err == 0)
+		err = list_all(s, txn, d, all, count);
+	d->told = SLICE_LIT("");
 	arena_deinit(&arena);
 	return err;
 }
 
-static void list_done(struct imap_session *s, int err)
+static void start_list(struct imap_session *s, struct list_data *d)
 {
-	if (err < 0)
-		imap_fail(s, err);
-	else
-		imap_ok(s);
-}
-
-/* RFC 5464 section 4.2.1, for MAXSIZE among the options of METADATA. */
-static void list_all_done(struct imap_session *s, int err)
-{
-	const struct list_data *d = s->data;
-	char code[60];
-
-	if (err < 0 || !d->metadata || !d->metadata->longest) {
-		list_done(s, err);
-		return;
-	}
-	snprintf(code, sizeof(code), "METADATA LONGENTRIES %llu", (unsigned long long)d->metadata->longest);
-	imap_answer(s, "OK", code, "Some were longer");
+	d->wants_foreign = wants_foreign(d);
+	d->slots = store_slots(store_work_store(s->service->work));
+	imap_read(s, list_run, foreign_done);
 }
 
 /* ---- arguments ---- */
@@ -267,6 +437,7 @@ static const struct option_word return_words[] = {
 	{"SUBSCRIBED", RETURN_SUBSCRIBED},
 	{"CHILDREN", RETURN_CHILDREN},
 	{"SPECIAL-USE", RETURN_SPECIAL},
+	{"MYRIGHTS", RETURN_MYRIGHTS},
 };
 
 static int read_option(
@@ -422,7 +593,7 @@ void imap_cmd_list(struct imap_session *s, const struct imap_command *command)
 	} else {
 		if (imap_status_has_modseq(d->status))
 			imap_enable_condstore(s);
-		imap_read(s, list_run, list_all_done);
+		start_list(s, d);
 	}
 }
 
@@ -441,10 +612,18 @@ void imap_cmd_lsub(struct imap_session *s, const struct imap_command *command)
 		imap_bad(s, "Wrong arguments for LSUB");
 		return;
 	}
-	imap_read(s, list_run, list_done);
+	start_list(s, d);
 }
 
 /* ---- STATUS ---- */
+
+static void status_done(struct imap_session *s, int err)
+{
+	if (err < 0)
+		imap_fail(s, err);
+	else
+		imap_ok(s);
+}
 
 struct status_data {
 	struct slice name;
@@ -481,5 +660,5 @@ void imap_cmd_status(struct imap_session *s, const struct imap_command *command)
 	if (imap_status_has_modseq(d->items))
 		imap_enable_condstore(s);
 	imap_access_go(s, d->name);
-	imap_read(s, status_run, list_done);
+	imap_read(s, status_run, status_done);
 }

@@ -1,5 +1,5 @@
 /* CREATE (with USE, RFC 6154), DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE: one write job each. */
-#include "backend/session/imap_core.h"
+#include "backend/session/imap_access.h"
 
 #include <stdio.h>
 
@@ -51,12 +51,14 @@ static bool read_name(
 static int create_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct mailbox_data *d = s->data;
-	uint32_t account = imap_access_account(s);
 	struct store_mailbox mailbox;
 	struct buf id = {0};
-	uint32_t number;
-	int err = store_mailbox_create(txn, account, d->name, d->use, &number);
+	struct slice rest;
+	uint32_t account, number;
+	int err = imap_access_new(s, txn, d->name, &account, &rest);
 
+	if (err == 0)
+		err = store_mailbox_create(txn, account, rest, d->use, &number);
 	if (err == 0)
 		err = store_mailbox_get(txn, account, number, &mailbox);
 	if (err < 0)
@@ -143,7 +145,7 @@ static void delete_done(struct imap_session *s, int err)
 {
 	struct mailbox_data *d = s->data;
 
-	if (err == 0 && d->mailbox == s->view.mailbox) {
+	if (err == 0 && d->mailbox == s->view.mailbox && s->at_slot == s->view.slot) {
 		s->view.is_readonly = true; /* nothing is left to be taken */
 		imap_select_leave(s);
 	}
@@ -169,14 +171,31 @@ void imap_cmd_delete(struct imap_session *s, const struct imap_command *command)
 
 /* ---- RENAME ---- */
 
+static bool is_inbox(struct slice name)
+{
+	ptrdiff_t at = slice_find_last(name, STORE_SEPARATOR);
+
+	return slice_is_str(slice_from(name, (size_t)(at + 1)), "INBOX");
+}
+
 static int rename_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct mailbox_data *d = s->data;
 	struct store_mailbox mailbox;
-	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_DELETE, &mailbox);
+	struct slice rest;
+	uint32_t account;
+	int err;
 
+	/* By what the names say: nothing is told of whether they are there. */
+	if (!imap_access_is_one_owner(s, d->name, d->new_name))
+		return ERR_DENIED;
+	err = imap_access_find(s, txn, d->name, IMAP_RIGHT_DELETE, &mailbox);
 	if (err == 0)
-		err = store_mailbox_rename(txn, mailbox.account, mailbox.id, d->new_name);
+		err = imap_access_new(s, txn, d->new_name, &account, &rest);
+	if (err == 0 && imap_access_is_foreign(d->name) && is_inbox(mailbox.name))
+		err = ERR_DENIED; /* only its owner moves what is in it */
+	if (err == 0)
+		err = store_mailbox_rename(txn, account, mailbox.id, rest);
 	if (err == 0 && s->is_rev2 &&
 		(!slice_is_equal(d->name, d->given) || !slice_is_equal(d->new_name, d->new_given)))
 		imap_list_write_oldname(s, "", d->new_name, d->given, &s->out);
@@ -208,13 +227,35 @@ static int subscribe_run(struct imap_session *s, struct store_txn *txn)
 	struct store_mailbox mailbox;
 	int err;
 
-	if (d->subscribe) {
+	if (d->subscribe && !imap_access_is_foreign(d->name)) {
 		err = imap_access_find(s, txn, d->name, IMAP_RIGHT_LOOKUP, &mailbox);
 		if (err < 0)
 			return err;
 	}
 	err = store_mailbox_subscribe(txn, imap_access_account(s), d->name, d->subscribe);
 	return err == ERR_NOT_FOUND && !d->subscribe ? 0 : err;
+}
+
+/* Of another's mailbox: is it there? The subscription itself is the subscriber's. */
+static int find_foreign_run(struct imap_session *s, struct store_txn *txn)
+{
+	struct mailbox_data *d = s->data;
+	struct store_mailbox mailbox;
+	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_LOOKUP, &mailbox);
+
+	if (err == 0)
+		d->name = mailbox.name;
+	return err;
+}
+
+static void find_foreign_done(struct imap_session *s, int err)
+{
+	if (err < 0) {
+		imap_fail(s, err);
+		return;
+	}
+	s->at_slot = s->slot;
+	imap_write_job(s, subscribe_run, mailbox_done);
 }
 
 static void change_subscription(struct imap_session *s, const struct imap_command *command, bool subscribe)
@@ -224,10 +265,14 @@ static void change_subscription(struct imap_session *s, const struct imap_comman
 	if (!d || !read_name(s, command->args, &d->name, &d->given))
 		return;
 	d->subscribe = subscribe;
-	if (command->count != 1)
+	if (command->count != 1) {
 		imap_bad(s, "Wants one mailbox name");
-	else
+	} else if (subscribe && imap_access_is_foreign(d->name)) {
+		imap_access_go(s, d->name);
+		imap_read(s, find_foreign_run, find_foreign_done);
+	} else {
 		imap_write_job(s, subscribe_run, mailbox_done);
+	}
 }
 
 void imap_cmd_subscribe(struct imap_session *s, const struct imap_command *command)

@@ -282,7 +282,8 @@ static int search_step(struct imap_session *s, struct store_txn *txn, struct sea
 		d->is_searched = true;
 		return 0;
 	}
-	err = store_scan_begin(&scan, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
+	err = store_scan_begin_for(
+		&scan, txn, d->view->mailbox, d->view->uids[d->seq - 1], imap_view_who(d->view));
 	if (err < 0)
 		return err;
 	err = store_walk_begin(&walk, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
@@ -314,9 +315,9 @@ static int sort_step(struct imap_session *s, struct store_txn *txn, struct searc
 		const uint32_t *uids = imap_numbers(&d->found);
 		size_t last = imap_sorter_count(&d->sorter) - 1;
 
-		if (store_message_entry(txn, s->view.mailbox, uids[0], &entry) == 0)
+		if (imap_view_entry(&s->view, txn, uids[0], &entry) == 0)
 			d->first_modseq = entry.modseq;
-		if (store_message_entry(txn, s->view.mailbox, uids[last], &entry) == 0)
+		if (imap_view_entry(&s->view, txn, uids[last], &entry) == 0)
 			d->last_modseq = entry.modseq;
 	}
 	return 1;

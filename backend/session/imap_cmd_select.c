@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_fetch.h"
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_vanish.h"
@@ -14,9 +15,7 @@
 #include "common/base/mem.h"
 
 /* Without any of them a mailbox is READ-ONLY (RFC 4314 section 5.2). */
-#define WRITING_RIGHTS                                                                                       \
-	(IMAP_RIGHT_SEEN | IMAP_RIGHT_WRITE | IMAP_RIGHT_INSERT | IMAP_RIGHT_DELETE_MESSAGE |                \
-		IMAP_RIGHT_EXPUNGE)
+#define WRITING_RIGHTS (IMAP_RIGHT_WRITE | IMAP_RIGHT_INSERT | IMAP_RIGHT_DELETE_MESSAGE | IMAP_RIGHT_EXPUNGE)
 
 struct select_data {
 	struct imap_fetch fetch; /* of what changed since; first, as imap_fetch_start() wants it */
@@ -70,6 +69,7 @@ void imap_select_leave(struct imap_session *s)
 		call.arg = leave;
 		(void)store_work_write(s->service->work, v->slot, &call);
 	}
+	store_work_unwatch(&s->guest_watch);
 	imap_view_deinit(v);
 	s->is_stale = false;
 }
@@ -116,11 +116,14 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	v->mailbox = d->mailbox.id;
 	v->account = d->mailbox.account;
 	v->slot = s->at_slot;
+	v->is_guest = v->slot != s->slot || v->account != s->account;
+	v->who = imap_access_who(s);
 	v->uidvalidity = d->mailbox.uidvalidity;
 	v->modseq = v->told = d->mailbox.modseq;
+	v->rights_told = v->rights;
 	v->is_readonly = d->is_readonly;
 	v->hides_recent = s->is_rev2;
-	v->recent_from = v->recent_taken = d->mailbox.recent_from;
+	v->recent_from = v->recent_taken = v->is_guest ? UINT32_MAX : d->mailbox.recent_from;
 	v->room = d->mailbox.messages;
 	if (v->room)
 		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
@@ -128,6 +131,17 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	if (err < 0)
 		return err;
 	v->count = (uint32_t)count;
+	if (v->is_guest) {
+		uint64_t seen;
+
+		err = store_seen_modseq(txn, v->mailbox, v->who, &seen);
+		if (err == 0 && seen > v->modseq)
+			v->modseq = v->told = seen;
+		if (err == 0)
+			err = store_seen_count(txn, v->mailbox, v->who, NULL, &d->first_unseen);
+		if (err < 0)
+			return err;
+	}
 	err = store_mailbox_keywords(txn, v->account, v->mailbox, &keywords);
 	if (err < 0)
 		return err;
@@ -170,7 +184,7 @@ static int select_run(struct imap_session *s, struct store_txn *txn)
 			txn, d->mailbox.account, d->mailbox.name, &d->mailbox.has_children);
 	if (err == 0)
 		err = imap_access_rights(s, txn, &d->mailbox, &d->view.rights);
-	if (err == 0 && !(d->view.rights & WRITING_RIGHTS))
+	if (err == 0 && !(d->view.rights & (WRITING_RIGHTS | IMAP_RIGHT_SEEN)))
 		d->is_readonly = true;
 	if (err == 0)
 		err = load_view(s, txn, d);
@@ -190,7 +204,9 @@ static void select_answer(struct imap_session *s, int err)
 		imap_fail(s, err);
 		return;
 	}
-	imap_answer(s, "OK", d->is_readonly ? "READ-ONLY" : "READ-WRITE", "Selected");
+	imap_answer(s, "OK",
+		d->is_readonly || !(s->view.rights & WRITING_RIGHTS) ? "READ-ONLY" : "READ-WRITE",
+		"Selected");
 }
 
 /* The view is the session's from here on. */
@@ -200,6 +216,11 @@ static void select_finish(struct imap_session *s)
 
 	s->view = d->view;
 	imap_view_init(&d->view);
+	if (s->view.is_guest) { /* what changed since the job looked is asked for by the next command */
+		s->guest_watch = store_work_watch(s->service->work, s->view.slot, s->view.account,
+			s->view.mailbox, s->loop, imap_session_changed, s);
+		s->is_stale = true;
+	}
 	if (d->fetch.changed_since && imap_view_resolve(&s->view, &d->fetch.seqs, true) == 0)
 		imap_fetch_start(s, &d->fetch);
 	else

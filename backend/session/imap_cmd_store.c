@@ -3,6 +3,8 @@
  * messages by UID, in write jobs of at most STORE_STEP_MAX messages. The messages are those of the client's
  * view; what others have expunged meanwhile is passed over by the store.
  */
+#include "backend/session/imap_access.h"
+#include "backend/session/imap_across.h"
 #include "backend/session/imap_fetch.h"
 #include "backend/session/imap_name.h"
 
@@ -140,6 +142,7 @@ static int store_run(struct imap_session *s, struct store_txn *txn)
 	if (!may_change(d, rights))
 		return ERR_FORBIDDEN;
 	d->change.keep_flags = (uint8_t)~imap_access_flags(rights, STORE_FLAGS_ALL);
+	d->change.who = imap_view_who(&s->view);
 	d->change.keep_keywords = rights & IMAP_RIGHT_WRITE ? 0 : UINT64_MAX;
 	d->change.newest_out = &d->newest;
 	if (d->change.how == STORE_FLAGS_REMOVE || d->change.keep_keywords)
@@ -477,13 +480,13 @@ static int copy_run(struct imap_session *s, struct store_txn *txn)
 }
 
 /* old:new sets; new UIDs grow as old ones do, so that both sides have one order. */
-static void write_copyuid(const struct copy_data *d, struct buf *out)
+void imap_store_write_copyuid(const struct buf *all, uint32_t uidvalidity, struct buf *out)
 {
-	const uint32_t *pairs = imap_numbers(&d->pairs);
-	size_t count = buf_len(&d->pairs) / (2 * sizeof(*pairs));
+	const uint32_t *pairs = imap_numbers(all);
+	size_t count = buf_len(all) / (2 * sizeof(*pairs));
 	struct imap_write_set set;
 
-	buf_printf(out, "COPYUID %u ", d->uidvalidity);
+	buf_printf(out, "COPYUID %u ", uidvalidity);
 	for (unsigned side = 0; side < 2; side++) {
 		if (side)
 			buf_add_char(out, ' ');
@@ -504,7 +507,7 @@ static void answer_copy(struct imap_session *s)
 		imap_answer(s, "OK", NULL, "Nothing was there to be copied");
 		return;
 	}
-	write_copyuid(d, &code);
+	imap_store_write_copyuid(&d->pairs, d->uidvalidity, &code);
 	if (d->is_move) {
 		/* MOVE tells it before the EXPUNGEs (RFC 6851 section 4.3). */
 		conn_printf(s->conn, "* OK [%s] Moved\r\n", buf_str_view(&code));
@@ -618,6 +621,8 @@ void imap_cmd_copy(struct imap_session *s, const struct imap_command *command)
 	s->cleanup = free_copy;
 	if (imap_name_read(s, command->args->next, &s->arena, &d->name) < 0)
 		fail_copy(s, ERR_NOT_FOUND);
+	else if (s->view.is_guest || imap_access_is_foreign(d->name))
+		imap_across_start(s, d->name, d->steps.uids, d->steps.count, d->is_move);
 	else if (d->steps.count)
 		imap_write_job(s, copy_run, copy_done);
 	else

@@ -71,6 +71,7 @@ struct imap_service {
 	_Atomic uint64_t progress_ms;
 	pthread_mutex_t lock; /* over notes */
 	struct imap_notes *notes;
+	_Atomic bool acl_anyone;
 };
 
 struct imap_session {
@@ -111,6 +112,7 @@ struct imap_session {
 
 	struct imap_view view;
 	struct store_watch *watch;
+	struct store_watch *guest_watch; /* of the selected mailbox, if it is another's */
 	struct imap_sync *sync;
 	struct imap_notify *notify; /* NULL: hears of the selected mailbox alone */
 	struct imap_notes *notes;   /* what the operator says of the server */
@@ -164,6 +166,8 @@ void imap_when_sent(struct imap_session *s, void (*next)(struct imap_session *))
 void imap_refuse_literal(struct imap_session *s, const char *status, const char *code, const char *text);
 /* Closes; bye: text of a BYE before it, or NULL. */
 void imap_close(struct imap_session *s, const char *bye);
+/* A notice of the store about what the session watches. */
+void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq);
 /* Goes on reading commands after an answer that came from a callback. */
 void imap_input(struct imap_session *s);
 /* The last argument of this command so far is a message to be stored (imap_cmd_append.c). */
@@ -182,18 +186,18 @@ void imap_log(struct imap_session *s, const char *format, ...) PRINTF_LIKE(2, 3)
 
 /* RFC 4314 section 2.1. */
 enum imap_right {
-	IMAP_RIGHT_LOOKUP = 1 << 0,         /* l: LIST, SUBSCRIBE */
-	IMAP_RIGHT_READ = 1 << 1,           /* r: SELECT, STATUS, and all that shows messages */
-	IMAP_RIGHT_SEEN = 1 << 2,           /* s: \Seen */
-	IMAP_RIGHT_WRITE = 1 << 3,          /* w: all other flags but \Deleted */
-	IMAP_RIGHT_INSERT = 1 << 4,         /* i: APPEND, COPY into */
-	IMAP_RIGHT_POST = 1 << 5,           /* p: mail to it */
-	IMAP_RIGHT_CREATE = 1 << 6,         /* k: mailboxes below it */
-	IMAP_RIGHT_DELETE = 1 << 7,         /* x: DELETE, RENAME of itself */
-	IMAP_RIGHT_DELETE_MESSAGE = 1 << 8, /* t: \Deleted */
-	IMAP_RIGHT_EXPUNGE = 1 << 9,        /* e */
-	IMAP_RIGHT_ADMIN = 1 << 10,         /* a: its ACL */
-	IMAP_RIGHTS_ALL = (1 << 11) - 1
+	IMAP_RIGHT_LOOKUP = STORE_RIGHT_LOOKUP, /* l: LIST, SUBSCRIBE */
+	IMAP_RIGHT_READ = STORE_RIGHT_READ,     /* r: SELECT, STATUS, and all that shows messages */
+	IMAP_RIGHT_SEEN = STORE_RIGHT_SEEN,     /* s: \Seen */
+	IMAP_RIGHT_WRITE = STORE_RIGHT_WRITE,   /* w: all other flags but \Deleted */
+	IMAP_RIGHT_INSERT = STORE_RIGHT_INSERT, /* i: APPEND, COPY into */
+	IMAP_RIGHT_POST = STORE_RIGHT_POST,     /* p: mail to it */
+	IMAP_RIGHT_CREATE = STORE_RIGHT_CREATE, /* k: mailboxes below it */
+	IMAP_RIGHT_DELETE = STORE_RIGHT_DELETE, /* x: DELETE, RENAME of itself */
+	IMAP_RIGHT_DELETE_MESSAGE = STORE_RIGHT_DELETE_MESSAGE, /* t: \Deleted */
+	IMAP_RIGHT_EXPUNGE = STORE_RIGHT_EXPUNGE,               /* e */
+	IMAP_RIGHT_ADMIN = STORE_RIGHT_ADMIN,                   /* a: its ACL */
+	IMAP_RIGHTS_ALL = STORE_RIGHTS_ALL
 };
 /* MYRIGHTS wants one of these (RFC 4314 section 4). */
 #define IMAP_RIGHTS_ANY                                                                                      \
@@ -235,6 +239,10 @@ imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_sort, imap_cmd_thread, ima
 	imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
 imap_cmd_fn imap_cmd_append, imap_cmd_idle;
 imap_cmd_fn imap_cmd_getmetadata, imap_cmd_setmetadata;
+imap_cmd_fn imap_cmd_setacl, imap_cmd_deleteacl, imap_cmd_getacl, imap_cmd_listrights, imap_cmd_myrights,
+	imap_cmd_namespace;
+/* imap_cmd_acl.c: writes "* MYRIGHTS name rights" in a job. */
+void imap_acl_write_myrights(struct imap_session *s, struct slice name, unsigned rights);
 imap_cmd_fn imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;
 
 /* IDLE's input and the notices that reach it (imap_idle.c). */
@@ -256,6 +264,8 @@ void imap_list_write_oldname(const struct imap_session *s, const char *attribute
  */
 MUST_CHECK int imap_store_read_flags(const struct imap_arg *first, struct arena *arena, uint8_t *flags_out,
 	struct slice **keywords_out, size_t *count_out);
+/* imap_cmd_store.c: "COPYUID uidvalidity old new" of pairs (uint32_t old UID, new UID). */
+void imap_store_write_copyuid(const struct buf *pairs, uint32_t uidvalidity, struct buf *out);
 /* imap_cmd.c: MODSEQ in every FETCH from here on. The first such command tells HIGHESTMODSEQ of what is selected (RFC
  * 7162 section 3.1). */
 void imap_enable_condstore(struct imap_session *s);

@@ -75,7 +75,8 @@ static bool find_entry(struct fetcher *w, uint32_t uid)
 		w->has_scan = false;
 	}
 	if (!w->has_scan) {
-		w->err = store_scan_begin(&w->scan, w->txn, w->s->view.mailbox, uid);
+		w->err = store_scan_begin_for(
+			&w->scan, w->txn, w->s->view.mailbox, uid, imap_view_who(&w->s->view));
 		if (w->err < 0)
 			return false;
 		w->has_scan = true;
@@ -681,7 +682,8 @@ static int seen_run(struct imap_session *s, struct store_txn *txn)
 	const struct store_flag_change change = {.how = STORE_FLAGS_ADD,
 		.flags = STORE_SEEN,
 		.unchanged_since = UINT64_MAX,
-		.newest_out = &f->newest};
+		.newest_out = &f->newest,
+		.who = imap_view_who(&s->view)};
 	size_t from = f->offset, count = buf_len(&f->seen) / sizeof(uint32_t) - from;
 	const uint32_t *uids = imap_numbers(&f->seen);
 

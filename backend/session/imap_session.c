@@ -126,6 +126,7 @@ static void end_without_conn(struct imap_session *s)
 {
 	imap_enter(s, IMAP_CLOSED);
 	store_work_unwatch(&s->watch);
+	store_work_unwatch(&s->guest_watch);
 	list_remove(&s->link);
 	if (s->jobs) {
 		/* The job may still be at work on our memory: job_drop() goes on. */
@@ -625,7 +626,7 @@ static void on_deadline(void *arg)
 	imap_close(s, is_silent ? "Autologout, idle for too long" : "Too slow");
 }
 
-static void on_change(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq)
+void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq)
 {
 	struct imap_session *s = arg;
 
@@ -644,7 +645,8 @@ static void on_change(void *arg, uint32_t account, uint32_t mailbox, uint64_t mo
 
 static void start_watch(struct imap_session *s)
 {
-	s->watch = store_work_watch(s->service->work, s->slot, s->account, 0, s->loop, on_change, s);
+	s->watch =
+		store_work_watch(s->service->work, s->slot, s->account, 0, s->loop, imap_session_changed, s);
 }
 
 static _Thread_local uint64_t numbers;
@@ -660,6 +662,7 @@ void imap_session_start(const struct imap_session_start *start)
 		.idle_ms = atomic_load(&service->idle_ms),
 		.transfer_ms = atomic_load(&service->transfer_ms),
 		.bad_commands = atomic_load(&service->bad_commands),
+		.acl_anyone = atomic_load(&service->acl_anyone),
 		.progress_ms = atomic_load(&service->progress_ms)};
 	s->conn = start->conn;
 	s->loop = conn_loop(start->conn);
@@ -701,6 +704,7 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 	atomic_store(&service->transfer_ms, limits->transfer_ms);
 	atomic_store(&service->bad_commands, limits->bad_commands);
 	atomic_store(&service->progress_ms, limits->progress_ms);
+	atomic_store(&service->acl_anyone, limits->acl_anyone);
 }
 
 void imap_service_set_notes(struct imap_service *service, const char *comment, const char *admin)

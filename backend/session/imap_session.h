@@ -20,6 +20,7 @@ struct imap_limits {
 	uint64_t idle_ms;      /* silence between commands, RFC 3501 section 5.4: at least 30 minutes */
 	uint64_t transfer_ms;  /* silence within a literal or while the client does not take its answer */
 	unsigned bad_commands; /* in a row, then BYE */
+	bool acl_anyone;       /* users may give rights to "anyone" */
 	uint64_t progress_ms;  /* between two notices of how far a long command is (RFC 9585) */
 };
 extern const struct imap_limits imap_limits_default;

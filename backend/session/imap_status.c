@@ -1,12 +1,18 @@
 /* One row an item; each knows how to find its number. */
 #include "backend/session/imap_status.h"
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_object.h"
 #include "common/proto/imap_write.h"
 
 typedef int value_fn(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out);
+
+static bool is_guest(const struct imap_session *s, const struct store_txn *txn, const struct store_mailbox *m)
+{
+	return m->account != s->account || store_txn_slot(txn) != s->slot;
+}
 
 static int messages(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
@@ -20,11 +26,11 @@ static int messages(
 static int recent(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
-	uint32_t n;
-	int err;
+	uint32_t n = 0;
+	int err = 0;
 
-	(void)s;
-	err = store_mailbox_count_recent(txn, m->account, m->id, &n);
+	if (!is_guest(s, txn, m)) /* others take none */
+		err = store_mailbox_count_recent(txn, m->account, m->id, &n);
 
 	if (err == 0)
 		*n_out = n;
@@ -52,19 +58,23 @@ static int uidvalidity(
 static int unseen(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
-	(void)s;
-	(void)txn;
-	*n_out = m->unseen;
-	return 0;
+	uint32_t n = m->unseen;
+	int err = 0;
+
+	if (is_guest(s, txn, m))
+		err = store_seen_count(txn, m->id, imap_access_who(s), &n, NULL);
+	*n_out = n;
+	return err;
 }
 
 static int modseq(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
-	(void)s;
-	(void)txn;
-	*n_out = m->modseq;
-	return 0;
+	uint64_t n = 0;
+	int err = is_guest(s, txn, m) ? store_seen_modseq(txn, m->id, imap_access_who(s), &n) : 0;
+
+	*n_out = n > m->modseq ? n : m->modseq;
+	return err;
 }
 
 static int size(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)

@@ -57,7 +57,7 @@ static int compare_all(
 	c->changed = arena_calloc(arena, mailbox.messages + 1, sizeof(*c->changed));
 	if (!c->added || !c->expunged || !c->changed)
 		return ERR_TOO_BIG;
-	err = store_scan_begin(&scan, txn, v->mailbox, 1);
+	err = store_scan_begin_for(&scan, txn, v->mailbox, 1, imap_view_who(v));
 	if (err < 0)
 		return err;
 	while (store_scan_next(&scan, &entry)) {
@@ -75,6 +75,58 @@ static int compare_all(
 		c->expunged[c->expunged_count++] = v->uids[old++];
 	err = scan.error;
 	store_scan_end(&scan);
+	return err;
+}
+
+/* What this session's account has seen elsewhere is a change like others. */
+static int add_seen(
+	struct imap_session *s, struct store_txn *txn, struct store_changes *c, struct arena *arena)
+{
+	const struct imap_view *v = &s->view;
+	struct store_seen seen;
+	struct buf uids = {0};
+	int err = store_seen_changes(txn, v->mailbox, v->who, v->modseq, &uids);
+	size_t count = buf_len(&uids) / sizeof(uint32_t), kept = 0;
+	struct store_entry *all = NULL;
+
+	if (err == 0 && (count || c->changed_count)) {
+		all = arena_calloc(arena, count + c->changed_count, sizeof(*all));
+		err = all ? store_seen_begin(&seen, txn, v->mailbox, v->who) : ERR_TOO_BIG;
+	}
+	if (err < 0 || !all) {
+		buf_deinit(&uids);
+		return err;
+	}
+	for (size_t i = 0; i < count && err == 0; i++) {
+		uint32_t uid = imap_numbers(&uids)[i];
+
+		err = imap_view_seq(v, uid) ? store_message_entry(txn, v->mailbox, uid, &all[kept])
+					    : ERR_NOT_FOUND;
+		kept += err == 0;
+		err = err == ERR_NOT_FOUND ? 0 : err;
+	}
+	for (size_t i = 0, k = 0, mine = kept; i < c->changed_count; i++) {
+		while (k < mine && all[k].uid < c->changed[i].uid)
+			k++;
+		if (k == mine || all[k].uid != c->changed[i].uid)
+			all[kept++] = c->changed[i];
+	}
+	for (size_t i = 0; i < kept && err == 0; i++)
+		err = store_seen_apply(&seen, &all[i]);
+	store_seen_end(&seen);
+	buf_deinit(&uids);
+	c->changed = all;
+	c->changed_count = kept;
+	return err;
+}
+
+static int raise_modseq(struct imap_session *s, struct store_txn *txn, struct store_changes *c)
+{
+	uint64_t seen;
+	int err = store_seen_modseq(txn, s->view.mailbox, s->view.who, &seen);
+
+	if (err == 0 && seen > c->modseq)
+		c->modseq = seen;
 	return err;
 }
 
@@ -202,12 +254,17 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 		err = ERR_NOT_FOUND;
 	if (err == 0 && c->incomplete)
 		err = compare_all(s, txn, c, &sync->arena);
+	else if (err == 0 && s->view.is_guest)
+		err = add_seen(s, txn, c, &sync->arena);
+	if (err == 0 && s->view.is_guest)
+		err = raise_modseq(s, txn, c);
 	if (err == 0 && (c->changed_count || c->added_count))
 		err = imap_sync_keywords(s, txn, &has_new_keywords);
 	if (err < 0)
 		return err;
-	if (has_new_keywords)
+	if (has_new_keywords || s->view.rights != s->view.rights_told)
 		imap_view_write_flag_list(&s->view, &s->out);
+	s->view.rights_told = s->view.rights;
 	collect_expunged(&s->view, c);
 	if (sync->allow_expunge)
 		tell_expunged(&s->view, s->is_qresync || s->is_uidonly, &s->out);

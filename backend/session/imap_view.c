@@ -1,5 +1,5 @@
 /* UIDs in one ascending array: a sequence number is a place in it, found by halving. */
-#include "backend/session/imap_view.h"
+#include "backend/session/imap_core.h"
 
 #include <stdlib.h>
 
@@ -114,6 +114,21 @@ int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid
 	else if (set->count && set->ranges[set->count - 1].to > v->count)
 		return ERR_SYNTAX;
 	return 0;
+}
+
+int imap_view_entry(
+	const struct imap_view *v, struct store_txn *txn, uint32_t uid, struct store_entry *entry_out)
+{
+	struct store_seen seen;
+	int err = store_message_entry(txn, v->mailbox, uid, entry_out);
+
+	if (err < 0 || !v->is_guest)
+		return err;
+	err = store_seen_begin(&seen, txn, v->mailbox, v->who);
+	if (err == 0)
+		err = store_seen_apply(&seen, entry_out);
+	store_seen_end(&seen);
+	return err;
 }
 
 /* ---- "$" ---- */
@@ -243,6 +258,27 @@ static void write_names(const struct imap_view *v, struct buf *out)
 	}
 }
 
+/* Those that the rights reach (RFC 4314 section 5.1.1). */
+static void write_permanent(const struct imap_view *v, struct buf *out)
+{
+	const char *blank = "";
+
+	for (size_t i = 0; i < ARRAY_LEN(system_flags); i++) {
+		if (!imap_access_flags(v->rights, system_flags[i].flag))
+			continue;
+		buf_printf(out, "%s%s", blank, system_flags[i].name);
+		blank = " ";
+	}
+	if (!(v->rights & IMAP_RIGHT_WRITE))
+		return;
+	for (unsigned i = 0; i < v->keyword_count; i++) {
+		buf_add_char(out, ' ');
+		buf_add_slice(out, v->keywords[i]);
+	}
+	if (v->keyword_count < STORE_KEYWORDS_MAX)
+		buf_add_str(out, " \\*");
+}
+
 void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
 {
 	buf_add_str(out, "* FLAGS (");
@@ -252,7 +288,6 @@ void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
 		return;
 	}
 	buf_add_str(out, ")\r\n* OK [PERMANENTFLAGS (");
-	write_names(v, out);
-	buf_add_str(
-		out, v->keyword_count < STORE_KEYWORDS_MAX ? " \\*)] Flags kept\r\n" : ")] Flags kept\r\n");
+	write_permanent(v, out);
+	buf_add_str(out, ")] Flags kept\r\n");
 }

@@ -17,7 +17,10 @@ struct imap_view {
 	uint32_t mailbox; /* 0: none is selected */
 	uint32_t account; /* its owner's */
 	unsigned slot;
-	unsigned rights; /* enum imap_right */
+	unsigned rights;      /* enum imap_right */
+	unsigned rights_told; /* what PERMANENTFLAGS spoke of */
+	bool is_guest;        /* it is another's: \Seen is one's own, \Recent is the owner's */
+	struct store_who who; /* whose \Seen, while is_guest */
 	uint32_t uidvalidity;
 	uint32_t *uids;
 	uint32_t count;
@@ -47,6 +50,12 @@ static inline uint32_t *imap_numbers(const struct buf *b)
 	return b->data ? (uint32_t *)(void *)(b->data + b->start) : NULL;
 }
 
+/* For store_scan_begin_for(): NULL in one's own mailboxes. */
+static inline const struct store_who *imap_view_who(const struct imap_view *v)
+{
+	return v->is_guest ? &v->who : NULL;
+}
+
 void imap_view_init(struct imap_view *v);
 /* Forgets the mailbox and its memory. */
 void imap_view_deinit(struct imap_view *v);
@@ -58,6 +67,10 @@ uint32_t imap_view_last_uid(const struct imap_view *v);
 uint32_t imap_view_recent(const struct imap_view *v);
 /* Learns the keywords' names that it does not know yet; true if there were any. */
 bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
+
+/* In a job: an entry as this session sees it. ERR_NOT_FOUND. */
+MUST_CHECK int imap_view_entry(
+	const struct imap_view *v, struct store_txn *txn, uint32_t uid, struct store_entry *entry_out);
 
 /* The messages of "$", as a resolved set of UIDs; a view. */
 struct seqset imap_view_saved(const struct imap_view *v);

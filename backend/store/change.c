@@ -67,7 +67,11 @@ int change_log(struct store_txn *txn, uint32_t account, struct account_state *s,
 		err = put_row(txn, account, s, slice_of(row, HEAD + ranges * RANGE));
 	} while (!err && i < count);
 	if (!err)
-		db_note(txn, account, kind <= CHANGE_EXPUNGED || kind == CHANGE_KEYWORDS ? mailbox : 0,
+		db_note(txn, account,
+			kind <= CHANGE_EXPUNGED || kind == CHANGE_KEYWORDS || kind == CHANGE_ACL ||
+					kind == CHANGE_SEEN
+				? mailbox
+				: 0,
 			s->modseq);
 	return err;
 }

@@ -24,7 +24,9 @@ enum change_kind {
 	CHANGE_DELETED,
 	CHANGE_SUBSCRIBED,
 	CHANGE_KEYWORDS,
-	CHANGE_METADATA /* mailbox 0: an entry of the account */
+	CHANGE_METADATA, /* mailbox 0: an entry of the account */
+	CHANGE_ACL,
+	CHANGE_SEEN /* by one who is not the owner */
 };
 
 /*

@@ -40,6 +40,9 @@ enum db_name {
 	DB_METADATA,     /* account, mailbox, user, entry -> value; account -> octets in all */
 	DB_DOMAINS,      /* domain -> record; in slot 0 alone */
 	DB_CLASSES,      /* class -> record; in slot 0 alone */
+	DB_ACL,          /* account, mailbox -> who may do what */
+	DB_SHARED,       /* who, account, mailbox -> nothing: which ACLs name him */
+	DB_SEEN,         /* mailbox, who, block of UIDs -> what he has seen */
 	DB_COUNT
 };
 

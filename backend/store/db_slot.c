@@ -43,6 +43,9 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_METADATA] = "metadata",
 	[DB_DOMAINS] = "domains",
 	[DB_CLASSES] = "classes",
+	[DB_ACL] = "acl",
+	[DB_SHARED] = "shared",
+	[DB_SEEN] = "seen",
 };
 
 static int sync_dir(const char *path)

@@ -8,6 +8,8 @@
 
 #define INTENT_DROP_MAILBOX 1
 #define INTENT_DROP_ACCOUNT 2
+#define INTENT_FORGET_ACCOUNT                                                                                \
+	3 /* not the reaper's: all slots have to be looked through (store_acl_forget()) */
 
 /* A mailbox of a new account; name is in its stored form. */
 MUST_CHECK int mailbox_create_default(struct store_txn *txn, uint32_t account, struct account_state *s,

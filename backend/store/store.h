@@ -65,6 +65,7 @@ int store_txn_error(const struct store_txn *txn);
 MUST_CHECK int store_txn_try(struct store_txn *txn, int (*fn)(struct store_txn *txn, void *arg), void *arg);
 /* Number of writes so far: unchanged means that nothing has to be undone. */
 uint64_t store_txn_writes(const struct store_txn *txn);
+unsigned store_txn_slot(const struct store_txn *txn);
 /* It left something for store_reap(). */
 bool store_txn_has_waste(const struct store_txn *txn);
 

@@ -184,6 +184,8 @@ int store_account_remove(struct store_txn *txn, uint32_t account)
 		err = remove_aliases(txn, account);
 	if (!err)
 		err = mailbox_put_intent(txn, INTENT_DROP_ACCOUNT, account, 0, 0);
+	if (!err)
+		err = mailbox_put_intent(txn, INTENT_FORGET_ACCOUNT, account, 0, 0);
 	db_effect(txn, &gone, slice_of(NULL, 0));
 	db_note(txn, account, 0, UINT64_MAX);
 	return err;

@@ -13,6 +13,8 @@
 #define STORE_ALIASES_MAX 1000
 #define STORE_FORWARDS_MAX 20
 #define STORE_ACCOUNT_NAME_MAX 256
+/* Public folders of a domain belong to the account of this local part there. */
+#define STORE_PUBLIC_LOCAL "#public"
 
 struct store_account_new {
 	struct slice address;

@@ -6,16 +6,14 @@
 #define HEAD 5
 #define USER 8
 
-_Static_assert(
-	(int)STORE_CHANGE_ADDED == (int)CHANGE_ADDED && (int)STORE_CHANGE_METADATA == (int)CHANGE_METADATA,
+_Static_assert((int)STORE_CHANGE_ADDED == (int)CHANGE_ADDED && (int)STORE_CHANGE_SEEN == (int)CHANGE_SEEN,
 	"two names for one thing");
 
 static int read_row(struct slice key, struct slice row, struct store_change *change_out)
 {
 	struct store_change c = {0};
 
-	if (key.len != 12 || row.len < HEAD || row.p[0] < STORE_CHANGE_ADDED ||
-		row.p[0] > STORE_CHANGE_METADATA)
+	if (key.len != 12 || row.len < HEAD || row.p[0] < STORE_CHANGE_ADDED || row.p[0] > STORE_CHANGE_SEEN)
 		return ERR_CORRUPT;
 	c.modseq = bytes_get_u64be(key.p + 4);
 	c.kind = (enum store_change_kind)row.p[0];

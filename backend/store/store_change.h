@@ -15,7 +15,9 @@ enum store_change_kind {
 	STORE_CHANGE_DELETED,    /* text: its name */
 	STORE_CHANGE_SUBSCRIBED, /* or unsubscribed; text: the name */
 	STORE_CHANGE_KEYWORDS,
-	STORE_CHANGE_METADATA /* user, text: the entry; mailbox 0: of the account */
+	STORE_CHANGE_METADATA, /* user, text: the entry; mailbox 0: of the account */
+	STORE_CHANGE_ACL,      /* of a mailbox */
+	STORE_CHANGE_SEEN      /* by one who is not the owner */
 };
 
 /* Texts are views; empty in changes that an older program has logged. */

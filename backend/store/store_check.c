@@ -13,6 +13,7 @@
 
 #include <stdlib.h>
 
+#include "backend/store/acl.h"
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
 #include "backend/store/check.h"
@@ -620,6 +621,8 @@ static int check_strays(struct check *k)
 			err = check_prefixes(k, DB_MESSAGES, "messages", &n);
 		if (!err)
 			err = check_prefixes(k, DB_EXPUNGED, "expunged messages", &n);
+		if (!err)
+			err = check_prefixes(k, DB_SEEN, "what others have seen", &n);
 		store_end_read(&k->txn);
 	}
 	buf_deinit(&start);
@@ -868,9 +871,22 @@ static int check_marks(struct check *k)
 	return err;
 }
 
-static void report_domain(void *arg, const char *text)
+static void report_text(void *arg, const char *text)
 {
 	finding(arg, "%s", text);
+}
+
+/* ---- ACLs ---- */
+
+static int check_acls(struct check *k)
+{
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (err)
+		return err;
+	err = acl_check(k->txn, report_text, k);
+	store_end_read(&k->txn);
+	return err;
 }
 
 /* ---- numbers that only grow ---- */
@@ -964,12 +980,14 @@ int store_check(struct store *store, const struct store_check_options *options, 
 			err = check_marks(&k);
 		if (!err)
 			err = check_numbers(&k);
+		if (!err)
+			err = check_acls(&k);
 		if (err)
 			break;
 	}
 	if (!err) {
 		k.slot = 0;
-		err = store_domain_check(store, report_domain, &k);
+		err = store_domain_check(store, report_text, &k);
 	}
 	buf_deinit(&k.kept);
 	*check_out = k.result;

@@ -12,6 +12,7 @@
 
 #include <stdlib.h>
 
+#include "backend/store/acl.h"
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/metadata.h"
@@ -378,6 +379,22 @@ static int start_state(struct store_txn *txn, uint32_t account, struct account_s
 	return err ? err : state_put_mailbox(txn, account, mailbox, &m);
 }
 
+/* RFC 4314 section 4: the ACL of the nearest parent. */
+static int inherit(struct store_txn *txn, uint32_t account, struct slice name, uint32_t mailbox)
+{
+	struct name_row row;
+	int err = ERR_NOT_FOUND;
+
+	for (ptrdiff_t at = slice_find_last(name, STORE_SEPARATOR); err == ERR_NOT_FOUND && at > 0;
+		at = slice_find_last(name, STORE_SEPARATOR)) {
+		name.len = (size_t)at;
+		err = find_name(txn, account, name, &row);
+	}
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	return acl_inherit(txn, account, row.mailbox, mailbox);
+}
+
 static int create_row(struct store_txn *txn, uint32_t account, struct account_state *s, struct slice name,
 	enum store_use use, bool subscribed, uint32_t *mailbox_out)
 {
@@ -398,7 +415,7 @@ static int create_row(struct store_txn *txn, uint32_t account, struct account_st
 		return err;
 	s->mailboxes++;
 	*mailbox_out = id;
-	return 0;
+	return inherit(txn, account, name, id);
 }
 
 int mailbox_create_default(struct store_txn *txn, uint32_t account, struct account_state *s,
@@ -576,6 +593,8 @@ static int remove_name(
 		if (!err)
 			err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
 		if (!err)
+			err = acl_drop(txn, account, mailbox);
+		if (!err)
 			err = change_log_text(txn, account, s, CHANGE_DELETED, mailbox, 0, name);
 		s->mailboxes -= s->mailboxes > 0;
 		if (err || up <= 0)
@@ -613,6 +632,8 @@ static int keep_name(struct store_txn *txn, uint32_t account, struct account_sta
 	left->noselect = true;
 	row.mailbox = id;
 	err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
+	if (!err)
+		err = acl_drop(txn, account, mailbox);
 	if (!err)
 		err = put_folder(txn, account, id, left);
 	if (!err)

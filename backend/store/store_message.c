@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/store/acl.h"
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
 #include "backend/store/chunk.h"
@@ -129,6 +130,7 @@ int store_message_append(
 		.trace = a->trace,
 		.uidl = a->uidl,
 		.texts = *a->texts};
+	const bool is_seen = true;
 	uint64_t size;
 	int err = get_counters(txn, a->account, a->mailbox, &c);
 
@@ -146,6 +148,8 @@ int store_message_append(
 		return err;
 	e.size = (uint32_t)size;
 	e.modseq = c.account.modseq + 1;
+	if (a->who)
+		e.flags &= (uint8_t)~STORE_SEEN;
 	m.size = size;
 	m.email = e.modseq;
 	err = add_message(txn, a->mailbox, &c, &e, &m);
@@ -155,6 +159,8 @@ int store_message_append(
 		err = change_log_one(txn, a->account, &c.account, CHANGE_ADDED, a->mailbox, e.uid);
 	if (!err)
 		err = put_counters(txn, a->account, a->mailbox, &c);
+	if (!err && a->who && a->flags & STORE_SEEN)
+		err = seen_put(txn, a->mailbox, *a->who, &e.uid, &is_seen, 1, e.modseq);
 	if (err)
 		return err;
 	*appended_out = (struct store_appended){e.uid, c.mailbox.uidvalidity, e.modseq};
@@ -281,19 +287,19 @@ struct flag_edit {
 	struct buf *failed;
 	uint64_t modseq;
 	uint64_t newest;
+	/* with change->who */
+	struct store_seen seen;
+	uint32_t *seen_uids;
+	bool *seen_flags;
+	size_t seen_count;
+	int err;
 };
 
-static enum edit edit_flags(void *arg, struct store_entry *e)
+/* What the change makes of an entry. */
+static void change_flags(const struct store_flag_change *ch, struct store_entry *e)
 {
-	struct flag_edit *f = arg;
-	const struct store_flag_change *ch = f->change;
 	struct store_entry before = *e;
 
-	if (e->modseq > ch->unchanged_since) {
-		if (f->failed)
-			buf_add(f->failed, &e->uid, sizeof(e->uid));
-		return EDIT_KEEP;
-	}
 	switch (ch->how) {
 	case STORE_FLAGS_REPLACE:
 		e->flags = ch->flags & STORE_FLAGS_ALL;
@@ -310,15 +316,84 @@ static enum edit edit_flags(void *arg, struct store_entry *e)
 	}
 	e->flags = (uint8_t)((e->flags & ~ch->keep_flags) | (before.flags & ch->keep_flags));
 	e->keywords = (e->keywords & ~ch->keep_keywords) | (before.keywords & ch->keep_keywords);
-	if (e->flags == before.flags && e->keywords == before.keywords)
+}
+
+/* Of one who is not the owner: his \Seen stands elsewhere, and the owner's stays. */
+static void put_seen_aside(
+	struct flag_edit *f, const struct store_entry *owners, struct store_entry *e, uint8_t was)
+{
+	if ((e->flags ^ was) & STORE_SEEN) {
+		f->seen_flags[f->seen_count] = e->flags & STORE_SEEN;
+		f->seen_uids[f->seen_count++] = e->uid;
+	}
+	e->flags = (uint8_t)((e->flags & ~STORE_SEEN) | (owners->flags & STORE_SEEN));
+}
+
+static enum edit edit_flags(void *arg, struct store_entry *entry)
+{
+	struct flag_edit *f = arg;
+	const struct store_flag_change *ch = f->change;
+	struct store_entry e = *entry;
+	uint64_t modseq;
+	uint8_t was;
+	bool is_mine = false;
+
+	if (ch->who && f->err == 0)
+		f->err = store_seen_apply(&f->seen, &e);
+	if (f->err)
 		return EDIT_KEEP;
-	count_out(f->c, &before);
-	count_in(f->c, e);
-	if (before.modseq > f->newest)
-		f->newest = before.modseq;
-	e->modseq = f->modseq;
-	touch(&f->touched, e->uid);
+	modseq = e.modseq;
+	if (modseq > ch->unchanged_since) {
+		if (f->failed)
+			buf_add(f->failed, &e.uid, sizeof(e.uid));
+		return EDIT_KEEP;
+	}
+	was = e.flags;
+	change_flags(ch, &e);
+	if (ch->who) {
+		is_mine = (e.flags ^ was) & STORE_SEEN;
+		put_seen_aside(f, entry, &e, was);
+	}
+	if (e.flags == entry->flags && e.keywords == entry->keywords) {
+		if (is_mine && modseq > f->newest)
+			f->newest = modseq;
+		return EDIT_KEEP;
+	}
+	count_out(f->c, entry);
+	count_in(f->c, &e);
+	if (modseq > f->newest)
+		f->newest = modseq;
+	e.modseq = f->modseq;
+	*entry = e;
+	touch(&f->touched, e.uid);
 	return EDIT_CHANGED;
+}
+
+static int begin_seen(struct store_txn *txn, uint32_t mailbox, size_t count, struct flag_edit *f)
+{
+	if (!f->change->who)
+		return 0;
+	f->seen_uids = xreallocarray(NULL, count + 1, sizeof(*f->seen_uids));
+	f->seen_flags = xreallocarray(NULL, count + 1, sizeof(*f->seen_flags));
+	return store_seen_begin(&f->seen, txn, mailbox, *f->change->who);
+}
+
+/* The owner's messages have not changed: it takes a MODSEQ of the account, not of the mailbox. */
+static int end_seen(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct flag_edit *f)
+{
+	int err = 0;
+
+	store_seen_end(&f->seen);
+	if (f->seen_count) {
+		err = seen_put(
+			txn, mailbox, *f->change->who, f->seen_uids, f->seen_flags, f->seen_count, f->modseq);
+		if (!err && !f->touched.count) {
+			err = change_log(txn, account, &f->c->account, CHANGE_SEEN, mailbox, NULL, 0);
+			if (!err)
+				err = state_put_account(txn, account, &f->c->account);
+		}
+	}
+	return err;
 }
 
 int store_message_flag(struct store_txn *txn, uint32_t account, uint32_t mailbox, const uint32_t *uids,
@@ -332,7 +407,14 @@ int store_message_flag(struct store_txn *txn, uint32_t account, uint32_t mailbox
 		return err;
 	f.modseq = c.account.modseq + 1;
 	f.touched.uids = xreallocarray(NULL, count + 1, sizeof(uint32_t));
-	err = edit_entries(txn, mailbox, uids, count, edit_flags, &f);
+	err = begin_seen(txn, mailbox, count, &f);
+	if (!err)
+		err = edit_entries(txn, mailbox, uids, count, edit_flags, &f);
+	if (!err)
+		err = f.err;
+	if (!err)
+		err = end_seen(txn, account, mailbox, &f);
+	store_seen_end(&f.seen);
 	if (!err && f.touched.count) {
 		err = change_log(
 			txn, account, &c.account, CHANGE_FLAGS, mailbox, f.touched.uids, f.touched.count);
@@ -340,10 +422,12 @@ int store_message_flag(struct store_txn *txn, uint32_t account, uint32_t mailbox
 			err = put_counters(txn, account, mailbox, &c);
 	}
 	if (!err)
-		*modseq_out = f.touched.count ? f.modseq : 0;
+		*modseq_out = f.touched.count || f.seen_count ? f.modseq : 0;
 	if (!err && change->newest_out)
 		*change->newest_out = f.newest;
 	free(f.touched.uids);
+	free(f.seen_uids);
+	free(f.seen_flags);
 	return err;
 }
 

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "backend/store/store_acl.h"
 #include "backend/store/store_blob.h"
 #include "backend/store/store_mailbox.h"
 
@@ -59,9 +60,14 @@ struct store_scan {
 	const char *chunk;
 	uint32_t at;
 	uint32_t count;
+	bool is_for; /* somebody who is not the owner */
+	struct store_seen seen;
 };
 MUST_CHECK int store_scan_begin(
 	struct store_scan *scan, struct store_txn *txn, uint32_t mailbox, uint32_t uid_from);
+/* The same as one who is not the owner sees it (store_acl.h); NULL: the owner. */
+MUST_CHECK int store_scan_begin_for(struct store_scan *scan, struct store_txn *txn, uint32_t mailbox,
+	uint32_t uid_from, const struct store_who *who);
 bool store_scan_next(struct store_scan *scan, struct store_entry *entry_out);
 void store_scan_end(struct store_scan *scan);
 
@@ -141,7 +147,8 @@ struct store_append {
 	int64_t save_date;
 	uint64_t keywords; /* bits of this mailbox */
 	uint8_t flags;
-	bool ignore_quota; /* what was promised at RCPT is stored */
+	bool ignore_quota;           /* what was promised at RCPT is stored */
+	const struct store_who *who; /* whose \Seen it is, if not the owner's; NULL: the owner's */
 };
 struct store_appended {
 	uint32_t uid;
@@ -166,6 +173,8 @@ struct store_flag_change {
 	uint64_t *newest_out;
 	uint8_t keep_flags; /* these are left as they are */
 	uint64_t keep_keywords;
+	const struct store_who
+		*who; /* who changes them, if not the owner: his is what he has seen. NULL: the owner */
 };
 /*
  * Changes the flags of the given UIDs (ascending; missing ones are skipped, as RFC 3501 wants). All changed

@@ -139,6 +139,20 @@ int store_scan_begin(struct store_scan *scan, struct store_txn *txn, uint32_t ma
 	return 0;
 }
 
+int store_scan_begin_for(struct store_scan *scan, struct store_txn *txn, uint32_t mailbox, uint32_t uid_from,
+	const struct store_who *who)
+{
+	int err = store_scan_begin(scan, txn, mailbox, uid_from);
+
+	if (err || !who)
+		return err;
+	err = store_seen_begin(&scan->seen, txn, mailbox, *who);
+	if (err)
+		store_scan_end(scan);
+	scan->is_for = !err;
+	return err;
+}
+
 bool store_scan_next(struct store_scan *scan, struct store_entry *entry_out)
 {
 	while (scan->chunk && scan->at >= scan->count) {
@@ -150,6 +164,12 @@ bool store_scan_next(struct store_scan *scan, struct store_entry *entry_out)
 	if (!scan->chunk)
 		return false;
 	chunk_entry(scan->chunk, scan->count, scan->at++, entry_out);
+	if (scan->is_for) {
+		scan->error = store_seen_apply(&scan->seen, entry_out);
+		if (scan->error)
+			scan->chunk = NULL;
+		return !scan->error;
+	}
 	return true;
 }
 
@@ -159,6 +179,7 @@ void store_scan_end(struct store_scan *scan)
 		mdb_cursor_close(scan->cursor);
 	scan->cursor = NULL;
 	scan->chunk = NULL;
+	store_seen_end(&scan->seen);
 }
 
 /* ---- records ---- */

@@ -3,6 +3,7 @@
  * the writer for long. Order: expunged messages, rows of deleted mailboxes and accounts (the intents), bodies
  * without a message. A crash between steps loses nothing: the rows that remain say what is still to be done.
  */
+#include "backend/store/acl.h"
 #include "backend/store/blob.h"
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
@@ -201,6 +202,8 @@ static int reap_account(struct reap *r, uint32_t account)
 		mailbox = bytes_get_u32be(c.key.p + 4);
 		err = db_cursor_delete(&c);
 		if (!err)
+			err = acl_drop(r->txn, account, mailbox);
+		if (!err)
 			err = mailbox_bury(r->txn, account, &s, mailbox);
 		r->budget--;
 		if (err)
@@ -241,6 +244,8 @@ static int reap_intents(struct reap *r)
 			err = ERR_CORRUPT;
 			break;
 		}
+		if (c.key.p[0] == INTENT_FORGET_ACCOUNT) /* and so are those behind it */
+			break;
 		memcpy(key, c.key.p, sizeof(key));
 		account = bytes_get_u32be(key + 1);
 		mailbox = bytes_get_u32be(key + 5);
@@ -251,6 +256,11 @@ static int reap_intents(struct reap *r)
 			err = key[0] != INTENT_DROP_MAILBOX ? reap_account(r, account)
 			      : time                        ? keep_mailbox(r, account, mailbox, time)
 							    : reap_mailbox(r, account, mailbox);
+		if (!err && !is_held && key[0] == INTENT_DROP_MAILBOX) {
+			struct db_key prefix = db_key_u32(mailbox);
+
+			err = reap_rows(r, DB_SEEN, db_key_view(&prefix));
+		}
 		if (!err && !is_held && r->budget)
 			err = db_drop(r->txn, DB_INTENTS, slice_of(key, sizeof(key)));
 		if (err)

@@ -227,6 +227,11 @@ uint64_t store_txn_writes(const struct store_txn *txn)
 	return txn->writes;
 }
 
+unsigned store_txn_slot(const struct store_txn *txn)
+{
+	return txn->slot->number;
+}
+
 bool store_txn_has_waste(const struct store_txn *txn)
 {
 	return txn->has_waste;

@@ -199,7 +199,8 @@ static int add_to(struct store_txn *txn, struct store_draft *draft, uint64_t blo
 		.date = t->date,
 		.save_date = clock_wall_s(),
 		.flags = t->flags,
-		.ignore_quota = t->ignore_quota};
+		.ignore_quota = t->ignore_quota,
+		.who = t->who.account ? &t->who : NULL};
 	struct store_appended appended;
 	int err = find_mailbox(txn, t, &append.mailbox);
 

@@ -99,6 +99,9 @@ void job_write(struct store_job *job);
 
 void *writer_main(void *writer);
 
+/* Goes on with what the last run left. */
+void forget_resume(struct store_work *work);
+
 struct watches *watches_new(void);
 void watches_free(struct watches **watches);
 /* After a commit. */

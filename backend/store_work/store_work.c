@@ -284,6 +284,7 @@ int store_work_start(
 		return err;
 	}
 	metrics_on_collect(collect, w);
+	forget_resume(w);
 	*work_out = w;
 	return 0;
 }

@@ -64,6 +64,10 @@ struct store_job *store_work_read(struct store_work *work, unsigned slot, const 
  */
 void store_work_cancel(struct store_job **job);
 
+/* An account of this slot was removed: it leaves the ACLs of all slots, step by step and in no hurry. A crash leaves the rest to
+ * the next store_work_start(). Any thread. */
+void store_work_forget(struct store_work *work, unsigned slot, uint32_t account);
+
 /* ---- adding a message ---- */
 
 struct store_work_target {
@@ -77,6 +81,7 @@ struct store_work_target {
 	struct slice trace;  /* whole lines before the message, for this recipient */
 	const uint8_t *mark; /* STORE_MARK_LEN bytes, or NULL */
 	bool ignore_quota;
+	struct store_who who; /* whose \Seen it is; account 0: the owner's */
 };
 
 /* Messages that one transaction adds without holding the writer for longer than it may. */

@@ -49,7 +49,7 @@ TABLE = [
     (b"LOGIN a b", BAD),
     (b"AUTHENTICATE PLAIN", BAD),
     (b"STARTTLS", BAD),
-    (b"NAMESPACE", rb'\* NAMESPACE \(\("" "/"\)\) NIL NIL\r\n', OK),
+    (b"NAMESPACE", rb'\* NAMESPACE \(\("" "/"\)\) \(\("user/" "/"\)\) NIL\r\n', OK),
     (b'ID ("name" "x" "vendor" NIL)', rb"\* ID \(", OK),
     (b"ID x", BAD),
     (b"ID", BAD),

@@ -127,7 +127,7 @@ class Session(ImapCase):
         self.assertEqual(m.rename("Projects/2026", "Done")[0], "OK")
         self.assertIn(b'"/" Done', b"\n".join(m.list()[1]))
         self.assertEqual(m.getquotaroot("INBOX")[0], "OK")
-        self.assertEqual(m.namespace(), ("OK", [b'(("" "/")) NIL NIL']))
+        self.assertEqual(m.namespace(), ("OK", [b'(("" "/")) (("user/" "/")) NIL']))
         self.assertEqual(m.close()[0], "OK")
         self.assertEqual(m.logout()[0], "BYE")
 

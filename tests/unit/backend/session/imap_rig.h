@@ -34,6 +34,7 @@ struct rig {
 	struct loop_group *loops;
 	struct imap_service *service;
 	unsigned clients; /* they take turns on the loops */
+	unsigned slots;   /* of the store; 0: one. To be set before rig_start() */
 };
 
 struct rig_client {
@@ -46,7 +47,7 @@ struct rig_client {
 
 static inline void rig_start(struct rig *r, struct imap_limits limits)
 {
-	struct store_options options = {.slots = 1, .map_size = UINT64_C(1) << 30};
+	struct store_options options = {.slots = r->slots ? r->slots : 1, .map_size = UINT64_C(1) << 30};
 	struct buf why = {0};
 
 	log_set_level(LOG_ERROR);
@@ -95,17 +96,23 @@ static inline void rig_stop(struct rig *r)
 	rig_remove(r->dir);
 }
 
-static inline void rig_add_account(
-	struct rig *r, const char *address, uint64_t bytes_limit, uint64_t count_limit)
+static inline void rig_add_account_in(
+	struct rig *r, unsigned slot, const char *address, uint64_t bytes_limit, uint64_t count_limit)
 {
 	struct store_account_new account = {
 		.address = slice_str(address), .bytes_limit = bytes_limit, .count_limit = count_limit};
 	struct store_txn *txn;
 	uint32_t id;
 
-	assert_int_equal(store_begin_write(r->store, 0, &txn), 0);
+	assert_int_equal(store_begin_write(r->store, slot, &txn), 0);
 	assert_int_equal(store_account_create(txn, &account, &id), 0);
 	assert_int_equal(store_commit(&txn), 0);
+}
+
+static inline void rig_add_account(
+	struct rig *r, const char *address, uint64_t bytes_limit, uint64_t count_limit)
+{
+	rig_add_account_in(r, 0, address, bytes_limit, count_limit);
 }
 
 struct rig_login {

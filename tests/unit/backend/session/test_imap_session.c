@@ -264,7 +264,7 @@ static void test_mailboxes_are_listed_in_every_way(void **state)
 	RIG_EXPECT(&c, "DELETE nowhere", "NO [NONEXISTENT]");
 	RIG_EXPECT(&c, "STATUS nowhere (MESSAGES)", "NO [NONEXISTENT]");
 	RIG_EXPECT(&c, "SELECT nowhere", "NO [NONEXISTENT]");
-	RIG_EXPECT(&c, "NAMESPACE", "* NAMESPACE ((\"\" \"/\")) NIL NIL", "OK");
+	RIG_EXPECT(&c, "NAMESPACE", "* NAMESPACE ((\"\" \"/\")) ((\"user/\" \"/\")) NIL", "OK");
 	rig_disconnect(&c);
 }
 

@@ -1,0 +1,417 @@
+/*
+ * Two databases:
+ *
+ *	DB_ACL     account u32be | mailbox u32be -> 1 | entries: slot u8, account u32, rights u16, denied u16
+ *	DB_SHARED  slot u8, account u32be of whom an entry names | account u32be | mailbox u32be -> nothing
+ */
+#include "backend/store/acl.h"
+
+#include <string.h>
+
+#include "backend/store/change.h"
+#include "backend/store/mailbox.h"
+#include "common/base/mem.h"
+
+#define VERSION 1
+#define ENTRY 9
+#define WHO 5
+
+/* ---- letters ---- */
+
+static const char letters[] = "lrswipkxtea";
+#define DELETES (STORE_RIGHT_DELETE_MESSAGE | STORE_RIGHT_EXPUNGE)
+
+int store_acl_parse(struct slice text, unsigned *rights_out)
+{
+	unsigned rights = 0;
+
+	for (size_t i = 0; i < text.len; i++) {
+		const char *at = text.p[i] ? strchr(letters, text.p[i]) : NULL;
+
+		if (at)
+			rights |= 1u << (at - letters);
+		else if (text.p[i] == 'c')
+			rights |= STORE_RIGHT_CREATE;
+		else if (text.p[i] == 'd')
+			rights |= DELETES;
+		else
+			return ERR_SYNTAX;
+	}
+	*rights_out = rights;
+	return 0;
+}
+
+void store_acl_print(unsigned rights, struct buf *out)
+{
+	for (size_t i = 0; letters[i]; i++) {
+		if (rights >> i & 1)
+			buf_add_char(out, letters[i]);
+	}
+	if (rights & STORE_RIGHT_CREATE)
+		buf_add_char(out, 'c');
+	if (rights & DELETES)
+		buf_add_char(out, 'd');
+}
+
+/* ---- rows ---- */
+
+static char *put_who(char *p, struct store_who who)
+{
+	*p = (char)who.slot;
+	bytes_put_u32be(p + 1, who.account);
+	return p + WHO;
+}
+
+struct db_key acl_shared_key(struct store_who who, uint32_t account, uint32_t mailbox)
+{
+	struct db_key key = {.len = WHO + 8};
+	char *p = put_who(key.bytes, who);
+
+	bytes_put_u32be(p, account);
+	bytes_put_u32be(p + 4, mailbox);
+	return key;
+}
+
+int acl_unpack(struct slice value, struct store_acl_entry *entries, size_t *count_out)
+{
+	size_t count = 0;
+
+	if (value.len < 1 || value.p[0] != VERSION || (value.len - 1) % ENTRY ||
+		(value.len - 1) / ENTRY > STORE_ACL_ENTRIES_MAX)
+		return ERR_CORRUPT;
+	for (const char *p = value.p + 1; p < value.p + value.len; p += ENTRY) {
+		struct store_acl_entry *e = &entries[count++];
+
+		*e = (struct store_acl_entry){.who = {(uint8_t)p[0], bytes_get_u32(p + 1)},
+			.rights = bytes_get_u16(p + 5),
+			.denied = bytes_get_u16(p + 7)};
+		if ((e->rights | e->denied) & ~STORE_RIGHTS_ALL || !(e->rights | e->denied))
+			return ERR_CORRUPT;
+	}
+	*count_out = count;
+	return 0;
+}
+
+int store_acl_get(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_acl_entry *entries,
+	size_t *count_out)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	struct slice value;
+	int err = db_get(txn, DB_ACL, db_key_view(&key), &value);
+
+	*count_out = 0;
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	return acl_unpack(value, entries, count_out);
+}
+
+static int put(struct store_txn *txn, uint32_t account, uint32_t mailbox,
+	const struct store_acl_entry *entries, size_t count)
+{
+	struct db_key key = db_key_u32_u32(account, mailbox);
+	void *room;
+	char *p;
+	int err;
+
+	if (count == 0)
+		return db_drop(txn, DB_ACL, db_key_view(&key));
+	err = db_reserve(txn, DB_ACL, db_key_view(&key), 1 + count * ENTRY, &room);
+	if (err)
+		return err;
+	p = room;
+	*p++ = VERSION;
+	for (size_t i = 0; i < count; i++, p += ENTRY) {
+		p[0] = (char)entries[i].who.slot;
+		bytes_put_u32(p + 1, entries[i].who.account);
+		bytes_put_u16(p + 5, entries[i].rights);
+		bytes_put_u16(p + 7, entries[i].denied);
+	}
+	return 0;
+}
+
+static bool is_same(struct store_who a, struct store_who b)
+{
+	return a.slot == b.slot && a.account == b.account;
+}
+
+static int count_shared(struct store_txn *txn, struct store_who who, size_t *count_out)
+{
+	char prefix[WHO];
+	struct slice from = slice_of(prefix, sizeof(prefix));
+	struct db_cursor c;
+	size_t count = 0;
+	int err = db_cursor_open(txn, DB_SHARED, &c);
+
+	if (err)
+		return err;
+	(void)put_who(prefix, who);
+	err = db_cursor_seek(&c, from);
+	for (; !err && db_cursor_has_prefix(&c, from); err = db_cursor_next(&c))
+		count++;
+	db_cursor_close(&c);
+	*count_out = count;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* For watchers, and for copies of the account that follow the log. */
+static int log_change(struct store_txn *txn, uint32_t account, uint32_t mailbox)
+{
+	struct account_state s;
+	int err = state_get_account(txn, account, &s);
+
+	if (!err)
+		err = change_log(txn, account, &s, CHANGE_ACL, mailbox, NULL, 0);
+	return err ? err : state_put_account(txn, account, &s);
+}
+
+int store_acl_set(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX + 1];
+	struct db_key shared = acl_shared_key(entry->who, account, mailbox);
+	bool is_gone = !(entry->rights | entry->denied);
+	struct folder_record folder;
+	size_t count, at = 0, named = 0;
+	int err = mailbox_get_folder(txn, account, mailbox, &folder);
+
+	if (!err)
+		err = store_acl_get(txn, account, mailbox, entries, &count);
+	if (err)
+		return err;
+	while (at < count && !is_same(entries[at].who, entry->who))
+		at++;
+	if (at == count && is_gone)
+		return 0;
+	if (at == count && !is_gone) {
+		err = count_shared(txn, entry->who, &named);
+		if (err)
+			return err;
+		if (count == STORE_ACL_ENTRIES_MAX || named >= STORE_ACL_SHARED_MAX)
+			return ERR_TOO_BIG;
+		count++;
+	}
+	entries[at] = *entry;
+	if (is_gone)
+		entries[at] = entries[--count];
+	err = put(txn, account, mailbox, entries, count);
+	if (!err)
+		err = is_gone ? db_drop(txn, DB_SHARED, db_key_view(&shared))
+			      : db_put(txn, DB_SHARED, db_key_view(&shared), slice_of(NULL, 0));
+	return err ? err : log_change(txn, account, mailbox);
+}
+
+int store_acl_rights(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_who who,
+	bool is_near, unsigned *rights_out)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	unsigned rights = 0, denied = 0;
+	size_t count;
+	int err = store_acl_get(txn, account, mailbox, entries, &count);
+
+	for (size_t i = 0; i < count && !err; i++) {
+		if (!is_same(entries[i].who, who) && !(entries[i].who.account == 0 && is_near))
+			continue;
+		rights |= entries[i].rights;
+		denied |= entries[i].denied;
+	}
+	if (!err)
+		*rights_out = rights & ~denied;
+	return err;
+}
+
+/* ---- with mailboxes ---- */
+
+int acl_inherit(struct store_txn *txn, uint32_t account, uint32_t parent, uint32_t mailbox)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	size_t count;
+	int err = store_acl_get(txn, account, parent, entries, &count);
+
+	if (err || !count)
+		return err;
+	err = put(txn, account, mailbox, entries, count);
+	for (size_t i = 0; i < count && !err; i++) {
+		struct db_key key = acl_shared_key(entries[i].who, account, mailbox);
+
+		err = db_put(txn, DB_SHARED, db_key_view(&key), slice_of(NULL, 0));
+	}
+	return err;
+}
+
+int acl_drop(struct store_txn *txn, uint32_t account, uint32_t mailbox)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	size_t count;
+	int err = store_acl_get(txn, account, mailbox, entries, &count);
+
+	if (err || !count)
+		return err;
+	for (size_t i = 0; i < count && !err; i++) {
+		struct db_key key = acl_shared_key(entries[i].who, account, mailbox);
+
+		err = db_drop(txn, DB_SHARED, db_key_view(&key));
+	}
+	return err ? err : put(txn, account, mailbox, NULL, 0);
+}
+
+int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *arena,
+	struct store_acl_shared **shared_out, size_t *count_out)
+{
+	char prefix[WHO];
+	struct slice from = slice_of(prefix, sizeof(prefix));
+	struct store_acl_shared *shared = NULL;
+	struct db_cursor c;
+	size_t count = 0, n = 0;
+	int err = count_shared(txn, who, &count);
+
+	if (!err && count > STORE_ACL_SHARED_MAX)
+		count = STORE_ACL_SHARED_MAX;
+	if (!err && count) {
+		shared = arena_calloc(arena, count, sizeof(*shared));
+		if (!shared)
+			return ERR_TOO_BIG;
+		err = db_cursor_open(txn, DB_SHARED, &c);
+		if (err)
+			return err;
+		(void)put_who(prefix, who);
+		err = db_cursor_seek(&c, from);
+		while (!err && n < count && db_cursor_has_prefix(&c, from)) {
+			if (c.key.len != WHO + 8) {
+				err = ERR_CORRUPT;
+				break;
+			}
+			shared[n++] = (struct store_acl_shared){
+				bytes_get_u32be(c.key.p + WHO), bytes_get_u32be(c.key.p + WHO + 4)};
+			err = db_cursor_next(&c);
+		}
+		db_cursor_close(&c);
+		err = err == ERR_NOT_FOUND ? 0 : err;
+	}
+	if (!err) {
+		*shared_out = shared;
+		*count_out = n;
+	}
+	return err;
+}
+
+/* ---- somebody has gone ---- */
+
+/* His entries in ACLs, at most limit. */
+static int forget_entries(struct store_txn *txn, struct store_who who, size_t *limit)
+{
+	char prefix[WHO];
+	struct slice from = slice_of(prefix, sizeof(prefix));
+	int err = 0;
+
+	(void)put_who(prefix, who);
+	while (!err && *limit) {
+		struct store_acl_entry none = {.who = who};
+		uint32_t account, mailbox;
+		struct db_key key;
+		struct db_cursor c;
+
+		err = db_cursor_open(txn, DB_SHARED, &c);
+		if (err)
+			return err;
+		err = db_cursor_seek(&c, from);
+		if (!err && !db_cursor_has_prefix(&c, from))
+			err = ERR_NOT_FOUND;
+		if (!err && c.key.len != WHO + 8)
+			err = ERR_CORRUPT;
+		account = err ? 0 : bytes_get_u32be(c.key.p + WHO);
+		mailbox = err ? 0 : bytes_get_u32be(c.key.p + WHO + 4);
+		db_cursor_close(&c);
+		if (err)
+			break;
+		err = store_acl_set(txn, account, mailbox, &none);
+		if (err == ERR_NOT_FOUND)
+			err = 0;
+		/* An index row without an entry goes too. */
+		key = acl_shared_key(who, account, mailbox);
+		if (!err)
+			err = db_drop(txn, DB_SHARED, db_key_view(&key));
+		--*limit;
+	}
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* What he has seen, mailbox by mailbox from *from on. */
+static int forget_seen(
+	struct store_txn *txn, struct store_who who, size_t *limit, uint32_t *from, bool *done_out)
+{
+	struct db_cursor c;
+	int err = db_cursor_open(txn, DB_SEEN, &c);
+
+	*done_out = false;
+	if (err)
+		return err;
+	while (*limit) {
+		struct db_key key = db_key_u32(*from);
+
+		err = db_cursor_seek(&c, db_key_view(&key));
+		if (!err && c.key.len != 4 + WHO + 4)
+			err = ERR_CORRUPT;
+		if (err)
+			break;
+		*from = bytes_get_u32be(c.key.p);
+		key = db_key_u32(*from);
+		(void)put_who(key.bytes + key.len, who);
+		key.len += WHO;
+		--*limit;
+		err = db_cursor_seek(&c, db_key_view(&key));
+		if (!err && db_cursor_has_prefix(&c, db_key_view(&key)))
+			err = db_cursor_delete(&c);
+		else if ((!err || err == ERR_NOT_FOUND) && ++*from)
+			err = 0;
+		if (err)
+			break;
+	}
+	db_cursor_close(&c);
+	*done_out = err == ERR_NOT_FOUND;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static struct db_key intent_key(uint32_t account)
+{
+	struct db_key key = {.len = 9};
+
+	key.bytes[0] = INTENT_FORGET_ACCOUNT;
+	bytes_put_u32be(key.bytes + 1, account);
+	bytes_put_u32be(key.bytes + 5, 0);
+	return key;
+}
+
+int store_acl_gone(struct store_txn *txn, uint32_t *accounts, size_t room, size_t *count_out)
+{
+	struct db_key from = intent_key(0), prefix = {.bytes = {INTENT_FORGET_ACCOUNT}, .len = 1};
+	struct db_cursor c;
+	size_t count = 0;
+	int err = db_cursor_open(txn, DB_INTENTS, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&from));
+	while (!err && count < room && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
+		accounts[count++] = bytes_get_u32be(c.key.p + 1);
+		err = db_cursor_next(&c);
+	}
+	db_cursor_close(&c);
+	*count_out = count;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int store_acl_forgotten(struct store_txn *txn, uint32_t account)
+{
+	struct db_key key = intent_key(account);
+
+	return db_drop(txn, DB_INTENTS, db_key_view(&key));
+}
+
+int store_acl_forget(
+	struct store_txn *txn, struct store_who who, size_t limit, uint32_t *from, bool *done_out)
+{
+	int err = forget_entries(txn, who, &limit);
+
+	*done_out = false;
+	return err || !limit ? err : forget_seen(txn, who, &limit, from, done_out);
+}

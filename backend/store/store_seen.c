@@ -1,0 +1,255 @@
+/*
+ * What those who are not the owner have seen.
+ *
+ *	DB_SEEN  mailbox u32be | slot u8, account u32be of whom | first UID / STORE_SEEN_BLOCK u32be ->
+ *	           seen u64 | known u64 | a MODSEQ u64 for each bit of known
+ *	         … | UINT32_MAX -> the highest of his MODSEQs u64
+ *
+ * A bit of known: \Seen of that UID was changed once, at that MODSEQ. UIDs are never given again, so bits of messages that
+ * have gone do no harm; rows go with their mailbox or their account.
+ */
+#include <stdlib.h>
+
+#include "backend/store/acl.h"
+#include "backend/store/record.h"
+#include "backend/store/store_message.h"
+#include "common/base/mem.h"
+
+#define HEAD 16
+#define NEVER UINT32_MAX
+
+static struct db_key row_key(uint32_t mailbox, struct store_who who, uint32_t block)
+{
+	struct db_key key = {.len = 13};
+
+	bytes_put_u32be(key.bytes, mailbox);
+	key.bytes[4] = (char)who.slot;
+	bytes_put_u32be(key.bytes + 5, who.account);
+	bytes_put_u32be(key.bytes + 9, block);
+	return key;
+}
+
+/* ---- a row ---- */
+
+struct row {
+	uint64_t seen, known;
+	uint64_t modseqs[STORE_SEEN_BLOCK]; /* by bit */
+};
+
+static bool is_row(const char *p, size_t len)
+{
+	return len >= HEAD && len == HEAD + 8 * (size_t)__builtin_popcountll(bytes_get_u64(p + 8)) &&
+	       !(bytes_get_u64(p) & ~bytes_get_u64(p + 8));
+}
+
+bool seen_is_row(struct slice key, struct slice value)
+{
+	if (key.len != 13)
+		return false;
+	return bytes_get_u32be(key.p + 9) == NEVER ? value.len == 8 : is_row(value.p, value.len);
+}
+
+static uint64_t modseq_of(const char *p, unsigned bit)
+{
+	uint64_t known = bytes_get_u64(p + 8), below = known & ((UINT64_C(1) << bit) - 1);
+
+	return known >> bit & 1 ? bytes_get_u64(p + HEAD + 8 * (size_t)__builtin_popcountll(below)) : 0;
+}
+
+static int get_row(struct store_txn *txn, struct db_key key, struct row *row)
+{
+	struct slice value;
+	int err = db_get(txn, DB_SEEN, db_key_view(&key), &value);
+
+	*row = (struct row){0};
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	if (!is_row(value.p, value.len))
+		return ERR_CORRUPT;
+	row->seen = bytes_get_u64(value.p);
+	row->known = bytes_get_u64(value.p + 8);
+	for (unsigned bit = 0; bit < STORE_SEEN_BLOCK; bit++)
+		row->modseqs[bit] = modseq_of(value.p, bit);
+	return 0;
+}
+
+static int put_row(struct store_txn *txn, struct db_key key, const struct row *row)
+{
+	char value[HEAD + 8 * STORE_SEEN_BLOCK], *p = value + HEAD;
+
+	bytes_put_u64(value, row->seen);
+	bytes_put_u64(value + 8, row->known);
+	for (unsigned bit = 0; bit < STORE_SEEN_BLOCK; bit++) {
+		if (!(row->known >> bit & 1))
+			continue;
+		bytes_put_u64(p, row->modseqs[bit]);
+		p += 8;
+	}
+	return db_put(txn, DB_SEEN, db_key_view(&key), slice_of(value, (size_t)(p - value)));
+}
+
+int seen_put(struct store_txn *txn, uint32_t mailbox, struct store_who who, const uint32_t *uids,
+	const bool *flags, size_t count, uint64_t modseq)
+{
+	struct db_key head = row_key(mailbox, who, NEVER);
+	char value[8];
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err;) {
+		uint32_t block = uids[i] / STORE_SEEN_BLOCK;
+		struct db_key key = row_key(mailbox, who, block);
+		struct row row;
+
+		err = get_row(txn, key, &row);
+		for (; i < count && uids[i] / STORE_SEEN_BLOCK == block; i++) {
+			uint64_t bit = UINT64_C(1) << uids[i] % STORE_SEEN_BLOCK;
+
+			row.seen = flags[i] ? row.seen | bit : row.seen & ~bit;
+			row.known |= bit;
+			row.modseqs[uids[i] % STORE_SEEN_BLOCK] = modseq;
+		}
+		if (!err)
+			err = put_row(txn, key, &row);
+	}
+	bytes_put_u64(value, modseq);
+	if (!err && count)
+		err = db_put(txn, DB_SEEN, db_key_view(&head), slice_of(value, sizeof(value)));
+	return err;
+}
+
+/* ---- reading ---- */
+
+int store_seen_begin(struct store_seen *seen, struct store_txn *txn, uint32_t mailbox, struct store_who who)
+{
+	struct db_cursor c;
+	int err = db_cursor_open(txn, DB_SEEN, &c);
+
+	*seen = (struct store_seen){.txn = txn, .mailbox = mailbox, .who = who, .first = NEVER};
+	if (!err)
+		seen->cursor = c.cursor;
+	return err;
+}
+
+/* Finds the row of a UID; the cursor mostly stands before it. */
+static int find_row(struct store_seen *seen, uint32_t uid)
+{
+	struct db_cursor c = {.txn = seen->txn, .cursor = seen->cursor};
+	struct db_key key = row_key(seen->mailbox, seen->who, uid / STORE_SEEN_BLOCK);
+	int err = db_cursor_seek(&c, db_key_view(&key));
+
+	seen->first = uid - uid % STORE_SEEN_BLOCK;
+	seen->row = NULL;
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	if (!slice_is_equal(c.key, db_key_view(&key)))
+		return 0;
+	if (!is_row(c.value.p, c.value.len))
+		return ERR_CORRUPT;
+	seen->row = c.value.p;
+	seen->len = c.value.len;
+	return 0;
+}
+
+int store_seen_apply(struct store_seen *seen, struct store_entry *e)
+{
+	unsigned bit = e->uid % STORE_SEEN_BLOCK;
+	uint64_t modseq;
+	int err = seen->first == e->uid - bit ? 0 : find_row(seen, e->uid);
+
+	if (err)
+		return err;
+	e->flags &= (uint8_t)~STORE_SEEN;
+	if (!seen->row)
+		return 0;
+	if (bytes_get_u64(seen->row) >> bit & 1)
+		e->flags |= STORE_SEEN;
+	modseq = modseq_of(seen->row, bit);
+	if (modseq > e->modseq)
+		e->modseq = modseq;
+	return 0;
+}
+
+void store_seen_end(struct store_seen *seen)
+{
+	if (seen->cursor)
+		mdb_cursor_close(seen->cursor);
+	seen->cursor = NULL;
+}
+
+int store_seen_modseq(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint64_t *modseq_out)
+{
+	struct db_key key = row_key(mailbox, who, NEVER);
+	struct slice value;
+	int err = db_get(txn, DB_SEEN, db_key_view(&key), &value);
+
+	*modseq_out = 0;
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	if (value.len != 8)
+		return ERR_CORRUPT;
+	*modseq_out = bytes_get_u64(value.p);
+	return 0;
+}
+
+int store_seen_changes(
+	struct store_txn *txn, uint32_t mailbox, struct store_who who, uint64_t since, struct buf *uids_out)
+{
+	struct db_key from = row_key(mailbox, who, 0), prefix = {.len = 9};
+	struct db_cursor c;
+	uint64_t highest;
+	int err = store_seen_modseq(txn, mailbox, who, &highest);
+
+	if (err || highest <= since)
+		return err;
+	memcpy(prefix.bytes, from.bytes, prefix.len);
+	err = db_cursor_open(txn, DB_SEEN, &c);
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&from));
+	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
+		uint32_t block = c.key.len == 13 ? bytes_get_u32be(c.key.p + 9) : NEVER;
+
+		if (block == NEVER)
+			break;
+		if (!is_row(c.value.p, c.value.len)) {
+			err = ERR_CORRUPT;
+			break;
+		}
+		for (unsigned bit = 0; bit < STORE_SEEN_BLOCK; bit++) {
+			uint32_t uid = block * STORE_SEEN_BLOCK + bit;
+
+			if (modseq_of(c.value.p, bit) > since)
+				buf_add(uids_out, &uid, sizeof(uid));
+		}
+	}
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int store_seen_count(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *unseen_out,
+	size_t *first_out)
+{
+	size_t place = 0, first = SIZE_MAX;
+	uint32_t unseen = 0;
+	struct store_scan scan;
+	struct store_entry e;
+	int err = store_scan_begin_for(&scan, txn, mailbox, 1, &who);
+
+	if (err)
+		return err;
+	while (store_scan_next(&scan, &e)) {
+		if (!(e.flags & STORE_SEEN)) {
+			first = unseen++ ? first : place;
+			if (!unseen_out)
+				break;
+		}
+		place++;
+	}
+	err = scan.error;
+	store_scan_end(&scan);
+	if (unseen_out)
+		*unseen_out = unseen;
+	if (first_out)
+		*first_out = first == SIZE_MAX ? place : first;
+	return err;
+}
