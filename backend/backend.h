@@ -24,6 +24,7 @@ struct backend {
 	struct loop_group *group;
 	struct work_pool *hash_pool;
 	struct work_pool *operator_pool; /* long verbs: store check */
+	struct backups *backups;
 	struct credential_cache *credentials;
 	struct penalty *penalty;
 	struct users *users;

@@ -17,6 +17,7 @@
 #include "backend/accounts.h"
 #include "backend/classes.h"
 #include "backend/domains.h"
+#include "backend/backup_verbs.h"
 #include "backend/listeners.h"
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
@@ -301,6 +302,8 @@ static void make_services(struct backend *b, struct buf *why)
 		     &b->hash_pool),
 		why, "no threads");
 	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
+	b->backups = backups_new(b, why);
+	must(b->backups ? 0 : ERR_NOT_NOW, why, "no threads");
 	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
 		conf_get_int(conf, "", NULL, "credential-entries"));
 	b->penalty = front_penalty_new(conf);
@@ -372,6 +375,7 @@ static void open_places(struct backend *b, struct buf *why)
 		sessions_register(b);
 		store_verbs_register(b);
 		undelete_register(b);
+		backup_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 	}
@@ -408,6 +412,7 @@ static void end_all(struct backend *b)
 {
 	metrics_off_collect(collect, b);
 	work_pool_free(&b->operator_pool);
+	backups_end(b->backups);
 	work_pool_end(b->hash_pool);
 	if (b->work)
 		store_work_halt(b->work);
@@ -421,6 +426,7 @@ static void end_all(struct backend *b)
 	loop_post(b->loop, stop_loop, b);
 	loop_run(b->loop);
 	work_pool_free(&b->hash_pool);
+	backups_free(&b->backups);
 	store_close(&b->store);
 	timer_stop(&b->drain);
 	handover_stop(b->handover); /* a new one opens the store from here on */

@@ -10,6 +10,10 @@
 #define INTENT_DROP_ACCOUNT 2
 #define INTENT_FORGET_ACCOUNT                                                                                \
 	3 /* not the reaper's: all slots have to be looked through (store_acl_forget()) */
+/* An account that is being imported: its rows are there, its record and names are not. Start-up turns it to a deletion. */
+#define INTENT_IMPORT 4
+/* The account came from another slot: what is left of it there (the value: slot, account) is to be removed. */
+#define INTENT_MOVED 5
 
 /* A mailbox of a new account; name is in its stored form. */
 MUST_CHECK int mailbox_create_default(struct store_txn *txn, uint32_t account, struct account_state *s,
@@ -19,6 +23,15 @@ MUST_CHECK int mailbox_bury(
 	struct store_txn *txn, uint32_t account, struct account_state *s, uint32_t mailbox);
 MUST_CHECK int mailbox_get_folder(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct folder_record *r_out);
+/* Rows of an imported mailbox: folder and state as they are (no state of a \Noselect name). Nothing is logged, no counter of the
+ * account changes; the caller checked the name. */
+MUST_CHECK int mailbox_put_imported(struct store_txn *txn, uint32_t account,
+	const struct folder_record *folder, bool subscribed, const struct mailbox_state *state,
+	uint32_t *mailbox_out);
+/* A name that is subscribed and no mailbox. */
+MUST_CHECK int mailbox_put_subscribed(struct store_txn *txn, uint32_t account, struct slice name);
+/* The next UIDVALIDITY of an account, above all that it gave; the caller writes s back. */
+uint32_t mailbox_next_uidvalidity(struct account_state *s);
 /* The key of DB_FOLDER_NAMES into room (STORE_MAILBOX_NAME_MAX + 4 bytes). */
 struct slice mailbox_name_key(uint32_t account, struct slice name, char *room);
 /* kept_time: when it was deleted, if its messages are to be kept; 0: they go. */

@@ -8,6 +8,9 @@
 
 /* All entries of a mailbox to another one of the account. ERR_TOO_BIG: beyond the account's limit. */
 MUST_CHECK int metadata_copy(struct store_txn *txn, uint32_t account, uint32_t from, uint32_t to);
+/* As store_metadata_set(), of an account that is being imported: nothing is logged. value.p is not NULL. */
+MUST_CHECK int metadata_put_imported(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user,
+	struct slice name, struct slice value);
 /* Removes a mailbox's entries, as far as the budget goes. */
 MUST_CHECK int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, size_t *budget);
 /* Calls report for what is wrong with an account's entries. */

@@ -46,6 +46,7 @@ struct names {
 	struct table *by_name;
 	struct table *by_id;
 	struct policies *policies;
+	struct table *claims; /* -> the name, owned */
 };
 
 struct names *names_new(void)
@@ -56,6 +57,7 @@ struct names *names_new(void)
 	n->by_name = table_new();
 	n->by_id = table_new();
 	n->policies = policies_new();
+	n->claims = table_new();
 	return n;
 }
 
@@ -95,6 +97,9 @@ void names_free(struct names **names)
 		name_entry_free(value);
 	for (size_t at = 0; table_next(n->by_id, &at, &key, &value);)
 		account_entry_free(value);
+	for (size_t at = 0; table_next(n->claims, &at, &key, &value);)
+		free(value);
+	table_free(&n->claims);
 	table_free(&n->by_name);
 	table_free(&n->by_id);
 	policies_free(&n->policies);
@@ -411,9 +416,31 @@ bool names_has(struct names *n, struct slice normalised)
 	bool has;
 
 	pthread_mutex_lock(&n->lock);
-	has = table_get(n->by_name, normalised);
+	has = table_get(n->by_name, normalised) || table_get(n->claims, normalised);
 	pthread_mutex_unlock(&n->lock);
 	return has;
+}
+
+int names_claim(struct names *n, struct slice normalised)
+{
+	bool taken;
+
+	pthread_mutex_lock(&n->lock);
+	taken = table_get(n->claims, normalised);
+	if (!taken) {
+		char *name = xmemdup0(normalised.p, normalised.len);
+
+		table_put(n->claims, slice_of(name, normalised.len), name);
+	}
+	pthread_mutex_unlock(&n->lock);
+	return taken ? ERR_NOT_NOW : 0;
+}
+
+void names_unclaim(struct names *n, struct slice normalised)
+{
+	pthread_mutex_lock(&n->lock);
+	free(table_remove(n->claims, normalised));
+	pthread_mutex_unlock(&n->lock);
 }
 
 /* ---- what counts, under the lock ---- */

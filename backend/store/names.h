@@ -23,3 +23,6 @@ void names_limits(
 /* For questions about domains and classes: policies under the lock. */
 struct policies *names_lock(struct names *names);
 void names_unlock(struct names *names);
+/* The name counts as taken for names_has() until it is given back: an account of it is on its way. ERR_NOT_NOW: another is. */
+MUST_CHECK int names_claim(struct names *names, struct slice normalised);
+void names_unclaim(struct names *names, struct slice normalised);

@@ -19,6 +19,7 @@
 #include "backend/store/db.h"
 #include "backend/store/db_slot.h"
 #include "backend/store/names.h"
+#include "backend/store/store_import.h"
 
 #include "common/base/mem.h"
 
@@ -209,6 +210,9 @@ static int open_all(struct store *store, const struct store_options *options, st
 		err = db_slot_open(store, i, options, why);
 	if (!err && is_new)
 		err = write_version(store);
+	/* All of them before any names are read: an account that moved has some in two slots. */
+	for (unsigned i = 0; i < store->slot_count && !err && !store->no_repair; i++)
+		err = store_import_recover(store, i);
 	for (unsigned i = 0; i < store->slot_count && !err; i++)
 		err = load(store, i);
 	return err;

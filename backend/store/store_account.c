@@ -4,6 +4,7 @@
  */
 #include "backend/store/store_account.h"
 
+#include "backend/store/account.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/names.h"
 #include "common/base/clock.h"
@@ -506,4 +507,50 @@ int store_account_aliases(struct store_txn *txn, uint32_t account, struct arena 
 	*names_out = names;
 	*count_out = count;
 	return 0;
+}
+
+/* ---- imports ---- */
+
+static int check_name(struct store_txn *txn, struct slice name, const struct account_imported *a)
+{
+	struct store_account other;
+	struct slice value;
+	int err = db_get(txn, DB_NAMES, name, &value);
+
+	if (!err && (!a->replaces || a->old_slot != txn->slot->number || value.len != 4 ||
+			    bytes_get_u32(value.p) != a->old_account))
+		return ERR_EXISTS;
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	err = store_find_account(txn->slot->store, name, &other);
+	if (!err && (!a->replaces || other.slot != a->old_slot || other.id != a->old_account))
+		return ERR_EXISTS;
+	return 0;
+}
+
+int account_check_names(struct store_txn *txn, const struct account_imported *a)
+{
+	int err = check_name(txn, a->record.address, a);
+
+	for (size_t i = 0; i < a->alias_count && !err; i++)
+		err = check_name(txn, a->aliases[i], a);
+	return err;
+}
+
+int account_put_imported(struct store_txn *txn, uint32_t account, const struct account_imported *a)
+{
+	struct effect add = {.kind = EFFECT_NAME, .account = account};
+	char key[STORE_ADDRESS_MAX + 4];
+	int err = put_record(txn, account, &a->record);
+
+	if (!err)
+		err = put_name(txn, a->record.address, account);
+	for (size_t i = 0; i < a->alias_count && !err; i++) {
+		err = put_name(txn, a->aliases[i], account);
+		if (!err)
+			err = db_put(
+				txn, DB_ACCOUNTS, alias_key(account, a->aliases[i], key), slice_of(NULL, 0));
+		db_effect(txn, &add, a->aliases[i]);
+	}
+	return err;
 }

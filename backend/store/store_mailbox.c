@@ -360,7 +360,7 @@ int store_mailbox_count_recent(struct store_txn *txn, uint32_t account, uint32_t
 
 /* ---- creating ---- */
 
-static uint32_t next_uidvalidity(struct account_state *s)
+uint32_t mailbox_next_uidvalidity(struct account_state *s)
 {
 	uint32_t now = (uint32_t)clock_wall_s();
 
@@ -372,7 +372,7 @@ static uint32_t next_uidvalidity(struct account_state *s)
 static int start_state(struct store_txn *txn, uint32_t account, struct account_state *s, uint32_t mailbox,
 	enum change_kind kind)
 {
-	struct mailbox_state m = {.uidvalidity = next_uidvalidity(s), .uidnext = 1, .recent_from = 1};
+	struct mailbox_state m = {.uidvalidity = mailbox_next_uidvalidity(s), .uidnext = 1, .recent_from = 1};
 	int err = change_log(txn, account, s, kind, mailbox, NULL, 0);
 
 	m.modseq = s->modseq;
@@ -422,6 +422,28 @@ int mailbox_create_default(struct store_txn *txn, uint32_t account, struct accou
 	struct slice name, enum store_use use, uint32_t *mailbox_out)
 {
 	return create_row(txn, account, s, name, use, true, mailbox_out);
+}
+
+int mailbox_put_imported(struct store_txn *txn, uint32_t account, const struct folder_record *folder,
+	bool subscribed, const struct mailbox_state *state, uint32_t *mailbox_out)
+{
+	uint32_t id;
+	int err = db_meta_next(txn, "last_mailbox", &id);
+
+	if (!err)
+		err = put_folder(txn, account, id, folder);
+	if (!err)
+		err = put_name_row(txn, account, folder->name, (struct name_row){id, subscribed});
+	if (!err && !folder->noselect)
+		err = state_put_mailbox(txn, account, id, state);
+	if (!err)
+		*mailbox_out = id;
+	return err;
+}
+
+int mailbox_put_subscribed(struct store_txn *txn, uint32_t account, struct slice name)
+{
+	return put_name_row(txn, account, name, (struct name_row){0, true});
 }
 
 /* Makes what is missing of the name's parents. */

@@ -245,16 +245,16 @@ static int old_size(struct store_txn *txn, const struct key *key, size_t *size_o
 	return err;
 }
 
-int store_metadata_set(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user,
-	struct slice name, struct slice value, uint64_t *modseq_out)
+/* Without the log. is_changed_out: it is another one than before. */
+static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user, struct slice name,
+	struct slice value, bool *is_changed_out)
 {
 	struct folder_record folder;
 	struct key key;
 	size_t old;
 	int err = 0;
 
-	if (modseq_out)
-		*modseq_out = 0;
+	*is_changed_out = false;
 	if (name.len == 0 || name.len > STORE_METADATA_NAME_MAX || value.len > STORE_METADATA_VALUE_MAX)
 		return ERR_TOO_BIG;
 	key = make_key(account, mailbox, user, name);
@@ -271,7 +271,27 @@ int store_metadata_set(struct store_txn *txn, uint32_t account, uint32_t mailbox
 			value.p ? weigh(name.len, value.len) : 0);
 	if (!err)
 		err = value.p ? put_entry(txn, &key, value) : db_drop(txn, DB_METADATA, view(&key));
-	return err ? err : log_change(txn, account, mailbox, user, name, modseq_out);
+	*is_changed_out = !err;
+	return err;
+}
+
+int store_metadata_set(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user,
+	struct slice name, struct slice value, uint64_t *modseq_out)
+{
+	bool is_changed;
+	int err = set(txn, account, mailbox, user, name, value, &is_changed);
+
+	if (modseq_out)
+		*modseq_out = 0;
+	return err || !is_changed ? err : log_change(txn, account, mailbox, user, name, modseq_out);
+}
+
+int metadata_put_imported(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user,
+	struct slice name, struct slice value)
+{
+	bool is_changed;
+
+	return set(txn, account, mailbox, user, name, value, &is_changed);
 }
 
 /* ---- with the mailbox ---- */

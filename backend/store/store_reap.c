@@ -247,6 +247,8 @@ static int reap_intents(struct reap *r)
 		if (c.key.p[0] == INTENT_FORGET_ACCOUNT) /* and so are those behind it */
 			break;
 		memcpy(key, c.key.p, sizeof(key));
+		if (key[0] > INTENT_DROP_ACCOUNT)
+			break; /* of imports: not ours */
 		account = bytes_get_u32be(key + 1);
 		mailbox = bytes_get_u32be(key + 5);
 		if (key[0] == INTENT_DROP_MAILBOX)

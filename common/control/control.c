@@ -144,6 +144,7 @@ static void on_accept(void *arg, struct conn *conn_take)
 	buf_init(&peer->line, CONTROL_LINE_MOST);
 	timer_init(&peer->timer, on_slow, peer);
 	list_add_last(&control->peers, &peer->link);
+	conn_take_fds(conn_take);
 	conn_set_owner(conn_take, on_conn, peer);
 	timer_set(&peer->timer, control->loop, CONTROL_REQUEST_MS);
 }

@@ -5,6 +5,8 @@
  *
  *	-> {"argv":["account","add","bob@example.com","--quota","1G"],"cwd":"/root","input":"..."}
  *	<- {"ask":"Password"}            the client asks a human or standard input, and sends the request again with "input"
+ *	<- {"ask":"<","file":"x"}        the client sends it again, with a descriptor along (SCM_RIGHTS) of the file, or of its
+ *	                                 standard input ("file":""); {"ask":">"}: of a file to be written, or its standard output
  *	<- {"row":{"user":"bob@example.com","messages":12}}
  *	<- {"ok":true,"status":0,"result":{"accounts":1}}
  *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}
@@ -42,6 +44,10 @@ struct control_verb {
 };
 
 enum control_flag {
+	CONTROL_TAKES_IN =
+		4, /* the client opens the file that the word after the least ones names, or has its standard input, and */
+	CONTROL_TAKES_OUT =
+		8, /* passes the descriptor: for reading, or (a new file, or standard output) for writing */
 	CONTROL_ASKS = 2, /* always asks the client for a line that nobody sees */
 	CONTROL_READS_ALL =
 		1 /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
@@ -78,6 +84,9 @@ bool control_has_option(const struct control_request *request, const char *name)
 const char *control_option(const struct control_request *request, const char *name, size_t i);
 /* What the client read for "password<" or CONTROL_READS_ALL; wiped at the request's end. */
 struct slice control_input(const struct control_request *request);
+/* Of a verb with CONTROL_TAKES_IN or CONTROL_TAKES_OUT: the client's file, pipe or socket; the caller's from now on. It may be in
+ * blocking mode, which others share: poll() first. */
+MUST_CHECK int control_take_fd(struct control_request *request);
 /* The client has gone: a long verb may stop early (and must still call done or fail). */
 bool control_is_gone(const struct control_request *request);
 

@@ -70,6 +70,7 @@ struct control_request {
 	size_t option_count;
 	struct secret input;
 	bool has_input;
+	int fd; /* that the client passed; -1: none */
 	char *path;
 	json_t *row;
 	json_t *result;

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -127,6 +128,8 @@ static void end(struct control_request *request, json_t *answer)
 	json_decref(request->result);
 	json_decref(request->root);
 	secret_deinit(&request->input);
+	if (request->fd >= 0)
+		close(request->fd);
 	free(request->path);
 	free(request);
 }
@@ -223,6 +226,14 @@ const char *control_option(const struct control_request *request, const char *na
 struct slice control_input(const struct control_request *request)
 {
 	return secret_view(&request->input);
+}
+
+int control_take_fd(struct control_request *request)
+{
+	int fd = request->fd;
+
+	request->fd = -1;
+	return fd;
 }
 
 bool control_is_gone(const struct control_request *request)
@@ -380,6 +391,13 @@ static void run(struct control_request *request, const struct control *control)
 			verb->usage);
 		return;
 	}
+	if (verb->flags & (CONTROL_TAKES_IN | CONTROL_TAKES_OUT) && request->fd < 0) {
+		const char *file = control_arg(request, verb->args_least);
+
+		end(request, json_pack("{s:s,s:s}", "ask", verb->flags & CONTROL_TAKES_IN ? "<" : ">", "file",
+				     strcmp(file, "-") == 0 ? "" : file));
+		return;
+	}
 	request->cwd = json_string_value(json_object_get(request->root, "cwd"));
 	if (json_is_string(input)) {
 		secret_set(&request->input, slice_of(json_string_value(input), json_string_length(input)));
@@ -398,6 +416,7 @@ void control_run_line(struct control_peer *peer, struct slice line)
 
 	request->loop = peer->control->loop;
 	request->peer = peer;
+	request->fd = conn_passed_fd(peer->conn);
 	peer->running = request;
 	request->root = json_loadb(line.p, line.len, JSON_REJECT_DUPLICATES, NULL);
 	if (!json_is_object(request->root)) {

@@ -4,6 +4,7 @@
  * for scripts.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -351,6 +352,62 @@ static void send_request(FILE *stream, const json_t *request)
 		die(EXIT_NOT_NOW, "the program went away: %s", strerror(errno));
 }
 
+/* The file that the program asks for; "": standard input or output. New files are the operator's alone. */
+static int open_file(const char *name, bool is_out)
+{
+	int fd = is_out ? STDOUT_FILENO : STDIN_FILENO;
+
+	if (name[0])
+		fd = is_out ? open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)
+			    : open(name, O_RDONLY | O_CLOEXEC);
+	else if (is_out && isatty(fd))
+		die(EXIT_USAGE, "standard output is a terminal: name a file, or write to a pipe");
+	if (fd < 0)
+		die(EXIT_NO, "%s: %s", name, strerror(errno));
+	return fd;
+}
+
+/* Octets that a descriptor goes along with. */
+static void send_with_fd(int socket, int fd, const char *text, size_t len)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} room = {.bytes = {0}};
+	struct iovec iov = {(void *)(uintptr_t)text, len};
+	struct msghdr message = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = room.bytes,
+		.msg_controllen = sizeof(room.bytes)};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	if (sendmsg(socket, &message, MSG_NOSIGNAL) != (ssize_t)len)
+		die(EXIT_NOT_NOW, "the program went away: %s", strerror(errno));
+}
+
+/* Sends the request again with the file. From then on the program alone has the pipe, and what there is to say goes to standard
+ * error. */
+static void pass_file(FILE *stream, const json_t *request, const char *name, bool is_out)
+{
+	int fd = open_file(name, is_out), quiet;
+
+	send_with_fd(fileno(stream), fd, " ", 1);
+	send_request(stream, request);
+	if (name[0]) {
+		close(fd);
+	} else if (is_out) {
+		fflush(stdout);
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+	} else if ((quiet = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0) {
+		dup2(quiet, STDIN_FILENO);
+		close(quiet);
+	}
+}
+
 /* Sends the request and reads answers until the last one; gives the exit status. */
 static int ask(FILE *stream, json_t *request, bool as_json)
 {
@@ -359,6 +416,7 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 	size_t room = 0;
 	ssize_t n;
 	int status = -1;
+	bool has_passed = false;
 
 	send_request(stream, request);
 	while (status < 0 && (n = getline(&line, &room, stream)) > 0) {
@@ -371,6 +429,16 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 		} else if ((part = json_object_get(answer, "ask"))) {
 			const char *what = json_string_value(part);
 
+			if (what && (strcmp(what, "<") == 0 || strcmp(what, ">") == 0)) {
+				const char *file = json_string_value(json_object_get(answer, "file"));
+
+				if (has_passed)
+					die(EXIT_BROKEN, "the program asks twice");
+				has_passed = true;
+				pass_file(stream, request, file ? file : "", what[0] == '>');
+				json_decref(answer);
+				continue;
+			}
 			if (json_object_get(request, "input"))
 				die(EXIT_BROKEN, "the program asks twice");
 			json_object_set_new(request, "input",

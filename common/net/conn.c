@@ -24,6 +24,8 @@
 #include "common/net/relay.h"
 
 #define LINGER_MS 5000
+/* Descriptors that come with one read; the kernel drops more. */
+#define PASSED_MOST 4
 #define READ_A_TURN LOOP_SCRATCH_SIZE
 #define DROPPED_MOST (1024 * 1024) /* unread input that is thrown away before closing */
 #define IN_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
@@ -35,12 +37,62 @@ struct conn_linger {
 
 /* ---- the stream ---- */
 
+static void keep_fd(struct conn *c, int fd)
+{
+	if (c->passed_fd >= 0)
+		close(c->passed_fd);
+	c->passed_fd = fd;
+}
+
+/* recv() that also takes descriptors. */
+static ssize_t recv_with_fds(struct conn *c, char *p, size_t size)
+{
+	union {
+		char bytes[CMSG_SPACE(PASSED_MOST * sizeof(int))];
+		struct cmsghdr align;
+	} room;
+	struct iovec iov = {p, size};
+	struct msghdr message = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = room.bytes,
+		.msg_controllen = sizeof(room.bytes)};
+	ssize_t n = recvmsg(c->fd, &message, MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return n;
+	for (struct cmsghdr *m = CMSG_FIRSTHDR(&message); m; m = CMSG_NXTHDR(&message, m)) {
+		if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= m->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(m) + at, sizeof(fd));
+			keep_fd(c, fd);
+		}
+	}
+	return n;
+}
+
+void conn_take_fds(struct conn *c)
+{
+	c->takes_fds = true;
+	c->passed_fd = -1;
+}
+
+int conn_passed_fd(struct conn *c)
+{
+	int fd = c->takes_fds ? c->passed_fd : -1;
+
+	c->passed_fd = -1;
+	return fd;
+}
+
 ssize_t conn_sock_recv(struct conn *c, char *p, size_t size)
 {
 	ssize_t n;
 
 	do
-		n = recv(c->fd, p, size, 0);
+		n = c->takes_fds ? recv_with_fds(c, p, size) : recv(c->fd, p, size, 0);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN) {
 		c->sock_in = false;
@@ -48,7 +100,8 @@ ssize_t conn_sock_recv(struct conn *c, char *p, size_t size)
 	}
 	if (n < 0)
 		return error_from_errno(errno);
-	if ((size_t)n < size && n > 0 && !c->sock_hup)
+	/* A read also ends where descriptors went along: more may wait behind. */
+	if ((size_t)n < size && n > 0 && !c->sock_hup && !c->takes_fds)
 		c->sock_in = false;
 	return n;
 }
@@ -217,6 +270,8 @@ void conn_destroy(struct conn *c)
 	loop_io_stop(c->loop, c->fd, &c->io);
 	if (c->fd >= 0)
 		close(c->fd);
+	if (c->takes_fds)
+		keep_fd(c, -1);
 	c->fd = -1;
 	if (c->listener)
 		listener_gone(c->listener, c);

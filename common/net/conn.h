@@ -44,6 +44,12 @@ typedef void conn_fn(void *owner, struct conn *conn, enum conn_event event);
 /* Replaces owner and callback (at hand-overs). Input that waits is announced by no new event: look at
  * conn_input(). */
 void conn_set_owner(struct conn *conn, conn_fn *fn, void *owner);
+/*
+ * The peer of a unix socket may pass descriptors with its octets; before any input. The last one that came is kept until it is asked
+ * for (conn_passed_fd(): the caller's then; -1: none came) or the connection is freed; others are closed.
+ */
+void conn_take_fds(struct conn *conn);
+MUST_CHECK int conn_passed_fd(struct conn *conn);
 void conn_set_input_limit(struct conn *conn, size_t bytes);
 void conn_set_marks(struct conn *conn, size_t high, size_t low);
 

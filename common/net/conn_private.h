@@ -79,6 +79,7 @@ struct conn {
 	struct conn_told *told;       /* NULL: no PROXY header */
 	struct conn_deflate *deflate; /* NULL: no compression */
 	int fd;
+	int passed_fd; /* with takes_fds: what the peer passed; -1: nothing */
 	uint32_t input_limit, high, low;
 	uint32_t clear_left; /* CONN_CLEAR_FIRST: bytes of `out` that go in clear */
 	int16_t error;
@@ -104,6 +105,7 @@ struct conn {
 	bool is_starttls : 1;
 	bool sends_more : 1;    /* what is sent waits in the kernel for what follows at once */
 	bool is_closing : 1;    /* conn_close() */
+	bool takes_fds : 1;     /* conn_take_fds() */
 	bool is_in_flows : 1;   /* counted in the listener's flows */
 	uint8_t flows : 3;      /* in which of them its peer is */
 	bool is_out_broken : 1; /* raw only: writing failed, reading may still give the peer's last words */

@@ -1,0 +1,45 @@
+/*
+ * Export: gives an account as the records of its stream (store_stream.h), at one state of its change log. One short read
+ * transaction takes what changes (names, flags, keywords, the log); the bodies, which never change, follow in many short
+ * ones. `hold` keeps what is expunged or deleted meanwhile readable. Blocks: for worker threads.
+ */
+#pragma once
+
+#include "backend/store/store_message.h"
+#include "backend/store/store_stream.h"
+
+/* Messages of one account whose flags are held in memory, 40 bytes each. */
+#define STORE_EXPORT_MESSAGES_MAX 25000000
+
+struct store_export_totals {
+	uint64_t mailboxes, messages;
+	uint64_t bytes;  /* of messages, as clients see them */
+	uint64_t modseq; /* the state that was taken */
+};
+
+struct store_export_options {
+	struct store *store;
+	unsigned slot;
+	uint32_t account;
+	/*
+	 * Called before the state is taken, without a transaction, once for each mailbox: records expunged from now on stay until
+	 * the caller lets go. NULL: nobody else has the store.
+	 */
+	void (*hold)(void *arg, uint32_t mailbox);
+	/*
+	 * Bodies that the caller keeps himself (a backup): called within a read transaction of which it must not make a long one; 0 and
+	 * *kept_out with a sum when the body with this number stands there now; STORE_EXPORT_AGAIN: more than a step, call again in the next
+	 * transaction. NULL: bodies go into the stream.
+	 */
+	int (*keep)(void *arg, struct store_txn *txn, uint64_t blob, uint64_t *sum_out);
+	void *arg;
+	stream_record_fn *record; /* without a transaction: may wait */
+	void *record_arg;
+	/* Asked between steps; true ends with ERR_CANCELLED. May be NULL. */
+	bool (*is_cancelled)(void *arg);
+};
+#define STORE_EXPORT_AGAIN 1
+
+/* ERR_NOT_FOUND: no such account. The end record is the caller's to write. */
+MUST_CHECK int store_export(
+	const struct store_export_options *options, struct store_export_totals *totals_out);

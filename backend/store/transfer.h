@@ -1,0 +1,79 @@
+/*
+ * Private: the payloads of an account's stream, one pack and one unpack side by side. Unpacking never trusts (ERR_CORRUPT) and
+ * checks each field by itself; what fields must be to each other is store_import.c's. Unpacked slices are views.
+ */
+#pragma once
+
+#include "backend/store/change.h"
+#include "backend/store/metadata.h"
+#include "backend/store/record.h"
+#include "backend/store/store_stream.h"
+
+/* Seconds since 1970 of the last moment that IMAP can write. */
+#define TRANSFER_DATE_MAX INT64_C(253402300799)
+/* RFC 7162: 63 bits; and room to go on. */
+#define TRANSFER_MODSEQ_MAX (UINT64_C(1) << 62)
+
+struct transfer_account {
+	struct account_record record;
+	uint64_t modseq, change_low;
+	uint32_t uidvalidity; /* the last one given */
+	uint32_t mailboxes;
+	uint64_t messages, bytes;
+};
+void transfer_pack_account(const struct transfer_account *a, struct buf *out);
+MUST_CHECK int transfer_unpack_account(struct slice payload, struct transfer_account *a_out);
+
+struct transfer_mailbox {
+	uint32_t number; /* within the stream, from 1 */
+	bool subscribed;
+	struct mailbox_state state; /* unseen and deleted are not carried: they follow from the messages */
+	struct folder_record folder;
+};
+void transfer_pack_mailbox(const struct transfer_mailbox *m, struct buf *out);
+MUST_CHECK int transfer_unpack_mailbox(struct slice payload, struct transfer_mailbox *m_out);
+
+enum transfer_body {
+	TRANSFER_FOLLOWS = 1, /* STREAM_BODY records follow, body_size bytes in all */
+	TRANSFER_SAME,        /* of an earlier message with the same body number */
+	TRANSFER_KEPT         /* stands in the backup under that number */
+};
+
+struct transfer_message {
+	uint32_t mailbox; /* its number in the stream */
+	struct store_entry entry;
+	int64_t save_date;
+	uint64_t email;
+	enum transfer_body body_kind;
+	bool is_shared; /* a later message may be TRANSFER_SAME */
+	uint64_t body;  /* which bytes: the same number, the same bytes */
+	uint64_t body_size;
+	uint64_t body_sum; /* of TRANSFER_KEPT: hash of the blob's record of frames; else 0 */
+	struct slice trace, uidl;
+};
+void transfer_pack_message(const struct transfer_message *m, struct buf *out);
+MUST_CHECK int transfer_unpack_message(struct slice payload, struct transfer_message *m_out);
+
+/* Whose an annotation is, in a form that another store understands. */
+enum transfer_owner {
+	TRANSFER_EVERYBODY,
+	TRANSFER_OWN,  /* of the account's user */
+	TRANSFER_OTHER /* of the user with this address */
+};
+struct transfer_metadata {
+	uint32_t mailbox; /* its number in the stream; 0: of the account */
+	enum transfer_owner owner;
+	struct slice address, name, value;
+};
+void transfer_pack_metadata(const struct transfer_metadata *m, struct buf *out);
+MUST_CHECK int transfer_unpack_metadata(struct slice payload, struct transfer_metadata *m_out);
+
+struct transfer_change {
+	uint64_t modseq;
+	uint32_t mailbox; /* its number in the stream; 0: one that is no more, or none */
+	enum change_kind kind;
+	enum transfer_owner owner; /* of CHANGE_METADATA */
+	struct slice rest; /* ranges of UIDs, a name, or an entry, as the log has them: see change.h */
+};
+void transfer_pack_change(const struct transfer_change *c, struct buf *out);
+MUST_CHECK int transfer_unpack_change(struct slice payload, struct transfer_change *c_out);

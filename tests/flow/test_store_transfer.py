@@ -1,0 +1,165 @@
+"""Accounts that go from one back-end to another, as streams through pipes, and clients that hold a cache of them meanwhile."""
+import glob
+import imaplib
+import os
+import shutil
+import smtplib
+import ssl
+import subprocess
+import tempfile
+import time
+
+import mt
+from sync_clients import Mbsync, Qresync
+
+USER = "user0001@example.test"
+MESSAGES = 40
+
+
+def message(i, box="INBOX", size=200):
+    return (f"From: sender@example.org\r\nTo: {USER}\r\nSubject: message {i}\r\nMessage-ID: <{i}.{box.replace('/', '.')}@example.org>\r\n"
+            f"Date: Fri, 20 Nov 2026 12:00:{i % 60:02} +0000\r\n\r\nThis is number {i}.\r\n" + ("x" * 70 + "\r\n") * (size // 72))
+
+
+class TransferCase(mt.ClusterCase):
+    FLAGS = ["--proxies", 0, "--backends", 2, "--users", 2, "--password", "secret"]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.tls = ssl.create_default_context(cafile=cls.cluster.ca)
+        cls.tls.check_hostname = False
+        cls.tls.verify_mode = ssl.CERT_NONE
+        for b in ("b1", "b2"):
+            if cls.cluster.ctl(b, "account", "show", USER, code=None)[0] == 0:
+                cls.home = b
+                cls.other = "b2" if b == "b1" else "b1"
+        cls.cluster.ctl(cls.home, "account", "set", USER, "--hash", "{PLAIN}secret")
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="mt-transfer-")
+        self.addCleanup(shutil.rmtree, self.dir, True)
+
+    def imap(self, backend, user=USER):
+        m = imaplib.IMAP4_SSL(*self.cluster.at(backend, "imaps"), ssl_context=self.tls)
+        m.login(user, "secret")
+        return m
+
+    def command(self, backend, *words):
+        return [os.path.join(mt.bin_dir(), "mailtierctl"), "-s", self.cluster.places[backend, "ctl"], *words]
+
+    def certificate(self):
+        """All certificates of the cluster: mbsync compares with the very one that a back-end shows."""
+        path = os.path.join(self.dir, "certificates")
+        with open(path, "w") as out:
+            for name in sorted(glob.glob(os.path.join(os.path.dirname(self.cluster.ca), "*.pem"))):
+                with open(name) as f:
+                    out.write(f.read())
+        return path
+
+    def check(self, backend):
+        self.assertEqual(self.cluster.ctl_json(backend, "store", "check")["errors"], 0)
+
+    def fill(self, m):
+        m.create("Lists")
+        m.create("Lists/C")
+        m.subscribe("Lists/C")
+        for i in range(MESSAGES):
+            m.append("INBOX", "(\\Seen $Label1)" if i % 3 == 0 else "", None, message(i).encode())
+        for i in range(10):
+            m.append("Lists/C", "\\Flagged", None, message(i, "Lists/C", 300_000 if i == 3 else 200).encode())
+        m.select("INBOX")
+        m.copy("2:4", "Archive")
+        m.store("7,9", "+FLAGS", "\\Deleted")
+        m.expunge()
+
+
+class Transfer(TransferCase):
+    def test_1_moves_to_another_back_end_under_clients_with_caches(self):
+        m = self.imap(self.home)
+        self.fill(m)
+        here, there = self.cluster.at(self.home, "imaps"), self.cluster.at(self.other, "imaps")
+        q = Qresync(USER, "secret", self.tls)
+        q.sync(here)
+        mbsync = Mbsync(self.dir, USER, "secret", self.certificate()) if Mbsync.is_there() else None
+        if mbsync:
+            mbsync.sync(here)
+        # what both do not know yet when the account goes
+        m.select("INBOX")
+        m.store("1:5", "+FLAGS", "\\Answered")
+        m.store("20,21", "+FLAGS", "\\Deleted")
+        m.expunge()
+        m.append("INBOX", "", None, message(1000).encode())
+        before = m.status("INBOX", "(MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)")[1]
+        ids = m.fetch("1:*", "(UID EMAILID THREADID SAVEDATE INTERNALDATE MODSEQ)")[1]
+        out = subprocess.Popen(self.command(self.home, "store", "export", USER), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        into = subprocess.run(self.command(self.other, "store", "import"), stdin=out.stdout, capture_output=True, timeout=60)
+        out.stdout.close()
+        self.assertEqual((out.wait(timeout=60), into.returncode), (0, 0), (out.stderr.read(), into.stderr))
+        out.stderr.close()
+        self.check(self.other)
+        n = self.imap(self.other)
+        n.select("INBOX")
+        self.assertEqual(n.status("INBOX", "(MESSAGES UIDNEXT UIDVALIDITY HIGHESTMODSEQ MAILBOXID)")[1], before)
+        self.assertEqual(n.fetch("1:*", "(UID EMAILID THREADID SAVEDATE INTERNALDATE MODSEQ)")[1], ids)
+        self.assertEqual(n.list()[1], m.list()[1])
+        self.assertEqual(n.lsub()[1], m.lsub()[1])
+        old = {name: box[0] for name, box in q.boxes.items()}
+        q.sync(there)
+        self.assertEqual({name: box[0] for name, box in q.boxes.items()}, old)
+        self.assertEqual(q.fetched, 1)
+        if mbsync:
+            content = mbsync.sync(there)[0]
+            ids = [x[1] for x in content if x[0] == "INBOX"]
+            self.assertEqual(len(ids), MESSAGES - 4 + 1)
+            self.assertEqual(len(ids), len(set(ids)))
+            self.assertEqual(mbsync.sync(there)[0], content)
+        # UIDs go on where they were
+        n.append("INBOX", "", None, message(1001).encode())
+        q.sync(there)
+        self.assertEqual(q.fetched, 1)
+        m.logout()
+        n.logout()
+
+    def test_2_refuses_what_is_there_and_what_is_cut(self):
+        path = os.path.join(self.dir, "a")
+        user = "user0002@example.test"
+        home = self.home if self.cluster.ctl(self.home, "account", "show", user, code=None)[0] == 0 else self.other
+        self.cluster.ctl(home, "account", "set", user, "--hash", "{PLAIN}secret")
+        m = self.imap(home, user)
+        m.append("INBOX", "", None, message(1).encode())
+        m.logout()
+        self.cluster.ctl(home, "store", "export", user, path)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        code, words = self.cluster.ctl(home, "store", "export", user, path, code=None)
+        self.assertEqual(code, 1)
+        self.assertIn("File exists", words)
+        code, words = self.cluster.ctl(home, "store", "import", path, code=None)
+        self.assertEqual(code, 1)
+        self.assertIn("exists already", words)
+        with open(path, "rb") as f:
+            whole = f.read()
+        for name, data, words in (("cut", whole[:-10], "was cut"), ("bit", whole[:300] + bytes([whole[300] ^ 1]) + whole[301:], "is damaged"),
+                                  ("not", b"From here\n" * 10, "is no account's"), ("empty", b"", "is no account's")):
+            with open(os.path.join(self.dir, name), "wb") as f:
+                f.write(data)
+            code, said = self.cluster.ctl(home, "store", "import", os.path.join(self.dir, name), "--as", "new@example.test", code=None)
+            self.assertIn(code, (1, 64))
+            self.assertIn(words, said)
+        self.assertEqual(self.cluster.ctl(home, "account", "show", "new@example.test", code=None)[0], 1)
+        self.cluster.ctl(home, "store", "import", path, "--replace")
+        self.cluster.ctl(home, "store", "import", path, "--as", "new@example.test", "--slot", 1)
+        mt.wait_for(lambda: self.cluster.ctl_json(home, "store", "stat")["intents"] == 0, 20, "what was refused is gone")
+        self.check(home)
+
+    def test_3_a_slow_or_gone_reader_harms_nobody(self):
+        out = subprocess.Popen(self.command(self.home, "store", "export", USER), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(out.stderr.close)
+        started = time.monotonic()
+        m = self.imap(self.home)
+        m.append("INBOX", "", None, message(2000).encode())
+        m.logout()
+        self.assertLess(time.monotonic() - started, 10)
+        out.stdout.close()
+        self.assertNotEqual(out.wait(timeout=30), 0)
+        self.check(self.home)
