@@ -134,6 +134,7 @@ static void read_values(struct config *c)
 	c->domains_must_exist = conf_get_enum(conf, "", NULL, "domains") == 1;
 	c->is_over_quota_permanent = conf_get_enum(conf, "", NULL, "over-quota") == 1;
 	c->offers_unauthenticate = conf_get_bool(conf, "", NULL, "imap-unauthenticate");
+	c->is_strict_utf8 = conf_get_bool(conf, "", NULL, "utf8-strict");
 	c->is_pop3_exclusive = conf_get_enum(conf, "", NULL, "pop3-lock") == 0;
 }
 

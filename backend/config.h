@@ -59,6 +59,7 @@ struct config {
 	bool is_over_quota_permanent;
 	bool is_pop3_exclusive;
 	bool offers_unauthenticate;
+	bool is_strict_utf8;
 	_Atomic unsigned refs;
 };
 

@@ -105,6 +105,10 @@ static const struct conf_key keys[] = {
 		"What METADATA tells of the server: its entry /shared/comment", NULL},
 	{"", "imap-unauthenticate", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,
 		"Offer UNAUTHENTICATE to IMAP clients that did not come through a trusted proxy", NULL},
+	{"", "utf8-strict", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL,
+		"Messages with 8-bit headers only from and to clients that have asked for UTF-8: APPEND is "
+		"refused (RFC 6855), RETR and TOP are (RFC 6856)",
+		NULL},
 	{"", "pop3-lock", CONF_ENUM, CONF_RELOAD, "exclusive", 0, 0, "exclusive snapshot",
 		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was "
 		"when it began",

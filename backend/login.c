@@ -196,6 +196,7 @@ static void start_pop3(struct login *l)
 		.session = h.session,
 		.client = h.client,
 		.is_ended = h.is_ended,
+		.is_utf8 = h.is_utf8,
 	});
 }
 

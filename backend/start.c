@@ -59,6 +59,7 @@ static struct imap_limits imap_limits_of(const struct config *c)
 	struct imap_limits limits = imap_limits_default;
 
 	limits.append_size = c->message_size;
+	limits.is_strict_utf8 = c->is_strict_utf8;
 	limits.idle_ms = c->imap_idle_ms;
 	limits.transfer_ms = c->transfer_ms;
 	limits.bad_commands = c->wrong_commands;
@@ -79,7 +80,8 @@ static struct pop3_limits pop3_limits_of(const struct config *c)
 	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms,
 		.transfer_ms = c->transfer_ms,
 		.bad_commands = c->wrong_commands,
-		.is_exclusive = c->is_pop3_exclusive};
+		.is_exclusive = c->is_pop3_exclusive,
+		.is_strict_utf8 = c->is_strict_utf8};
 }
 
 static void set_retention(struct backend *b)

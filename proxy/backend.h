@@ -44,7 +44,8 @@ enum backend_capability {
 	BACKEND_LITERAL_PLUS = 32,
 	BACKEND_LOGINDISABLED = 64,
 	BACKEND_STARTTLS = 128,
-	BACKEND_TTL = 256 /* XCLIENT, but TTL alone: a proxy */
+	BACKEND_TTL = 256, /* XCLIENT, but TTL alone: a proxy */
+	BACKEND_UTF8 = 512 /* POP3: UTF8 (RFC 6856) */
 };
 
 /* Hosts of one back-end, in order. */

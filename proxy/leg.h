@@ -65,6 +65,7 @@ struct leg_login {
 	const struct addr *local;
 	const struct conn *conn; /* the client's: by what TLS it came is asked when it is told */
 	bool is_secure;          /* the client's way to us is encrypted */
+	bool is_utf8;            /* POP3: the client has asked for UTF-8 */
 	unsigned ttl;            /* proxies that may come after us */
 };
 
@@ -104,6 +105,7 @@ struct leg {
 	unsigned found;   /* POP3: capabilities so far */
 	bool is_believed; /* POP3: the greeting said [XCLIENT] */
 	bool is_by_user;  /* POP3: USER and PASS */
+	bool awaits_utf8; /* POP3: the next reply is to UTF8 */
 	size_t taking;    /* IMAP: octets of the reply being handled, not yet consumed */
 	struct leg_login login;
 	bool has_login;

@@ -180,6 +180,7 @@ static void start_leg(
 		.local = front_local(l->front),
 		.conn = front_conn(l->front),
 		.is_secure = front_is_secure(l->front),
+		.is_utf8 = front_is_utf8(l->front),
 		.ttl = front_ttl(l->front) - 1,
 	};
 

@@ -4,7 +4,8 @@
  *	<- +OK [XCLIENT] ...                              greeting; the word says that it believes us
  *	-> STLS  <- +OK                                   where configured; then TLS
  *	-> CAPA  <- +OK ... .                             unless known
- *	-> XCLIENT ADDR=...                               if it takes that
+ *	-> UTF8                                           if the client has asked for it, and it takes that
+ *	   XCLIENT ADDR=...                               if it takes that
  *	   AUTH PLAIN <initial response>                  in the same write; or USER and PASS
  *	<- +OK  +OK
  *
@@ -44,6 +45,12 @@ static void log_in(struct leg *leg)
 	struct buf *out = conn_output(leg->conn);
 
 	leg->step = 0;
+	/* RFC 6856: only before login. One that does not know it gives messages as they are, which is what was asked for. */
+	leg->awaits_utf8 = leg->login.is_utf8 && leg->capabilities & BACKEND_UTF8;
+	if (leg->awaits_utf8) {
+		buf_add_str(out, "UTF8\r\n");
+		leg->step++;
+	}
 	if ((leg->capabilities & BACKEND_XCLIENT) && leg->backend->identity == IDENTITY_WORDS) {
 		add_xclient(leg, out);
 		leg->step++;
@@ -139,6 +146,8 @@ static ssize_t take_capability(struct leg *leg)
 			leg->found |= BACKEND_XCLIENT;
 		if (is_word(line, "STLS"))
 			leg->found |= BACKEND_STARTTLS;
+		if (is_word(line, "UTF8"))
+			leg->found |= BACKEND_UTF8;
 		is_end = pop3_parse_is_end(line);
 	}
 	conn_consume(leg->conn, (size_t)n);
@@ -173,6 +182,11 @@ static bool take_login(struct leg *leg, const struct pop3_reply *r, size_t n)
 {
 	if (r->status == POP3_CONTINUE) {
 		leg_fail(leg, LEG_PROTOCOL, "%s", "a challenge that PLAIN does not have");
+		return false;
+	}
+	if (leg->awaits_utf8) { /* whatever it says */
+		leg->awaits_utf8 = false;
+		leg->step--;
 		return false;
 	}
 	if (leg->step > 0) {

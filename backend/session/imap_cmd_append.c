@@ -22,6 +22,7 @@
 #include "common/net/spool.h"
 #include "common/proto/date.h"
 
+#define HEADER_PIECE 4096
 #define SPOOL_MEMORY (512u * 1024)
 /* Of the mailbox whose message is replaced: it goes. */
 #define REPLACE_RIGHTS (IMAP_RIGHT_DELETE_MESSAGE | IMAP_RIGHT_EXPUNGE)
@@ -648,6 +649,43 @@ static void added(struct imap_session *s, int err, const struct store_work_added
 	}
 }
 
+/* A header with 8-bit octets: of the message as it is, without looking into its parts. */
+static bool has_8bit_header(struct spool *spool, const struct store_work_range *range)
+{
+	char piece[HEADER_PIECE];
+	uint64_t at = 0;
+	bool is_line_empty = true;
+
+	while (at < range->size) {
+		size_t want = range->size - at < sizeof(piece) ? (size_t)(range->size - at) : sizeof(piece);
+		ssize_t n = spool_read(spool, range->offset + at, piece, want);
+
+		if (n <= 0)
+			return false;
+		for (ssize_t i = 0; i < n; i++) {
+			if (piece[i] == '\n' && is_line_empty)
+				return false;
+			if ((unsigned char)piece[i] >= 0x80)
+				return true;
+			is_line_empty = piece[i] == '\n' || (piece[i] == '\r' && is_line_empty);
+		}
+		at += (uint64_t)n;
+	}
+	return false;
+}
+
+/* RFC 6855 section 4, for those who want it so; RFC 9051 has UTF-8 in headers. */
+static bool wants_utf8(const struct imap_session *s, const struct append_data *d)
+{
+	if (!s->limits.is_strict_utf8 || imap_name_is_utf8(s))
+		return false;
+	for (const struct append_message *m = d->first; m; m = m->next) {
+		if (has_8bit_header(d->spool, &m->range))
+			return true;
+	}
+	return false;
+}
+
 /* All has been read. */
 static void store(struct imap_session *s)
 {
@@ -661,6 +699,8 @@ static void store(struct imap_session *s)
 		imap_bad(s, "NUL in a message");
 	else if (d->err < 0)
 		imap_fail(s, d->err);
+	else if (wants_utf8(s, d))
+		imap_answer(s, "NO", "CANNOT", "8-bit headers want ENABLE UTF8=ACCEPT");
 	else
 		start_add(s);
 }

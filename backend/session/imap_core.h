@@ -68,6 +68,7 @@ struct imap_service {
 	_Atomic unsigned count;
 	_Atomic uint64_t append_size, idle_ms, transfer_ms;
 	_Atomic unsigned bad_commands;
+	_Atomic bool is_strict_utf8;
 	_Atomic uint64_t progress_ms;
 	pthread_mutex_t lock; /* over notes */
 	struct imap_notes *notes;

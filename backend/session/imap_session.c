@@ -663,6 +663,7 @@ void imap_session_start(const struct imap_session_start *start)
 		.transfer_ms = atomic_load(&service->transfer_ms),
 		.bad_commands = atomic_load(&service->bad_commands),
 		.acl_anyone = atomic_load(&service->acl_anyone),
+		.is_strict_utf8 = atomic_load(&service->is_strict_utf8),
 		.progress_ms = atomic_load(&service->progress_ms)};
 	s->conn = start->conn;
 	s->loop = conn_loop(start->conn);
@@ -703,6 +704,7 @@ void imap_service_set_limits(struct imap_service *service, const struct imap_lim
 	atomic_store(&service->idle_ms, limits->idle_ms);
 	atomic_store(&service->transfer_ms, limits->transfer_ms);
 	atomic_store(&service->bad_commands, limits->bad_commands);
+	atomic_store(&service->is_strict_utf8, limits->is_strict_utf8);
 	atomic_store(&service->progress_ms, limits->progress_ms);
 	atomic_store(&service->acl_anyone, limits->acl_anyone);
 }

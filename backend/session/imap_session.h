@@ -21,7 +21,8 @@ struct imap_limits {
 	uint64_t transfer_ms;  /* silence within a literal or while the client does not take its answer */
 	unsigned bad_commands; /* in a row, then BYE */
 	bool acl_anyone;       /* users may give rights to "anyone" */
-	uint64_t progress_ms;  /* between two notices of how far a long command is (RFC 9585) */
+	bool is_strict_utf8; /* APPEND takes 8-bit headers only from those who have asked for UTF-8 (RFC 6855 section 4) */
+	uint64_t progress_ms; /* between two notices of how far a long command is (RFC 9585) */
 };
 extern const struct imap_limits imap_limits_default;
 

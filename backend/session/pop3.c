@@ -328,6 +328,7 @@ void pop3_session_start(const struct pop3_session_start *start)
 	s->limits = limits_now(start->service);
 	s->account = *start->account;
 	s->is_eof = start->is_ended;
+	s->is_utf8 = start->is_utf8;
 	s->since_ms = clock_wall_ms();
 	s->number = ++numbers;
 	copy_text(s->session, sizeof(s->session), start->session);

@@ -21,6 +21,7 @@ struct pop3_limits {
 	uint64_t transfer_ms;  /* a client that does not take what it asked for */
 	unsigned bad_commands; /* in a row, then the end */
 	bool is_exclusive;     /* one session of an account at a time */
+	bool is_strict_utf8;   /* messages with 8-bit headers only to those who have asked for UTF-8 */
 };
 
 /* limits are copied. loops: how many loops sessions may live on (numbers 0 to loops - 1). */
@@ -48,6 +49,7 @@ struct pop3_session_start {
 	const char *session;       /* id for log lines; copied as the other values are */
 	const struct addr *client; /* the client's own address; may be NULL */
 	bool is_ended;             /* the client has half-closed already */
+	bool is_utf8;              /* it has asked for UTF-8 (RFC 6856) */
 };
 /* Answers the login: +OK, or -ERR [SYS/TEMP] and the end when the maildrop cannot be read now. */
 void pop3_session_start(const struct pop3_session_start *start);

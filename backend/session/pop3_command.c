@@ -6,6 +6,8 @@
 
 #include "backend/session/pop3_core.h"
 #include "common/base/mem.h"
+#include "common/proto/header.h"
+#include "common/proto/pop3_lang.h"
 
 #define NO_SUCH "-ERR There is no such message."
 
@@ -222,6 +224,13 @@ void pop3_piece_came(struct pop3_session *s, int err)
 		end_sending(s);
 		return;
 	}
+	/* RFC 6856 sections 2.1 and 5. A header beyond the first piece is judged by its beginning. */
+	if (!s->is_answered && s->limits.is_strict_utf8 && !s->is_utf8 &&
+		!slice_is_ascii(slice_sub(piece, 0, header_length(piece)))) {
+		pop3_say(s, "-ERR [UTF8] The message wants UTF8 before the login.");
+		end_sending(s);
+		return;
+	}
 	if (!s->is_answered && s->is_top)
 		pop3_say(s, "+OK");
 	else if (!s->is_answered)
@@ -281,8 +290,15 @@ static void cmd_noop(struct pop3_session *s, const struct pop3_command *c)
 static void cmd_capa(struct pop3_session *s, const struct pop3_command *c)
 {
 	(void)c;
-	pop3_say(s, "+OK\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n"
-		    "IMPLEMENTATION Mailtier\r\n.");
+	pop3_say(s,
+		"+OK\r\nTOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" POP3_LANG_CAPABILITIES
+		"EXPIRE NEVER\r\nIMPLEMENTATION Mailtier\r\n.");
+}
+
+static void cmd_lang(struct pop3_session *s, const struct pop3_command *c)
+{
+	pop3_lang_answer(conn_output(s->conn), c);
+	conn_written(s->conn);
 }
 
 static void cmd_quit(struct pop3_session *s, const struct pop3_command *c)
@@ -325,6 +341,7 @@ static const struct {
 	{"TOP", 2, 2, cmd_top},
 	{"UIDL", 0, 1, cmd_uidl},
 	{"CAPA", 0, 0, cmd_capa},
+	{"LANG", 0, 1, cmd_lang},
 };
 
 void pop3_command_do(struct pop3_session *s, const struct pop3_command *c)

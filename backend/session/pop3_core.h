@@ -53,6 +53,7 @@ struct pop3_session {
 	unsigned refs;
 	bool is_eof;
 	bool is_pumping;
+	bool is_utf8;
 	unsigned bad_commands;
 	struct pop3_limits limits;
 	struct pop3_lock *lock;

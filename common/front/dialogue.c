@@ -785,6 +785,7 @@ void front_hand_over(struct front *f, struct front_handover *handover_out)
 		.local = &f->local,
 		.is_proxied = f->is_proxied,
 		.is_secure = front_is_secure(f),
+		.is_utf8 = f->is_utf8,
 		.is_ended = f->is_ended,
 	};
 	metric_add(f->service->counters->logins[FRONT_OK], 1);

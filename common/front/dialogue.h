@@ -75,6 +75,7 @@ struct front {
 	bool is_ended;      /* CONN_EOF came */
 	bool is_proxied;
 	bool is_secure; /* the client's way to the edge, as a proxy told */
+	bool is_utf8;   /* POP3: UTF8 was given (RFC 6856) */
 	unsigned ttl;   /* front_ttl() */
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client, local;

@@ -146,6 +146,11 @@ bool front_is_secure(const struct front *front)
 	return front->is_proxied ? front->is_secure : conn_is_secure(front->conn);
 }
 
+bool front_is_utf8(const struct front *front)
+{
+	return front->is_utf8;
+}
+
 void front_set_login(struct front *front, void *login)
 {
 	front->login = login;

@@ -115,7 +115,7 @@ struct front_service {
 	const char *name; /* "imap": in log lines and metrics */
 	const char *host; /* our name in greetings; "": none */
 	/* IMAP: words beside IMAP4rev1, IMAP4rev2, LITERAL-, SASL-IR, ID, STARTTLS, LOGINDISABLED, AUTH=, e.g. "ENABLE IDLE".
-	 * POP3: words beside USER, SASL, STLS, RESP-CODES, PIPELINING, AUTH-RESP-CODE, e.g. "TOP UIDL". May be "" */
+	 * POP3: words beside USER, SASL, STLS, UTF8, LANG, RESP-CODES, PIPELINING, AUTH-RESP-CODE, e.g. "TOP UIDL". May be "" */
 	const char *capabilities;
 	struct tls *tls;         /* for STARTTLS; NULL: not offered. Owned by the service */
 	bool allows_clear;       /* passwords without TLS */
@@ -163,6 +163,8 @@ const struct addr *front_local(const struct front *front);
 bool front_is_proxied(const struct front *front);
 /* The client's way to the edge is encrypted. */
 bool front_is_secure(const struct front *front);
+/* POP3: the client has asked for UTF-8 (RFC 6856); the session is to be in that mode from its begin. */
+bool front_is_utf8(const struct front *front);
 /* Proxies that may still come, this one counted: FRONT_TTL, or less if one that was before us said so (whoever it was: a lie harms
  * only its author). 1 or less: the way goes in circles. */
 unsigned front_ttl(const struct front *front);
@@ -188,6 +190,7 @@ struct front_handover {
 	const struct addr *local;
 	bool is_proxied;
 	bool is_secure;
+	bool is_utf8;  /* front_is_utf8() */
 	bool is_ended; /* the client has half-closed already: no CONN_EOF will come */
 };
 /* The login is right and its way is ready: the tier takes the connection, answers (IMAP: "tag OK [CAPABILITY ...] ...", POP3:

@@ -6,6 +6,7 @@
 
 #include "common/base/mem.h"
 #include "common/front/dialogue.h"
+#include "common/proto/pop3_lang.h"
 #include "common/proto/pop3_parse.h"
 
 struct pop3_front {
@@ -122,7 +123,7 @@ static bool cmd_capa(struct front *f, const struct pop3_command *c)
 	out = conn_output(f->conn);
 	buf_add_str(out, "+OK\r\n");
 	add_words(out, f->service->capabilities);
-	buf_add_str(out, "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n");
+	buf_add_str(out, "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" POP3_LANG_CAPABILITIES);
 	if (f->service->tls && !conn_is_secure(f->conn))
 		buf_add_str(out, "STLS\r\n");
 	if (dialogue_takes_passwords(f))
@@ -165,6 +166,11 @@ static bool cmd_stls(struct front *f, const struct pop3_command *c)
 {
 	if (c->count)
 		return false;
+	if (f->is_utf8) { /* RFC 6856 section 2.1 */
+		say(f, "-ERR TLS is to be begun before UTF8.");
+		(void)dialogue_wrong_command(f);
+		return true;
+	}
 	if (!f->service->tls || conn_is_tls(f->conn)) {
 		say(f, conn_is_tls(f->conn) ? "-ERR TLS is active already."
 					    : "-ERR TLS is not offered here.");
@@ -173,6 +179,25 @@ static bool cmd_stls(struct front *f, const struct pop3_command *c)
 	}
 	say(f, "+OK Begin TLS negotiation now.");
 	dialogue_start_tls(f);
+	return true;
+}
+
+/* RFC 6856 section 2.1: the tier hears of it with the login. */
+static bool cmd_utf8(struct front *f, const struct pop3_command *c)
+{
+	if (c->count)
+		return false;
+	f->is_utf8 = true;
+	say(f, "+OK UTF-8 from here on.");
+	return true;
+}
+
+static bool cmd_lang(struct front *f, const struct pop3_command *c)
+{
+	if (c->count > 1)
+		return false;
+	pop3_lang_answer(conn_output(f->conn), c);
+	conn_written(f->conn);
 	return true;
 }
 
@@ -208,7 +233,9 @@ static bool cmd_pass(struct front *f, const struct pop3_command *c)
 
 	if (!credentials.authcid.p)
 		return false;
-	credentials.password = arena_copy(&f->arena, c->rest);
+	/* RFC 6856 section 2.2: what is no UTF-8 is no password; an empty one is none either. */
+	if (slice_is_utf8(c->rest))
+		credentials.password = arena_copy(&f->arena, c->rest);
 	dialogue_login(f, &credentials);
 	return true;
 }
@@ -296,11 +323,13 @@ static const struct {
 } commands[] = {
 	{"AUTH", cmd_auth},
 	{"CAPA", cmd_capa},
+	{"LANG", cmd_lang},
 	{"NOOP", cmd_noop},
 	{"PASS", cmd_pass},
 	{"QUIT", cmd_quit},
 	{"STLS", cmd_stls},
 	{"USER", cmd_user},
+	{"UTF8", cmd_utf8},
 	{"XCLIENT", cmd_xclient},
 };
 

@@ -121,6 +121,8 @@ def pop3(server, s):
         word, _, rest = line.partition(" ")
         if word == "CAPA":
             say(k.get("capa", "+OK\r\nSASL PLAIN\r\n."))
+        elif word == "UTF8":
+            say(k["utf8"])
         elif word == "AUTH":
             _, user, password = decode(rest.split()[1])
             say(k["login"](user.decode(), password.decode()))
@@ -202,10 +204,12 @@ backend-default {{
             ok = c.until("a")[-1]
             return ok, c.until("b")[-1] if " OK" in ok else None
 
-    def pop3_login(self, password="secret"):
+    def pop3_login(self, password="secret", before=()):
         with Line(self.cluster.at("p1", "pop3")) as c:
             c.line()
-            c.send(f"USER {USER}\r\nPASS {password}\r\n")
+            c.send("".join(f"{line}\r\n" for line in (*before, f"USER {USER}", f"PASS {password}")))
+            for _ in before:
+                c.line()
             c.line()
             return c.line()
 
@@ -298,6 +302,21 @@ backend-default {{
         self.assertTrue(self.pop3_login().startswith("+OK"))
         self.assertTrue(self.pop3_login("wrong").startswith("-ERR [AUTH]"))
         self.assertIn("XCLIENT ADDR=127.0.0.1", "\n".join(l for _, l in self.server.lines))
+
+    def test_pop3_utf8_goes_to_those_who_know_it(self):
+        """RFC 6856: before the login, in the same flight; what the back-end says to it does not matter."""
+        for capa, says, wants in (("+OK\r\nSASL PLAIN\r\nUTF8 USER\r\n.", "-ERR no", True),
+                                  ("+OK\r\nSASL PLAIN\r\n.", "+OK", False)):
+            with self.subTest(capa, says=says):
+                self.start(pop3, self.REPLAY, service="pop3", login=right("+OK in", "-ERR [AUTH] wrong"), greeting="+OK [XCLIENT] foreign",
+                           capa=capa, utf8=says)
+                self.assertTrue(self.pop3_login(before=["UTF8"]).startswith("+OK"))
+                lines = [l for _, l in self.server.lines]
+                self.assertEqual("UTF8" in lines, wants, lines)
+                del self.server.lines[:]
+                self.assertTrue(self.pop3_login().startswith("+OK"))
+                self.assertNotIn("UTF8", [l for _, l in self.server.lines])
+                self.assertTrue(self.pop3_login("wrong", before=["UTF8"]).startswith("-ERR [AUTH]"))
 
     def test_pop3_by_user_and_pass(self):
         self.start(pop3, self.REPLAY, service="pop3", login=right("+OK in", "-ERR wrong"), capa="-ERR what")

@@ -331,6 +331,32 @@ static void test_uidonly_knows_no_sequence_numbers(void **state)
 	rig_disconnect(&other);
 }
 
+/* RFC 6855 section 4 by the letter. */
+static void test_8bit_headers_may_be_refused(void **state)
+{
+	static const char header[] = "Subject: \xc3\xa4\r\n\r\nx\r\n";
+	static const char body[] = "Subject: x\r\n\r\n\xc3\xa4\r\n";
+	static const char no_body[] = "Subject: \xc3\xa4\r\n";
+	struct imap_limits limits = imap_limits_default;
+	struct rig *r = *state;
+	struct rig_client c;
+
+	rig_connect(&c, r, "alice@example.com");
+	assert_non_null(strstr(rig_append(&c, "INBOX", "", header), "OK [APPENDUID "));
+	rig_disconnect(&c);
+	limits.is_strict_utf8 = true;
+	imap_service_set_limits(r->service, &limits);
+	rig_connect(&c, r, "alice@example.com");
+	assert_non_null(strstr(rig_append(&c, "INBOX", "", header), "NO [CANNOT]"));
+	assert_non_null(strstr(rig_append(&c, "INBOX", "", no_body), "NO [CANNOT]"));
+	assert_non_null(strstr(rig_append(&c, "INBOX", "", body), "OK [APPENDUID "));
+	RIG_EXPECT(&c, "APPEND INBOX {6+}\r\nA: b\r\n {6+}\r\nA: \xc3\xa4\n", "NO [CANNOT]");
+	RIG_EXPECT(&c, "APPEND INBOX UTF8 (~{6+}\r\nA: \xc3\xa4\n)", "NO [CANNOT]");
+	RIG_EXPECT(&c, "ENABLE UTF8=ACCEPT", "OK");
+	RIG_EXPECT(&c, "APPEND INBOX UTF8 (~{6+}\r\nA: \xc3\xa4\n)", "OK [APPENDUID ");
+	rig_disconnect(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +364,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rev2_selects_and_searches, start, stop),
 		cmocka_unit_test_setup_teardown(test_rev2_names_are_utf8, start, stop),
 		cmocka_unit_test_setup_teardown(test_utf8_is_accepted, start, stop),
+		cmocka_unit_test_setup_teardown(test_8bit_headers_may_be_refused, start, stop),
 		cmocka_unit_test_setup_teardown(test_uidonly_knows_no_sequence_numbers, start, stop),
 	};
 

@@ -111,6 +111,7 @@ static int teardown(void **state)
 
 struct begin {
 	struct world *world;
+	bool is_utf8;
 	int fd;
 	struct pop3_lock *lock;
 };
@@ -133,11 +134,12 @@ static void begin_session(void *arg)
 		.conn = conn,
 		.lock = b->lock,
 		.account = &b->world->account,
-		.session = "test"});
+		.session = "test",
+		.is_utf8 = b->is_utf8});
 	free(b);
 }
 
-static int start(struct world *w)
+static int start_as(struct world *w, bool is_utf8)
 {
 	struct begin *b = xcalloc(1, sizeof(*b));
 	int fds[2];
@@ -146,8 +148,14 @@ static int start(struct world *w)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
 	b->world = w;
 	b->fd = fds[1];
+	b->is_utf8 = is_utf8;
 	loop_post(loop_group_at(w->group, 0), begin_session, b);
 	return fds[0];
+}
+
+static int start(struct world *w)
+{
+	return start_as(w, false);
 }
 
 /* All that the session says until it closes. */
@@ -250,6 +258,44 @@ static void test_deletions_are_stored_at_quit(void **state)
 	buf_deinit(&got);
 }
 
+/* RFC 6856: shown as they are, unless the operator wants it by the letter. */
+static void test_8bit_headers_and_utf8(void **state)
+{
+	static const struct {
+		bool is_strict, is_utf8;
+		const char *want;
+	} rows[] = {
+		{false, false, "+OK 24 octets\r\nSubject: \xc3\xa4\r\n\r\n\xc3\xb6 body\r\n.\r\n"},
+		{false, true, "+OK 24 octets\r\nSubject: \xc3\xa4\r\n\r\n\xc3\xb6 body\r\n.\r\n"},
+		{true, true, "+OK 24 octets\r\nSubject: \xc3\xa4\r\n\r\n\xc3\xb6 body\r\n.\r\n"},
+		{true, false, "-ERR [UTF8] The message wants UTF8 before the login.\r\n"},
+	};
+	struct world *w = *state;
+
+	store_message(w, "Subject: \xc3\xa4\r\n\r\n\xc3\xb6 body\r\n");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct pop3_limits limits = {.idle_ms = 600000,
+			.transfer_ms = 10000,
+			.bad_commands = 5,
+			.is_exclusive = true,
+			.is_strict_utf8 = rows[i].is_strict};
+		struct buf got = {0};
+		int fd;
+
+		pop3_service_set_limits(w->service, &limits);
+		fd = start_as(w, rows[i].is_utf8);
+		assert_int_equal(write(fd, "RETR 3\r\nUTF8\r\nLANG\r\nTOP 1 0\r\nCAPA\r\nQUIT\r\n", 42), 42);
+		read_all(fd, &got);
+		assert_non_null(strstr(buf_str_view(&got), rows[i].want));
+		/* Not after the login; and an ASCII header is shown to everybody. */
+		assert_non_null(
+			strstr(buf_str_view(&got), "-ERR No such command here.\r\n+OK Languages:\r\nen"));
+		assert_non_null(strstr(buf_str_view(&got), "+OK\r\nSubject: one\r\n\r\n.\r\n"));
+		assert_non_null(strstr(buf_str_view(&got), "\r\nUTF8 USER\r\nLANG\r\n"));
+		buf_deinit(&got);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,6 +304,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_maildrop_is_locked_until_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_client_that_goes_deletes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deletions_are_stored_at_quit, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_8bit_headers_and_utf8, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,11 +80,12 @@ static void talk_login(struct front *f, const struct front_credentials *c)
 	char host[ADDR_TEXT_MAX];
 
 	atomic_store(&talk_ttl, front_ttl(f));
-	snprintf(talk_seen, sizeof(talk_seen), "%.*s|%.*s|%.*s|%s|%s:%u|%s|%d", SLICE_ARG(c->authzid),
+	snprintf(talk_seen, sizeof(talk_seen), "%.*s|%.*s|%.*s|%s|%s:%u|%s|%d%s", SLICE_ARG(c->authzid),
 		SLICE_ARG(c->authcid), SLICE_ARG(c->password), c->mechanism,
 		front_is_proxied(f) ? addr_host(front_client(f), host) : "-",
 		front_is_proxied(f) ? addr_port(front_client(f)) : 0,
-		front_is_proxied(f) ? front_session(f) : "-", front_is_secure(f));
+		front_is_proxied(f) ? front_session(f) : "-", front_is_secure(f),
+		front_is_utf8(f) ? "|utf8" : "");
 	for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
 		if (slice_is_str(c->authcid, refusals[i].user)) {
 			front_refuse(f, refusals[i].result, "as the test wants");

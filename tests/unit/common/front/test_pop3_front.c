@@ -3,7 +3,7 @@
 
 #include "common/base/log.h"
 
-#define CAPA "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n"
+#define CAPA "RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\nLANG\r\n"
 
 static const struct talk_case cases[] = {
 	{"capa", "CAPA\r\n", "+OK\r\n" CAPA "USER\r\nSASL PLAIN LOGIN\r\n.\r\n", NULL, false, false},
@@ -56,6 +56,19 @@ static const struct talk_case cases[] = {
 		NULL, true, false},
 	{"controls in a line", "USER y\tes\r\nNOOP\r\n", "-ERR This is no command.\r\n+OK\r\n", "", false,
 		false},
+	/* RFC 6856 */
+	{"languages", "LANG\r\nLANG en\r\nLANG *\r\nLANG sv\r\nLANG en-GB\r\nLANG en sv\r\n",
+		"+OK Languages:\r\nen English\r\n.\r\n+OK en English it is.\r\n+OK en English it is.\r\n"
+		"-ERR This language is not known here.\r\n-ERR This language is not known here.\r\n"
+		"-ERR Wrong arguments, or out of order.\r\n",
+		NULL, false, false},
+	{"UTF-8", "UTF8 x\r\nUTF8\r\nUTF8\r\nSTLS\r\nUSER yes\r\nPASS \xc3\xa4\r\n",
+		"-ERR Wrong arguments, or out of order.\r\n+OK UTF-8 from here on.\r\n+OK UTF-8 from here "
+		"on.\r\n"
+		"-ERR TLS is to be begun before UTF8.\r\n+OK\r\n handed over\r\n",
+		"|yes|\xc3\xa4|command|-:0|-|0|utf8", false, false},
+	{"no UTF-8 in a password", "USER yes\r\nPASS \xe4\r\nNOOP\r\n",
+		"+OK\r\n-ERR [AUTH] Authentication failed.\r\n+OK\r\n", "", false, false},
 	{"unknown commands", "STAT\r\nRETR 1\r\nSTLS\r\n",
 		"-ERR This command is not known before login.\r\n-ERR This command is not known before "
 		"login.\r\n-ERR TLS is not offered here.\r\n",
