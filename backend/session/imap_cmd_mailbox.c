@@ -74,7 +74,9 @@ static void create_done(struct imap_session *s, int err)
 {
 	const struct mailbox_data *d = s->data;
 
-	if (err < 0)
+	if (err == ERR_TOO_BIG) /* lengths of names were checked before */
+		imap_answer(s, "NO", "OVERQUOTA", "There may be no more mailboxes");
+	else if (err < 0)
 		imap_fail(s, err);
 	else
 		imap_answer(s, "OK", d->code, "Created");

@@ -37,6 +37,8 @@ enum db_name {
 	DB_MARKS,        /* digest -> time */
 	DB_MARK_TIMES,   /* time, digest -> nothing */
 	DB_INTENTS,      /* kind, account, mailbox -> nothing */
+	DB_QUOTA,        /* account, mailbox -> limits and uses; mailbox 0: the account's */
+	DB_QUOTA_WARNED, /* account -> thresholds, times */
 	DB_METADATA,     /* account, mailbox, user, entry -> value; account -> octets in all */
 	DB_DOMAINS,      /* domain -> record; in slot 0 alone */
 	DB_CLASSES,      /* class -> record; in slot 0 alone */
@@ -88,7 +90,8 @@ enum effect_kind {
 	EFFECT_DOMAIN, /* put: text is the name, a NUL, the record */
 	EFFECT_DOMAIN_GONE,
 	EFFECT_CLASS, /* the same */
-	EFFECT_CLASS_GONE
+	EFFECT_CLASS_GONE,
+	EFFECT_INBOX_ROOM /* bytes and count that INBOX can still take */
 };
 struct effect {
 	enum effect_kind kind;

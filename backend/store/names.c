@@ -9,7 +9,9 @@
 #include <stdlib.h>
 
 #include "backend/store/store_account.h"
+#include "backend/store/quota.h"
 #include "backend/store/record.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
@@ -29,6 +31,9 @@ struct account_entry {
 	uint64_t count_used;
 	uint64_t bytes_reserved;
 	uint64_t count_reserved;
+	uint64_t inbox_bytes, inbox_count; /* what INBOX can still take; UINT64_MAX: no limit of its own */
+	uint64_t quiet_until;              /* monotonic ms: no warning of this level before */
+	unsigned level;                    /* thresholds reached, when it was last looked at */
 	struct list names;
 	char id_key[8];
 };
@@ -47,6 +52,13 @@ struct names {
 	struct table *by_id;
 	struct policies *policies;
 	struct table *claims; /* -> the name, owned */
+	struct {
+		unsigned thresholds[STORE_QUOTA_THRESHOLDS_MAX];
+		size_t count;
+		uint64_t interval_ms;
+		void (*fn)(void *arg, unsigned slot, uint32_t account);
+		void *arg;
+	} watch;
 };
 
 struct names *names_new(void)
@@ -210,6 +222,7 @@ static struct account_entry *put_account(
 		a = xcalloc(1, sizeof(*a));
 		a->slot = slot->number;
 		a->id = id;
+		a->inbox_bytes = a->inbox_count = UINT64_MAX;
 		list_init(&a->names);
 		make_id_key(a->id_key, slot->number, id);
 		table_put(n->by_id, slice_of(a->id_key, sizeof(a->id_key)), a);
@@ -262,7 +275,53 @@ static int apply_record(struct names *n, struct db_slot *slot, const struct effe
 					: policies_put_class(n->policies, name, record);
 }
 
-static void apply(struct names *n, struct db_slot *slot, const struct effect *e)
+/* ---- what counts, under the lock ---- */
+
+static struct policy_levels levels_of(const struct account_entry *a)
+{
+	return policy_levels(&a->policy, a->class, a->domain);
+}
+
+static unsigned percent_of(struct names *n, const struct account_entry *a)
+{
+	struct policy_levels levels = levels_of(a);
+	struct store_policy e = policy_effective(n->policies, &levels, NULL);
+	struct store_account account = {.bytes_limit = e.bytes_limit,
+		.count_limit = e.count_limit,
+		.bytes_used = a->bytes_used,
+		.count_used = a->count_used};
+
+	return store_quota_percent(&account);
+}
+
+/* Uses have grown or shrunk: is somebody to be warned? */
+static bool passes_threshold(struct names *n, struct account_entry *a, uint64_t bytes, uint64_t count)
+{
+	bool grows = bytes > a->bytes_used || count > a->count_used;
+	unsigned level = 0, percent;
+	uint64_t now;
+
+	a->bytes_used = bytes;
+	a->count_used = count;
+	if (!n->watch.count)
+		return false;
+	percent = percent_of(n, a);
+	while (level < n->watch.count && n->watch.thresholds[level] <= percent)
+		level++;
+	if (level < a->level)
+		a->level = level;
+	if (!grows || level == 0)
+		return false;
+	now = clock_mono_ms();
+	if (level <= a->level && now < a->quiet_until)
+		return false;
+	a->level = level;
+	a->quiet_until = now + n->watch.interval_ms;
+	return true;
+}
+
+/* True: the account is to be warned. */
+static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 {
 	struct account_entry *a = by_id(n, slot->number, e->account);
 	struct slice text = slice_of(e->text, e->len);
@@ -284,9 +343,11 @@ static void apply(struct names *n, struct db_slot *slot, const struct effect *e)
 		remove_name(n, text);
 		break;
 	case EFFECT_USED:
+		return a && passes_threshold(n, a, e->bytes, e->count);
+	case EFFECT_INBOX_ROOM:
 		if (a) {
-			a->bytes_used = e->bytes;
-			a->count_used = e->count;
+			a->inbox_bytes = e->bytes;
+			a->inbox_count = e->count;
 		}
 		break;
 	case EFFECT_DOMAIN_GONE:
@@ -296,16 +357,32 @@ static void apply(struct names *n, struct db_slot *slot, const struct effect *e)
 		policies_drop_class(n->policies, text);
 		break;
 	}
+	return false;
 }
 
 void names_apply(struct names *n, struct db_slot *slot, const struct effect *effects, size_t count)
 {
+	uint32_t *warned = NULL;
+	size_t warned_count = 0;
+	void (*fn)(void *arg, unsigned slot, uint32_t account);
+	void *arg;
+
 	if (!count)
 		return;
 	pthread_mutex_lock(&n->lock);
-	for (size_t i = 0; i < count; i++)
-		apply(n, slot, &effects[i]);
+	fn = n->watch.fn;
+	arg = n->watch.arg;
+	for (size_t i = 0; i < count; i++) {
+		if (!apply(n, slot, &effects[i]))
+			continue;
+		if (!warned)
+			warned = xreallocarray(NULL, count, sizeof(*warned));
+		warned[warned_count++] = effects[i].account;
+	}
 	pthread_mutex_unlock(&n->lock);
+	for (size_t i = 0; i < warned_count && fn; i++)
+		fn(arg, slot->number, warned[i]);
+	free(warned);
 }
 
 /* ---- loading ---- */
@@ -384,6 +461,31 @@ static int load_classes(struct names *n, struct store_txn *txn, struct db_cursor
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* What the INBOXes of those that have limits of their own can take. */
+static int load_rooms(struct names *n, struct store_txn *txn, struct db_cursor *c)
+{
+	struct db_key from = db_key_u32(0);
+	int err;
+
+	for (;;) {
+		struct account_entry *a;
+		uint32_t account;
+
+		err = db_cursor_seek(c, db_key_view(&from));
+		if (err)
+			break;
+		account = bytes_get_u32be(c->key.p);
+		a = by_id(n, txn->slot->number, account);
+		if (a && quota_inbox_room(txn, account, &a->inbox_bytes, &a->inbox_count))
+			log_error("store", "quota of account %u of slot %u cannot be read: store repair", account,
+				txn->slot->number);
+		if (account == UINT32_MAX)
+			break;
+		from = db_key_u32(account + 1);
+	}
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int names_load(struct names *n, struct store_txn *txn)
 {
 	static const struct {
@@ -394,6 +496,7 @@ int names_load(struct names *n, struct store_txn *txn)
 		{DB_DOMAINS, load_domains},
 		{DB_ACCOUNTS, load_accounts},
 		{DB_NAMES, load_names},
+		{DB_QUOTA, load_rooms},
 	};
 	int err = 0;
 
@@ -444,11 +547,6 @@ void names_unclaim(struct names *n, struct slice normalised)
 }
 
 /* ---- what counts, under the lock ---- */
-
-static struct policy_levels levels_of(const struct account_entry *a)
-{
-	return policy_levels(&a->policy, a->class, a->domain);
-}
 
 static void describe(struct names *n, const struct account_entry *a, struct store_account *out)
 {
@@ -715,6 +813,36 @@ static bool fits(uint64_t limit, uint64_t used, uint64_t reserved, uint64_t more
 	return num_add_u64(sum, more, &sum) && sum <= limit;
 }
 
+/* INBOX takes all that is delivered. */
+static bool has_room(uint64_t room, uint64_t reserved, uint64_t more)
+{
+	return room == UINT64_MAX || (room > reserved && (more ? more : 1) <= room - reserved);
+}
+
+void store_quota_watch(struct store *store, const unsigned *thresholds, size_t count, uint64_t interval_s,
+	void (*fn)(void *arg, unsigned slot, uint32_t account), void *arg)
+{
+	struct names *n = store->names;
+	struct slice key;
+	void *value;
+
+	pthread_mutex_lock(&n->lock);
+	n->watch.count = count < STORE_QUOTA_THRESHOLDS_MAX ? count : STORE_QUOTA_THRESHOLDS_MAX;
+	for (size_t i = 0; i < n->watch.count; i++)
+		n->watch.thresholds[i] = thresholds[i];
+	n->watch.interval_ms = interval_s * 1000;
+	n->watch.fn = fn;
+	n->watch.arg = arg;
+	/* Others may be due now: what was warned of stands in the store. */
+	for (size_t at = 0; table_next(n->by_id, &at, &key, &value);) {
+		struct account_entry *a = value;
+
+		a->level = 0;
+		a->quiet_until = 0;
+	}
+	pthread_mutex_unlock(&n->lock);
+}
+
 int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, uint64_t bytes)
 {
 	struct account_entry *a;
@@ -729,7 +857,9 @@ int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, ui
 		struct store_policy e = policy_effective(store->names->policies, &levels, NULL);
 
 		if (!fits(e.bytes_limit, a->bytes_used, a->bytes_reserved, bytes) ||
-			!fits(e.count_limit, a->count_used, a->count_reserved, 1))
+			!fits(e.count_limit, a->count_used, a->count_reserved, 1) ||
+			!has_room(a->inbox_bytes, a->bytes_reserved, bytes) ||
+			!has_room(a->inbox_count, a->count_reserved, 1))
 			err = ERR_TOO_BIG;
 	}
 	if (!err) {

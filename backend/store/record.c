@@ -17,6 +17,8 @@
  */
 #include "backend/store/record.h"
 
+#include "backend/store/quota.h"
+
 #define RECORD_1 1
 #define RECORD_2 2
 
@@ -327,8 +329,14 @@ int state_put_mailbox(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct mailbox_state *s)
 {
 	struct db_key key = db_key_u32_u32(account, mailbox);
+	struct mailbox_state before;
 	char v[MAILBOX_STATE];
+	int err = state_get_mailbox(txn, account, mailbox, &before);
 
+	if (!err || err == ERR_NOT_FOUND)
+		err = quota_changed(txn, account, mailbox, err ? NULL : &before, s);
+	if (err)
+		return err;
 	bytes_put_u32(v, s->uidvalidity);
 	bytes_put_u32(v + 4, s->uidnext);
 	bytes_put_u32(v + 8, s->messages);

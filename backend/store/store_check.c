@@ -21,6 +21,7 @@
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/metadata.h"
+#include "backend/store/quota.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
@@ -396,6 +397,14 @@ static void metadata_finding(void *arg, uint32_t account, uint32_t mailbox, cons
 	finding(arg, "%s account=%u mailbox=%u", what, account, mailbox);
 }
 
+static void root_finding(
+	void *arg, uint32_t mailbox, const struct store_quota *stored, const struct store_quota *right)
+{
+	finding(arg, "quota root of mailbox=%u does not agree: bytes off by %lld, messages by %lld", mailbox,
+		(long long)(stored->bytes_used - right->bytes_used),
+		(long long)(stored->count_used - right->count_used));
+}
+
 static int check_account(struct check *k, uint32_t account)
 {
 	struct db_key key = db_key_u32(account);
@@ -423,6 +432,9 @@ static int check_account(struct check *k, uint32_t account)
 	if (!err)
 		err = judge(k, metadata_check(k->txn, account, metadata_finding, k), "annotations", account,
 			0, 0);
+	if (!err)
+		err = judge(k, quota_verify_roots(k->txn, account, false, root_finding, k), "quota roots",
+			account, 0, 0);
 	return err ? err : check_log(k, account, &s);
 }
 

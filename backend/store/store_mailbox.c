@@ -16,6 +16,7 @@
 #include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/metadata.h"
+#include "backend/store/quota.h"
 #include "common/base/clock.h"
 #include "common/proto/net_unicode.h"
 
@@ -404,7 +405,9 @@ static int create_row(struct store_txn *txn, uint32_t account, struct account_st
 
 	if (s->mailboxes >= STORE_MAILBOXES_MAX)
 		return ERR_TOO_BIG;
-	err = db_meta_next(txn, "last_mailbox", &id);
+	err = quota_check_mailbox(txn, account, s, name);
+	if (!err)
+		err = db_meta_next(txn, "last_mailbox", &id);
 	if (!err)
 		err = put_folder(txn, account, id, &folder);
 	if (!err)
@@ -515,7 +518,7 @@ int store_mailbox_create(
 		err = create_parents(txn, account, &s, stored);
 		if (!err)
 			err = create_row(txn, account, &s, stored, use, row.subscribed, &id);
-		if (err == ERR_TOO_BIG && s.mailboxes >= STORE_MAILBOXES_MAX)
+		if (err == ERR_TOO_BIG)
 			db_fail(txn, err); /* some parents may have been made */
 	}
 	if (!err)
@@ -586,6 +589,9 @@ int mailbox_bury(struct store_txn *txn, uint32_t account, struct account_state *
 		return err;
 	if (s->bytes < m.size || s->count < m.messages)
 		return ERR_CORRUPT;
+	err = quota_changed(txn, account, mailbox, &m, NULL);
+	if (err)
+		return err;
 	s->bytes -= m.size;
 	s->count -= m.messages;
 	err = db_drop(txn, DB_STATE, db_key_view(&key));
@@ -616,6 +622,8 @@ static int remove_name(
 			err = db_drop(txn, DB_FOLDERS, db_key_view(&key));
 		if (!err)
 			err = acl_drop(txn, account, mailbox);
+		if (!err)
+			err = quota_move(txn, account, mailbox, 0);
 		if (!err)
 			err = change_log_text(txn, account, s, CHANGE_DELETED, mailbox, 0, name);
 		s->mailboxes -= s->mailboxes > 0;
@@ -660,6 +668,8 @@ static int keep_name(struct store_txn *txn, uint32_t account, struct account_sta
 		err = put_folder(txn, account, id, left);
 	if (!err)
 		err = put_name_row(txn, account, left->name, row);
+	if (!err)
+		err = quota_move(txn, account, mailbox, id);
 	if (!err)
 		err = change_log_text(txn, account, s, CHANGE_DELETED, mailbox, 0, left->name);
 	return err;
@@ -794,6 +804,8 @@ static int rename_inbox(struct store_txn *txn, uint32_t account, struct account_
 	}
 	if (!err)
 		err = create_row(txn, account, s, SLICE_LIT("INBOX"), STORE_USE_NONE, row.subscribed, &id);
+	if (!err)
+		err = quota_move(txn, account, mailbox, id);
 	/* RFC 5464 section 4.1: its annotations go along, and stay too. */
 	return err ? err : metadata_copy(txn, account, mailbox, id);
 }
@@ -843,6 +855,8 @@ int store_mailbox_rename(struct store_txn *txn, uint32_t account, uint32_t mailb
 		r.old_name = arena_copy(&arena, folder.name);
 		err = rename_in(txn, account, &s, &r, new_name);
 	}
+	if (!err)
+		err = quota_renamed(txn, account);
 	if (!err)
 		err = state_put_account(txn, account, &s);
 	arena_deinit(&arena);

@@ -16,6 +16,7 @@
 #include "backend/store/mailbox.h"
 #include "backend/store/message.h"
 #include "backend/store/names.h"
+#include "backend/store/quota.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
@@ -144,6 +145,8 @@ int store_message_append(
 	size += a->trace.len;
 	if (!a->ignore_quota)
 		err = check_quota(txn, a->account, &c.account, size, 1);
+	if (!err && !a->ignore_quota)
+		err = quota_check(txn, a->account, a->mailbox, &c.mailbox, 0, size, 1);
 	if (err)
 		return err;
 	e.size = (uint32_t)size;
@@ -548,6 +551,8 @@ int message_batch_add(struct message_batch *b, struct store_entry *e, const stru
 {
 	int err = check_quota(b->txn, b->account, &b->c.account, e->size, 1);
 
+	if (!err)
+		err = quota_check(b->txn, b->account, b->mailbox, &b->c.mailbox, 0, e->size, 1);
 	if (err)
 		return err;
 	e->modseq = b->modseq;
@@ -693,6 +698,9 @@ static int copy_all(struct copy *k, bool move)
 		err = get_counters(k->txn, k->account, k->to, &k->c);
 	if (!err && !move)
 		err = check_quota(k->txn, k->account, &k->c.account, bytes, k->count);
+	if (!err)
+		err = quota_check(
+			k->txn, k->account, k->to, &k->c.mailbox, move ? k->from : 0, bytes, k->count);
 	if (err)
 		return err;
 	k->modseq = k->c.account.modseq + 1;

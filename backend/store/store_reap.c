@@ -218,6 +218,10 @@ static int reap_account(struct reap *r, uint32_t account)
 		err = reap_rows(r, DB_CHANGES, db_key_view(&prefix));
 	if (!err)
 		err = reap_rows(r, DB_METADATA, db_key_view(&prefix));
+	if (!err)
+		err = reap_rows(r, DB_QUOTA, db_key_view(&prefix));
+	if (!err)
+		err = reap_rows(r, DB_QUOTA_WARNED, db_key_view(&prefix));
 	if (!err && r->budget)
 		err = kept_drop_account(r->txn, account, &r->budget);
 	if (!err && r->budget)

@@ -92,7 +92,7 @@ static void test_a_failure_leaves_nothing(void **state)
 		buf_deinit(&command);
 	}
 	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 0 UIDNEXT 1)", "OK");
-	RIG_EXPECT(&c, "GETQUOTA \"\"", "(STORAGE 0 19 MESSAGE 0 5)", "OK");
+	RIG_EXPECT(&c, "GETQUOTA \"\"", "(STORAGE 0 19 MESSAGE 0 5 MAILBOX 6 10000)", "OK");
 	RIG_EXPECT(&c, "APPEND INBOX {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na {1+}\r\na", "OK [APPENDUID ",
 		" 1:5]");
 	rig_disconnect(&c);

@@ -410,8 +410,8 @@ static void test_append_is_refused_in_order(void **state)
 	RIG_EXPECT(&c, "SELECT INBOX", "* 3 EXISTS", "* 0 RECENT", "OK");
 	rig_disconnect(&c);
 	rig_connect(&c, *state, "alice@example.com");
-	RIG_EXPECT(&c, "GETQUOTAROOT INBOX", "* QUOTAROOT INBOX\r\n", "OK");
-	RIG_EXPECT(&c, "GETQUOTA \"\"", "NO");
+	RIG_EXPECT(&c, "GETQUOTAROOT INBOX", "* QUOTAROOT INBOX \"\"\r\n",
+		"* QUOTA \"\" (MAILBOX 6 10000)\r\n", "OK");
 	rig_disconnect(&c);
 }
 
