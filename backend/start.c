@@ -22,6 +22,7 @@
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
 #include "backend/store/store_domain.h"
+#include "backend/quota_verbs.h"
 #include "backend/store_verbs.h"
 #include "backend/undelete.h"
 #include "backend/users.h"
@@ -378,6 +379,7 @@ static void open_places(struct backend *b, struct buf *why)
 		store_verbs_register(b);
 		undelete_register(b);
 		backup_verbs_register(b);
+		quota_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 	}
