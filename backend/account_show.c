@@ -398,8 +398,8 @@ static const struct control_verb verbs[] = {
 		"Accounts, sorted by address: all, or those that fit; --after and --limit show a page",
 		account_list, 0, 1, "class= prefix= suspended disabled after= limit=", 0},
 	{"quota", "[ADDRESS]", "Use and limits", quota, 0, 1, NULL, 0},
-	{"quota list", "[DOMAIN]", "Use and limits of all accounts, or of those of a domain", quota_list, 0, 1,
-		NULL, 0},
+	{"quota list", "[DOMAIN]", "Use and limits of all accounts, or of those of a domain", quota_list, 0,
+		1, NULL, 0},
 };
 
 void account_show_register(struct backend *b)

@@ -477,8 +477,8 @@ static int load_rooms(struct names *n, struct store_txn *txn, struct db_cursor *
 		account = bytes_get_u32be(c->key.p);
 		a = by_id(n, txn->slot->number, account);
 		if (a && quota_inbox_room(txn, account, &a->inbox_bytes, &a->inbox_count))
-			log_error("store", "quota of account %u of slot %u cannot be read: store repair", account,
-				txn->slot->number);
+			log_error("store", "quota of account %u of slot %u cannot be read: store repair",
+				account, txn->slot->number);
 		if (account == UINT32_MAX)
 			break;
 		from = db_key_u32(account + 1);
