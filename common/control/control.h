@@ -8,6 +8,7 @@
  *	<- {"ask":"<","file":"x"}        the client sends it again, with a descriptor along (SCM_RIGHTS) of the file, or of its
  *	                                 standard input ("file":""); {"ask":">"}: of a file to be written, or its standard output
  *	<- {"row":{"user":"bob@example.com","messages":12}}
+ *	<- {"progress":"12000 of 100000 accounts"}         a long verb says how far it is; not part of the answer
  *	<- {"ok":true,"status":0,"result":{"accounts":1}}
  *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}
  *
@@ -50,7 +51,8 @@ enum control_flag {
 		8, /* passes the descriptor: for reading, or (a new file, or standard output) for writing */
 	CONTROL_ASKS = 2, /* always asks the client for a line that nobody sees */
 	CONTROL_READS_ALL =
-		1 /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
+		1, /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
+	CONTROL_READS_DASH = 4 /* the same, when the first argument is "-" */
 };
 #define CONTROL_INPUT_MOST (64u * 1024 * 1024)
 
@@ -113,6 +115,9 @@ void control_add_list(
 	struct control_request *request, const char *key, const char *const *values, size_t count);
 /* A list built one by one: adds to the list of that key. */
 void control_add_item(struct control_request *request, const char *key, struct slice value);
+
+/* For a human who waits: how far a long verb is. No row and no result; nothing when the client has gone. */
+void control_progress(struct control_request *request, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Exit status 0. The request is gone afterwards. */
 void control_done(struct control_request *request);

@@ -116,6 +116,19 @@ void control_add_list(
 		control_add_item(request, key, slice_str(values[i]));
 }
 
+void control_progress(struct control_request *request, const char *format, ...)
+{
+	struct buf text = {0};
+	va_list args;
+
+	va_start(args, format);
+	buf_vprintf(&text, format, args);
+	va_end(args);
+	send_row(request);
+	control_send_take(request->peer, json_pack("{s:o}", "progress", control_json_text(buf_view(&text))));
+	buf_deinit(&text);
+}
+
 static void end(struct control_request *request, json_t *answer)
 {
 	struct control_peer *peer = request->peer;
@@ -296,9 +309,17 @@ static char option_kind(const struct control_verb *verb, struct slice name)
 	return '\0';
 }
 
+static bool wants_all(const struct control_request *request, const struct control_verb *verb)
+{
+	return (verb->flags & CONTROL_READS_ALL) ||
+	       ((verb->flags & CONTROL_READS_DASH) && strcmp(control_arg(request, 0), "-") == 0);
+}
+
 static bool wants_input(const struct control_request *request, const struct control_verb *verb)
 {
-	if (verb->flags & (CONTROL_READS_ALL | CONTROL_ASKS))
+	if (wants_all(request, verb))
+		return true;
+	if (verb->flags & CONTROL_ASKS)
 		return true;
 	for (size_t i = 0; i < request->option_count; i++)
 		if (option_kind(verb, slice_str(request->options[i].name)) == '<')
@@ -403,7 +424,7 @@ static void run(struct control_request *request, const struct control *control)
 		secret_set(&request->input, slice_of(json_string_value(input), json_string_length(input)));
 		secret_wipe((char *)json_string_value(input), json_string_length(input));
 	} else if (wants_input(request, verb)) {
-		end(request, json_pack("{s:s}", "ask", verb->flags & CONTROL_READS_ALL ? "*" : "Password"));
+		end(request, json_pack("{s:s}", "ask", wants_all(request, verb) ? "*" : "Password"));
 		return;
 	}
 	log_info("control", "runs verb=\"%s\" argument=\"%s\"", verb->name, control_arg(request, 0));

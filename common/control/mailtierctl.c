@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/attr.h"
@@ -33,6 +34,10 @@ enum {
 #define INPUT_MOST (64u * 1024 * 1024)
 #define PASSWORD_MOST 1024
 #define SCREEN_WIDTH 120
+/* Rows that wait for the widths of a table; a longer one is written in parts of so many. */
+#define ROWS_MOST 1000
+/* Between two lines of progress, where they cannot replace each other. */
+#define PROGRESS_S 5
 
 static NORETURN void die(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 
@@ -262,7 +267,7 @@ static bool print_wide_pairs(const json_t *rows, const json_t *columns)
 	return true;
 }
 
-static void print_rows(const json_t *rows)
+static void print_rows(const json_t *rows, bool has_head)
 {
 	json_t *columns = columns_of(rows), *row, *width;
 	const char *key;
@@ -271,7 +276,7 @@ static void print_rows(const json_t *rows)
 		json_decref(columns);
 		return;
 	}
-	for (size_t line = 0; line <= json_array_size(rows); line++) {
+	for (size_t line = has_head ? 0 : 1; line <= json_array_size(rows); line++) {
 		size_t column = 0;
 
 		row = line ? json_array_get(rows, line - 1) : NULL;
@@ -315,27 +320,104 @@ static void print_result(const json_t *result)
 	}
 }
 
+/* Output in parts: rows go out as they come, so that a long list fills no memory. */
+struct output {
+	bool as_json;
+	json_t *rows; /* not written yet */
+	size_t written;
+	bool has_line; /* of progress, on the screen */
+	time_t progress_at;
+};
+
+static void clear_progress(struct output *o)
+{
+	if (o->has_line)
+		fputs("\r\033[K", stderr);
+	o->has_line = false;
+}
+
+/* A terminal has one line of it, others get some. */
+static void show_progress(struct output *o, const char *text)
+{
+	time_t now = time(NULL);
+
+	if (isatty(STDERR_FILENO)) {
+		fputs("\r\033[K", stderr);
+		for (; *text; text++)
+			fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, stderr);
+		o->has_line = true;
+	} else if (now - o->progress_at >= PROGRESS_S) {
+		fprintf(stderr, "%s\n", text);
+		o->progress_at = now;
+	}
+	fflush(stderr);
+}
+
+static void flush_rows(struct output *o)
+{
+	json_t *row;
+	size_t i;
+
+	if (!o->as_json) {
+		print_rows(o->rows, o->written == 0);
+	} else {
+		json_array_foreach(o->rows, i, row)
+		{
+			fputs(o->written + i ? ",\n  " : "{\n \"rows\": [\n  ", stdout);
+			json_dumpf(row, stdout, JSON_COMPACT);
+		}
+	}
+	o->written += json_array_size(o->rows);
+	json_array_clear(o->rows);
+}
+
+static void add_row(struct output *o, json_t *row)
+{
+	json_array_append(o->rows, row);
+	if (json_array_size(o->rows) < ROWS_MOST)
+		return;
+	clear_progress(o);
+	flush_rows(o);
+}
+
+/* One object: the rows, then the result's keys. */
+static void finish_json(struct output *o, const json_t *answer, bool ok, const char *error)
+{
+	json_t *all = json_object();
+
+	if (ok)
+		json_object_update(all, json_object_get(answer, "result"));
+	else
+		json_object_set_new(all, "error", json_string(error ? error : ""));
+	flush_rows(o);
+	if (o->written) {
+		char *rest = json_dumps(all, JSON_INDENT(1));
+
+		fputs("\n ]", stdout);
+		fputs(json_object_size(all) ? "," : "\n", stdout);
+		fputs(rest ? rest + 1 : "}", stdout); /* without its brace */
+		free(rest);
+	} else {
+		if (ok && json_object_size(all) == 0)
+			json_object_set(all, "rows", o->rows);
+		json_dumpf(all, stdout, JSON_INDENT(1));
+	}
+	putchar('\n');
+	json_decref(all);
+}
+
 /* Shows the last answer; gives the exit status. */
-static int finish(const json_t *answer, json_t *rows, bool as_json)
+static int finish(struct output *o, const json_t *answer)
 {
 	bool ok = json_is_true(json_object_get(answer, "ok"));
 	int status = (int)json_integer_value(json_object_get(answer, "status"));
 	const char *error = json_string_value(json_object_get(answer, "error"));
 
-	if (as_json) {
-		json_t *all = json_object();
-
-		if (ok)
-			json_object_update(all, json_object_get(answer, "result"));
-		else
-			json_object_set_new(all, "error", json_string(error ? error : ""));
-		if (json_array_size(rows) || (ok && json_object_size(all) == 0))
-			json_object_set(all, "rows", rows);
-		json_dumpf(all, stdout, JSON_INDENT(1));
-		putchar('\n');
-		json_decref(all);
+	clear_progress(o);
+	if (o->as_json) {
+		finish_json(o, answer, ok, error);
 	} else {
-		print_rows(rows);
+		flush_rows(o);
 		if (ok)
 			print_result(json_object_get(answer, "result"));
 		else
@@ -411,7 +493,7 @@ static void pass_file(FILE *stream, const json_t *request, const char *name, boo
 /* Sends the request and reads answers until the last one; gives the exit status. */
 static int ask(FILE *stream, json_t *request, bool as_json)
 {
-	json_t *rows = json_array();
+	struct output output = {.as_json = as_json, .rows = json_array()};
 	char *line = NULL;
 	size_t room = 0;
 	ssize_t n;
@@ -425,7 +507,9 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 		if (!json_is_object(answer))
 			die(EXIT_BROKEN, "the program's answer is no JSON");
 		if ((part = json_object_get(answer, "row"))) {
-			json_array_append(rows, part);
+			add_row(&output, part);
+		} else if ((part = json_object_get(answer, "progress"))) {
+			show_progress(&output, json_is_string(part) ? json_string_value(part) : "");
 		} else if ((part = json_object_get(answer, "ask"))) {
 			const char *what = json_string_value(part);
 
@@ -446,13 +530,13 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 							       : read_password(what ? what : "Password"));
 			send_request(stream, request);
 		} else {
-			status = finish(answer, rows, as_json);
+			status = finish(&output, answer);
 		}
 		json_decref(answer);
 	}
 	if (status < 0)
 		die(EXIT_NOT_NOW, "the program went away before its answer");
-	json_decref(rows);
+	json_decref(output.rows);
 	free(line);
 	return status;
 }
