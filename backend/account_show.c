@@ -222,6 +222,9 @@ static bool collect(void *arg, const struct store_account *account)
 {
 	struct listing *l = arg;
 
+	/* Behind a page that is full already: another page's. */
+	if (l->is_more && strcmp(account->address, l->page[PAGE_MOST - 1].address) > 0)
+		return true;
 	if (!fits(l, account))
 		return true;
 	if (l->count == ARRAY_LEN(l->page))

@@ -25,6 +25,7 @@ struct backend {
 	struct work_pool *hash_pool;
 	struct work_pool *operator_pool; /* long verbs: store check */
 	struct backups *backups;
+	struct work_pool *import_pool; /* account import: its file, and hashes of its passwords */
 	struct credential_cache *credentials;
 	struct penalty *penalty;
 	struct users *users;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "backend/account_import.h"
 #include "backend/account_show.h"
 #include "backend/accounts.h"
 #include "backend/classes.h"
@@ -35,6 +36,9 @@
 
 #define HASH_QUEUE_MOST 10000
 #define OPERATOR_QUEUE_MOST 4
+/* Beside hash-workers, so that logins do not wait behind an import. */
+#define IMPORT_THREADS 2
+#define IMPORT_QUEUE_MOST 1000
 #define DRAIN_POLL_MS 50
 /* From refusing to closing: clients whose handshake had begun come in. */
 #define REFUSE_MS 200
@@ -307,6 +311,7 @@ static void make_services(struct backend *b, struct buf *why)
 	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
 	b->backups = backups_new(b, why);
 	must(b->backups ? 0 : ERR_NOT_NOW, why, "no threads");
+	must(work_pool_new("import", IMPORT_THREADS, IMPORT_QUEUE_MOST, &b->import_pool), why, "no threads");
 	b->credentials = credential_cache_new(conf_get_duration(conf, "", NULL, "credential-cache"),
 		conf_get_int(conf, "", NULL, "credential-entries"));
 	b->penalty = front_penalty_new(conf);
@@ -373,6 +378,7 @@ static void open_places(struct backend *b, struct buf *why)
 	if (b->control) {
 		accounts_register(b);
 		account_show_register(b);
+		account_import_register(b);
 		domains_register(b);
 		classes_register(b);
 		sessions_register(b);
@@ -417,6 +423,7 @@ static void end_all(struct backend *b)
 	metrics_off_collect(collect, b);
 	work_pool_free(&b->operator_pool);
 	backups_end(b->backups);
+	work_pool_free(&b->import_pool);
 	work_pool_end(b->hash_pool);
 	if (b->work)
 		store_work_halt(b->work);

@@ -1,0 +1,6 @@
+/* The operator's verb `account import`: many accounts from a file, in transactions of many (backend/import_rows.h reads it). */
+#pragma once
+
+#include "backend/backend.h"
+
+void account_import_register(struct backend *b);
