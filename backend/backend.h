@@ -34,6 +34,7 @@ struct backend {
 	struct imap_service *imap;
 	struct pop3_service *pop3;
 	struct delivery_service *delivery;
+	struct quota_warning *quota_warning;
 	struct config *config;
 	struct control *control;
 	struct session_kinds sessions;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "backend/quota_settings.h"
 #include "backend/users.h"
 #include "common/auth/password.h"
 #include "common/control/control.h"
@@ -25,6 +26,7 @@ static const struct conf_section sections[] = {
 	DIRECTORY_CONF_SECTION,
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
+	QUOTA_SETTINGS_SECTION,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
 };
@@ -162,7 +164,7 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {
-	keys, listen_keys, front_penalty_keys, users_keys, directory_conf_keys, NULL};
+	keys, listen_keys, front_penalty_keys, quota_settings_keys, users_keys, directory_conf_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -246,6 +248,7 @@ static void check(struct conf *conf)
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	check_spool(conf);
 	check_notes(conf);
+	quota_settings_check(conf);
 	proxy_titles = conf_titles(conf, "proxy", &proxies);
 	for (size_t i = 0; i < proxies; i++)
 		check_credential(conf, proxy_titles[i]);

@@ -23,6 +23,7 @@
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
 #include "backend/store/store_domain.h"
+#include "backend/quota_settings.h"
 #include "backend/quota_verbs.h"
 #include "backend/store_verbs.h"
 #include "backend/undelete.h"
@@ -80,6 +81,16 @@ static void set_notes(struct backend *b)
 	imap_service_set_notes(b->imap, comment[0] ? comment : NULL, admin[0] ? admin : NULL);
 }
 
+static void set_warnings(struct backend *b)
+{
+	struct quota_warning_settings settings;
+	struct buf text = {0};
+
+	quota_settings_read(b->config, &text, &settings);
+	quota_warning_set(b->quota_warning, &settings);
+	buf_deinit(&text);
+}
+
 static struct pop3_limits pop3_limits_of(const struct config *c)
 {
 	return (struct pop3_limits){.idle_ms = c->pop3_idle_ms,
@@ -104,6 +115,7 @@ static void put_in_force(struct backend *b)
 	set_retention(b);
 	imap_service_set_limits(b->imap, &imap);
 	set_notes(b);
+	set_warnings(b);
 	pop3_service_set_limits(b->pop3, &pop3);
 	credential_cache_set_lifetime(
 		b->credentials, conf_get_duration(b->config->conf, "", NULL, "credential-cache"));
@@ -333,6 +345,8 @@ static int open_store_services(struct backend *b, struct buf *why)
 	set_notes(b);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
+	b->quota_warning = quota_warning_new(b->work, b->loop);
+	set_warnings(b);
 	listeners_offer(b);
 	metrics_on_collect(collect, b);
 	log_info("backend", "started loops=%u slots=%u accounts=%zu", loops, store_slots(b->store),
@@ -425,6 +439,7 @@ static void end_all(struct backend *b)
 	backups_end(b->backups);
 	work_pool_free(&b->import_pool);
 	work_pool_end(b->hash_pool);
+	quota_warning_end(b->quota_warning);
 	if (b->work)
 		store_work_halt(b->work);
 	loop_group_stop(&b->group);
@@ -444,6 +459,7 @@ static void end_all(struct backend *b)
 	loop_free(&b->loop);
 	claims_deinit();
 	delivery_service_free(&b->delivery);
+	quota_warning_free(&b->quota_warning);
 	imap_service_free(&b->imap);
 	pop3_service_free(&b->pop3);
 	credential_cache_free(&b->credentials);

@@ -6,7 +6,7 @@
 #include "backend/store/record.h"
 #include "backend/store/store_quota.h"
 
-/* The counters of a mailbox change from one to the other; NULL: it was or will not be there. */
+/* The counters of a mailbox have changed from one to the other; NULL: it was or is not there. */
 MUST_CHECK int quota_changed(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 	const struct mailbox_state *before, const struct mailbox_state *after);
 /* May so much more go into the mailbox? now: its counters as they will be written (some may not be yet). from: the mailbox that

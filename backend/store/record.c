@@ -333,9 +333,9 @@ int state_put_mailbox(
 	char v[MAILBOX_STATE];
 	int err = state_get_mailbox(txn, account, mailbox, &before);
 
-	if (!err || err == ERR_NOT_FOUND)
-		err = quota_changed(txn, account, mailbox, err ? NULL : &before, s);
-	if (err)
+	bool is_new = err == ERR_NOT_FOUND;
+
+	if (err && !is_new)
 		return err;
 	bytes_put_u32(v, s->uidvalidity);
 	bytes_put_u32(v + 4, s->uidnext);
@@ -345,7 +345,8 @@ int state_put_mailbox(
 	bytes_put_u32(v + 20, s->recent_from);
 	bytes_put_u64(v + 24, s->size);
 	bytes_put_u64(v + 32, s->modseq);
-	return db_put(txn, DB_STATE, db_key_view(&key), slice_of(v, sizeof(v)));
+	err = db_put(txn, DB_STATE, db_key_view(&key), slice_of(v, sizeof(v)));
+	return err ? err : quota_changed(txn, account, mailbox, is_new ? NULL : &before, s);
 }
 
 /* ---- folders ---- */

@@ -272,6 +272,11 @@ static void test_promises_know_what_inbox_can_take(void **state)
 		assert_int_equal(add(&t, t.inbox, 1), 0);
 	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 1), ERR_TOO_BIG);
 	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), ERR_TOO_BIG);
+	set(&t, t.inbox, (struct store_quota){.folder_count_limit = 4});
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 1), 0);
+	store_quota_release(t.store, 0, t.account, 1);
+	assert_int_equal(add(&t, t.inbox, 1), 0);
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 1), ERR_TOO_BIG);
 	/* The same after a restart. */
 	store_close(&t.store);
 	temp_open(&t, 256 << 20);
