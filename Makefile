@@ -227,6 +227,9 @@ bench-directory: ## figures of LDAP maps, beside a plain loop over libldap
 $(B)/bench/map_ldap: $(B)/obj/tests/bench/map_ldap.o $(foreach l,$(call link_rooms,mapping),$(call room_lib,$l))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $< $(call link,mapping) $(ldflags) -o $@
+.PHONY: mime-compare
+mime-compare: all ## DIR=FOLDER: ENVELOPE and BODYSTRUCTURE of its messages beside Dovecot's
+	$(Q)python3 tests/flow/mime_compare.py $(V:1=-v) $(DIR)
 bench: ## figures, with the peers beside them where they are installed
 	$(Q)tests/bench/run
 format: ## clang-format over everything

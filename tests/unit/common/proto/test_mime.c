@@ -244,6 +244,67 @@ static void test_11_depth_and_parts_are_capped(void **state)
 	arena_deinit(&a);
 }
 
+/* A message of this header, `count` fields of `size` octets and a last field, and a body; is it cut? */
+static bool is_cut(size_t count, size_t size, size_t *subject_out, bool *has_last_out)
+{
+	struct buf m = {0}, envelope = {0}, date = {0};
+	struct slice when, subject;
+	struct arena a;
+	struct mime_parser *p;
+	struct mime_part *root;
+	bool cut;
+
+	for (size_t i = 0; i < count; i++) {
+		char *room;
+
+		buf_add_str(&m, "Subject:");
+		room = buf_reserve(&m, size - 10);
+		memset(room, 'x', size - 10);
+		buf_added(&m, size - 10);
+		buf_add_str(&m, "\r\n");
+	}
+	buf_add_str(&m, "Content-Type: text/html\r\n\r\nbody\r\n");
+	arena_init(&a, MIME_ARENA_MAX);
+	p = mime_parser_new(&a);
+	for (size_t at = 0; at < buf_len(&m); at += 1 << 20) /* as it comes from a disk */
+		mime_parser_feed(p, slice_sub(buf_view(&m), at, 1 << 20));
+	root = mime_parser_end(p);
+	cut = mime_parser_is_cut(p);
+	assert_sound(root, buf_view(&m));
+	assert_int_equal(root->body_len, 6);
+	*has_last_out = slice_is_str_nocase(root->type.subtype, "html");
+	assert_int_equal(envelope_write(root->envelope, &a, &envelope), 0);
+	assert_int_equal(envelope_read(buf_view(&envelope), &date, &when, &subject), 0);
+	*subject_out = subject.len;
+	mime_parser_free(&p);
+	buf_deinit(&m);
+	buf_deinit(&envelope);
+	buf_deinit(&date);
+	arena_deinit(&a);
+	return cut;
+}
+
+/* security 12: one field has at most 10 MB, all headers 50 MB; the rest of the message is there all the same */
+static void test_12_headers_are_capped(void **state)
+{
+	size_t subject;
+	bool has_last;
+
+	(void)state;
+	assert_false(is_cut(1, HEADER_FIELD_MAX, &subject, &has_last));
+	assert_int_equal(subject, ENVELOPE_FIELD_MAX);
+	assert_true(has_last);
+	assert_true(is_cut(1, HEADER_FIELD_MAX + 100, &subject, &has_last));
+	assert_int_equal(subject, ENVELOPE_FIELD_MAX);
+	assert_true(has_last);
+	assert_false(is_cut(5, HEADER_ALL_MAX / 5 - 100, &subject, &has_last));
+	assert_true(has_last);
+	assert_true(is_cut(5, HEADER_ALL_MAX / 5, &subject, &has_last));
+	assert_false(has_last);
+	assert_true(is_cut(7, HEADER_ALL_MAX / 5, &subject, &has_last));
+	assert_false(has_last);
+}
+
 static bool parse_in(void *arg)
 {
 	struct arena a;
@@ -478,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_a_message_gives_its_structure),
 		cmocka_unit_test(test_feeding_in_pieces_gives_the_same_tree),
 		cmocka_unit_test(test_11_depth_and_parts_are_capped),
+		cmocka_unit_test(test_12_headers_are_capped),
 		cmocka_unit_test(test_a_full_arena_cuts_and_never_breaks),
 		cmocka_unit_test(test_packing_keeps_kinds_and_places),
 		cmocka_unit_test(test_sections_are_found),
