@@ -18,6 +18,7 @@
 #include "backend/accounts.h"
 #include "backend/classes.h"
 #include "backend/domains.h"
+#include "backend/backup_store.h"
 #include "backend/backup_verbs.h"
 #include "backend/listeners.h"
 #include "backend/sessions.h"
@@ -400,6 +401,7 @@ static void open_places(struct backend *b, struct buf *why)
 		undelete_register(b);
 		backup_verbs_register(b);
 		quota_verbs_register(b);
+		backup_store_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 	}

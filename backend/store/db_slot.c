@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -81,6 +82,20 @@ static int make_env(struct db_slot *slot, const char *path, const struct store_o
 	return rc == ENOENT ? ERR_CORRUPT : db_error(rc);
 }
 
+/* Tells this slot from all others, so that a backup knows whose numbers of blobs are meant. */
+static int make_identity(struct store_txn *txn)
+{
+	uint64_t identity;
+	int err = db_meta_get(txn, "identity", &identity);
+
+	while (!err && !identity)
+		if (getrandom(&identity, sizeof(identity), 0) != sizeof(identity))
+			identity = 0;
+		else if (identity)
+			return db_meta_put(txn, "identity", identity);
+	return err;
+}
+
 /* Opens the databases, and writes or checks the version. */
 static int open_dbs(struct db_slot *slot, struct buf *why)
 {
@@ -115,6 +130,8 @@ static int open_dbs(struct db_slot *slot, struct buf *why)
 				STORE_VERSION);
 		err = ERR_UNSUPPORTED;
 	}
+	if (!err)
+		err = make_identity(&txn);
 	if (!err)
 		err = db_meta_get(&txn, "next_blob", &slot->next_blob);
 	if (err) {

@@ -750,3 +750,49 @@ int blob_verify(struct store_txn *txn, uint64_t blob, const struct blob_record *
 	}
 	return !err && stream_at != r->stored ? ERR_CORRUPT : err;
 }
+
+/* ---- for backups ---- */
+
+int store_blob_info(struct store_txn *txn, uint64_t blob, struct store_blob_info *out)
+{
+	struct blob_record r;
+	int err = get_record(txn, blob, &r);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	*out = (struct store_blob_info){
+		r.size, r.stored, r.frame_count, slice_of(r.frames, (size_t)r.frame_count * RECORD_FRAME)};
+	return 0;
+}
+
+int store_blob_stream(struct store_txn *txn, uint64_t blob, uint64_t at, size_t len, struct slice *bytes_out)
+{
+	struct blob_record r;
+	int err = cache_of(txn) ? get_record(txn, blob, &r) : ERR_NOT_NOW;
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	return stream_bytes(txn, blob, &r, at, len, bytes_out);
+}
+
+int store_frame_unpack(struct slice frame, uint64_t sum, char *out, size_t size)
+{
+	size_t n;
+
+	if (hash_bytes(frame, 0) != sum || size > STORE_FRAME_SIZE)
+		return ERR_CORRUPT;
+	n = ZSTD_decompress(out, size, frame.p, frame.len);
+	return ZSTD_isError(n) || n != size ? ERR_CORRUPT : 0;
+}
+
+int store_slot_identity(struct store *store, unsigned slot, uint64_t *identity_out)
+{
+	struct store_txn *txn;
+	int err = store_begin_read(store, slot, &txn);
+
+	if (err)
+		return err;
+	err = db_meta_get(txn, "identity", identity_out);
+	store_end_read(&txn);
+	return !err && !*identity_out ? ERR_CORRUPT : err;
+}

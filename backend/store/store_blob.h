@@ -71,3 +71,20 @@ bool store_draft_is_filled(const struct store_draft *draft);
 MUST_CHECK int store_draft_drop(struct store_txn *txn, struct store_draft *draft);
 /* Some transaction was committed with pieces of it, so that giving up needs store_draft_drop(). */
 bool store_draft_is_written(const struct store_draft *draft);
+
+/* ---- the compressed stream of a blob, for backups ---- */
+
+struct store_blob_info {
+	uint64_t size, stored; /* bytes of the message; of its compressed stream */
+	uint32_t frame_count;
+	struct slice frames; /* per frame: length u32, xxh3 u64, little-endian; a view */
+};
+/* ERR_CORRUPT: no such blob. */
+MUST_CHECK int store_blob_info(struct store_txn *txn, uint64_t blob, struct store_blob_info *info_out);
+/* So many bytes of its stream, at most STORE_FRAME_SIZE: a view that is good until the next call. */
+MUST_CHECK int store_blob_stream(
+	struct store_txn *txn, uint64_t blob, uint64_t at, size_t len, struct slice *bytes_out);
+/* Checks one frame and decompresses it to exactly size bytes, at most STORE_FRAME_SIZE. ERR_CORRUPT. */
+MUST_CHECK int store_frame_unpack(struct slice frame, uint64_t sum, char *out, size_t size);
+/* A number that is this slot's alone, of all stores. */
+MUST_CHECK int store_slot_identity(struct store *store, unsigned slot, uint64_t *identity_out);

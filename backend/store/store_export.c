@@ -354,6 +354,7 @@ static int describe(
 		err = record_unpack_blob(value, &r);
 	if (err)
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	t->body = m->blob;
 	t->body_size = r.size;
 	t->is_shared = r.refs > 1;
 	if (!x->o->keep) {
@@ -361,7 +362,7 @@ static int describe(
 		return 0;
 	}
 	t->body_kind = TRANSFER_KEPT;
-	return x->o->keep(x->o->arg, txn, m->blob, &t->body_sum);
+	return x->o->keep(x->o->arg, txn, m->blob, &t->body, &t->body_sum);
 }
 
 /* The record of the message at the position; *again_out: its body is not kept yet. */
@@ -382,7 +383,6 @@ static int put_message(struct exporting *x, struct store_txn *txn, struct store_
 	t.save_date = m->save_date;
 	/* Of one stored before there were EMAILIDs: its copies share the blob, so they share this; no MODSEQ is as high. */
 	t.email = m->email ? m->email : UINT64_C(1) << 63 | m->blob;
-	t.body = m->blob;
 	t.trace = m->trace;
 	t.uidl = m->uidl;
 	transfer_pack_message(&t, &payload);
@@ -492,5 +492,27 @@ int store_export(const struct store_export_options *options, struct store_export
 	free(x.folders);
 	free(x.numbers);
 	free(x.held);
+	return err;
+}
+
+int store_stream_account(struct slice payload, struct store_stream_account *out)
+{
+	struct transfer_account a;
+	int err = transfer_unpack_account(payload, &a);
+
+	if (!err)
+		*out = (struct store_stream_account){
+			a.record.address, a.modseq, a.messages, a.bytes, a.mailboxes};
+	return err;
+}
+
+int store_stream_body(struct slice payload, struct store_stream_body *out)
+{
+	struct transfer_message m;
+	int err = transfer_unpack_message(payload, &m);
+
+	if (!err)
+		*out = (struct store_stream_body){
+			m.body_kind == TRANSFER_KEPT, m.body, m.body_size, m.body_sum};
 	return err;
 }

@@ -27,11 +27,11 @@ struct store_export_options {
 	 */
 	void (*hold)(void *arg, uint32_t mailbox);
 	/*
-	 * Bodies that the caller keeps himself (a backup): called within a read transaction of which it must not make a long one; 0 and
-	 * *kept_out with a sum when the body with this number stands there now; STORE_EXPORT_AGAIN: more than a step, call again in the next
+	 * Bodies that the caller keeps himself (a backup): called within a read transaction of which it must not make a long one. 0: the body
+	 * of this blob is kept under *body_out with the sum *sum_out; STORE_EXPORT_AGAIN: it is more than a step, call again in the next
 	 * transaction. NULL: bodies go into the stream.
 	 */
-	int (*keep)(void *arg, struct store_txn *txn, uint64_t blob, uint64_t *sum_out);
+	int (*keep)(void *arg, struct store_txn *txn, uint64_t blob, uint64_t *body_out, uint64_t *sum_out);
 	void *arg;
 	stream_record_fn *record; /* without a transaction: may wait */
 	void *record_arg;
@@ -43,3 +43,18 @@ struct store_export_options {
 /* ERR_NOT_FOUND: no such account. The end record is the caller's to write. */
 MUST_CHECK int store_export(
 	const struct store_export_options *options, struct store_export_totals *totals_out);
+
+/* ---- what others may read of records; ERR_CORRUPT ---- */
+
+struct store_stream_account {
+	struct slice address; /* a view */
+	uint64_t modseq, messages, bytes;
+	uint32_t mailboxes;
+};
+MUST_CHECK int store_stream_account(struct slice payload, struct store_stream_account *account_out);
+struct store_stream_body {
+	bool is_kept; /* the body stands in a backup under this number */
+	uint64_t body, size, sum;
+};
+/* Of a STREAM_MESSAGE. */
+MUST_CHECK int store_stream_body(struct slice payload, struct store_stream_body *body_out);
