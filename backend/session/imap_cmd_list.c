@@ -70,18 +70,22 @@ static bool is_below(struct slice name, struct slice parent)
 	       memcmp(name.p, parent.p, parent.len) == 0;
 }
 
-static bool has_selected_below(
-	const struct list_data *d, const struct store_mailbox *all, size_t count, size_t at)
+/*
+ * The mailbox has a selected one below it that is worth CHILDINFO. If it is not selected itself: one that is not told by a line of its
+ * own (RFC 5258 section 3.5).
+ */
+static bool has_child_info(
+	const struct list_data *d, const struct store_mailbox *all, size_t count, size_t at, bool selected)
 {
 	for (size_t i = at + 1; i < count && is_below(all[i].name, all[at].name); i++) {
-		if (is_selected(d, &all[i]))
+		if (is_selected(d, &all[i]) && (selected || !is_match(d, all[i].name)))
 			return true;
 	}
 	return false;
 }
 
 static void write_line(struct imap_session *s, const struct list_data *d, const struct store_mailbox *m,
-	struct slice name, bool has_child_info)
+	struct slice name, bool child_info)
 {
 	struct buf *out = &s->out;
 	bool exists = m && m->id;
@@ -103,7 +107,7 @@ static void write_line(struct imap_session *s, const struct list_data *d, const 
 	}
 	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
 	imap_name_write(s, out, name);
-	if (has_child_info) {
+	if (child_info) {
 		buf_printf(out, " (\"CHILDINFO\" (%s%s%s))",
 			d->options & SELECT_SUBSCRIBED ? "\"SUBSCRIBED\"" : "",
 			(d->options & SELECT_SUBSCRIBED && d->options & SELECT_SPECIAL) ? " " : "",
@@ -203,7 +207,7 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 {
 	const struct store_mailbox *m = &all[at];
 	bool selected = is_selected(d, m);
-	bool below = d->options & SELECT_RECURSIVE && has_selected_below(d, all, count, at);
+	bool below = d->options & SELECT_RECURSIVE && has_child_info(d, all, count, at, selected);
 
 	if (!is_match(d, m->name)) {
 		if (selected && (d->options & SELECT_RECURSIVE || d->word[1] == 'S'))

@@ -52,6 +52,13 @@ size_t imap_sorter_count(const struct imap_sorter *s)
 
 /* ---- adding ---- */
 
+/* Stored keys are in small letters; the collations (RFC 4790 section 9.2, RFC 5051) order by capital ones: "a" goes before "_". */
+static void copy_capital(char *out, struct slice text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		out[i] = (char)(text.p[i] >= 'a' && text.p[i] <= 'z' ? text.p[i] - 'a' + 'A' : text.p[i]);
+}
+
 static int make_text(struct imap_sorter *s, struct slice text, struct key *key_out)
 {
 	unsigned char first[8] = {0};
@@ -61,10 +68,8 @@ static int make_text(struct imap_sorter *s, struct slice text, struct key *key_o
 	if (!copy)
 		return ERR_TOO_BIG;
 	bytes_put_u16(copy, (uint16_t)text.len);
-	if (text.len)
-		memcpy(copy + 2, text.p, text.len);
-	if (text.len)
-		memcpy(first, text.p, text.len < 8 ? text.len : 8);
+	copy_capital(copy + 2, text);
+	memcpy(first, copy + 2, text.len < 8 ? text.len : 8);
 	for (int i = 0; i < 8; i++)
 		number = number << 8 | first[i];
 	*key_out = (struct key){number, copy};

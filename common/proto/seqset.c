@@ -22,7 +22,8 @@ static int read_number(struct slice s, size_t *at, uint32_t *n_out)
 	if (i == *at || n == 0)
 		return ERR_SYNTAX;
 	*at = i;
-	*n_out = (uint32_t)n;
+	/* The highest number stands for "*" here, and no message ever has one of the last two. */
+	*n_out = n == SEQSET_STAR ? SEQSET_STAR - 1 : (uint32_t)n;
 	return 0;
 }
 

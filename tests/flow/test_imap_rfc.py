@@ -268,6 +268,7 @@ TABLE = [
     (b"SEARCH OR SEEN", BAD),
     (b"SEARCH ()", BAD),
     (b"SEARCH 99", rb"TAG"),
+    (b"UID SEARCH UID 999:4294967295", rb"\* SEARCH\r\n", OK),
     (b"UID SEARCH UID 99", rb"\* SEARCH\r\n", OK),
     # ESEARCH (RFC 4731)
     (b"SEARCH RETURN () 1:3", rb'\* ESEARCH \(TAG "TAG"\) ALL 1:3\r\n', OK),

@@ -247,6 +247,8 @@ static void test_mailboxes_are_listed_in_every_way(void **state)
 	rig_refuse(&c, "LIST (SUBSCRIBED) \"\" %", "work");
 	RIG_EXPECT(&c, "LIST (SUBSCRIBED RECURSIVEMATCH) \"\" %",
 		"\"/\" work (\"CHILDINFO\" (\"SUBSCRIBED\"))", "OK");
+	/* No CHILDINFO for a name that is told for its sake alone, when the children are told too (RFC 5258 section 3.5). */
+	rig_refuse(&c, "LIST (SUBSCRIBED RECURSIVEMATCH) \"\" *", "CHILDINFO");
 	RIG_EXPECT(&c, "LIST (RECURSIVEMATCH) \"\" %", "BAD");
 	RIG_EXPECT(&c, "LIST \"\" * RETURN (SUBSCRIBED CHILDREN)", "\\HasChildren \\Subscribed) \"/\" INBOX",
 		"OK");
