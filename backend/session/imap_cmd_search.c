@@ -13,6 +13,7 @@
 #include "backend/session/imap_search.h"
 #include "backend/session/imap_source.h"
 #include "backend/session/imap_thread.h"
+#include "backend/session/imap_status.h"
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -356,11 +357,11 @@ static int load_view(
 	v->mailbox = mailbox;
 	v->account = m.account;
 	v->uidvalidity = m.uidvalidity;
-	v->recent_from = m.recent_from;
+	imap_view_borrow_recent(v, imap_status_recent_from(s, &m));
 	v->room = m.messages;
 	if (v->room)
 		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
-	(void)imap_view_learn_keywords(v, &keywords);
+	imap_view_learn_keywords(v, &keywords);
 	err = store_message_uids(txn, mailbox, v->uids, v->room, &count, NULL);
 	v->count = (uint32_t)count;
 	return err;

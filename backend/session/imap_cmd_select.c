@@ -12,6 +12,7 @@
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_vanish.h"
 #include "backend/session/imap_object.h"
+#include "backend/session/imap_status.h"
 #include "common/base/mem.h"
 
 /* Without any of them a mailbox is READ-ONLY (RFC 4314 section 5.2). */
@@ -33,6 +34,7 @@ struct select_data {
 struct leave {
 	uint32_t account;
 	uint32_t mailbox;
+	struct store_view *hold; /* until it is written, so that what this session claimed stays claimed */
 };
 
 static int leave_run(struct store_txn *txn, void *arg)
@@ -41,6 +43,14 @@ static int leave_run(struct store_txn *txn, void *arg)
 	uint32_t from;
 
 	return store_mailbox_take_recent(txn, leave->account, leave->mailbox, &from);
+}
+
+static void leave_drop(void *arg)
+{
+	struct leave *leave = arg;
+
+	store_work_view_end(&leave->hold);
+	free(leave);
 }
 
 static void leave_done(void *arg, int err)
@@ -58,14 +68,16 @@ static bool has_untaken(const struct imap_view *v)
 void imap_select_leave(struct imap_session *s)
 {
 	struct imap_view *v = &s->view;
-	struct store_work_call call = {.run = leave_run, .done = leave_done, .drop = free, .loop = s->loop};
+	struct store_work_call call = {
+		.run = leave_run, .done = leave_done, .drop = leave_drop, .loop = s->loop};
 	struct leave *leave;
 
 	if (!v->mailbox)
 		return;
 	if (has_untaken(v)) {
 		leave = xcalloc(1, sizeof(*leave));
-		*leave = (struct leave){v->account, v->mailbox};
+		*leave = (struct leave){v->account, v->mailbox, v->hold};
+		v->hold = NULL;
 		call.arg = leave;
 		(void)store_work_write(s->service->work, v->slot, &call);
 	}
@@ -87,7 +99,7 @@ static void free_select(struct imap_session *s)
 static void write_answer(struct imap_session *s, struct select_data *d)
 {
 	struct buf *out = &s->out;
-	const struct imap_view *v = &d->view;
+	struct imap_view *v = &d->view;
 
 	imap_view_write_flag_list(v, out);
 	buf_printf(out, "* %u EXISTS\r\n", v->count);
@@ -123,7 +135,7 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	v->rights_told = v->rights;
 	v->is_readonly = d->is_readonly;
 	v->hides_recent = s->is_rev2;
-	v->recent_from = v->recent_taken = v->is_guest ? UINT32_MAX : d->mailbox.recent_from;
+	v->recent_taken = v->is_guest ? UINT32_MAX : d->mailbox.recent_from;
 	v->room = d->mailbox.messages;
 	if (v->room)
 		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
@@ -145,8 +157,14 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	err = store_mailbox_keywords(txn, v->account, v->mailbox, &keywords);
 	if (err < 0)
 		return err;
-	(void)imap_view_learn_keywords(v, &keywords);
+	imap_view_learn_keywords(v, &keywords);
 	v->hold = store_work_view(s->service->work, v->slot, v->mailbox, v->modseq);
+	if (v->is_guest)
+		return 0; /* others take none */
+	if (v->is_readonly)
+		imap_view_borrow_recent(v, imap_status_recent_from(s, &d->mailbox));
+	else
+		imap_view_claim(v, d->mailbox.recent_from, d->mailbox.uidnext - 1);
 	return 0;
 }
 
@@ -230,17 +248,15 @@ static void select_finish(struct imap_session *s)
 static int recent_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct select_data *d = s->data;
+	uint32_t from;
 
-	return store_mailbox_take_recent(txn, d->view.account, d->view.mailbox, &d->view.recent_from);
+	return store_mailbox_take_recent(txn, d->view.account, d->view.mailbox, &from);
 }
 
-/* Nobody took them in between, or somebody did: the answer said they are ours, and so they stay for this
- * session. */
 static void recent_done(struct imap_session *s, int err)
 {
 	struct select_data *d = s->data;
 
-	d->view.recent_from = d->mailbox.recent_from;
 	if (err == 0)
 		d->view.recent_taken = d->mailbox.uidnext;
 	select_finish(s);

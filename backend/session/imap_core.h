@@ -47,7 +47,9 @@ enum imap_cmd_flag {
 	IMAP_CMD_UID = 4,        /* its set and answers are UIDs */
 	IMAP_CMD_NO_EXPUNGE = 8, /* no EXPUNGE while it runs (RFC 3501 section 7.4.1) */
 	IMAP_CMD_SYNC = 16,      /* ask the store for changes even if no notice came */
-	IMAP_CMD_SEQ = 32        /* takes or tells sequence numbers: not for a client that enabled UIDONLY */
+	IMAP_CMD_SEQ = 32,       /* takes or tells sequence numbers: not for a client that enabled UIDONLY */
+	IMAP_CMD_FRESH =
+		64 /* its answer is the mailbox's state; what has changed meanwhile comes with the next command */
 };
 
 typedef void imap_cmd_fn(struct imap_session *s, const struct imap_command *command);

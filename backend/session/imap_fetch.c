@@ -612,9 +612,7 @@ static int fetch_message(struct fetcher *w, uint32_t seq)
 			f->seq++;
 			return 0;
 		}
-		if (f->has_new_keywords)
-			imap_view_write_flag_list(&w->s->view, &w->s->out);
-		f->has_new_keywords = false;
+		imap_view_tell_keywords(&w->s->view, &w->s->out);
 		write_items(w, seq, uid);
 		f->is_begun = true;
 		f->body = f->items.bodies;
@@ -728,8 +726,8 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 		store_scan_end(&w.scan);
 	w.has_scan = false;
 	w.at_entry = 0;
-	if (err == 0 && !f->has_new_keywords)
-		err = imap_sync_keywords(s, txn, &f->has_new_keywords);
+	if (err == 0)
+		err = imap_sync_keywords(s, txn);
 	if (err == ERR_NOT_FOUND) /* deleted by others; what our view holds can be read still */
 		err = 0;
 	/* What this very job has found unseen is to be written first. */

@@ -28,9 +28,8 @@ struct imap_fetch {
 	bool is_checked; /* which messages lack \Seen is known */
 	bool is_marked;  /* and they have it now */
 	bool is_finished;
-	bool has_missing;      /* some were expunged by others */
-	bool has_new_keywords; /* to be told before the next message */
-	uint64_t newest;       /* MODSEQ of a message that got \Seen, before */
+	bool has_missing; /* some were expunged by others */
+	uint64_t newest;  /* MODSEQ of a message that got \Seen, before */
 	struct {
 		struct transfer_decoder decoder;
 		uint64_t from, at, to; /* of the encoded octets in the message */

@@ -389,7 +389,7 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 	case IMAP_SEARCH_FLAG:
 		return has_flag(entry, key->flag);
 	case IMAP_SEARCH_RECENT:
-		return entry->uid >= v->recent_from;
+		return imap_view_is_recent(v, entry->uid);
 	case IMAP_SEARCH_KEYWORD:
 		return has_keyword(v, entry, key->text);
 	case IMAP_SEARCH_BEFORE:

@@ -364,7 +364,7 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 		buf_add_char(&s->reply, '*');
 	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "",
 		text);
-	if (s->cmd && s->view.mailbox && !s->is_logout &&
+	if (s->cmd && s->view.mailbox && !s->is_logout && !(flags & IMAP_CMD_FRESH) &&
 		(s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC ||
 			(buf_len(&s->view.expunged) && !(flags & IMAP_CMD_NO_EXPUNGE)))) {
 		s->is_stale = s->must_sync = false;

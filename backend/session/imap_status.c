@@ -23,6 +23,13 @@ static int messages(
 	return 0;
 }
 
+uint32_t imap_status_recent_from(const struct imap_session *s, const struct store_mailbox *m)
+{
+	uint32_t claimed = store_work_claimed(s->service->work, s->at_slot, m->id);
+
+	return m->recent_from > claimed ? m->recent_from : claimed + 1;
+}
+
 static int recent(
 	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *m, uint64_t *n_out)
 {
@@ -30,7 +37,7 @@ static int recent(
 	int err = 0;
 
 	if (!is_guest(s, txn, m)) /* others take none */
-		err = store_mailbox_count_recent(txn, m->account, m->id, &n);
+		err = store_mailbox_count_recent(txn, m->account, m->id, imap_status_recent_from(s, m), &n);
 
 	if (err == 0)
 		*n_out = n;

@@ -10,3 +10,5 @@ bool imap_status_has_modseq(unsigned items);
 /* Writes "* STATUS name (...)"; on a reader thread. */
 MUST_CHECK int imap_status_write(struct imap_session *s, struct store_txn *txn,
 	const struct store_mailbox *mailbox, struct slice name, unsigned items);
+/* The first UID of the mailbox that no session has shown as \Recent. */
+uint32_t imap_status_recent_from(const struct imap_session *s, const struct store_mailbox *m);

@@ -193,6 +193,8 @@ static void tell_added(struct imap_view *v, const struct store_changes *c, struc
 		if (c->added[i] > imap_view_last_uid(v))
 			v->uids[v->count++] = c->added[i];
 	}
+	if (v->count > before && !v->is_readonly && !v->is_guest)
+		imap_view_claim(v, v->uids[before], imap_view_last_uid(v));
 	if (v->count > before)
 		buf_printf(out, "* %u EXISTS\r\n", v->count);
 	if (v->count > before && !v->hides_recent)
@@ -230,13 +232,13 @@ static void tell_changed(struct imap_session *s, const struct store_changes *c, 
 	}
 }
 
-int imap_sync_keywords(struct imap_session *s, struct store_txn *txn, bool *is_new_out)
+int imap_sync_keywords(struct imap_session *s, struct store_txn *txn)
 {
 	struct store_keywords keywords;
 	int err = store_mailbox_keywords(txn, s->view.account, s->view.mailbox, &keywords);
 
 	if (err == 0)
-		*is_new_out = imap_view_learn_keywords(&s->view, &keywords);
+		imap_view_learn_keywords(&s->view, &keywords);
 	return err;
 }
 
@@ -244,7 +246,6 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_sync *sync = s->sync;
 	struct store_changes *c = &sync->changes;
-	bool has_new_keywords = false;
 	int err = imap_access_check(s, txn, IMAP_RIGHT_READ);
 
 	if (err == 0)
@@ -259,10 +260,10 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 	if (err == 0 && s->view.is_guest)
 		err = raise_modseq(s, txn, c);
 	if (err == 0 && (c->changed_count || c->added_count))
-		err = imap_sync_keywords(s, txn, &has_new_keywords);
+		err = imap_sync_keywords(s, txn);
 	if (err < 0)
 		return err;
-	if (has_new_keywords || s->view.rights != s->view.rights_told)
+	if (s->view.keyword_told < s->view.keyword_count || s->view.rights != s->view.rights_told)
 		imap_view_write_flag_list(&s->view, &s->out);
 	s->view.rights_told = s->view.rights;
 	collect_expunged(&s->view, c);

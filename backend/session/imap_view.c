@@ -60,9 +60,53 @@ uint32_t imap_view_last_uid(const struct imap_view *v)
 	return v->count ? v->uids[v->count - 1] : 0;
 }
 
+static void add_recent(struct imap_view *v, uint32_t from, uint32_t to)
+{
+	struct imap_recent *last = v->recent_count ? &v->recent[v->recent_count - 1] : NULL;
+
+	if (last && from == last->to + 1) {
+		last->to = to;
+		return;
+	}
+	if (v->recent_count == IMAP_VIEW_RECENT)
+		memmove(v->recent, v->recent + 1, --v->recent_count * sizeof(*v->recent));
+	v->recent[v->recent_count++] = (struct imap_recent){from, to};
+}
+
+void imap_view_claim(struct imap_view *v, uint32_t from, uint32_t to)
+{
+	uint32_t first = from <= to ? store_work_view_claim(v->hold, from, to) : 0;
+
+	if (first)
+		add_recent(v, first, to);
+}
+
+void imap_view_borrow_recent(struct imap_view *v, uint32_t from)
+{
+	v->recent_count = 0;
+	add_recent(v, from, UINT32_MAX);
+}
+
+bool imap_view_is_recent(const struct imap_view *v, uint32_t uid)
+{
+	for (unsigned i = v->recent_count; i > 0; i--) {
+		if (uid >= v->recent[i - 1].from)
+			return uid <= v->recent[i - 1].to;
+	}
+	return false;
+}
+
 uint32_t imap_view_recent(const struct imap_view *v)
 {
-	return v->count - lower_bound(v, v->recent_from);
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < v->recent_count; i++) {
+		uint32_t to = v->recent[i].to;
+
+		n += (to == UINT32_MAX ? v->count : lower_bound(v, to + 1)) -
+		     lower_bound(v, v->recent[i].from);
+	}
+	return n;
 }
 
 void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest)
@@ -71,21 +115,17 @@ void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest)
 		v->own[v->own_count++] = modseq;
 }
 
-bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords)
+void imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords)
 {
-	unsigned before = v->keyword_count;
-
-	if (keywords->count <= before)
-		return false;
+	if (keywords->count <= v->keyword_count)
+		return;
 	if (!v->keywords)
 		v->keywords = arena_calloc(&v->names, STORE_KEYWORDS_MAX, sizeof(*v->keywords));
-	if (!v->keywords)
-		return false;
-	for (unsigned i = before; i < keywords->count && i < STORE_KEYWORDS_MAX; i++) {
+	for (unsigned i = v->keyword_count; v->keywords && i < keywords->count && i < STORE_KEYWORDS_MAX;
+		i++) {
 		v->keywords[i] = arena_copy(&v->names, keywords->names[i]);
 		v->keyword_count = i + 1;
 	}
-	return v->keyword_count > before;
 }
 
 /* Ranges of UIDs become ranges of places. */
@@ -231,7 +271,7 @@ void imap_view_write_flags(const struct imap_view *v, const struct store_entry *
 		buf_add_str(out, system_flags[i].name);
 		has_any = true;
 	}
-	if (entry->uid >= v->recent_from && !v->hides_recent) {
+	if (!v->hides_recent && imap_view_is_recent(v, entry->uid)) {
 		buf_add_str(out, has_any ? " \\Recent" : "\\Recent");
 		has_any = true;
 	}
@@ -279,8 +319,9 @@ static void write_permanent(const struct imap_view *v, struct buf *out)
 		buf_add_str(out, " \\*");
 }
 
-void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
+void imap_view_write_flag_list(struct imap_view *v, struct buf *out)
 {
+	v->keyword_told = v->keyword_count;
 	buf_add_str(out, "* FLAGS (");
 	write_names(v, out);
 	if (v->is_readonly) {
@@ -290,4 +331,10 @@ void imap_view_write_flag_list(const struct imap_view *v, struct buf *out)
 	buf_add_str(out, ")\r\n* OK [PERMANENTFLAGS (");
 	write_permanent(v, out);
 	buf_add_str(out, ")] Flags kept\r\n");
+}
+
+void imap_view_tell_keywords(struct imap_view *v, struct buf *out)
+{
+	if (v->keyword_told < v->keyword_count)
+		imap_view_write_flag_list(v, out);
 }

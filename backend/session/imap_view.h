@@ -13,6 +13,12 @@ struct imap_arg;
 
 #define IMAP_VIEW_OWN 32
 
+/* A session claims what it tells of first; others may claim between. With more ranges the oldest are recent no more. */
+#define IMAP_VIEW_RECENT 8
+struct imap_recent {
+	uint32_t from, to;
+};
+
 struct imap_view {
 	uint32_t mailbox; /* 0: none is selected */
 	uint32_t account; /* its owner's */
@@ -25,7 +31,8 @@ struct imap_view {
 	uint32_t *uids;
 	uint32_t count;
 	uint32_t room;
-	uint32_t recent_from;    /* UIDs from here on are \Recent here */
+	struct imap_recent recent[IMAP_VIEW_RECENT]; /* UIDs that are \Recent here; ascending */
+	unsigned recent_count;
 	uint32_t recent_taken;   /* UIDs below are taken from others already */
 	uint64_t modseq;         /* all changes up to here are in the view */
 	uint64_t told;           /* and the client has heard of all up to here: lower while expunges wait */
@@ -33,6 +40,7 @@ struct imap_view {
 	struct store_view *hold; /* keeps them readable */
 	struct slice *keywords;  /* STORE_KEYWORDS_MAX names, or NULL while there are none */
 	unsigned keyword_count;
+	unsigned keyword_told;       /* so many of them the client has heard of */
 	struct arena names;          /* theirs */
 	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again
 				      */
@@ -63,10 +71,18 @@ void imap_view_deinit(struct imap_view *v);
 /* Sequence number of a UID, 0 if it is not in the view. */
 uint32_t imap_view_seq(const struct imap_view *v, uint32_t uid);
 uint32_t imap_view_last_uid(const struct imap_view *v);
+/*
+ * The client is about to hear of these UIDs: those that no other session has told of are \Recent here (RFC 3501 section 2.3.2). Needs the
+ * view's hold.
+ */
+void imap_view_claim(struct imap_view *v, uint32_t from, uint32_t to);
+/* A view that changes nothing: all from this UID on are \Recent in it, and for whoever claims them too. */
+void imap_view_borrow_recent(struct imap_view *v, uint32_t from);
+bool imap_view_is_recent(const struct imap_view *v, uint32_t uid);
 /* \Recent messages of this session. */
 uint32_t imap_view_recent(const struct imap_view *v);
-/* Learns the keywords' names that it does not know yet; true if there were any. */
-bool imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
+/* Learns the keywords' names that it does not know yet. */
+void imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords);
 
 /* In a job: an entry as this session sees it. ERR_NOT_FOUND. */
 MUST_CHECK int imap_view_entry(
@@ -91,7 +107,9 @@ MUST_CHECK int imap_view_uids(const struct imap_view *v, const struct seqset *se
 /* Writes `(\Seen \Recent $x)`. */
 void imap_view_write_flags(const struct imap_view *v, const struct store_entry *entry, struct buf *out);
 /* Writes the untagged FLAGS response, and PERMANENTFLAGS. */
-void imap_view_write_flag_list(const struct imap_view *v, struct buf *out);
+void imap_view_write_flag_list(struct imap_view *v, struct buf *out);
+/* That, if there are keywords which the client has not heard of: before each FETCH response. */
+void imap_view_tell_keywords(struct imap_view *v, struct buf *out);
 
 /* ---- bringing the view up to date: imap_sync.c ---- */
 
@@ -103,6 +121,5 @@ void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest);
 void imap_sync_start(
 	struct imap_session *s, bool allow_expunge, void (*done)(struct imap_session *s, int err));
 void imap_sync_free(struct imap_session *s);
-/* In a job: learns keywords that others have made. True: the client is to be told (imap_view_write_flag_list()).
- */
-MUST_CHECK int imap_sync_keywords(struct imap_session *s, struct store_txn *txn, bool *is_new_out);
+/* In a job: learns keywords that others have made. */
+MUST_CHECK int imap_sync_keywords(struct imap_session *s, struct store_txn *txn);

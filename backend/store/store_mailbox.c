@@ -337,7 +337,8 @@ int store_mailbox_keyword_bits(struct store_txn *txn, uint32_t account, uint32_t
 	return err;
 }
 
-int store_mailbox_count_recent(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *count_out)
+int store_mailbox_count_recent(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t from, uint32_t *count_out)
 {
 	struct mailbox_state s;
 	struct store_scan scan;
@@ -345,8 +346,8 @@ int store_mailbox_count_recent(struct store_txn *txn, uint32_t account, uint32_t
 	uint32_t count = 0;
 	int err = state_get_mailbox(txn, account, mailbox, &s);
 
-	if (!err && s.recent_from < s.uidnext) {
-		err = store_scan_begin(&scan, txn, mailbox, s.recent_from);
+	if (!err && from < s.uidnext) {
+		err = store_scan_begin(&scan, txn, mailbox, from);
 		if (err)
 			return err;
 		while (store_scan_next(&scan, &e))

@@ -75,9 +75,9 @@ MUST_CHECK int store_mailbox_keywords(
 /* Bits of those of the names that exist (without case); unknown names are left out. No write. */
 MUST_CHECK int store_mailbox_keyword_bits(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 	const struct slice *names, size_t count, uint64_t *bits_out);
-/* STATUS RECENT: messages from recent_from on. */
+/* STATUS RECENT: messages from this UID on. */
 MUST_CHECK int store_mailbox_count_recent(
-	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *count_out);
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t from, uint32_t *count_out);
 
 /* ---- writing ---- */
 

@@ -14,6 +14,7 @@
 struct group { /* all views of one mailbox */
 	char key[KEY_LEN];
 	struct list views;
+	uint32_t claimed; /* highest UID that one of them has told of */
 };
 
 struct pin {
@@ -144,6 +145,36 @@ void store_work_view_move(struct store_view *v, uint64_t modseq)
 	pthread_mutex_unlock(&v->work->holds->lock);
 	if (moved)
 		v->work->writers[v->slot].waste = true;
+}
+
+uint32_t store_work_view_claim(struct store_view *v, uint32_t from, uint32_t to)
+{
+	struct holds *h = v->work->holds;
+	char room[KEY_LEN];
+	struct group *g;
+
+	pthread_mutex_lock(&h->lock);
+	g = table_get(h->groups, make_key(v->slot, v->mailbox, room));
+	if (from <= g->claimed)
+		from = g->claimed + 1;
+	if (to > g->claimed)
+		g->claimed = to;
+	pthread_mutex_unlock(&h->lock);
+	return from <= to ? from : 0;
+}
+
+uint32_t store_work_claimed(struct store_work *work, unsigned slot, uint32_t mailbox)
+{
+	struct holds *h = work->holds;
+	char room[KEY_LEN];
+	const struct group *g;
+	uint32_t claimed;
+
+	pthread_mutex_lock(&h->lock);
+	g = table_get(h->groups, make_key(slot, mailbox, room));
+	claimed = g ? g->claimed : 0;
+	pthread_mutex_unlock(&h->lock);
+	return claimed;
 }
 
 void store_work_view_end(struct store_view **view)

@@ -159,6 +159,14 @@ struct store_view;
 struct store_view *store_work_view(struct store_work *work, unsigned slot, uint32_t mailbox, uint64_t modseq);
 /* The session has told its client of everything up to modseq. */
 void store_work_view_move(struct store_view *view, uint64_t modseq);
+/*
+ * The session of this view is about to tell its client of these UIDs: the first of them that no other view of the mailbox has claimed, and
+ * from there on they are this one's; 0: none. Claims are forgotten with the mailbox's last view, so that what was told has to be written down
+ * (store_mailbox_take_recent()) before the view ends. Any thread.
+ */
+uint32_t store_work_view_claim(struct store_view *view, uint32_t from, uint32_t to);
+/* The highest UID that a view of this mailbox has claimed; 0: none. Any thread. */
+uint32_t store_work_claimed(struct store_work *work, unsigned slot, uint32_t mailbox);
 /* Accepts NULL, sets NULL. */
 void store_work_view_end(struct store_view **view);
 

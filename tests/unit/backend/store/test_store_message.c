@@ -511,13 +511,13 @@ static void test_recent_is_taken_once(void **state)
 	temp_add(&t, t.inbox, "A: b\r\n\r\n");
 	temp_add(&t, t.inbox, "A: b\r\n\r\n");
 	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
-	assert_int_equal(store_mailbox_count_recent(txn, t.account, t.inbox, &count), 0);
+	assert_int_equal(store_mailbox_count_recent(txn, t.account, t.inbox, 1, &count), 0);
 	assert_int_equal(count, 2);
 	assert_int_equal(store_mailbox_take_recent(txn, t.account, t.inbox, &from), 0);
 	assert_int_equal(from, 1);
 	assert_int_equal(store_mailbox_take_recent(txn, t.account, t.inbox, &from), 0);
 	assert_int_equal(from, 3);
-	assert_int_equal(store_mailbox_count_recent(txn, t.account, t.inbox, &count), 0);
+	assert_int_equal(store_mailbox_count_recent(txn, t.account, t.inbox, 3, &count), 0);
 	assert_int_equal(count, 0);
 	assert_int_equal(store_commit(&txn), 0);
 	temp_end(&t);
