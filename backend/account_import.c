@@ -9,9 +9,10 @@
 #include "backend/account_import.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backend/accounts.h"
@@ -30,6 +31,9 @@
 #define BATCH_ROWS 40
 #define BATCHES_A_SLOT 2
 #define ERRORS_SHOWN 1000
+/* How long a pipe may give nothing. */
+#define WAIT_MOST_MS 60000
+#define WAIT_STEP_MS 200
 #define PROGRESS_MS 500
 #define ROWS_A_TURN 500
 #define BATCH_ARENA_MOST (4 * 1024 * 1024)
@@ -43,8 +47,9 @@ struct import_error {
 struct import {
 	struct backend *backend;
 	struct control_request *request;
-	char *path; /* NULL: standard input */
-	char *text; /* the file; owned */
+	int fd;         /* the client's file or pipe; -1: taken back */
+	char name[100]; /* for the operator */
+	char *text;     /* the file; owned */
 	size_t len;
 	struct import_check check;
 	struct import_rows rows;
@@ -78,7 +83,8 @@ struct batch {
 	struct work work;
 };
 
-static bool is_running; /* one at a time; main loop */
+static bool is_running;        /* one at a time; main loop */
+static _Atomic bool is_ending; /* the program */
 
 /* ---- the file, on a worker ---- */
 
@@ -99,46 +105,51 @@ static void report(void *arg, unsigned line, struct slice address, const char *w
 	note_error(arg, line, address, why);
 }
 
-static int read_fd(struct import *m, int fd)
+/* More of the file: octets, 0 at its end, or an error. It may be a pipe that is slow. */
+static ssize_t read_more(const struct import *m, char *to, size_t most)
 {
-	struct stat st;
+	struct pollfd p = {.fd = m->fd, .events = POLLIN};
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		snprintf(m->why, sizeof(m->why), "it is no file");
-		return ERR_SYNTAX;
-	}
-	if (st.st_size > IMPORT_FILE_MAX) {
-		snprintf(m->why, sizeof(m->why), "it is larger than %u MiB", IMPORT_FILE_MAX >> 20);
-		return ERR_TOO_BIG;
-	}
-	m->text = xmalloc((size_t)st.st_size + 1);
-	while (m->len < (size_t)st.st_size) {
-		ssize_t n = read(fd, m->text + m->len, (size_t)st.st_size - m->len);
+	for (unsigned waited = 0; waited < WAIT_MOST_MS && !is_ending; waited += WAIT_STEP_MS) {
+		ssize_t n;
+		int ready = poll(&p, 1, WAIT_STEP_MS);
 
-		if (n == 0 || (n < 0 && errno != EINTR))
-			break;
-		m->len += n > 0 ? (size_t)n : 0;
+		if (ready == 0 || (ready < 0 && errno == EINTR))
+			continue;
+		n = ready < 0 ? -1 : read(m->fd, to, most);
+		if (n >= 0 || (errno != EINTR && errno != EAGAIN))
+			return n < 0 ? ERR_IO : n;
 	}
-	if (m->len == (size_t)st.st_size)
-		return 0;
-	snprintf(m->why, sizeof(m->why), "it cannot be read to its end");
-	return ERR_IO;
+	return ERR_TIMEOUT;
 }
 
 static int read_file(struct import *m)
 {
-	int fd, err;
+	size_t room = 0;
+	ssize_t n;
 
-	if (!m->path)
-		return 0;
-	fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0) {
-		snprintf(m->why, sizeof(m->why), "the program cannot open it: %s", strerror(errno));
-		return ERR_NOT_FOUND;
-	}
-	err = read_fd(m, fd);
-	close(fd);
-	return err;
+	do {
+		if (m->len == IMPORT_FILE_MAX) {
+			snprintf(m->why, sizeof(m->why), "it is larger than %u MiB", IMPORT_FILE_MAX >> 20);
+			return ERR_TOO_BIG;
+		}
+		if (m->len == room) {
+			char *text = xmalloc((room = room ? room * 2 : 1024 * 1024));
+
+			if (m->len) {
+				memcpy(text, m->text, m->len);
+				secret_wipe(m->text, m->len);
+			}
+			free(m->text);
+			m->text = text;
+		}
+		n = read_more(m, m->text + m->len, room - m->len);
+		m->len += n > 0 ? (size_t)n : 0;
+	} while (n > 0);
+	if (n < 0)
+		snprintf(m->why, sizeof(m->why), "%s",
+			n == ERR_TIMEOUT ? "nothing came for too long" : "it cannot be read to its end");
+	return (int)n;
 }
 
 static void run_read(void *arg)
@@ -160,8 +171,9 @@ static void import_free(struct import *m)
 	if (m->text)
 		secret_wipe(m->text, m->len);
 	free(m->text);
+	if (m->fd >= 0)
+		close(m->fd);
 	import_rows_free(&m->rows);
-	free(m->path);
 	free(m);
 }
 
@@ -582,8 +594,8 @@ static void done_read(void *arg, int err)
 	const struct import_rows *rows = &m->rows;
 
 	if (err || m->err) {
-		control_fail(m->request, err ? ERR_NOT_NOW : m->err, "%s: %s",
-			m->path ? m->path : "standard input", err ? "the program ends" : m->why);
+		control_fail(m->request, err ? ERR_NOT_NOW : m->err, "%s: %s", m->name,
+			err ? "the program ends" : m->why);
 		import_free(m);
 		return;
 	}
@@ -625,8 +637,8 @@ static bool read_format(struct import *m, struct control_request *r)
 static void account_import(void *arg, struct control_request *r)
 {
 	struct backend *b = arg;
+	const char *name = control_arg(r, 0);
 	struct import *m;
-	struct slice input = control_input(r);
 
 	if (is_running) {
 		control_fail(r, ERR_NOT_NOW, "an import runs already");
@@ -636,6 +648,9 @@ static void account_import(void *arg, struct control_request *r)
 	is_running = true;
 	m->backend = b;
 	m->request = r;
+	m->fd = control_take_fd(r);
+	snprintf(
+		m->name, sizeof(m->name), "%s", !name[0] || strcmp(name, "-") == 0 ? "standard input" : name);
 	m->is_dry = control_has_option(r, "dry-run");
 	m->updates = control_has_option(r, "update");
 	m->goes_on = control_has_option(r, "continue-on-error");
@@ -643,12 +658,6 @@ static void account_import(void *arg, struct control_request *r)
 		.domains_must_exist = b->config->domains_must_exist,
 		.report = report,
 		.arg = m};
-	if (strcmp(control_arg(r, 0), "-") == 0) {
-		m->text = xmemdup0(input.p ? input.p : "", input.len);
-		m->len = input.len;
-	} else {
-		m->path = xstrdup(control_arg_path(r, 0));
-	}
 	if (!read_format(m, r)) {
 		control_fail(r, ERR_SYNTAX, "--format is csv or ldif");
 		import_free(m);
@@ -661,10 +670,15 @@ static void account_import(void *arg, struct control_request *r)
 	}
 }
 
+void account_import_end(void)
+{
+	is_ending = true;
+}
+
 static const struct control_verb verbs[] = {
-	{"account import", "FILE|- [--format csv|ldif] [--dry-run] [--update] [--continue-on-error]",
-		"Makes many accounts from a file that the program can read, or from standard input",
-		account_import, 1, 1, "format= dry-run update continue-on-error", CONTROL_READS_DASH},
+	{"account import", "[FILE] [--format csv|ldif] [--dry-run] [--update] [--continue-on-error]",
+		"Makes many accounts from a file, or from standard input", account_import, 0, 1,
+		"format= dry-run update continue-on-error", CONTROL_TAKES_IN},
 };
 
 void account_import_register(struct backend *b)

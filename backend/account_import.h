@@ -4,3 +4,5 @@
 #include "backend/backend.h"
 
 void account_import_register(struct backend *b);
+/* The program ends: nothing is waited for any more. Before its pool is freed. */
+void account_import_end(void);

@@ -439,6 +439,7 @@ static void end_all(struct backend *b)
 	metrics_off_collect(collect, b);
 	work_pool_free(&b->operator_pool);
 	backups_end(b->backups);
+	account_import_end();
 	work_pool_free(&b->import_pool);
 	work_pool_end(b->hash_pool);
 	quota_warning_end(b->quota_warning);

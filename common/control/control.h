@@ -51,8 +51,7 @@ enum control_flag {
 		8, /* passes the descriptor: for reading, or (a new file, or standard output) for writing */
 	CONTROL_ASKS = 2, /* always asks the client for a line that nobody sees */
 	CONTROL_READS_ALL =
-		1, /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
-	CONTROL_READS_DASH = 4 /* the same, when the first argument is "-" */
+		1 /* the client sends all of its standard input along (at most CONTROL_INPUT_MOST) */
 };
 #define CONTROL_INPUT_MOST (64u * 1024 * 1024)
 

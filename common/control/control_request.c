@@ -309,17 +309,9 @@ static char option_kind(const struct control_verb *verb, struct slice name)
 	return '\0';
 }
 
-static bool wants_all(const struct control_request *request, const struct control_verb *verb)
-{
-	return (verb->flags & CONTROL_READS_ALL) ||
-	       ((verb->flags & CONTROL_READS_DASH) && strcmp(control_arg(request, 0), "-") == 0);
-}
-
 static bool wants_input(const struct control_request *request, const struct control_verb *verb)
 {
-	if (wants_all(request, verb))
-		return true;
-	if (verb->flags & CONTROL_ASKS)
+	if (verb->flags & (CONTROL_READS_ALL | CONTROL_ASKS))
 		return true;
 	for (size_t i = 0; i < request->option_count; i++)
 		if (option_kind(verb, slice_str(request->options[i].name)) == '<')
@@ -424,7 +416,7 @@ static void run(struct control_request *request, const struct control *control)
 		secret_set(&request->input, slice_of(json_string_value(input), json_string_length(input)));
 		secret_wipe((char *)json_string_value(input), json_string_length(input));
 	} else if (wants_input(request, verb)) {
-		end(request, json_pack("{s:s}", "ask", wants_all(request, verb) ? "*" : "Password"));
+		end(request, json_pack("{s:s}", "ask", verb->flags & CONTROL_READS_ALL ? "*" : "Password"));
 		return;
 	}
 	log_info("control", "runs verb=\"%s\" argument=\"%s\"", verb->name, control_arg(request, 0));

@@ -104,8 +104,8 @@ class Import(mt.ClusterCase):
         self.assertTrue(self.exists("good@er.test") and self.exists("x7@small.test"))
         for bad in ("", "password\nx\n", "address,colour\n", "address,address\n"):
             self.assertIn("columns", self.program("account", "import", "-", text=bad).stderr)
-        self.assertIn("cannot open", self.program("account", "import", "/nonexistent/file").stderr)
-        self.assertIn("no file", self.program("account", "import", "/dev/zero").stderr)
+        self.assertIn("No such file", self.program("account", "import", "/nonexistent/file").stderr)
+        self.assertIn("larger than", self.program("account", "import", "/dev/zero").stderr)
 
     def test_two_thousand_and_a_kill_between(self):
         text = "address,password\n" + "".join(f"u{i:05}@many.test,{{PLAIN}}x{i}\n" for i in range(COUNT))
