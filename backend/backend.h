@@ -19,6 +19,8 @@
 #include "common/net/timer.h"
 #include "common/net/work.h"
 
+struct scrub;
+
 struct backend {
 	struct loop *loop; /* main: signals, control, status */
 	struct loop_group *group;
@@ -31,6 +33,7 @@ struct backend {
 	struct users *users;
 	struct store *store;
 	struct store_work *work;
+	struct scrub *scrub; /* NULL until the store is open */
 	struct imap_service *imap;
 	struct pop3_service *pop3;
 	struct delivery_service *delivery;

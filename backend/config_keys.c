@@ -64,6 +64,11 @@ static const struct conf_key keys[] = {
 	{"", "mark-lifetime", CONF_DURATION, 0, "5d", 3600000, 2592000000, NULL,
 		"How long deliveries are remembered so that a proxy's repeat is not stored twice", NULL},
 
+	{"", "scrub-interval", CONF_DURATION, CONF_RELOAD, "7d", 0, 31536000000, NULL,
+		"How often all bodies are read and their checksums verified, in the background; 0: never",
+		NULL},
+	{"", "scrub-rate", CONF_SIZE, CONF_RELOAD, "4M", 65536, 1073741824, NULL,
+		"Most bytes a second that this reads", NULL},
 	{"", "retention", CONF_DURATION, CONF_RELOAD, "7d", 0, 31536000000, NULL,
 		"How long deleted messages can be brought back (mailtierctl account undelete); 0: not at all",
 		NULL},

@@ -9,8 +9,8 @@
 int main(int argc, char **argv)
 {
 	static const char more[] =
-		"  --store DIR check|stat|repair   proves a closed store, shows its figures, or "
-		"mends it; exit 0, or 1 with findings\n";
+		"  --store DIR check|stat|repair|compact   proves a closed store, shows its figures, "
+		"mends it, or makes its files small; exit 0, or 1 with findings\n";
 	struct backend backend = {0};
 
 	mem_init();

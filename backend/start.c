@@ -21,6 +21,7 @@
 #include "backend/backup_store.h"
 #include "backend/backup_verbs.h"
 #include "backend/listeners.h"
+#include "backend/scrub.h"
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
 #include "backend/store/store_domain.h"
@@ -114,6 +115,8 @@ static void put_in_force(struct backend *b)
 
 	program_set_log(b->config->conf, "backend");
 	set_retention(b);
+	if (b->scrub)
+		scrub_set_config(b->scrub, b->config->conf);
 	imap_service_set_limits(b->imap, &imap);
 	set_notes(b);
 	set_warnings(b);
@@ -311,6 +314,7 @@ static int open_store(struct backend *b, struct buf *why)
 	must(err, why, "the store cannot be opened");
 	set_retention(b);
 	must(store_work_start(b->store, &work, &b->work), why, "the store's threads cannot start");
+	must(scrub_start(b, &b->scrub), why, "the scrub cannot start");
 	return 0;
 }
 
@@ -456,6 +460,7 @@ static void end_all(struct backend *b)
 	loop_run(b->loop);
 	work_pool_free(&b->hash_pool);
 	backups_free(&b->backups);
+	scrub_stop(&b->scrub);
 	store_close(&b->store);
 	timer_stop(&b->drain);
 	handover_stop(b->handover); /* a new one opens the store from here on */

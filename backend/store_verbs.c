@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/scrub.h"
 #include "backend/store/store_check.h"
+#include "backend/store/store_compact.h"
 #include "backend/store/store_repair.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -156,6 +158,9 @@ static void done_stat(void *arg, int err)
 	} else {
 		for (size_t i = 0; i < ARRAY_LEN(figures); i++)
 			control_add_int(r, figures[i].name, (int64_t)figure_of(&j->stat, &figures[i]));
+		control_add_str(r, "oldest_reader_job", j->stat.oldest.name ? j->stat.oldest.name : "");
+		control_add_int(r, "oldest_reader_ms", (int64_t)j->stat.oldest.age_ms);
+		control_add_int(r, "oldest_reader_held_bytes", (int64_t)j->stat.oldest.held_bytes);
 		control_add_int(r, "slots", j->stat.slots);
 		control_add_int(r, "version", j->stat.version);
 		control_done(r);
@@ -205,6 +210,7 @@ static const struct control_verb verbs[] = {
 void store_verbs_register(struct backend *b)
 {
 	control_register(b->control, verbs, ARRAY_LEN(verbs), b);
+	scrub_register(b);
 }
 
 /* ---- a closed store ---- */
@@ -263,10 +269,31 @@ static int stat_offline(struct store *store)
 	return EXIT_GOOD;
 }
 
+static int compact_offline(const char *dir)
+{
+	struct store_compacted result = {0};
+	struct buf why = {0};
+	int err = store_compact(dir, &result, &why);
+
+	if (err)
+		fprintf(stderr, "mailtier-backend: %s: %s\n", dir,
+			why.data ? buf_str_view(&why) : error_text(err));
+	else
+		printf("slots %u before %llu after %llu given back %lld\n", result.slots,
+			(unsigned long long)result.before, (unsigned long long)result.after,
+			(long long)(result.before - result.after));
+	buf_deinit(&why);
+	return !err                                    ? EXIT_GOOD
+	       : err == ERR_NOT_NOW || err == ERR_FULL ? EXIT_NOT_NOW
+	       : err == ERR_NOT_FOUND                  ? EXIT_FOUND
+						       : EXIT_BROKEN;
+}
+
 enum offline {
 	OFFLINE_CHECK,
 	OFFLINE_STAT,
 	OFFLINE_REPAIR,
+	OFFLINE_COMPACT,
 	OFFLINE_COUNT
 };
 
@@ -288,7 +315,7 @@ static bool has_offline_options(
 
 int store_verbs_offline(const char *dir, int argc, char **argv)
 {
-	static const char *const names[OFFLINE_COUNT] = {"check", "stat", "repair"};
+	static const char *const names[OFFLINE_COUNT] = {"check", "stat", "repair", "compact"};
 	const struct store_options options = {.dir = dir, .must_exist = true, .no_repair = true};
 	struct buf why = {0};
 	struct store *store;
@@ -301,10 +328,12 @@ int store_verbs_offline(const char *dir, int argc, char **argv)
 	if (argc < 1 || verb == OFFLINE_COUNT ||
 		!has_offline_options(verb, argc, argv, &skip_bodies, &remove_strays)) {
 		fprintf(stderr,
-			"usage: mailtier-backend --store DIR check|stat\n"
+			"usage: mailtier-backend --store DIR check|stat|compact\n"
 			"       mailtier-backend --store DIR repair [--no-bodies] [--remove-strays]\n");
 		return EXIT_USAGE;
 	}
+	if (verb == OFFLINE_COMPACT)
+		return compact_offline(dir);
 	if ((err = store_open(&options, &store, &why))) {
 		fprintf(stderr, "mailtier-backend: %s: %s\n", dir,
 			why.data ? buf_str_view(&why) : error_text(err));
@@ -319,6 +348,7 @@ int store_verbs_offline(const char *dir, int argc, char **argv)
 		status = repair_offline(store, skip_bodies, remove_strays);
 		break;
 	case OFFLINE_STAT:
+	case OFFLINE_COMPACT:
 	case OFFLINE_COUNT:
 		status = stat_offline(store);
 		break;

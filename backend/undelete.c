@@ -176,7 +176,8 @@ static void begin_step(struct undelete *u)
 	const struct store_work_call call = {.run = u->is_listing ? run_list : run_undelete,
 		.done = u->is_listing ? done_list : done_undelete,
 		.arg = u,
-		.loop = u->backend->loop};
+		.loop = u->backend->loop,
+		.name = "account deleted"};
 
 	if (u->is_listing)
 		(void)store_work_read(u->backend->work, u->account.slot, &call);

@@ -208,7 +208,8 @@ static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, i
 		.done = job_done,
 		.drop = job_drop,
 		.arg = s,
-		.loop = s->loop};
+		.loop = s->loop,
+		.name = s->cmd ? s->cmd->name : "IMAP"};
 
 	imap_enter(s, IMAP_BUSY);
 	s->run = run;

@@ -17,7 +17,7 @@ static struct store_job *start(struct pop3_session *s, bool is_write, int (*run)
 	void (*done)(void *, int))
 {
 	const struct store_work_call call = {
-		.run = run, .done = done, .drop = drop, .arg = s, .loop = s->loop};
+		.run = run, .done = done, .drop = drop, .arg = s, .loop = s->loop, .name = "POP3"};
 
 	s->refs++;
 	return is_write ? store_work_write(pop3_store_work(s), s->account.slot, &call)

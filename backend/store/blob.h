@@ -17,6 +17,10 @@ MUST_CHECK int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget,
 /* Bytes of the message without trace; fewer than len only at the end. */
 MUST_CHECK int blob_read(
 	struct store_txn *txn, uint64_t blob, uint64_t offset, char *data, size_t len, size_t *len_out);
+/* The same of frames from *frame on (which moves) while *read, to which their compressed bytes are added, is below most. */
+MUST_CHECK int blob_verify_some(struct store_txn *txn, uint64_t blob, const struct blob_record *r,
+	uint32_t *frame, uint64_t *read, uint64_t most);
+
 /* ---- for the repair ---- */
 
 /* Makes it an orphan for the reaper. */

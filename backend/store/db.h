@@ -113,6 +113,8 @@ struct store_txn {
 	int error;
 	uint64_t writes;
 	_Atomic size_t txn_id; /* of a reader's snapshot; 0 while it begins */
+	const char *_Atomic name;
+	_Atomic uint64_t began_ms;
 	struct store_note *notes;
 	size_t note_count, note_room;
 	struct effect *effects;

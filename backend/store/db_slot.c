@@ -51,6 +51,11 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_SEEN] = "seen",
 };
 
+const char *db_slot_db_name(enum db_name db)
+{
+	return db_names[db];
+}
+
 static int sync_dir(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -156,6 +161,7 @@ int db_slot_open(struct store *store, unsigned number, const struct store_option
 	pthread_cond_init(&slot->calm, NULL);
 	list_init(&slot->idle);
 	list_init(&slot->active);
+	db_remove_copy(store->dir, number);
 	buf_printf(&path, "%s/s%u", store->dir, number);
 	if (mkdir(buf_str_view(&path), 0700) < 0 && errno != EEXIST)
 		err = error_from_errno(errno);

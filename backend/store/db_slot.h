@@ -9,6 +9,12 @@
 void db_txn_free(struct store_txn *txn);
 /* Between write transactions: makes the map larger when it is three quarters full or was too small. */
 void db_slot_grow(struct db_slot *slot);
+/* Bytes of the file that hold pages, and of these that are free. */
+MUST_CHECK int db_slot_pages(struct store *store, unsigned slot, uint64_t *used_out, uint64_t *free_out);
+/* LMDB's name of a database. */
+const char *db_slot_db_name(enum db_name db);
+/* Removes what a compaction that was cut off left beside a slot. */
+void db_remove_copy(const char *dir, unsigned slot);
 /* Frees what blob reads keep (NULL is fine). */
 void db_frame_cache_free(struct db_frame_cache **cache);
 /* At commit: blobs that were finished and got no reference become orphans. */

@@ -7,6 +7,7 @@
 #include "backend/store/blob.h"
 #include "backend/store/chunk.h"
 #include "backend/store/repair.h"
+#include "backend/store/store_scrub.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
@@ -473,6 +474,25 @@ int repair_blobs(struct repair *r)
 	if (!err && b.has_broken)
 		err = tell_messages(&b);
 	free(b.wrong);
+	free_table(&b.refs);
+	free_table(&b.accounts);
+	return err;
+}
+
+int store_scrub_tell(struct store *store, unsigned slot, const uint64_t *blobs, size_t count,
+	void (*report)(void *arg, const char *text), void *arg)
+{
+	const struct store_repair_options options = {.report = report, .arg = arg};
+	struct repair r = {.store = store, .slot = slot, .options = &options};
+	struct blobs b = {.r = &r, .refs = table_new()};
+	int err;
+
+	for (size_t i = 0; i < count; i++) {
+		struct db_key key = db_key_u64(blobs[i]);
+
+		ref_of(&b, db_key_view(&key))->body = BODY_DAMAGED;
+	}
+	err = tell_messages(&b);
 	free_table(&b.refs);
 	free_table(&b.accounts);
 	return err;

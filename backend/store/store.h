@@ -56,6 +56,8 @@ void store_abort(struct store_txn **txn);
 /* The snapshot of this moment; must be ended soon. */
 MUST_CHECK int store_begin_read(struct store *store, unsigned slot, struct store_txn **txn_out);
 void store_end_read(struct store_txn **txn);
+/* Who reads, for the watchdog: a text that lives for ever. "" while nobody has said. */
+void store_txn_set_name(struct store_txn *txn, const char *name);
 /* The first error of this transaction that leaves half a change behind, or 0; commit returns it. */
 int store_txn_error(const struct store_txn *txn);
 /*
@@ -138,24 +140,38 @@ void store_quota_release(struct store *store, unsigned slot, uint32_t account, u
 
 /* ---- figures ---- */
 
+/* The oldest read transaction that is open. */
+struct store_reader {
+	const char *name; /* as it was set; "" */
+	unsigned slot;
+	uint64_t age_ms;     /* 0 and no name: none is open */
+	uint64_t commits;    /* since it began */
+	uint64_t held_bytes; /* pages that were freed since, and cannot be used again before it ends */
+};
+
 struct store_stat {
 	uint64_t accounts, mailboxes, messages, blobs;
-	uint64_t message_bytes; /* as clients see them */
-	uint64_t blob_bytes;    /* distinct, uncompressed */
-	uint64_t stored_bytes;  /* distinct, compressed */
-	uint64_t map_size;      /* reserved address space, all slots */
-	uint64_t used_bytes;    /* pages in use or free in the files */
-	uint64_t free_bytes;    /* of these, pages to be used again */
-	uint64_t orphans;       /* blobs that wait for removal */
-	uint64_t expunged;      /* records that wait for the last view to move on */
-	uint64_t intents;       /* long steps not finished */
-	uint64_t kept;          /* deleted messages that can be brought back */
-	uint64_t kept_bytes;    /* as clients saw them */
-	uint64_t readers;       /* read transactions open now */
-	uint64_t oldest_reader; /* transactions committed since the oldest of these began */
+	uint64_t message_bytes;     /* as clients see them */
+	uint64_t blob_bytes;        /* distinct, uncompressed */
+	uint64_t stored_bytes;      /* distinct, compressed */
+	uint64_t map_size;          /* reserved address space, all slots */
+	uint64_t used_bytes;        /* pages in use or free in the files */
+	uint64_t free_bytes;        /* of these, pages to be used again */
+	uint64_t orphans;           /* blobs that wait for removal */
+	uint64_t expunged;          /* records that wait for the last view to move on */
+	uint64_t intents;           /* long steps not finished */
+	uint64_t kept;              /* deleted messages that can be brought back */
+	uint64_t kept_bytes;        /* as clients saw them */
+	uint64_t readers;           /* read transactions open now */
+	uint64_t oldest_reader;     /* transactions committed since the oldest of these began */
+	struct store_reader oldest; /* of all slots, by age */
 	unsigned slots;
 	uint32_t version;
 };
+
+/* Of one slot. With the pages, it walks the slot's list of free pages. */
+MUST_CHECK int store_oldest_reader(
+	struct store *store, unsigned slot, bool with_pages, struct store_reader *reader_out);
 
 /* Read transactions open now, and how many commits the oldest of them is behind: it holds the pages of all of
  * these. */

@@ -738,17 +738,36 @@ int blob_read(struct store_txn *txn, uint64_t blob, uint64_t offset, char *data,
 	return 0;
 }
 
-int blob_verify(struct store_txn *txn, uint64_t blob, const struct blob_record *r)
+int blob_verify_some(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t *frame,
+	uint64_t *read, uint64_t most)
 {
-	uint64_t stream_at = 0;
+	uint64_t stream_at = 0, whole = 0;
 	int err = cache_of(txn) ? 0 : ERR_NOT_NOW;
 
-	for (uint32_t i = 0; i < r->frame_count && !err; i++) {
-		txn->cache->blob = 0;
-		err = load_frame(txn, blob, r, i, stream_at);
-		stream_at += record_blob_frame(r, i).len;
+	for (uint32_t i = 0; i < r->frame_count; i++) {
+		stream_at += i < *frame ? record_blob_frame(r, i).len : 0;
+		whole += record_blob_frame(r, i).len;
 	}
-	return !err && stream_at != r->stored ? ERR_CORRUPT : err;
+	if (!err && whole != r->stored)
+		return ERR_CORRUPT;
+	while (!err && *frame < r->frame_count && *read < most) {
+		uint32_t len = record_blob_frame(r, *frame).len;
+
+		txn->cache->blob = 0;
+		err = load_frame(txn, blob, r, *frame, stream_at);
+		stream_at += len;
+		*read += len;
+		++*frame;
+	}
+	return err;
+}
+
+int blob_verify(struct store_txn *txn, uint64_t blob, const struct blob_record *r)
+{
+	uint64_t read = 0;
+	uint32_t frame = 0;
+
+	return blob_verify_some(txn, blob, r, &frame, &read, UINT64_MAX);
 }
 
 /* ---- for backups ---- */

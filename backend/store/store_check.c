@@ -487,6 +487,7 @@ static int each_row(struct check *k, enum db_name db, size_t rows, row_fn *fn, v
 		err = store_begin_read(k->store, k->slot, &k->txn);
 		if (err)
 			break;
+		store_txn_set_name(k->txn, "store check");
 		err = each_row_in(k, db, &from, rows, fn, arg, &more);
 		store_end_read(&k->txn);
 	}

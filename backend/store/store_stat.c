@@ -1,7 +1,9 @@
 /* Figures of a store, slot by slot, each in one short snapshot. Sums over accounts come from the counters. */
 #include "backend/store/db.h"
+#include "backend/store/db_slot.h"
 #include "backend/store/record.h"
 #include "backend/store/store_kept.h"
+#include "common/base/clock.h"
 
 #define BLOBS_PER_SNAPSHOT 20000
 
@@ -145,6 +147,91 @@ static void sum_readers(struct db_slot *slot, uint64_t *readers, uint64_t *oldes
 	pthread_mutex_unlock(&slot->lock);
 }
 
+/* Pages that were freed at transaction `since` or later; a reader of then may still look at them. */
+static int count_held(struct store_txn *txn, size_t since, uint64_t page, uint64_t *bytes_out)
+{
+	MDB_cursor *c;
+	MDB_val key = {sizeof(since), &since}, value;
+	uint64_t pages = 0;
+	int rc = mdb_cursor_open(txn->txn, 0, &c);
+
+	if (rc)
+		return db_error(rc);
+	for (rc = mdb_cursor_get(c, &key, &value, MDB_SET_RANGE); rc == 0;
+		rc = mdb_cursor_get(c, &key, &value, MDB_NEXT)) {
+		size_t n = 0;
+
+		if (value.mv_size >= sizeof(n))
+			memcpy(&n, value.mv_data, sizeof(n));
+		pages += n;
+	}
+	mdb_cursor_close(c);
+	*bytes_out = pages * page;
+	return rc == MDB_NOTFOUND ? 0 : db_error(rc);
+}
+
+int store_oldest_reader(struct store *store, unsigned number, bool with_pages, struct store_reader *out)
+{
+	struct db_slot *slot = &store->slots[number];
+	struct store_reader r = {.name = "", .slot = number};
+	uint64_t now = clock_mono_ms(), began_ms = UINT64_MAX;
+	size_t began = 0;
+	struct store_txn *txn;
+	MDB_envinfo info;
+	MDB_stat stat;
+	int err;
+
+	mdb_env_info(slot->env, &info);
+	mdb_env_stat(slot->env, &stat);
+	pthread_mutex_lock(&slot->lock);
+	list_for_each (at, &slot->active) {
+		struct store_txn *t = container_of(at, struct store_txn, link);
+
+		if (!t->txn_id || t->began_ms >= began_ms)
+			continue;
+		began_ms = t->began_ms;
+		began = t->txn_id;
+		r.name = t->name;
+	}
+	pthread_mutex_unlock(&slot->lock);
+	if (began) {
+		r.age_ms = now > began_ms ? now - began_ms : 0;
+		r.commits = info.me_last_txnid > began ? info.me_last_txnid - began : 0;
+	}
+	if (began && with_pages && r.commits) {
+		err = store_begin_read(store, number, &txn);
+		if (err)
+			return err;
+		store_txn_set_name(txn, "watchdog");
+		err = count_held(txn, began, stat.ms_psize, &r.held_bytes);
+		store_end_read(&txn);
+		if (err)
+			return err;
+	}
+	*out = r;
+	return 0;
+}
+
+/* For the compaction: see store_compact.c. */
+int db_slot_pages(struct store *store, unsigned number, uint64_t *used_out, uint64_t *free_out)
+{
+	struct db_slot *slot = &store->slots[number];
+	struct store_txn *txn;
+	MDB_envinfo info;
+	MDB_stat stat;
+	int err = store_begin_read(store, number, &txn);
+
+	if (err)
+		return err;
+	mdb_env_info(slot->env, &info);
+	mdb_env_stat(slot->env, &stat);
+	*used_out = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+	*free_out = 0;
+	err = count_free(txn, stat.ms_psize, free_out);
+	store_end_read(&txn);
+	return err;
+}
+
 static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 {
 	struct db_slot *slot = &store->slots[number];
@@ -154,7 +241,14 @@ static int add_slot(struct store *store, unsigned number, struct store_stat *s)
 	uint64_t n;
 	int err;
 
+	struct store_reader oldest;
+
 	sum_readers(slot, &s->readers, &s->oldest_reader);
+	err = store_oldest_reader(store, number, true, &oldest);
+	if (err)
+		return err;
+	if (oldest.age_ms >= s->oldest.age_ms)
+		s->oldest = oldest;
 	err = store_begin_read(store, number, &txn);
 	if (err)
 		return err;

@@ -8,6 +8,7 @@
 #include "backend/store/db.h"
 #include "backend/store/db_slot.h"
 #include "backend/store/names.h"
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -164,6 +165,8 @@ static struct store_txn *take_reader(struct db_slot *slot)
 	list_add_last(&slot->active, &t->link);
 	slot->active_count++;
 	t->txn_id = 0;
+	t->name = "";
+	t->began_ms = clock_mono_ms();
 	pthread_mutex_unlock(&slot->lock);
 	return t;
 }
@@ -216,6 +219,11 @@ void store_end_read(struct store_txn **txn)
 }
 
 /* ---- questions ---- */
+
+void store_txn_set_name(struct store_txn *txn, const char *name)
+{
+	txn->name = name;
+}
 
 int store_txn_error(const struct store_txn *txn)
 {

@@ -60,7 +60,10 @@ struct writer {
 	_Atomic bool waste; /* the reaper should look */
 	uint64_t reap_at_ms;
 	uint64_t expire_at_ms;
-	uint64_t kept_at_ms; /* when the retention is looked at next */
+	uint64_t watch_at_ms; /* when old readers are looked for next */
+	uint64_t warned_at_ms;
+	_Atomic uint64_t held_bytes; /* by readers that were too old then */
+	uint64_t kept_at_ms;         /* when the retention is looked at next */
 	struct store_kept_pass kept;
 	_Atomic uint64_t kept_messages, kept_bytes; /* as the last look found them */
 };
@@ -86,7 +89,7 @@ struct store_work {
 	bool is_halted; /* the threads have ended */
 	_Atomic uint64_t commits, jobs, jobs_failed, batches_repeated;
 	struct metric *m_commits, *m_jobs, *m_failed, *m_waiting, *m_readers, *m_oldest, *m_views, *m_watches;
-	struct metric *m_kept, *m_kept_bytes;
+	struct metric *m_kept, *m_kept_bytes, *m_oldest_age, *m_oldest_held;
 	struct histogram *m_commit_time;
 };
 

@@ -17,6 +17,7 @@
 #define MARK_LIFETIME_DEFAULT (5 * 86400)
 #define QUEUE_DEFAULT 20000
 #define KEPT_EVERY_MS 60000
+#define READER_WARN_MS 5000
 
 /* ---- jobs ---- */
 
@@ -165,6 +166,7 @@ static void *reader_main(void *arg)
 
 		job->err = job->cancelled ? ERR_CANCELLED : store_begin_read(work->store, job->slot, &txn);
 		if (!job->err) {
+			store_txn_set_name(txn, job->call.name ? job->call.name : "");
 			job->err = job->run(txn, job);
 			store_end_read(&txn);
 		}
@@ -194,6 +196,7 @@ static void set_options(struct store_work *w, const struct store_work_options *o
 	o->prepare_threads = o->prepare_threads ? o->prepare_threads : PREPARERS_DEFAULT;
 	o->batch_max = o->batch_max ? o->batch_max : BATCH_DEFAULT;
 	o->mark_lifetime_s = o->mark_lifetime_s ? o->mark_lifetime_s : MARK_LIFETIME_DEFAULT;
+	o->reader_warn_ms = o->reader_warn_ms ? o->reader_warn_ms : READER_WARN_MS;
 	o->kept_every_ms = o->kept_every_ms ? o->kept_every_ms : KEPT_EVERY_MS;
 	o->queue_max = o->queue_max ? o->queue_max : QUEUE_DEFAULT;
 }
@@ -211,6 +214,11 @@ static void make_metrics(struct store_work *w)
 	w->m_views =
 		metrics_gauge("mailtier_store_views", NULL, "Views of mailboxes that hold the reaper back.");
 	w->m_watches = metrics_gauge("mailtier_store_watches", NULL, "Sessions that wait for changes.");
+	w->m_oldest_age = metrics_gauge(
+		"mailtier_store_oldest_reader_milliseconds", NULL, "Age of the oldest read transaction.");
+	w->m_oldest_held = metrics_gauge("mailtier_store_oldest_reader_held_bytes", NULL,
+		"Bytes of pages that old read transactions keep from being used again; looked at when one is "
+		"old.");
 	w->m_kept = metrics_gauge("mailtier_store_kept_messages", NULL,
 		"Deleted messages that can be brought back, as of the last minute.");
 	w->m_kept_bytes =
@@ -223,14 +231,21 @@ static void collect(void *arg)
 {
 	struct store_work *w = arg;
 	struct store_work_stat s;
-	uint64_t readers, oldest, kept = 0, kept_bytes = 0;
+	uint64_t readers, oldest, kept = 0, kept_bytes = 0, age = 0, held = 0;
 
 	store_work_stat(w, &s);
 	store_readers(w->store, &readers, &oldest);
 	for (unsigned i = 0; i < w->slot_count; i++) {
+		struct store_reader reader;
+
+		if (store_oldest_reader(w->store, i, false, &reader) == 0 && reader.age_ms > age)
+			age = reader.age_ms;
+		held += w->writers[i].held_bytes;
 		kept += w->writers[i].kept_messages;
 		kept_bytes += w->writers[i].kept_bytes;
 	}
+	metric_set(w->m_oldest_age, (int64_t)age);
+	metric_set(w->m_oldest_held, (int64_t)held);
 	metric_set(w->m_kept, (int64_t)kept);
 	metric_set(w->m_kept_bytes, (int64_t)kept_bytes);
 	metric_set(w->m_waiting, (int64_t)s.waiting);

@@ -21,6 +21,7 @@ struct store_work_options {
 	unsigned prepare_threads; /* 0: two */
 	unsigned batch_max;       /* jobs in one transaction; 0: 200 */
 	uint64_t mark_lifetime_s; /* 0: five days */
+	uint64_t reader_warn_ms;  /* a read transaction this old is told to the log; 0: five seconds */
 	uint64_t kept_every_ms;   /* between looks for what is over the retention; 0: a minute */
 	uint64_t queue_max; /* jobs that may wait in one slot; more are answered ERR_NOT_NOW; 0: 20,000 */
 };
@@ -52,6 +53,7 @@ struct store_work_call {
 	void (*drop)(void *arg);
 	void *arg;
 	struct loop *loop;
+	const char *name; /* for the watchdog: a text that lives for ever; NULL: none */
 };
 
 /* Never NULL; the pointer is good until `done` begins. */

@@ -265,6 +265,30 @@ static int expire_kept(struct writer *w, uint64_t now)
 	return finish(w, &txn);
 }
 
+/* The watchdog: a reader that is too old keeps pages from being used again, and the file grows. */
+static void watch_readers(struct writer *w)
+{
+	uint64_t now = clock_mono_ms(), limit = w->work->options.reader_warn_ms;
+	struct store_reader oldest;
+
+	if (now < w->watch_at_ms)
+		return;
+	w->watch_at_ms = now + (limit < 1000 ? limit : 1000);
+	if (store_oldest_reader(w->work->store, w->slot, false, &oldest) || oldest.age_ms < limit) {
+		w->held_bytes = 0;
+		return;
+	}
+	if (w->warned_at_ms && now - w->warned_at_ms < limit * 2)
+		return;
+	if (store_oldest_reader(w->work->store, w->slot, true, &oldest) || oldest.age_ms < limit)
+		return;
+	w->warned_at_ms = now;
+	w->held_bytes = oldest.held_bytes;
+	log_warn("store", "a read goes on for long job=%s slot=%u age_ms=%llu commits=%llu held_bytes=%llu",
+		oldest.name[0] ? oldest.name : "?", w->slot, (unsigned long long)oldest.age_ms,
+		(unsigned long long)oldest.commits, (unsigned long long)oldest.held_bytes);
+}
+
 static void reap(struct writer *w)
 {
 	uint64_t now = clock_mono_ms();
@@ -310,8 +334,10 @@ void *writer_main(void *arg)
 
 		if (chain)
 			serve(w, chain);
-		if (!closed)
+		if (!closed) {
 			reap(w);
+			watch_readers(w);
+		}
 	}
 	return NULL;
 }

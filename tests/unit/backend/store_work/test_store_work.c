@@ -543,6 +543,58 @@ static void test_views_hold_the_reaper_back(void **state)
 	end(&f);
 }
 
+/* ---- the watchdog ---- */
+
+struct long_read {
+	_Atomic int began, may_end;
+};
+
+static int read_long(struct store_txn *txn, void *arg)
+{
+	struct long_read *l = arg;
+
+	(void)txn;
+	l->began++;
+	wait_for(&l->may_end, 1);
+	return 0;
+}
+
+static void end_long(void *arg, int err)
+{
+	assert_int_equal(err, 0);
+	((struct long_read *)arg)->began++;
+}
+
+static void test_the_oldest_reader_is_named_with_what_it_holds(void **state)
+{
+	struct fixture f;
+	struct long_read l = {0};
+	struct store_work_call call = {.run = read_long, .done = end_long, .arg = &l, .name = "LONG"};
+	struct store_reader reader;
+	struct store_stat stat;
+	int written = 0;
+
+	(void)state;
+	start(&f);
+	assert_int_equal(store_oldest_reader(f.t.store, 0, true, &reader), 0);
+	assert_int_equal(reader.age_ms + reader.held_bytes, 0);
+	(void)store_work_read(f.work, 0, &call);
+	wait_for(&l.began, 1);
+	for (; written < 5; written++)
+		temp_add(&f.t, f.t.inbox, "A: b\r\n\r\n");
+	nanosleep(&(struct timespec){0, 20000000}, NULL);
+	assert_int_equal(store_oldest_reader(f.t.store, 0, true, &reader), 0);
+	assert_string_equal(reader.name, "LONG");
+	assert_true(reader.age_ms >= 20);
+	assert_int_equal(reader.commits, 5);
+	assert_true(reader.held_bytes >= 5 * 4096);
+	assert_int_equal(store_stat(f.t.store, &stat), 0);
+	assert_string_equal(stat.oldest.name, "LONG");
+	l.may_end = 1;
+	wait_for(&l.began, 2);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -555,6 +607,7 @@ int main(void)
 		cmocka_unit_test(test_a_cancelled_job_drops_and_does_not_answer),
 		cmocka_unit_test(test_watchers_hear_of_commits),
 		cmocka_unit_test(test_views_hold_the_reaper_back),
+		cmocka_unit_test(test_the_oldest_reader_is_named_with_what_it_holds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
