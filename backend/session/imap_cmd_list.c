@@ -136,10 +136,11 @@ static void end_line(const struct imap_session *s, struct slice name, struct sli
 	buf_add_str(out, "\r\n");
 }
 
-void imap_list_write(
-	const struct imap_session *s, const struct store_mailbox *m, struct slice given, struct buf *out)
+void imap_list_write(const struct imap_session *s, const struct store_mailbox *m, bool is_own,
+	struct slice given, struct buf *out)
 {
-	buf_printf(out, "* LIST (%s", m->has_children ? "\\HasChildren" : "\\HasNoChildren");
+	/* What lies below another account's mailbox is told by LIST alone, which asks for rights. */
+	buf_printf(out, "* LIST (%s", !is_own ? "" : m->has_children ? "\\HasChildren" : "\\HasNoChildren");
 	if (m->subscribed)
 		buf_add_str(out, " \\Subscribed");
 	if (imap_use_word(m->use))

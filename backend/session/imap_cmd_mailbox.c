@@ -133,7 +133,7 @@ static int delete_run(struct imap_session *s, struct store_txn *txn)
 	if (err < 0)
 		return err;
 	d->mailbox = mailbox.id;
-	if (mailbox.noselect)
+	if (mailbox.noselect && !imap_access_is_foreign(d->name))
 		err = store_mailbox_has_children(txn, mailbox.account, mailbox.name, &d->has_children);
 	if (err == 0)
 		err = d->has_children ? ERR_DENIED : store_mailbox_delete(txn, mailbox.account, mailbox.id);

@@ -27,6 +27,7 @@ struct select_data {
 	struct store_mailbox mailbox;
 	size_t first_unseen;
 	bool is_readonly;
+	bool is_own; /* the mailbox, not another account's */
 };
 
 /* ---- leaving ---- */
@@ -115,7 +116,7 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 	imap_object_mailbox(v->uidvalidity, out);
 	buf_add_str(out, ")] Its id\r\n");
 	if (s->is_rev2)
-		imap_list_write(s, &d->mailbox, d->given, out);
+		imap_list_write(s, &d->mailbox, d->is_own, d->given, out);
 }
 
 static int load_view(struct imap_session *s, struct store_txn *txn, struct select_data *d)
@@ -197,7 +198,8 @@ static int select_run(struct imap_session *s, struct store_txn *txn)
 	struct select_data *d = s->data;
 	int err = imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &d->mailbox);
 
-	if (err == 0 && s->is_rev2)
+	d->is_own = !imap_access_is_foreign(d->name);
+	if (err == 0 && s->is_rev2 && d->is_own)
 		err = store_mailbox_has_children(
 			txn, d->mailbox.account, d->mailbox.name, &d->mailbox.has_children);
 	if (err == 0)

@@ -257,8 +257,8 @@ void imap_select_leave(struct imap_session *s);
 
 /* imap_cmd_list.c: "* LIST ..." of a mailbox that is selected, with OLDNAME if the client wrote its name otherwise (RFC 9051
  * sections 6.3.2 and 6.3.9.7). */
-void imap_list_write(
-	const struct imap_session *s, const struct store_mailbox *m, struct slice given, struct buf *out);
+void imap_list_write(const struct imap_session *s, const struct store_mailbox *m, bool is_own,
+	struct slice given, struct buf *out);
 /* The same where IMAP4rev2 is enabled and the name is not what the client wrote; nothing else. */
 void imap_list_write_oldname(const struct imap_session *s, const char *attribute, struct slice name,
 	struct slice given, struct buf *out);

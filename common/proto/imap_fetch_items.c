@@ -84,11 +84,11 @@ static int read_partial(struct imap_fetch_body *body, struct slice text)
 	dot = slice_find(text, '.');
 	if (text.len < 5 || dot < 0 || text.p[0] != '<' || text.p[text.len - 1] != '>')
 		return ERR_SYNTAX;
-	if (num_parse_u32(slice_sub(text, 1, (size_t)dot - 1), &body->from) < 0 ||
-		num_parse_u32(slice_sub(text, (size_t)dot + 1, text.len - (size_t)dot - 2), &body->length) <
+	if (num_parse_u64(slice_sub(text, 1, (size_t)dot - 1), &body->from) < 0 ||
+		num_parse_u64(slice_sub(text, (size_t)dot + 1, text.len - (size_t)dot - 2), &body->length) <
 			0)
 		return ERR_SYNTAX;
-	if (body->length == 0)
+	if (body->length == 0 || body->length > INT64_MAX || body->from > INT64_MAX)
 		return ERR_SYNTAX;
 	body->is_partial = true;
 	return 0;
@@ -126,7 +126,7 @@ static int write_label(
 	}
 	buf_add_str(&b, body->name_count ? ")]" : "]");
 	if (body->is_partial)
-		buf_printf(&b, "<%u>", body->from);
+		buf_printf(&b, "<%llu>", (unsigned long long)body->from);
 	body->label = arena_copy(r->arena, buf_view(&b));
 	buf_deinit(&b);
 	return body->label.p ? 0 : ERR_TOO_BIG;

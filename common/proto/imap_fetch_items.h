@@ -38,8 +38,8 @@ struct imap_fetch_body {
 	bool is_binary;     /* its transfer encoding is to be undone; the section is SECTION_ALL */
 	bool is_size;       /* and only the size told */
 	bool is_partial;
-	uint32_t from;
-	uint32_t length;
+	uint64_t from; /* of 63 bits (RFC 9051 section 9) */
+	uint64_t length;
 };
 
 struct imap_fetch_items {

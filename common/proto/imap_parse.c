@@ -12,7 +12,6 @@
 #include "common/proto/imap_parse.h"
 
 #include "common/base/num.h"
-#include "common/proto/mutf7.h"
 
 #define MINUS_MOST 4096 /* RFC 7888 section 5 */
 
@@ -606,18 +605,4 @@ int imap_parse_u63(const struct imap_arg *arg, uint64_t *n_out)
 bool imap_parse_is_word(const struct imap_arg *arg, const char *word)
 {
 	return arg && arg->type == IMAP_ARG_ATOM && slice_is_str_nocase(arg->text, word);
-}
-
-int imap_parse_mailbox(const struct imap_arg *arg, struct arena *arena, struct slice *utf8_out)
-{
-	struct slice name;
-	int err = imap_parse_astring(arg, &name);
-
-	if (err < 0)
-		return err;
-	if (slice_is_str_nocase(name, "INBOX")) {
-		*utf8_out = SLICE_LIT("INBOX");
-		return 0;
-	}
-	return mutf7_decode_arena(arena, name, utf8_out);
 }

@@ -150,6 +150,3 @@ MUST_CHECK int imap_parse_u32(const struct imap_arg *arg, uint32_t *n_out);
 MUST_CHECK int imap_parse_u63(const struct imap_arg *arg, uint64_t *n_out);
 /* The atom compares equal to this word in any case. False for other kinds and for NULL. */
 bool imap_parse_is_word(const struct imap_arg *arg, const char *word);
-/* A mailbox name in modified UTF-7 (RFC 3501 section 5.1.3), out in UTF-8 from the arena; INBOX in any case
- * becomes INBOX. ERR_SYNTAX: no mailbox name. ERR_TOO_BIG: the arena is full. */
-MUST_CHECK int imap_parse_mailbox(const struct imap_arg *arg, struct arena *arena, struct slice *utf8_out);

@@ -202,15 +202,10 @@ static int read_modseq(struct reader *r, struct imap_search_key *key)
 	return imap_parse_u63(arg, &key->number);
 }
 
+/* RFC 9051 section 9: sizes have 63 bits. */
 static int read_number(struct reader *r, struct imap_search_key *key)
 {
-	uint32_t n;
-	int err = imap_parse_u32(take(r), &n);
-
-	if (err < 0)
-		return err;
-	key->number = n;
-	return 0;
+	return imap_parse_u63(take(r), &key->number);
 }
 
 static int read_word_value(struct reader *r, const struct word *word, struct imap_search_key *key)
@@ -228,7 +223,7 @@ static int read_word_value(struct reader *r, const struct word *word, struct ima
 		return read_number(r, key);
 	case TAKES_NZ_NUMBER:
 		err = read_number(r, key);
-		return err < 0 ? err : (key->number ? 0 : ERR_SYNTAX);
+		return err < 0 ? err : (key->number && key->number <= UINT32_MAX ? 0 : ERR_SYNTAX);
 	case TAKES_KEYWORD:
 		err = imap_parse_atom(take(r), &key->text);
 		return err < 0 ? err : (imap_write_is_atom(key->text) ? 0 : ERR_SYNTAX);

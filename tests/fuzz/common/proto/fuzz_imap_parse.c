@@ -41,12 +41,9 @@ static void walk(struct run *r, const struct imap_arg *arg, struct arena *arena)
 		}
 		if (arg->type != IMAP_ARG_STREAM) {
 			struct seqset set;
-			struct slice name;
 
 			if (seqset_parse(arg->text, arena, &set) == 0)
 				seqset_resolve(&set, 7);
-			if (imap_parse_mailbox(arg, arena, &name) == 0)
-				require(slice_is_utf8(name));
 		}
 		arg = arg->next;
 	}

@@ -1,6 +1,6 @@
 /*
  * IMAP4rev2 beside IMAP4rev1: what ENABLE IMAP4rev2 switches, by the numbers of RFC 9051 appendix E; UTF8=ACCEPT (RFC 6855);
- * UIDONLY (RFC 9586). Items of appendix E that are of the client, of the RFC's wording or of TLS have no row: 1, 5, 14, 22, 25,
+ * UIDONLY (RFC 9586). Items of appendix E that are of the client, of the RFC's wording or of TLS have no row: 5, 14, 22, 25,
  * 26, 29, 30; 27 (SCRAM) is common/auth's, LITERAL- (2) the front's.
  */
 #include <setjmp.h>
@@ -105,6 +105,14 @@ static void test_rev2_selects_and_searches(void **state)
 	RIG_EXPECT(&c, "SEARCH SUBJECT \"\xc3\xa4\"", "* ESEARCH (TAG \"t", "\")\r\n", "OK");
 	RIG_EXPECT(&c, "SEARCH CHARSET UTF-8 SUBJECT one", "ALL 1:4", "OK");
 	RIG_EXPECT(&c, "SEARCH CHARSET x-none SUBJECT one", "NO [BADCHARSET ");
+	/* E.1: 63 bits. */
+	RIG_EXPECT(&c, "SEARCH SMALLER 9223372036854775807", "ALL 1:4", "OK");
+	RIG_EXPECT(&c, "SEARCH LARGER 5000000000", "* ESEARCH (TAG \"t", "\")\r\n", "OK");
+	RIG_EXPECT(&c, "SEARCH LARGER 9223372036854775808", "BAD");
+	RIG_EXPECT(&c, "FETCH 1 BODY.PEEK[]<5000000000.5000000000>", "BODY[]<5000000000> {0}\r\n", "OK");
+	RIG_EXPECT(&c, "FETCH 1 BODY.PEEK[TEXT]<2.9223372036854775807>", "BODY[TEXT]<2> {4}\r\ndy\r\n", "OK");
+	RIG_EXPECT(&c, "FETCH 1 BINARY.PEEK[1]<2.9223372036854775807>", "BINARY[1]<2> {4}\r\ndy\r\n", "OK");
+	RIG_EXPECT(&c, "FETCH 1 BODY.PEEK[]<9223372036854775808.1>", "BAD");
 	/* E.3 */
 	RIG_EXPECT(&c, "STORE 1 +FLAGS.SILENT \\Deleted", "OK");
 	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES SIZE DELETED UNSEEN)",
@@ -331,6 +339,26 @@ static void test_uidonly_knows_no_sequence_numbers(void **state)
 	rig_disconnect(&other);
 }
 
+/* Another account's mailbox: under the name that is seen, and without a word of what lies below it. */
+static void test_rev2_tells_nothing_of_what_lies_below_a_shared_mailbox(void **state)
+{
+	struct rig_client alice, bob;
+
+	rig_add_account(*state, "bob@example.com", 0, 0);
+	rig_connect(&alice, *state, "alice@example.com");
+	RIG_EXPECT(&alice, "CREATE shared", "OK");
+	RIG_EXPECT(&alice, "SETACL shared bob@example.com lrx", "OK");
+	RIG_EXPECT(&alice, "CREATE shared/secret", "OK");
+	RIG_EXPECT(&alice, "DELETEACL shared/secret bob@example.com", "OK");
+	rig_connect(&bob, *state, "bob@example.com");
+	RIG_EXPECT(&bob, "ENABLE IMAP4rev2", "OK");
+	RIG_EXPECT(&bob, "EXAMINE user/alice@example.com/shared",
+		"* LIST () \"/\" user/alice@example.com/shared\r\n", "OK");
+	rig_refuse(&bob, "SELECT user/alice@example.com/shared", "Children");
+	rig_disconnect(&alice);
+	rig_disconnect(&bob);
+}
+
 /* RFC 6855 section 4 by the letter. */
 static void test_8bit_headers_may_be_refused(void **state)
 {
@@ -365,6 +393,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_rev2_names_are_utf8, start, stop),
 		cmocka_unit_test_setup_teardown(test_utf8_is_accepted, start, stop),
 		cmocka_unit_test_setup_teardown(test_8bit_headers_may_be_refused, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_rev2_tells_nothing_of_what_lies_below_a_shared_mailbox, start, stop),
 		cmocka_unit_test_setup_teardown(test_uidonly_knows_no_sequence_numbers, start, stop),
 	};
 

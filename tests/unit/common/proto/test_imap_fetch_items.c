@@ -56,7 +56,8 @@ static const struct {
 	{"BODY[]<5>", NULL},
 	{"BODY[]<5.0>", NULL},
 	{"BODY[]<.5>", NULL},
-	{"BODY[]<5.99999999999>", NULL},
+	{"BODY[]<5.9223372036854775808>", NULL},
+	{"BODY.PEEK[]<5.99999999999>", "0|BODY[]<5> 0 5+99999999999"},
 	{"BODY[0]", NULL},
 	{"BODY[1.]", NULL},
 	{"BODY[MIME]", NULL},
@@ -74,7 +75,8 @@ static void dump(struct buf *out, const struct imap_fetch_items *items)
 	for (const struct imap_fetch_body *b = items->bodies; b; b = b->next) {
 		buf_printf(out, "|%.*s %d", SLICE_ARG(b->label), b->section.kind);
 		if (b->is_partial)
-			buf_printf(out, " %u+%u", b->from, b->length);
+			buf_printf(out, " %llu+%llu", (unsigned long long)b->from,
+				(unsigned long long)b->length);
 		if (b->name_count)
 			buf_printf(out, " %zu names", b->name_count);
 	}

@@ -370,28 +370,6 @@ static void test_arguments_are_read_by_kind(void **state)
 	assert_false(imap_parse_is_word(NULL, "NIL"));
 }
 
-static void test_mailbox_arguments_are_utf8_and_inbox_is_inbox(void **state)
-{
-	static const struct {
-		const char *in, *want;
-	} names[] = {
-		{"inBox", "INBOX"}, {"inbox/x", "inbox/x"}, {"&AOQ-", "\xc3\xa4"}, {"a&b", NULL}, {"", ""}};
-	struct arena arena;
-	struct slice got;
-
-	(void)state;
-	arena_init(&arena, 0);
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		struct imap_arg arg = {.type = IMAP_ARG_QUOTED, .text = slice_str(names[i].in)};
-		int err = imap_parse_mailbox(&arg, &arena, &got);
-
-		assert_int_equal(err, names[i].want ? 0 : ERR_SYNTAX);
-		if (names[i].want)
-			assert_true(slice_is_str(got, names[i].want));
-	}
-	arena_deinit(&arena);
-}
-
 static void test_a_line_is_found_within_its_limit(void **state)
 {
 	struct slice line;
@@ -414,7 +392,6 @@ int main(void)
 		cmocka_unit_test(test_class_10_literals_are_capped_in_number_and_in_sum),
 		cmocka_unit_test(test_class_5_literal_sizes_do_not_wrap),
 		cmocka_unit_test(test_arguments_are_read_by_kind),
-		cmocka_unit_test(test_mailbox_arguments_are_utf8_and_inbox_is_inbox),
 		cmocka_unit_test(test_a_line_is_found_within_its_limit),
 	};
 
