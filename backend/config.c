@@ -133,6 +133,7 @@ static void read_values(struct config *c)
 	c->quota_count = conf_get_int(conf, "", NULL, "quota-count");
 	c->domains_must_exist = conf_get_enum(conf, "", NULL, "domains") == 1;
 	c->is_over_quota_permanent = conf_get_enum(conf, "", NULL, "over-quota") == 1;
+	c->is_acl_anyone = conf_get_bool(conf, "", NULL, "acl-anyone");
 	c->offers_unauthenticate = conf_get_bool(conf, "", NULL, "imap-unauthenticate");
 	c->is_strict_utf8 = conf_get_bool(conf, "", NULL, "utf8-strict");
 	c->is_pop3_exclusive = conf_get_enum(conf, "", NULL, "pop3-lock") == 0;

@@ -57,6 +57,7 @@ struct config {
 	uint64_t quota_size, quota_count; /* where account, class and domain say nothing; 0: none */
 	bool domains_must_exist;          /* accounts are in domains with a record only */
 	bool is_over_quota_permanent;
+	bool is_acl_anyone;
 	bool is_pop3_exclusive;
 	bool offers_unauthenticate;
 	bool is_strict_utf8;

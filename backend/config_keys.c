@@ -116,6 +116,11 @@ static const struct conf_key keys[] = {
 		"Messages with 8-bit headers only from and to clients that have asked for UTF-8: APPEND is "
 		"refused (RFC 6855), RETR and TOP are (RFC 6856)",
 		NULL},
+	{"", "acl-anyone", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL,
+		"Users may share their mailboxes with everyone of their domain (SETACL for anyone), in "
+		"sessions "
+		"that begin from then on; for public folders an administrator of the folder always may",
+		NULL},
 	{"", "pop3-lock", CONF_ENUM, CONF_RELOAD, "exclusive", 0, 0, "exclusive snapshot",
 		"exclusive: one POP3 session of an account at a time; snapshot: each sees what there was "
 		"when it began",

@@ -16,6 +16,7 @@
 #include "backend/account_import.h"
 #include "backend/account_show.h"
 #include "backend/accounts.h"
+#include "backend/acl_verbs.h"
 #include "backend/classes.h"
 #include "backend/domains.h"
 #include "backend/backup_store.h"
@@ -71,6 +72,7 @@ static struct imap_limits imap_limits_of(const struct config *c)
 	limits.idle_ms = c->imap_idle_ms;
 	limits.transfer_ms = c->transfer_ms;
 	limits.bad_commands = c->wrong_commands;
+	limits.acl_anyone = c->is_acl_anyone;
 	return limits;
 }
 
@@ -406,6 +408,7 @@ static void open_places(struct backend *b, struct buf *why)
 		backup_verbs_register(b);
 		quota_verbs_register(b);
 		backup_store_register(b);
+		acl_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 	}

@@ -9,6 +9,7 @@
  * their keys; then others bring what was found into order; the last ones write the answer.
  */
 #include "backend/session/imap_keys.h"
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_name.h"
 #include "backend/session/imap_search.h"
 #include "backend/session/imap_source.h"
@@ -26,8 +27,9 @@
 struct multi {
 	struct imap_sources sources;
 	const struct imap_arg *program; /* RETURN, CHARSET, keys */
-	struct imap_source_mailbox *mailboxes;
-	size_t count, at;
+	struct buf mailboxes;           /* struct imap_source_mailbox */
+	size_t at;
+	unsigned asked; /* slots, the own one first */
 	struct imap_view view;
 	struct arena arena; /* of the keys */
 	bool is_found;      /* which mailboxes there are is known */
@@ -62,6 +64,7 @@ static void free_search(struct imap_session *s)
 	if (d->multi) {
 		imap_view_deinit(&d->multi->view);
 		arena_deinit(&d->multi->arena);
+		buf_deinit(&d->multi->mailboxes);
 	}
 	if (d->is_sort)
 		imap_sorter_deinit(&d->sorter);
@@ -69,6 +72,16 @@ static void free_search(struct imap_session *s)
 	buf_deinit(&d->found);
 	imap_searcher_deinit(&d->searcher);
 	arena_deinit(&d->scratch);
+}
+
+static size_t mailbox_count(const struct multi *m)
+{
+	return buf_len(&m->mailboxes) / sizeof(struct imap_source_mailbox);
+}
+
+static const struct imap_source_mailbox *mailbox_at(const struct multi *m)
+{
+	return (const struct imap_source_mailbox *)(const void *)buf_view(&m->mailboxes).p + m->at;
 }
 
 static void add_found(struct search_data *d, const struct store_entry *entry)
@@ -160,7 +173,7 @@ static void write_esearch(struct imap_session *s, struct search_data *d, struct 
 	imap_write_string(out, s->parse.command.tag);
 	if (d->multi) {
 		buf_add_str(out, " MAILBOX ");
-		imap_name_write(s, out, d->multi->mailboxes[d->multi->at].name);
+		imap_name_write(s, out, mailbox_at(d->multi)->name);
 		buf_printf(out, " UIDVALIDITY %u", d->view->uidvalidity);
 	}
 	buf_add_str(out, s->cmd->flags & IMAP_CMD_UID ? ") UID" : ")");
@@ -342,27 +355,31 @@ static int thread_step(struct imap_session *s, struct search_data *d)
 /* ---- ESEARCH ---- */
 
 /* What is there now of a mailbox that is not selected. */
-static int load_view(
-	const struct imap_session *s, struct store_txn *txn, uint32_t mailbox, struct imap_view *v)
+static int load_view(const struct imap_session *s, struct store_txn *txn, const struct imap_source_mailbox *e,
+	struct imap_view *v)
 {
 	struct store_keywords keywords;
 	struct store_mailbox m;
 	size_t count = 0;
-	int err = store_mailbox_get(txn, imap_access_account(s), mailbox, &m);
+	int err = store_mailbox_get(txn, e->account, e->id, &m);
 
 	if (err == 0)
-		err = store_mailbox_keywords(txn, m.account, mailbox, &keywords);
+		err = store_mailbox_keywords(txn, e->account, e->id, &keywords);
 	if (err < 0)
 		return err;
-	v->mailbox = mailbox;
-	v->account = m.account;
+	v->mailbox = e->id;
+	v->account = e->account;
+	v->slot = e->slot;
+	v->is_guest = e->account != s->account || e->slot != s->slot;
+	v->who = imap_access_who(s);
 	v->uidvalidity = m.uidvalidity;
-	imap_view_borrow_recent(v, imap_status_recent_from(s, &m));
+	if (!v->is_guest)
+		imap_view_borrow_recent(v, imap_status_recent_from(s, &m));
 	v->room = m.messages;
 	if (v->room)
 		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
 	imap_view_learn_keywords(v, &keywords);
-	err = store_message_uids(txn, mailbox, v->uids, v->room, &count, NULL);
+	err = store_message_uids(txn, e->id, v->uids, v->room, &count, NULL);
 	v->count = (uint32_t)count;
 	return err;
 }
@@ -385,11 +402,12 @@ static void close_mailbox(struct search_data *d)
 static int open_mailbox(struct imap_session *s, struct store_txn *txn, struct search_data *d)
 {
 	struct multi *m = d->multi;
-	uint32_t mailbox = m->mailboxes[m->at].id;
+	const struct imap_source_mailbox *e = mailbox_at(m);
 	unsigned returns = d->search.returns;
-	int err = mailbox == s->view.mailbox ? 0 : load_view(s, txn, mailbox, &m->view);
+	bool is_view = e->id == s->view.mailbox && e->slot == s->view.slot;
+	int err = is_view ? imap_access_check(s, txn, IMAP_RIGHT_READ) : load_view(s, txn, e, &m->view);
 
-	d->view = mailbox == s->view.mailbox ? &s->view : &m->view;
+	d->view = is_view ? &s->view : &m->view;
 	if (err == 0)
 		err = imap_search_key_parse(m->program, &m->arena, &d->search);
 	d->search.returns = returns;
@@ -411,17 +429,28 @@ static void answer_mailbox(struct imap_session *s, struct search_data *d)
 		save(s, d);
 }
 
+/* Slot by slot. */
+static int find_mailboxes(struct imap_session *s, struct store_txn *txn, struct search_data *d)
+{
+	struct multi *m = d->multi;
+	unsigned slots =
+		imap_source_is_wide(s, &m->sources) ? store_slots(store_work_store(s->service->work)) : 1;
+
+	m->asked++;
+	m->is_found = m->asked == slots;
+	return imap_source_find(s, txn, &m->sources, &s->arena, &m->mailboxes);
+}
+
 static int multi_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct search_data *d = s->data;
 	struct multi *m = d->multi;
 	uint64_t until = clock_mono_us() + JOB_US;
-	int err = m->is_found ? 0
-			      : imap_source_find(s, txn, &m->sources, s->view.mailbox, &s->arena,
-					&m->mailboxes, &m->count);
+	int err = m->is_found ? 0 : find_mailboxes(s, txn, d);
 
-	m->is_found = true;
-	while (err == 0 && m->at < m->count && buf_len(&s->out) < IMAP_BATCH && clock_mono_us() < until) {
+	while (err == 0 && m->is_found && m->at < mailbox_count(m) &&
+		mailbox_at(m)->slot == store_txn_slot(txn) && buf_len(&s->out) < IMAP_BATCH &&
+		clock_mono_us() < until) {
 		if (!m->is_open)
 			err = open_mailbox(s, txn, d);
 		if (err == 0)
@@ -434,8 +463,18 @@ static int multi_run(struct imap_session *s, struct store_txn *txn)
 			close_mailbox(d);
 		}
 	}
-	d->is_finished = m->at == m->count;
+	d->is_finished = m->is_found && m->at == mailbox_count(m);
 	return err;
+}
+
+/* The slot of the next job: the own one, the others by number, then those of the mailboxes. */
+static unsigned next_slot(const struct imap_session *s, const struct multi *m)
+{
+	if (m->is_found)
+		return m->at < mailbox_count(m) ? mailbox_at(m)->slot : s->slot;
+	if (m->asked == 0)
+		return s->slot;
+	return m->asked <= s->slot ? m->asked - 1 : m->asked;
 }
 
 /* ---- one mailbox ---- */
@@ -483,13 +522,15 @@ static void search_next(struct imap_session *s)
 {
 	const struct search_data *d = s->data;
 
+	if (d->multi)
+		s->at_slot = next_slot(s, d->multi);
 	imap_read(s, d->multi ? multi_run : search_run, search_done);
 }
 
 static void go_on(struct imap_session *s, const struct search_data *d)
 {
 	if (d->multi)
-		imap_progress(s, d->multi->at, d->multi->count);
+		imap_progress(s, d->multi->at, mailbox_count(d->multi));
 	else if (!d->is_searched)
 		imap_progress(s, d->seq - 1, s->view.count);
 	imap_when_sent(s, search_next);

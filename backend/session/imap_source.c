@@ -1,6 +1,7 @@
 /* What is not there and what may not be read is passed over alike (RFC 7377 section 5). */
 #include "backend/session/imap_source.h"
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_name.h"
 
 static const struct {
@@ -96,15 +97,32 @@ static bool is_in_tree(struct slice name, struct slice parent, unsigned levels)
 	return levels == 0 || slice_find(slice_from(name, parent.len + 1), STORE_SEPARATOR) < 0;
 }
 
-static bool is_meant(const struct imap_source *source, const struct store_mailbox *m, uint32_t selected)
+static bool is_subscribed(const struct imap_sources *sources, const struct store_mailbox *m)
 {
+	for (size_t i = 0; i < sources->subscribed_count && !m->subscribed; i++) {
+		if (slice_is_equal_nocase(sources->subscribed[i], m->name))
+			return true;
+	}
+	return m->subscribed;
+}
+
+static bool is_selected(const struct imap_session *s, unsigned slot, uint32_t mailbox)
+{
+	return s->view.mailbox == mailbox && s->view.slot == slot;
+}
+
+static bool is_meant(const struct imap_session *s, const struct imap_sources *sources,
+	const struct imap_source *source, const struct store_mailbox *m, unsigned slot)
+{
+	bool is_own = m->account == s->account && slot == s->slot;
+
 	switch (source->kind) {
 	case IMAP_SOURCE_SELECTED:
-		return m->id == selected;
+		return is_own && is_selected(s, slot, m->id);
 	case IMAP_SOURCE_PERSONAL:
-		return true;
+		return is_own;
 	case IMAP_SOURCE_SUBSCRIBED:
-		return m->subscribed;
+		return is_subscribed(sources, m);
 	case IMAP_SOURCE_SUBTREE:
 		return is_in_tree(m->name, source->name, 0);
 	case IMAP_SOURCE_SUBTREE_ONE:
@@ -115,33 +133,108 @@ static bool is_meant(const struct imap_source *source, const struct store_mailbo
 	return false;
 }
 
-int imap_source_find(struct imap_session *s, struct store_txn *txn, const struct imap_sources *sources,
-	uint32_t selected, struct arena *arena, struct imap_source_mailbox **mailboxes_out, size_t *count_out)
+bool imap_source_is_wide(const struct imap_session *s, const struct imap_sources *sources)
 {
-	struct imap_source_mailbox *found;
-	struct store_mailbox *all, mailbox;
-	size_t count, n = 0;
-	int err = store_mailbox_list(txn, imap_access_account(s), arena, &all, &count);
+	for (size_t i = 0; i < sources->count; i++) {
+		const struct imap_source *source = &sources->list[i];
+
+		if (source->kind == IMAP_SOURCE_SUBSCRIBED || imap_access_is_foreign(source->name) ||
+			(source->kind == IMAP_SOURCE_SELECTED && s->view.is_guest))
+			return true;
+	}
+	return false;
+}
+
+/* Own mailboxes, and what is subscribed of others'. */
+static int list_own(struct imap_session *s, struct store_txn *txn, struct imap_sources *sources,
+	struct arena *arena, struct store_mailbox **all_out, size_t *count_out)
+{
+	size_t kept = 0;
+	int err = store_mailbox_list(txn, s->account, arena, all_out, count_out);
 
 	if (err < 0)
 		return err;
-	found = arena_calloc(arena, count + 1, sizeof(*found));
-	if (!found)
+	sources->subscribed = arena_calloc(arena, *count_out + 1, sizeof(*sources->subscribed));
+	if (!sources->subscribed)
 		return ERR_TOO_BIG;
-	for (size_t i = 0; i < count; i++) {
-		bool wanted = false;
+	for (size_t i = 0; i < *count_out; i++) {
+		struct store_mailbox *m = &(*all_out)[i];
 
-		for (size_t k = 0; k < sources->count && !wanted && all[i].id; k++)
-			wanted = is_meant(&sources->list[k], &all[i], selected);
-		if (!wanted || all[i].noselect)
-			continue;
-		err = imap_access_find(s, txn, all[i].name, IMAP_RIGHT_READ, &mailbox);
-		if (err == 0)
-			found[n++] = (struct imap_source_mailbox){mailbox.id, all[i].name};
-		else if (err != ERR_NOT_FOUND && err != ERR_DENIED)
-			return err;
+		if (!imap_access_is_foreign(m->name))
+			(*all_out)[kept++] = *m;
+		else if (m->subscribed)
+			sources->subscribed[sources->subscribed_count++] = m->name;
 	}
-	*mailboxes_out = found;
-	*count_out = n;
+	*count_out = kept;
 	return 0;
+}
+
+/* The selected one, if it is another's: it needs no lookup, but to be readable still. */
+static int find_selected(struct imap_session *s, struct store_txn *txn, const struct imap_sources *sources,
+	struct arena *arena, struct buf *found)
+{
+	struct imap_source_mailbox e = {s->view.slot, s->view.account, s->view.mailbox, slice_of(NULL, 0)};
+	struct store_account owner;
+	struct store_mailbox m;
+	int err;
+
+	if (!sources->has_selected || !s->view.is_guest || s->view.slot != store_txn_slot(txn))
+		return 0;
+	err = imap_access_check(s, txn, IMAP_RIGHT_READ);
+	if (err == 0)
+		err = store_get_account(store_work_store(s->service->work), e.slot, e.account, &owner);
+	if (err == 0)
+		err = store_mailbox_get(txn, e.account, e.id, &m);
+	if (err < 0)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	e.name = imap_access_full_name(&owner, m.name, arena);
+	buf_add(found, &e, sizeof(e));
+	return e.name.p ? 0 : ERR_TOO_BIG;
+}
+
+static int add_meant(struct imap_session *s, struct store_txn *txn, const struct imap_sources *sources,
+	const struct store_mailbox *all, size_t count, struct buf *found)
+{
+	unsigned slot = store_txn_slot(txn);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct store_mailbox *m = &all[i];
+		struct imap_source_mailbox e = {slot, m->account, m->id, m->name};
+		unsigned rights;
+		bool wanted = false;
+		int err;
+
+		for (size_t k = 0; k < sources->count && !wanted && m->id; k++)
+			wanted = is_meant(s, sources, &sources->list[k], m, slot);
+		if (!wanted || m->noselect)
+			continue;
+		if (sources->has_selected && s->view.is_guest && is_selected(s, slot, m->id))
+			continue; /* is there already */
+		err = imap_access_rights(s, txn, m, &rights);
+		if (err < 0 && err != ERR_NOT_FOUND)
+			return err;
+		if (err == 0 && rights & IMAP_RIGHT_LOOKUP && rights & IMAP_RIGHT_READ)
+			buf_add(found, &e, sizeof(e));
+	}
+	return 0;
+}
+
+int imap_source_find(struct imap_session *s, struct store_txn *txn, struct imap_sources *sources,
+	struct arena *arena, struct buf *found)
+{
+	struct store_mailbox *all;
+	size_t count;
+	int err = 0;
+
+	if (store_txn_slot(txn) == s->slot) {
+		err = list_own(s, txn, sources, arena, &all, &count);
+		if (err == 0)
+			err = add_meant(s, txn, sources, all, count, found);
+	}
+	if (err < 0 || !imap_source_is_wide(s, sources))
+		return err;
+	err = find_selected(s, txn, sources, arena, found);
+	if (err == 0)
+		err = imap_access_list(s, txn, arena, &all, &count);
+	return err < 0 ? err : add_meant(s, txn, sources, all, count, found);
 }

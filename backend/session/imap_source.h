@@ -25,6 +25,9 @@ struct imap_sources {
 	size_t count;
 	bool has_selected;
 	bool has_others;
+	/* Others' mailboxes that the session's account is subscribed to: imap_source_find() learns them in the own slot. */
+	struct slice *subscribed;
+	size_t subscribed_count;
 };
 
 /* The list behind IN. Names are the arena's. ERR_SYNTAX; ERR_TOO_BIG: too many. */
@@ -32,11 +35,15 @@ MUST_CHECK int imap_source_parse(const struct imap_session *s, const struct imap
 	struct arena *arena, struct imap_sources *sources_out);
 
 struct imap_source_mailbox {
+	unsigned slot;
+	uint32_t account;
 	uint32_t id;
-	struct slice name;
+	struct slice name; /* as this session sees it */
 };
-/* In a read job: the mailboxes that are meant, that are there and may be read, each once, as the store lists them; in the
- * arena. selected: the mailbox of IMAP_SOURCE_SELECTED. */
-MUST_CHECK int imap_source_find(struct imap_session *s, struct store_txn *txn,
-	const struct imap_sources *sources, uint32_t selected, struct arena *arena,
-	struct imap_source_mailbox **mailboxes_out, size_t *count_out);
+/* They may mean mailboxes of other accounts: every slot has to be asked. */
+bool imap_source_is_wide(const struct imap_session *s, const struct imap_sources *sources);
+/* In a read job of the own slot first, then of every other one (imap_source_is_wide()): appends the mailboxes of this slot that
+ * are meant, that are there and may be looked up and read, each once, as the store lists them (struct imap_source_mailbox);
+ * names are the arena's. */
+MUST_CHECK int imap_source_find(struct imap_session *s, struct store_txn *txn, struct imap_sources *sources,
+	struct arena *arena, struct buf *found);

@@ -245,6 +245,87 @@ static void test_append_create_rename_delete(void **state)
 	rig_disconnect(&bob);
 }
 
+static void test_esearch_reaches_what_is_shared(void **state)
+{
+	struct rig_client alice, bob;
+
+	rig_connect(&alice, *state, "alice@example.com");
+	rig_connect(&bob, *state, "bob@example.com");
+	RIG_EXPECT(&bob, "CREATE team", "OK");
+	RIG_EXPECT(&bob, "CREATE blind", "OK");
+	rig_append(&bob, "team", "", mail);
+	rig_append(&bob, "blind", "", mail);
+	rig_append(&alice, "INBOX", "", mail);
+	share(&bob, "team", "alice@example.com", "lrs");
+	share(&bob, "blind", "alice@example.com", "l");
+	RIG_EXPECT(&alice, "ESEARCH IN (mailboxes (INBOX " BOB "/team " BOB "/blind)) ALL",
+		"MAILBOX INBOX UIDVALIDITY ", "MAILBOX " BOB "/team UIDVALIDITY ", " UID ALL 1\r\n", "OK");
+	rig_refuse(&alice, "ESEARCH IN (subtree (INBOX user)) ALL", "blind");
+	RIG_EXPECT(&alice, "ESEARCH IN (subtree user) ALL", BOB "/team UIDVALIDITY", "OK");
+	rig_refuse(&alice, "ESEARCH IN (personal) ALL", "bob");
+	RIG_EXPECT(&alice, "SUBSCRIBE " BOB "/team", "OK");
+	RIG_EXPECT(&alice, "ESEARCH IN (subscribed) UNSEEN", BOB "/team UIDVALIDITY", "OK");
+	RIG_EXPECT(&alice, "SELECT " BOB "/team", "OK");
+	RIG_EXPECT(&alice, "STORE 1 +FLAGS \\Seen", "OK");
+	RIG_EXPECT(&alice, "ESEARCH IN (selected) SEEN", BOB "/team UIDVALIDITY", "OK");
+	rig_refuse(&alice, "ESEARCH IN (selected subtree user) UNSEEN", "ESEARCH");
+	rig_disconnect(&alice);
+	rig_disconnect(&bob);
+}
+
+static void test_who_has_gone_is_forgotten(void **state)
+{
+	struct rig *r = *state;
+	struct rig_client alice, bob;
+	struct store_account account;
+	struct store_txn *txn;
+	struct store_stat stat;
+
+	rig_connect(&alice, r, "alice@example.com");
+	rig_connect(&bob, r, "bob@example.com");
+	RIG_EXPECT(&bob, "CREATE team", "OK");
+	rig_append(&bob, "team", "", mail);
+	share(&bob, "team", "alice@example.com", "lrs");
+	RIG_EXPECT(&alice, "SELECT " BOB "/team", "OK");
+	RIG_EXPECT(&alice, "STORE 1 +FLAGS \\Seen", "OK");
+	rig_disconnect(&alice);
+	assert_int_equal(store_find_account(r->store, SLICE_LIT("alice@example.com"), &account), 0);
+	assert_int_equal(store_begin_write(r->store, 0, &txn), 0);
+	assert_int_equal(store_account_remove(txn, account.id), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	RIG_EXPECT(&bob, "GETACL team", "* ACL team bob@example.com lrswipkxteacd\r\n", "OK");
+	store_work_forget(r->work, account.slot, account.id);
+	for (int i = 0; i < 500; i++) {
+		assert_int_equal(store_stat(r->store, &stat), 0);
+		if (stat.intents == 0)
+			break;
+		usleep(10000);
+	}
+	assert_int_equal(stat.intents, 0);
+	assert_int_equal(store_begin_read(r->store, 1, &txn), 0);
+	{
+		struct store_acl_shared *shared;
+		struct store_who who = {account.slot, account.id};
+		struct arena arena;
+		size_t count;
+		uint64_t modseq;
+
+		arena_init(&arena, 0);
+		assert_int_equal(store_acl_shared(txn, who, &arena, &shared, &count), 0);
+		assert_int_equal(count, 0);
+		assert_int_equal(store_seen_modseq(txn, 7, who, &modseq), 0);
+		assert_int_equal(modseq, 0);
+		arena_deinit(&arena);
+	}
+	store_end_read(&txn);
+	/* A new account of the address is another one. */
+	rig_add_account_in(r, 0, "alice@example.com", 0, 0);
+	rig_connect(&alice, r, "alice@example.com");
+	RIG_EXPECT(&alice, "SELECT " BOB "/team", "NO [NONEXISTENT]");
+	rig_disconnect(&alice);
+	rig_disconnect(&bob);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +336,8 @@ int main(void)
 			test_rights_withdrawn_count_from_the_next_command, start, stop),
 		cmocka_unit_test_setup_teardown(test_copy_and_move_go_across, start, stop),
 		cmocka_unit_test_setup_teardown(test_append_create_rename_delete, start, stop),
+		cmocka_unit_test_setup_teardown(test_esearch_reaches_what_is_shared, start, stop),
+		cmocka_unit_test_setup_teardown(test_who_has_gone_is_forgotten, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
