@@ -7,6 +7,7 @@
 #include "backend/session/imap_across.h"
 #include "backend/session/imap_fetch.h"
 #include "backend/session/imap_name.h"
+#include "backend/session/imap_notify.h"
 
 #include "common/proto/imap_write.h"
 
@@ -569,6 +570,16 @@ static bool begin_undo(struct imap_session *s, int err)
 	return true;
 }
 
+/* Copies into the selected mailbox are no news to this session (RFC 5465 section 5.2). */
+static void note_own(struct imap_session *s, const struct copy_data *d)
+{
+	const uint32_t *pairs = imap_numbers(&d->step_pairs);
+	size_t count = buf_len(&d->step_pairs) / (2 * sizeof(*pairs));
+
+	if (count)
+		imap_notify_own_uids(s, d->to, pairs[1], pairs[2 * count - 1]);
+}
+
 static void copy_done(struct imap_session *s, int err)
 {
 	struct copy_data *d = s->data;
@@ -578,6 +589,7 @@ static void copy_done(struct imap_session *s, int err)
 			fail_copy(s, err);
 		return;
 	}
+	note_own(s, d);
 	buf_add_slice(&d->pairs, buf_view(&d->step_pairs));
 	d->steps.at += step_count(&d->steps);
 	imap_progress(s, d->steps.at, d->steps.count);

@@ -119,6 +119,8 @@ struct imap_session {
 	struct imap_sync *sync;
 	struct imap_notify *notify; /* NULL: hears of the selected mailbox alone */
 	struct imap_notes *notes;   /* what the operator says of the server */
+	uint64_t own_from, own_to;  /* MODSEQs of what the write job changed in the own account */
+	bool adds_own;              /* the message under way is for the own account */
 
 	uint32_t append_mailbox; /* of append_name: the last APPEND's */
 	char *append_name;
@@ -241,7 +243,7 @@ imap_cmd_fn imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscrib
 imap_cmd_fn imap_cmd_fetch, imap_cmd_search, imap_cmd_sort, imap_cmd_thread, imap_cmd_esearch, imap_cmd_store,
 	imap_cmd_expunge, imap_cmd_uid_expunge, imap_cmd_copy;
 imap_cmd_fn imap_cmd_append, imap_cmd_idle;
-imap_cmd_fn imap_cmd_getmetadata, imap_cmd_setmetadata;
+imap_cmd_fn imap_cmd_getmetadata, imap_cmd_setmetadata, imap_cmd_notify;
 imap_cmd_fn imap_cmd_setacl, imap_cmd_deleteacl, imap_cmd_getacl, imap_cmd_listrights, imap_cmd_myrights,
 	imap_cmd_namespace;
 /* imap_cmd_acl.c: writes "* MYRIGHTS name rights" in a job. */

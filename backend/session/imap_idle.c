@@ -10,7 +10,8 @@ static void idle_enter(struct imap_session *s)
 		return;
 	}
 	imap_enter(s, IMAP_IDLING);
-	if ((s->is_stale && s->view.mailbox) || imap_notify_is_due(s))
+	if (s->notify && s->notify->set ? imap_notify_has_work(s)
+					: (s->is_stale && s->view.mailbox) || imap_notify_is_due(s))
 		imap_idle_changed(s);
 	else
 		imap_input(s);
@@ -35,6 +36,13 @@ static void idle_synced(struct imap_session *s, int err)
 void imap_idle_changed(struct imap_session *s)
 {
 	bool is_stale = s->is_stale;
+
+	/* RFC 5465 section 4: what the client said by NOTIFY, no more and no less. */
+	if (s->notify && s->notify->set) {
+		if (imap_notify_has_work(s))
+			imap_notify_round(s, idle_enter);
+		return;
+	}
 
 	s->is_stale = false;
 	if (is_stale && s->view.mailbox)

@@ -2,25 +2,11 @@
 
 #include <stdlib.h>
 
-#include "backend/session/imap_metadata.h"
-#include "backend/session/imap_name.h"
-#include "backend/store/store_change.h"
 #include "common/base/mem.h"
-#include "common/proto/imap_write.h"
 
-#define OWN_MAX 8
+static void notify_done(struct imap_session *s, int err);
 
-struct imap_notify {
-	uint64_t told;           /* all changes up to here; 0: begins now */
-	bool is_metadata_wanted; /* ENABLE METADATA */
-	unsigned own_count;
-	struct range {
-		uint64_t from, to;
-	} own[OWN_MAX]; /* since `told` */
-	void (*done)(struct imap_session *s, int err);
-};
-
-static struct imap_notify *get(struct imap_session *s)
+struct imap_notify *imap_notify_get(struct imap_session *s)
 {
 	if (!s->notify) {
 		s->notify = xcalloc(1, sizeof(*s->notify));
@@ -29,29 +15,77 @@ static struct imap_notify *get(struct imap_session *s)
 	return s->notify;
 }
 
+void imap_notify_set_free(struct imap_notify_set **set)
+{
+	if (*set)
+		arena_deinit(&(*set)->arena);
+	free(*set);
+	*set = NULL;
+}
+
 void imap_notify_free(struct imap_session *s)
 {
-	free(s->notify);
+	struct imap_notify *n = s->notify;
+
+	if (!n)
+		return;
+	if (n->is_fetching)
+		imap_fetch_free(&n->fetch);
+	arena_deinit(&n->fetch_arena);
+	imap_notify_set_free(&n->set);
+	imap_notify_set_free(&n->next);
+	free(n);
 	s->notify = NULL;
 }
 
 void imap_notify_enable_metadata(struct imap_session *s)
 {
-	get(s)->is_metadata_wanted = true;
+	imap_notify_get(s)->is_metadata_wanted = true;
+}
+
+/* ---- one's own ---- */
+
+/* A full list joins the last two: what came between is not told, which is better than telling of all. */
+static void add_range(void *ranges, unsigned *count, uint64_t from, uint64_t to)
+{
+	struct {
+		uint64_t from, to;
+	} *r = ranges;
+
+	if (*count && r[*count - 1].to + 1 == from)
+		r[*count - 1].to = to;
+	else if (*count == IMAP_NOTIFY_OWN_MAX)
+		r[*count - 1].to = to;
+	else {
+		r[*count].from = from;
+		r[*count].to = to;
+		++*count;
+	}
 }
 
 void imap_notify_own(struct imap_session *s, uint64_t from, uint64_t to)
 {
 	struct imap_notify *n = s->notify;
 
-	if (!n || !from)
+	if (!n || !from || to < from)
 		return;
-	/* A full list joins the last two: what came between is not told, which is better than telling of all. */
-	if (n->own_count == OWN_MAX)
-		n->own[OWN_MAX - 1].to = to;
-	else
-		n->own[n->own_count++] = (struct range){from, to};
+	add_range(n->own, &n->own_count, from, to);
 	s->is_account_stale = true;
+}
+
+void imap_notify_own_uids(struct imap_session *s, uint32_t mailbox, uint32_t from, uint32_t to)
+{
+	struct imap_notify *n = s->notify;
+
+	if (n && n->set && n->set->has_fetch && mailbox == s->view.mailbox && from)
+		add_range(n->own_uids, &n->own_uid_count, from, to);
+}
+
+/* ---- what is there to be told ---- */
+
+unsigned imap_notify_selected(const struct imap_session *s)
+{
+	return s->notify && s->notify->set ? s->notify->set->selected : IMAP_EVENTS_OF_MESSAGES;
 }
 
 bool imap_notify_is_due(const struct imap_session *s)
@@ -59,73 +93,51 @@ bool imap_notify_is_due(const struct imap_session *s)
 	return s->notify && s->is_account_stale;
 }
 
-static bool is_own(const struct imap_notify *n, uint64_t modseq)
+static bool has_sync(const struct imap_session *s)
 {
-	for (unsigned i = 0; i < n->own_count; i++) {
-		if (modseq >= n->own[i].from && modseq <= n->own[i].to)
-			return true;
+	return s->is_stale && s->view.mailbox && imap_notify_selected(s);
+}
+
+static bool has_fetch(const struct imap_session *s)
+{
+	const struct imap_notify *n = s->notify;
+
+	return n->set && n->set->has_fetch && s->view.mailbox && n->fetch_mailbox == s->view.mailbox &&
+	       imap_view_last_uid(&s->view) >= n->fetch_from;
+}
+
+bool imap_notify_has_work(const struct imap_session *s)
+{
+	return s->notify && s->notify->set && (has_sync(s) || s->is_account_stale || has_fetch(s));
+}
+
+void imap_notify_command_ended(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+
+	if (n && n->fetch_mailbox != s->view.mailbox) {
+		n->fetch_mailbox = s->view.mailbox;
+		n->fetch_from = imap_view_last_uid(&s->view) + 1;
+		n->own_uid_count = 0;
 	}
-	return false;
 }
 
-/* ---- the job ---- */
-
-struct tell {
-	struct imap_session *s;
-	struct store_txn *txn;
-};
-
-/* "* METADATA name entry": names alone (RFC 5464 section 4.4.2). */
-static int tell_metadata(struct tell *t, const struct store_change *c)
-{
-	struct imap_session *s = t->s;
-	struct store_mailbox mailbox = {0};
-	int err = 0;
-
-	if (c->user != STORE_METADATA_SHARED && c->user != imap_metadata_user(s))
-		return 0;
-	if (c->mailbox) {
-		err = store_mailbox_get(t->txn, s->account, c->mailbox, &mailbox);
-		if (err == ERR_NOT_FOUND) /* has gone since */
-			return 0;
-	}
-	if (err < 0)
-		return err;
-	buf_add_str(&s->out, "* METADATA ");
-	imap_name_write(s, &s->out, mailbox.name);
-	buf_add_char(&s->out, ' ');
-	imap_write_astring(&s->out, c->text);
-	buf_add_str(&s->out, "\r\n");
-	return 0;
-}
-
-static int tell_change(void *arg, const struct store_change *c)
-{
-	struct tell *t = arg;
-
-	if (c->kind != STORE_CHANGE_METADATA || is_own(t->s->notify, c->modseq))
-		return 0;
-	return tell_metadata(t, c);
-}
+/* ---- the account's changes ---- */
 
 static int notify_run(struct imap_session *s, struct store_txn *txn)
 {
-	struct imap_notify *n = s->notify;
-	struct tell t = {s, txn};
-	uint64_t now = 0, since = n->told ? n->told : UINT64_MAX - 1;
-	bool is_incomplete;
-	int err = store_change_each(txn, s->account, since, tell_change, &t, &now, &is_incomplete);
-
-	if (err < 0)
-		return err;
-	n->told = now;
-	n->own_count = 0;
-	return 0;
+	return imap_notify_tell(s, txn);
 }
 
 static void notify_done(struct imap_session *s, int err)
 {
-	s->notify->done(s, err);
+	struct imap_notify *n = s->notify;
+
+	/* RFC 5465 section 5.8 */
+	if (n->is_overflown)
+		imap_notify_set_free(&n->set);
+	n->is_overflown = false;
+	n->done(s, err);
 }
 
 void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session *s, int err))
@@ -134,4 +146,109 @@ void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session 
 	s->notify->done = done;
 	s->at_slot = s->slot;
 	imap_read(s, notify_run, notify_done);
+}
+
+/* ---- a round ---- */
+
+static void round_next(struct imap_session *s);
+
+static void round_synced(struct imap_session *s, int err)
+{
+	if (err == ERR_NOT_FOUND)
+		s->bye_text = "The selected mailbox was deleted";
+	imap_when_sent(s, round_next);
+}
+
+static void round_told(struct imap_session *s, int err)
+{
+	(void)err; /* told with the next change, then */
+	imap_when_sent(s, round_next);
+}
+
+static void round_fetched(struct imap_session *s, int err)
+{
+	struct imap_notify *n = s->notify;
+
+	(void)err;
+	imap_fetch_free(&n->fetch);
+	n->is_fetching = false;
+	s->data = NULL;
+	arena_reset(&n->fetch_arena);
+	imap_when_sent(s, round_next);
+}
+
+static bool is_own_uid(const struct imap_notify *n, uint32_t uid)
+{
+	for (unsigned i = 0; i < n->own_uid_count; i++)
+		if (uid >= n->own_uids[i].from && uid <= n->own_uids[i].to)
+			return true;
+	return false;
+}
+
+/* New messages but one's own, as ranges of sequence numbers; false: there are none, or no memory. */
+static bool find_new(struct imap_session *s, struct seqset *seqs)
+{
+	struct imap_notify *n = s->notify;
+	const struct imap_view *v = &s->view;
+	uint32_t at = v->count;
+	size_t most;
+
+	while (at > 0 && v->uids[at - 1] >= n->fetch_from)
+		at--;
+	most = v->count - at;
+	seqs->ranges = arena_alloc(&n->fetch_arena, (most + 1) * sizeof(*seqs->ranges));
+	for (; seqs->ranges && at < v->count; at++) {
+		if (is_own_uid(n, v->uids[at]))
+			continue;
+		if (seqs->count && seqs->ranges[seqs->count - 1].to == at)
+			seqs->ranges[seqs->count - 1].to++;
+		else
+			seqs->ranges[seqs->count++] = (struct seqset_range){at + 1, at + 1};
+	}
+	n->fetch_from = imap_view_last_uid(v) + 1;
+	n->own_uid_count = 0;
+	return seqs->count > 0;
+}
+
+static void round_fetch(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+	struct seqset seqs = {0};
+
+	arena_init(&n->fetch_arena, 0);
+	if (!find_new(s, &seqs)) {
+		arena_deinit(&n->fetch_arena);
+		round_next(s);
+		return;
+	}
+	n->fetch = (struct imap_fetch){.items = n->set->fetch, .seqs = seqs, .done = round_fetched};
+	n->is_fetching = true;
+	s->at_slot = s->view.slot;
+	imap_fetch_start(s, &n->fetch);
+}
+
+static void round_next(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+
+	if (s->bye_text) {
+		imap_close(s, s->bye_text);
+	} else if (has_sync(s)) {
+		s->is_stale = false;
+		imap_sync_start(s, s->cmd || !n->set || !n->set->is_delayed, round_synced);
+	} else if (s->is_account_stale) {
+		imap_notify_start(s, round_told);
+	} else if (has_fetch(s)) {
+		round_fetch(s);
+	} else {
+		if (s->state != IMAP_READY)
+			imap_enter(s, IMAP_READY);
+		n->resume(s);
+	}
+}
+
+void imap_notify_round(struct imap_session *s, void (*resume)(struct imap_session *s))
+{
+	s->notify->resume = resume;
+	round_next(s);
 }

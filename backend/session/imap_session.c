@@ -13,6 +13,7 @@
 
 #include "backend/session/imap_metadata.h"
 #include "backend/session/imap_notify.h"
+#include "backend/store/store_change.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -171,13 +172,40 @@ static int job_run(struct store_txn *txn, void *arg)
 	return run_checked(arg, txn);
 }
 
+static int no_change(void *arg, const struct store_change *change)
+{
+	(void)arg;
+	(void)change;
+	return 0;
+}
+
+/* The own account's MODSEQ as this transaction has it; 0: another slot's. */
+static uint64_t modseq_now(struct imap_session *s, struct store_txn *txn)
+{
+	bool is_incomplete;
+	uint64_t now;
+
+	if (store_txn_slot(txn) != s->slot ||
+		store_change_each(txn, s->account, UINT64_MAX - 1, no_change, NULL, &now, &is_incomplete) < 0)
+		return 0;
+	return now;
+}
+
 /* A write may run twice, if another of its batch failed: what the first run wrote is forgotten. */
 static int job_run_write(struct store_txn *txn, void *arg)
 {
 	struct imap_session *s = arg;
+	uint64_t before = s->notify ? modseq_now(s, txn) : 0;
+	int err;
 
 	buf_clear(&s->out);
-	return run_checked(s, txn);
+	err = run_checked(s, txn);
+	s->own_from = s->own_to = 0;
+	if (before && err >= 0) {
+		s->own_from = before + 1;
+		s->own_to = modseq_now(s, txn);
+	}
+	return err;
 }
 
 static void job_done(void *arg, int err)
@@ -187,6 +215,9 @@ static void job_done(void *arg, int err)
 	s->job = NULL;
 	if (buf_len(&s->out))
 		conn_write_take(s->conn, &s->out);
+	if (err == 0 && s->own_from)
+		imap_notify_own(s, s->own_from, s->own_to);
+	s->own_from = 0;
 	s->done(s, err);
 }
 
@@ -234,6 +265,12 @@ static void add_done(void *arg, int err, const struct store_work_added *results,
 	struct imap_session *s = arg;
 
 	s->job = NULL;
+	for (size_t i = 0; s->notify && err == 0 && i < count; i++) {
+		if (s->adds_own && results[i].error == 0)
+			imap_notify_own(s, results[i].modseq, results[i].modseq);
+		if (results[i].error == 0)
+			imap_notify_own_uids(s, results[i].mailbox, results[i].uid, results[i].uid);
+	}
 	s->added(s, err, err == 0 && count ? results : NULL);
 }
 
@@ -243,6 +280,7 @@ void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn 
 	s->added = done;
 	s->jobs++;
 	add->slot = s->at_slot;
+	s->adds_own = s->at_slot == s->slot && add->target_count && add->targets[0].account == s->account;
 	add->done = add_done;
 	add->drop = job_drop;
 	add->arg = s;
@@ -270,6 +308,7 @@ static void end_command(struct imap_session *s)
 	s->cmd = NULL;
 	s->refuse_status = NULL;
 	s->view.own_count = 0;
+	imap_notify_command_ended(s);
 	arena_reset(&s->arena);
 	s->arena.limit = IMAP_PARSE_ARENA_AFTER;
 	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
@@ -353,6 +392,14 @@ static void after_sync(struct imap_session *s, int err)
 	tell_account(s);
 }
 
+/* NOTIFY may have switched news of the selected mailbox off; but what a command expunges is its answer. */
+static bool wants_sync(const struct imap_session *s, unsigned flags)
+{
+	const unsigned expunges = IMAP_CMD_WRITABLE | IMAP_CMD_SYNC;
+
+	return imap_notify_selected(s) || s->must_sync || (flags & expunges) == expunges;
+}
+
 void imap_answer(struct imap_session *s, const char *status, const char *code, const char *text)
 {
 	/* What could not be read might have been a FETCH: no EXPUNGE then, and nothing else that can wait. */
@@ -365,7 +412,7 @@ void imap_answer(struct imap_session *s, const char *status, const char *code, c
 		buf_add_char(&s->reply, '*');
 	buf_printf(&s->reply, " %s %s%s%s%s\r\n", status, code ? "[" : "", code ? code : "", code ? "] " : "",
 		text);
-	if (s->cmd && s->view.mailbox && !s->is_logout && !(flags & IMAP_CMD_FRESH) &&
+	if (s->cmd && s->view.mailbox && !s->is_logout && !(flags & IMAP_CMD_FRESH) && wants_sync(s, flags) &&
 		(s->is_stale || s->must_sync || flags & IMAP_CMD_SYNC ||
 			(buf_len(&s->view.expunged) && !(flags & IMAP_CMD_NO_EXPUNGE)))) {
 		s->is_stale = s->must_sync = false;
@@ -513,6 +560,14 @@ static void release_memory(struct imap_session *s)
 	buf_deinit(&s->out);
 }
 
+/* No command is under way: names that the round made in its arena go. */
+static void after_round(struct imap_session *s)
+{
+	arena_reset(&s->arena);
+	imap_parse_start(&s->parse, &imap_parse_limits_after_login, &s->arena);
+	imap_input(s);
+}
+
 /* Nothing more can be read now. */
 static void wait_for_more(struct imap_session *s)
 {
@@ -525,6 +580,8 @@ static void wait_for_more(struct imap_session *s)
 	if (!is_amid)
 		release_memory(s);
 	imap_enter(s, is_amid ? IMAP_LITERAL : IMAP_READY);
+	if (!is_amid && imap_notify_has_work(s))
+		imap_notify_round(s, after_round);
 }
 
 /* False: wait. */
@@ -631,15 +688,16 @@ void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_
 {
 	struct imap_session *s = arg;
 
-	(void)account;
 	(void)modseq;
 	/* While a job runs, the view is the job's; a notice too many costs one look. */
 	if (s->state == IMAP_BUSY || (mailbox && mailbox == s->view.mailbox))
 		s->is_stale = true;
-	if (s->notify && mailbox == 0)
+	if (s->notify && (mailbox == 0 || s->notify->set) && account == s->account)
 		s->is_account_stale = true;
 	if (s->state == IMAP_IDLING && (s->is_stale || imap_notify_is_due(s)))
 		imap_idle_changed(s);
+	else if (s->state == IMAP_READY && !s->is_reading && imap_notify_has_work(s))
+		imap_notify_round(s, after_round);
 }
 
 /* ---- begin ---- */

@@ -172,6 +172,15 @@ int imap_status_parse(const struct imap_arg *list, unsigned *items_out)
 	return 0;
 }
 
+unsigned imap_status_item(const char *name)
+{
+	size_t i = 0;
+
+	while (strcmp(rows[i].name, name) != 0)
+		i++;
+	return 1u << i;
+}
+
 bool imap_status_has_modseq(unsigned items)
 {
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -6,6 +6,8 @@
 
 /* Bits of the items in a list argument. ERR_SYNTAX. */
 MUST_CHECK int imap_status_parse(const struct imap_arg *list, unsigned *items_out);
+/* The bit of one item that there is. */
+unsigned imap_status_item(const char *name);
 bool imap_status_has_modseq(unsigned items);
 /* Writes "* STATUS name (...)"; on a reader thread. */
 MUST_CHECK int imap_status_write(struct imap_session *s, struct store_txn *txn,

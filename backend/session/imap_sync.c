@@ -6,6 +6,7 @@
  * EXISTS and RECENT, then FETCH of changed flags by their new numbers. Where EXPUNGE may not be sent the UIDs
  * wait in view.expunged, and the store keeps their records for us until then.
  */
+#include "backend/session/imap_notify.h"
 #include "backend/session/imap_vanish.h"
 
 #include <stdlib.h>
@@ -270,7 +271,8 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 	if (sync->allow_expunge)
 		tell_expunged(&s->view, s->is_qresync || s->is_uidonly, &s->out);
 	tell_added(&s->view, c, &s->out);
-	tell_changed(s, c, &s->out);
+	if (imap_notify_selected(s) & IMAP_EVENT_FLAGS)
+		tell_changed(s, c, &s->out);
 	s->view.modseq = c->modseq;
 	if (buf_len(&s->view.expunged) == 0)
 		s->view.told = c->modseq;

@@ -190,6 +190,16 @@ int store_mailbox_get(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 	return err;
 }
 
+int store_mailbox_is_subscribed(
+	struct store_txn *txn, uint32_t account, struct slice name, bool *subscribed_out)
+{
+	struct name_row row = {0};
+	int err = get_name_row(txn, account, name, &row);
+
+	*subscribed_out = err == 0 && row.subscribed;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int store_mailbox_find(struct store_txn *txn, uint32_t account, struct slice name, struct store_mailbox *out)
 {
 	struct arena arena;

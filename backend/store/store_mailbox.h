@@ -65,6 +65,9 @@ MUST_CHECK int store_mailbox_get(
  */
 MUST_CHECK int store_mailbox_list(struct store_txn *txn, uint32_t account, struct arena *arena,
 	struct store_mailbox **mailboxes_out, size_t *count_out);
+/* Also of a name that is no mailbox. */
+MUST_CHECK int store_mailbox_is_subscribed(
+	struct store_txn *txn, uint32_t account, struct slice name, bool *subscribed_out);
 /* The keyword names; name i belongs to bit i of store_entry.keywords. Views of the transaction. */
 struct store_keywords {
 	size_t count;

@@ -1,0 +1,420 @@
+/*
+ * One pass over the change log gathers what happened: which messages' mailboxes, in a table; names in a list, in order. Then the
+ * mailboxes are looked at as they are now, and responses are written: what has come and gone meanwhile is told as gone.
+ */
+#include <stdlib.h>
+
+#include "backend/session/imap_access.h"
+#include "backend/session/imap_metadata.h"
+#include "backend/session/imap_name.h"
+#include "backend/session/imap_notify.h"
+#include "backend/session/imap_status.h"
+#include "backend/session/imap_use.h"
+#include "backend/store/store_change.h"
+#include "common/base/bytes.h"
+#include "common/base/table.h"
+#include "common/proto/imap_write.h"
+
+/* Changes of names that one job tells; more are an overflow. */
+#define NAMES_MOST 2000
+
+struct touched {
+	char key[4];
+	uint32_t mailbox;
+	unsigned events;
+	bool is_new; /* made, or made anew: its UIDVALIDITY is another */
+	struct touched *next;
+};
+
+struct named {
+	enum store_change_kind kind;
+	uint32_t mailbox;
+	struct slice text;
+	struct named *next;
+};
+
+struct tell {
+	struct imap_session *s;
+	struct imap_notify *n;
+	struct store_txn *txn;
+	const struct imap_notify_set *set; /* may be NULL */
+	struct arena arena;
+	struct table *table;
+	struct touched *touched, **touched_tail;
+	struct named *named, **named_tail;
+	unsigned named_count;
+};
+
+/* ---- what is wanted ---- */
+
+static bool is_below(struct slice name, struct slice parent)
+{
+	return name.len > parent.len && name.p[parent.len] == STORE_SEPARATOR &&
+	       memcmp(name.p, parent.p, parent.len) == 0;
+}
+
+static bool is_match(const struct imap_notify_group *g, struct slice name, bool is_subscribed)
+{
+	switch (g->filter) {
+	case IMAP_FILTER_INBOXES:
+		return slice_is_str(name, "INBOX"); /* all that is delivered goes there */
+	case IMAP_FILTER_PERSONAL:
+		return true;
+	case IMAP_FILTER_SUBSCRIBED:
+		return is_subscribed;
+	case IMAP_FILTER_SUBTREE:
+	case IMAP_FILTER_MAILBOXES:
+		for (unsigned i = 0; i < g->count; i++) {
+			if (slice_is_equal(name, g->names[i]) ||
+				(g->filter == IMAP_FILTER_SUBTREE && is_below(name, g->names[i])))
+				return true;
+		}
+		return false;
+	}
+	return false;
+}
+
+static unsigned wanted(const struct imap_notify_set *set, struct slice name, bool is_subscribed)
+{
+	unsigned events = 0;
+
+	for (unsigned i = 0; set && i < set->count; i++)
+		if (is_match(&set->groups[i], name, is_subscribed))
+			events |= set->groups[i].events;
+	return events;
+}
+
+/* Of the user, whatever mailboxes they stand beside. */
+static bool wants_server_metadata(const struct imap_notify_set *set)
+{
+	for (unsigned i = 0; set && i < set->count; i++)
+		if (set->groups[i].events & IMAP_EVENT_SERVER_METADATA)
+			return true;
+	return false;
+}
+
+/* ---- gathering ---- */
+
+static bool is_own(const struct imap_notify *n, uint64_t modseq)
+{
+	for (unsigned i = 0; i < n->own_count; i++)
+		if (modseq >= n->own[i].from && modseq <= n->own[i].to)
+			return true;
+	return false;
+}
+
+static int touch(struct tell *t, uint32_t mailbox, unsigned events, bool is_new)
+{
+	struct touched *m;
+	char key[4];
+
+	bytes_put_u32(key, mailbox);
+	m = table_get(t->table, slice_of(key, sizeof(key)));
+	if (!m) {
+		m = arena_calloc(&t->arena, 1, sizeof(*m));
+		if (!m)
+			return ERR_TOO_BIG;
+		memcpy(m->key, key, sizeof(key));
+		m->mailbox = mailbox;
+		table_put(t->table, slice_of(m->key, sizeof(m->key)), m);
+		*t->touched_tail = m;
+		t->touched_tail = &m->next;
+	}
+	m->events |= events;
+	m->is_new |= is_new;
+	return 0;
+}
+
+static int keep_name(struct tell *t, const struct store_change *c)
+{
+	struct named *n = t->named_count++ < NAMES_MOST ? arena_calloc(&t->arena, 1, sizeof(*n)) : NULL;
+
+	if (!n)
+		return ERR_TOO_BIG;
+	*n = (struct named){.kind = c->kind, .mailbox = c->mailbox, .text = arena_copy(&t->arena, c->text)};
+	*t->named_tail = n;
+	t->named_tail = &n->next;
+	return 0;
+}
+
+static int gather(void *arg, const struct store_change *c)
+{
+	struct tell *t = arg;
+
+	if (is_own(t->n, c->modseq))
+		return 0;
+	switch (c->kind) {
+	case STORE_CHANGE_ADDED:
+		return touch(t, c->mailbox, IMAP_EVENT_NEW, false);
+	case STORE_CHANGE_EXPUNGED:
+		return touch(t, c->mailbox, IMAP_EVENT_EXPUNGE, false);
+	case STORE_CHANGE_FLAGS:
+		return touch(t, c->mailbox, IMAP_EVENT_FLAGS, false);
+	case STORE_CHANGE_CREATED:
+		if (touch(t, c->mailbox, 0, true) < 0)
+			return ERR_TOO_BIG;
+		return keep_name(t, c);
+	case STORE_CHANGE_METADATA:
+		if (c->user != STORE_METADATA_SHARED && c->user != imap_metadata_user(t->s))
+			return 0;
+		return keep_name(t, c);
+	case STORE_CHANGE_RENAMED:
+	case STORE_CHANGE_DELETED:
+	case STORE_CHANGE_SUBSCRIBED:
+		return keep_name(t, c);
+	case STORE_CHANGE_KEYWORDS:
+	case STORE_CHANGE_ACL:
+	case STORE_CHANGE_SEEN:
+		return 0;
+	}
+	return 0;
+}
+
+/* ---- messages: STATUS ---- */
+
+static unsigned status_items(const struct imap_session *s, unsigned events, bool is_new)
+{
+	unsigned items = 0;
+
+	if (events & (IMAP_EVENT_NEW | IMAP_EVENT_EXPUNGE))
+		items |= imap_status_item("MESSAGES") | imap_status_item("UIDNEXT") |
+			 (s->is_condstore ? imap_status_item("HIGHESTMODSEQ") : 0);
+	if (events & IMAP_EVENT_FLAGS)
+		items |= imap_status_item("UIDVALIDITY") | imap_status_item("UNSEEN") |
+			 (s->is_condstore ? imap_status_item("HIGHESTMODSEQ") : 0);
+	return items | (is_new ? imap_status_item("UIDVALIDITY") : 0);
+}
+
+static int tell_messages(struct tell *t, const struct touched *m)
+{
+	struct store_mailbox mailbox;
+	unsigned events;
+	bool is_new;
+	int err;
+
+	if (m->mailbox == t->s->view.mailbox)
+		return 0;
+	err = store_mailbox_get(t->txn, t->s->account, m->mailbox, &mailbox);
+	if (err < 0)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	if (mailbox.noselect)
+		return 0;
+	events = wanted(t->set, mailbox.name, mailbox.subscribed);
+	/* Section 5.1: who hears of flags hears of another UIDVALIDITY. */
+	is_new = m->is_new && events & IMAP_EVENT_FLAGS;
+	events &= m->events;
+	if (!events && !is_new)
+		return 0;
+	return imap_status_write(t->s, t->txn, &mailbox, mailbox.name, status_items(t->s, events, is_new));
+}
+
+/* ---- names: LIST ---- */
+
+static int write_list(struct tell *t, struct slice name, struct slice old_name, unsigned event)
+{
+	struct buf *out = &t->s->out;
+	struct store_mailbox m = {.name = name};
+	bool has_children = false, exists;
+	int err = store_mailbox_find(t->txn, t->s->account, name, &m);
+
+	exists = err == 0;
+	if (err == ERR_NOT_FOUND)
+		err = store_mailbox_is_subscribed(t->txn, t->s->account, name, &m.subscribed);
+	if (err == 0)
+		err = store_mailbox_has_children(t->txn, t->s->account, name, &has_children);
+	if (err < 0)
+		return err;
+	if (!(wanted(t->set, name, m.subscribed || event == IMAP_EVENT_SUBSCRIPTION) & event) &&
+		!(old_name.len && wanted(t->set, old_name, false) & event))
+		return 0;
+	buf_printf(out, "* LIST (%s",
+		exists ? has_children ? "\\HasChildren" : "\\HasNoChildren" : "\\NonExistent");
+	if (exists && m.noselect)
+		buf_add_str(out, " \\Noselect");
+	if (m.subscribed)
+		buf_add_str(out, " \\Subscribed");
+	if (exists && imap_use_word(m.use))
+		buf_printf(out, " %s", imap_use_word(m.use));
+	buf_add_str(out, ") \"" IMAP_HIERARCHY "\" ");
+	imap_name_write(t->s, out, name);
+	if (old_name.len) {
+		buf_add_str(out, " (\"OLDNAME\" (");
+		imap_name_write(t->s, out, old_name);
+		buf_add_str(out, "))");
+	}
+	buf_add_str(out, "\r\n");
+	return 0;
+}
+
+/* Section 5.4: the direct parent is affected, too. */
+static int write_with_parent(struct tell *t, struct slice name)
+{
+	ptrdiff_t up = slice_find_last(name, STORE_SEPARATOR);
+	int err = write_list(t, name, slice_of(NULL, 0), IMAP_EVENT_NAME);
+
+	if (err == 0 && up > 0)
+		err = write_list(t, slice_sub(name, 0, (size_t)up), slice_of(NULL, 0), IMAP_EVENT_NAME);
+	return err;
+}
+
+/* A child that went along with its parent is not told of. */
+static bool has_renamed_parent(const struct tell *t, struct slice old_name)
+{
+	for (const struct named *n = t->named; n; n = n->next)
+		if (n->kind == STORE_CHANGE_RENAMED && is_below(old_name, n->text))
+			return true;
+	return false;
+}
+
+static int tell_named(struct tell *t, const struct named *n)
+{
+	struct store_mailbox mailbox = {0};
+	bool wants;
+	int err = 0;
+
+	if (n->kind == STORE_CHANGE_DELETED)
+		return n->text.len ? write_with_parent(t, n->text) : 0;
+	if (n->kind == STORE_CHANGE_SUBSCRIBED)
+		return n->text.len ? write_list(t, n->text, slice_of(NULL, 0), IMAP_EVENT_SUBSCRIPTION) : 0;
+	if (n->mailbox) {
+		err = store_mailbox_get(t->txn, t->s->account, n->mailbox, &mailbox);
+		if (err == ERR_NOT_FOUND) /* it has gone since, as is told further on */
+			return 0;
+	}
+	if (err < 0)
+		return err;
+	/* Names are views, and what follows reads other pages, but writes none. */
+	if (n->kind == STORE_CHANGE_CREATED)
+		return slice_is_str(mailbox.name, "INBOX") ? 0 : write_with_parent(t, mailbox.name);
+	if (n->kind == STORE_CHANGE_RENAMED)
+		return !n->text.len || has_renamed_parent(t, n->text)
+			       ? 0
+			       : write_list(t, mailbox.name, n->text, IMAP_EVENT_NAME);
+	/* "* METADATA name entry": names alone (RFC 5464 section 4.4.2). */
+	wants = t->n->is_metadata_wanted ||
+		(n->mailbox ? wanted(t->set, mailbox.name, mailbox.subscribed) & IMAP_EVENT_METADATA
+			    : wants_server_metadata(t->set));
+	if (!wants)
+		return 0;
+	buf_add_str(&t->s->out, "* METADATA ");
+	imap_name_write(t->s, &t->s->out, mailbox.name);
+	buf_add_char(&t->s->out, ' ');
+	imap_write_astring(&t->s->out, n->text);
+	buf_add_str(&t->s->out, "\r\n");
+	return 0;
+}
+
+/* ---- the job ---- */
+
+static int tell_all(struct tell *t)
+{
+	int err = 0;
+
+	for (const struct named *n = t->named; n && err == 0; n = n->next)
+		err = tell_named(t, n);
+	for (const struct touched *m = t->touched; m && err == 0; m = m->next)
+		err = tell_messages(t, m);
+	return err;
+}
+
+/* A subscription to somebody else's mailbox, while the subscribed ones are watched: that is more than we do. */
+static bool is_too_much(const struct tell *t)
+{
+	bool watches = false;
+
+	for (unsigned i = 0; t->set && i < t->set->count; i++)
+		watches |= t->set->groups[i].filter == IMAP_FILTER_SUBSCRIBED && t->set->groups[i].events;
+	for (const struct named *n = t->named; n && watches; n = n->next)
+		if (n->kind == STORE_CHANGE_SUBSCRIBED && imap_access_is_foreign(n->text))
+			return true;
+	return false;
+}
+
+int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
+{
+	struct imap_notify *n = s->notify;
+	struct tell t = {.s = s, .n = n, .txn = txn, .set = n->set, .table = table_new()};
+	uint64_t now = 0, since = n->told ? n->told : UINT64_MAX - 1;
+	bool is_incomplete = false;
+	int err;
+
+	arena_init(&t.arena, 0);
+	t.touched_tail = &t.touched;
+	t.named_tail = &t.named;
+	err = store_change_each(txn, s->account, since, gather, &t, &now, &is_incomplete);
+	if (err == ERR_TOO_BIG || (err == 0 && (is_incomplete || is_too_much(&t)))) {
+		err = 0; /* `now` is known before the first change is read */
+		if (n->set) {
+			n->is_overflown = true;
+			buf_add_str(&s->out, "* OK [NOTIFICATIONOVERFLOW] Too much has changed: nothing is "
+					     "watched any more\r\n");
+		}
+	} else if (err == 0) {
+		err = tell_all(&t);
+	}
+	table_free(&t.table);
+	arena_deinit(&t.arena);
+	if (err < 0)
+		return err;
+	n->told = now;
+	n->own_count = 0;
+	return 0;
+}
+
+/* ---- the beginning ---- */
+
+static unsigned first_items(unsigned events)
+{
+	unsigned items = 0;
+
+	if (events & IMAP_EVENT_NEW)
+		items |= imap_status_item("MESSAGES") | imap_status_item("UIDNEXT") |
+			 imap_status_item("UIDVALIDITY");
+	if (events & IMAP_EVENT_EXPUNGE)
+		items |= imap_status_item("MESSAGES");
+	if (events & IMAP_EVENT_FLAGS)
+		items |= imap_status_item("UIDVALIDITY") | imap_status_item("HIGHESTMODSEQ");
+	return items;
+}
+
+static int nothing(void *arg, const struct store_change *c)
+{
+	(void)arg;
+	(void)c;
+	return 0;
+}
+
+int imap_notify_begin(struct imap_session *s, struct store_txn *txn, bool wants_status)
+{
+	struct imap_notify *n = s->notify;
+	const struct imap_notify_set *set = n->next;
+	struct store_mailbox *all;
+	struct arena arena;
+	bool is_incomplete, watches_subscribed = false;
+	uint64_t now;
+	size_t count = 0;
+	int err;
+
+	for (unsigned i = 0; i < set->count; i++)
+		watches_subscribed |=
+			set->groups[i].filter == IMAP_FILTER_SUBSCRIBED && set->groups[i].events;
+	arena_init(&arena, 0);
+	err = store_mailbox_list(txn, s->account, &arena, &all, &count);
+	for (size_t i = 0; i < count && err == 0; i++) {
+		unsigned events = wanted(set, all[i].name, all[i].subscribed) & IMAP_EVENTS_OF_MESSAGES;
+
+		if (watches_subscribed && all[i].subscribed && imap_access_is_foreign(all[i].name))
+			err = ERR_TOO_BIG;
+		else if (wants_status && events && all[i].id && !all[i].noselect &&
+			 all[i].id != s->view.mailbox)
+			err = imap_status_write(s, txn, &all[i], all[i].name, first_items(events));
+	}
+	arena_deinit(&arena);
+	if (err == 0)
+		err = store_change_each(txn, s->account, UINT64_MAX - 1, nothing, NULL, &now, &is_incomplete);
+	if (err == 0) {
+		n->told = now;
+		n->own_count = 0;
+	}
+	return err;
+}
