@@ -21,3 +21,6 @@ MUST_CHECK int acl_check(struct store_txn *txn, acl_found_fn *found, void *arg);
 /* Sets or clears \Seen of these UIDs (ascending; flags: one bool each) under one MODSEQ. */
 MUST_CHECK int seen_put(struct store_txn *txn, uint32_t mailbox, struct store_who who, const uint32_t *uids,
 	const bool *flags, size_t count, uint64_t modseq);
+/* As store_acl_set(), of an account that is being imported: nothing is logged. */
+MUST_CHECK int acl_put_imported(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry);

@@ -164,8 +164,9 @@ static int log_change(struct store_txn *txn, uint32_t account, uint32_t mailbox)
 	return err ? err : state_put_account(txn, account, &s);
 }
 
-int store_acl_set(
-	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry)
+/* Without the log; *is_changed_out: there is something to log. */
+static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry,
+	bool *is_changed_out)
 {
 	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX + 1];
 	struct db_key shared = acl_shared_key(entry->who, account, mailbox);
@@ -174,6 +175,7 @@ int store_acl_set(
 	size_t count, at = 0, named = 0;
 	int err = mailbox_get_folder(txn, account, mailbox, &folder);
 
+	*is_changed_out = false;
 	if (!err)
 		err = store_acl_get(txn, account, mailbox, entries, &count);
 	if (err)
@@ -197,7 +199,25 @@ int store_acl_set(
 	if (!err)
 		err = is_gone ? db_drop(txn, DB_SHARED, db_key_view(&shared))
 			      : db_put(txn, DB_SHARED, db_key_view(&shared), slice_of(NULL, 0));
-	return err ? err : log_change(txn, account, mailbox);
+	*is_changed_out = !err;
+	return err;
+}
+
+int store_acl_set(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry)
+{
+	bool is_changed;
+	int err = set(txn, account, mailbox, entry, &is_changed);
+
+	return err || !is_changed ? err : log_change(txn, account, mailbox);
+}
+
+int acl_put_imported(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct store_acl_entry *entry)
+{
+	bool is_changed;
+
+	return set(txn, account, mailbox, entry, &is_changed);
 }
 
 int store_acl_rights(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_who who,

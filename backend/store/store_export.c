@@ -247,6 +247,32 @@ static int put_metadata(void *arg, uint32_t mailbox, uint64_t user, struct slice
 	return 0;
 }
 
+static int put_acl(struct exporting *x, struct store_txn *txn, uint32_t number, uint32_t mailbox)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	struct buf payload = {0};
+	size_t count = 0;
+	int err = store_acl_get(txn, x->o->account, mailbox, entries, &count);
+
+	for (size_t i = 0; i < count && !err; i++) {
+		const struct store_who *who = &entries[i].who;
+		struct transfer_acl t = {
+			.mailbox = number, .rights = entries[i].rights, .denied = entries[i].denied};
+		struct store_account other;
+
+		if (who->account) {
+			if (store_get_account(x->o->store, who->slot, who->account, &other))
+				continue; /* of an account that is no more */
+			t.address = slice_str(other.address);
+		}
+		buf_clear(&payload);
+		transfer_pack_acl(&t, &payload);
+		add_record(&x->out, STREAM_ACL, buf_view(&payload));
+	}
+	buf_deinit(&payload);
+	return err;
+}
+
 static int put_changes(struct exporting *x, struct store_txn *txn)
 {
 	struct db_key prefix = db_key_u32(x->o->account);
@@ -297,6 +323,8 @@ static int take_state(
 	sort_numbers(x);
 	if (!err)
 		err = store_metadata_all(txn, x->o->account, put_metadata, x);
+	for (size_t i = 0; i < x->folder_count && !err; i++)
+		err = put_acl(x, txn, (uint32_t)i + 1, x->folders[i].id);
 	return err ? err : put_changes(x, txn);
 }
 

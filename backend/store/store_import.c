@@ -240,6 +240,27 @@ static int apply_metadata(struct store_txn *txn, struct store_import *m, struct 
 	return err == ERR_TOO_BIG ? ERR_CORRUPT : err;
 }
 
+/* Accounts that are not here get no rights: sharing is within one back-end. */
+static int apply_acl(struct store_txn *txn, struct store_import *m, struct slice payload)
+{
+	struct store_acl_entry entry = {0};
+	struct store_account other;
+	struct transfer_acl t;
+	int err = transfer_unpack_acl(payload, &t);
+
+	if (err)
+		return err;
+	if (t.address.len) {
+		if (store_find_account(m->o.store, t.address, &other))
+			return 0;
+		entry.who = (struct store_who){other.slot, other.id};
+	}
+	entry.rights = t.rights;
+	entry.denied = t.denied;
+	err = acl_put_imported(txn, m->account, m->mailboxes[t.mailbox - 1]->id, &entry);
+	return err == ERR_TOO_BIG ? ERR_CORRUPT : err;
+}
+
 static int apply_change(struct store_txn *txn, struct store_import *m, struct slice payload)
 {
 	struct db_key key;
@@ -282,6 +303,8 @@ static int apply(struct store_txn *txn, void *arg)
 			err = apply_message(txn, m, item);
 		else if (item->tag == STREAM_METADATA)
 			err = apply_metadata(txn, m, payload);
+		else if (item->tag == STREAM_ACL)
+			err = apply_acl(txn, m, payload);
 		else
 			err = apply_change(txn, m, payload);
 	}
@@ -679,6 +702,16 @@ static int take_metadata(struct store_import *m, struct slice payload)
 	return queue(m, STREAM_METADATA, payload);
 }
 
+static int take_acl(struct store_import *m, struct slice payload)
+{
+	struct transfer_acl t;
+	int err = transfer_unpack_acl(payload, &t);
+
+	if (err || t.mailbox == 0 || t.mailbox > m->mailbox_count)
+		return wrong(m, ERR_CORRUPT, "an entry of an ACL is wrong");
+	return queue(m, STREAM_ACL, payload);
+}
+
 int store_import_record(void *import, uint16_t tag, struct slice payload)
 {
 	static const struct {
@@ -692,6 +725,7 @@ int store_import_record(void *import, uint16_t tag, struct slice payload)
 		[STREAM_BODY] = {take_body},
 		[STREAM_CHANGE] = {take_change},
 		[STREAM_METADATA] = {take_metadata},
+		[STREAM_ACL] = {take_acl},
 	};
 	struct store_import *m = import;
 

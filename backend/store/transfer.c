@@ -8,6 +8,7 @@
  *	         body u8 (kind; 128: shared) | uidl u8 | 0 u8 | trace u16 | 0 u16 | body number u64 | body size u64 | body sum u64 |
  *	         uidl | trace
  *	metadata mailbox u32 | owner u8 | address u16 | name u8 | address | name | value
+ *	acl      mailbox u32 | rights u16 | denied u16 | address
  *	change   modseq u64 | mailbox u32 | kind u8 | owner u8 | ranges, a name, or an entry
  */
 #include "backend/store/transfer.h"
@@ -17,6 +18,9 @@
 #define MESSAGE_HEAD 88
 #define CHANGE_HEAD 14
 #define METADATA_HEAD 8
+#define ACL_HEAD 8
+/* Kinds of changes that later programs may log carry texts. */
+#define CHANGE_KIND_MAX 63
 #define RANGE 8
 #define SHARED 128
 
@@ -255,6 +259,31 @@ int transfer_unpack_metadata(struct slice p, struct transfer_metadata *m)
 	return 0;
 }
 
+void transfer_pack_acl(const struct transfer_acl *a, struct buf *out)
+{
+	char head[ACL_HEAD];
+
+	bytes_put_u32(head, a->mailbox);
+	bytes_put_u16(head + 4, a->rights);
+	bytes_put_u16(head + 6, a->denied);
+	buf_add(out, head, sizeof(head));
+	buf_add_slice(out, a->address);
+}
+
+int transfer_unpack_acl(struct slice p, struct transfer_acl *a)
+{
+	if (p.len < ACL_HEAD || p.len > ACL_HEAD + STORE_ADDRESS_MAX)
+		return ERR_CORRUPT;
+	*a = (struct transfer_acl){.mailbox = bytes_get_u32(p.p),
+		.rights = bytes_get_u16(p.p + 4),
+		.denied = bytes_get_u16(p.p + 6),
+		.address = slice_from(p, ACL_HEAD)};
+	return (a->rights | a->denied) & ~STORE_RIGHTS_ALL || !(a->rights | a->denied) ||
+			       !is_text_good(a->address)
+		       ? ERR_CORRUPT
+		       : 0;
+}
+
 void transfer_pack_change(const struct transfer_change *c, struct buf *out)
 {
 	char head[CHANGE_HEAD];
@@ -285,7 +314,7 @@ static bool are_ranges_good(struct slice ranges)
 
 int transfer_unpack_change(struct slice p, struct transfer_change *c)
 {
-	if (p.len < CHANGE_HEAD || p.p[12] < CHANGE_ADDED || p.p[12] > CHANGE_METADATA ||
+	if (p.len < CHANGE_HEAD || p.p[12] < CHANGE_ADDED || p.p[12] > CHANGE_KIND_MAX ||
 		p.p[13] < TRANSFER_EVERYBODY || p.p[13] > TRANSFER_OTHER)
 		return ERR_CORRUPT;
 	*c = (struct transfer_change){

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "backend/store/acl.h"
 #include "backend/store/change.h"
 #include "backend/store/metadata.h"
 #include "backend/store/record.h"
@@ -67,6 +68,15 @@ struct transfer_metadata {
 };
 void transfer_pack_metadata(const struct transfer_metadata *m, struct buf *out);
 MUST_CHECK int transfer_unpack_metadata(struct slice payload, struct transfer_metadata *m_out);
+
+/* One entry of a mailbox's ACL. */
+struct transfer_acl {
+	uint32_t mailbox; /* its number in the stream */
+	uint16_t rights, denied;
+	struct slice address; /* empty: anyone */
+};
+void transfer_pack_acl(const struct transfer_acl *a, struct buf *out);
+MUST_CHECK int transfer_unpack_acl(struct slice payload, struct transfer_acl *a_out);
 
 struct transfer_change {
 	uint64_t modseq;

@@ -2,6 +2,7 @@
 #include "temp_store.h"
 
 #include "backend/store/change.h"
+#include "backend/store/store_acl.h"
 #include "backend/store/store_export.h"
 #include "backend/store/store_import.h"
 #include "backend/store/store_metadata.h"
@@ -103,6 +104,7 @@ static uint32_t make_mailbox(struct temp_store *t, const char *name)
 static void fill(struct temp_store *t)
 {
 	size_t large = 700 * 1000;
+	uint32_t carol = temp_account(t, "carol@example.com");
 	char *text = malloc(large);
 	struct store_appended a;
 	struct store_txn *txn;
@@ -133,6 +135,13 @@ static void fill(struct temp_store *t)
 		0);
 	assert_int_equal(store_metadata_set(txn, t->account, t->inbox, store_metadata_user(0, 999),
 				 SLICE_LIT("/comment"), SLICE_LIT("gone"), NULL),
+		0);
+	assert_int_equal(store_acl_set(txn, t->account, lists,
+				 &(struct store_acl_entry){{0, carol}, STORE_RIGHT_READ | STORE_RIGHT_LOOKUP,
+					 STORE_RIGHT_ADMIN}),
+		0);
+	assert_int_equal(store_acl_set(txn, t->account, lists,
+				 &(struct store_acl_entry){{0, 0}, STORE_RIGHT_LOOKUP, 0}),
 		0);
 	assert_int_equal(store_commit(&txn), 0);
 	for (int i = 0; i < 300; i++)
@@ -239,7 +248,7 @@ static void test_exists_and_replaces(void **state)
 	assert_int_equal(found.id, totals.account);
 	assert_int_equal(store_find_account(t.store, SLICE_LIT("ali@example.com"), &found), 0);
 	assert_int_equal(found.id, totals.account);
-	assert_int_equal(store_count_accounts(t.store), 1);
+	assert_int_equal(store_count_accounts(t.store), 2);
 	describe_account(&t, totals.account, &after);
 	assert_int_equal(buf_len(&before), buf_len(&after));
 	assert_memory_equal(buf_view(&before).p, buf_view(&after).p, buf_len(&before));
@@ -440,6 +449,24 @@ EDIT_METADATA(entry_upper, m.name = SLICE_LIT("/Comment"))
 EDIT_METADATA(entry_nowhere, m.mailbox = 99)
 EDIT_METADATA(entry_long, m.value = slice_of(long_value, sizeof(long_value)))
 
+static void acl_rights(uint16_t tag, struct buf *payload)
+{
+	struct transfer_acl a = {1, 0xffff, 0, SLICE_LIT("x@example.com")};
+
+	(void)tag;
+	buf_clear(payload);
+	transfer_pack_acl(&a, payload);
+}
+
+static void acl_nowhere(uint16_t tag, struct buf *payload)
+{
+	struct transfer_acl a = {99, STORE_RIGHT_READ, 0, SLICE_LIT("x@example.com")};
+
+	(void)tag;
+	buf_clear(payload);
+	transfer_pack_acl(&a, payload);
+}
+
 static void change_gap(uint16_t tag, struct buf *payload)
 {
 	struct transfer_change c;
@@ -499,6 +526,8 @@ static void test_security_hostile_records(void **state)
 		{STREAM_METADATA, 0, entry_upper},
 		{STREAM_METADATA, 0, entry_nowhere},
 		{STREAM_METADATA, 0, entry_long},
+		{STREAM_ACL, 0, acl_rights},
+		{STREAM_ACL, 0, acl_nowhere},
 		{STREAM_CHANGE, 3, change_gap},
 		{STREAM_CHANGE, 3, cut_payload},
 		{STREAM_ACCOUNT, 0, cut_payload},
@@ -521,6 +550,9 @@ static void test_security_hostile_records(void **state)
 	assert_int_equal(store_begin_write(source.store, 0, &txn), 0);
 	assert_int_equal(store_metadata_set(txn, source.account, source.inbox, STORE_METADATA_SHARED,
 				 SLICE_LIT("/comment"), SLICE_LIT("x"), NULL),
+		0);
+	assert_int_equal(store_acl_set(txn, source.account, source.inbox,
+				 &(struct store_acl_entry){{0, 0}, STORE_RIGHT_LOOKUP, 0}),
 		0);
 	assert_int_equal(store_commit(&txn), 0);
 	export_to(&source, source.account, &stream);
@@ -603,11 +635,11 @@ static void test_stops_after_any_step(void **state)
 
 		assert_true(steps < 100);
 		err = import_from(&o, buf_view(&stream), 1 << 20, &totals);
-		assert_int_equal(store_count_accounts(t.store), err ? 1 : 2);
+		assert_int_equal(store_count_accounts(t.store), err ? 2 : 3);
 		temp_check(&t);
 		store_close(&t.store);
 		temp_open(&t, 256 << 20);
-		assert_int_equal(store_count_accounts(t.store), err ? 1 : 2);
+		assert_int_equal(store_count_accounts(t.store), err ? 2 : 3);
 		temp_reap(&t, NULL);
 	}
 	buf_deinit(&stream);
