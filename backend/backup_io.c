@@ -66,6 +66,8 @@ void backup_io_deinit(struct backup_io *io)
 {
 	backup_io_release(io);
 	free(io->views);
+	io->views = NULL;
+	io->view_room = 0;
 	if (io->fd >= 0)
 		close(io->fd);
 	io->fd = -1;

@@ -15,7 +15,7 @@ struct job {
 	struct backup_io io;
 	struct store_account account; /* of an export */
 	struct slice address;         /* of an import: a view of the request's */
-	bool replaces;
+	bool replaces;                /* of an import; of a hold: it ends */
 	unsigned slot;
 	int err;
 	struct buf why;
@@ -203,7 +203,154 @@ static void verb_import(void *arg, struct control_request *r)
 	submit(j, run_import, done_import);
 }
 
+/* ---- move ---- */
+
+/* Straight from one slot into the other: records are given on, not written. */
+static int copy(struct job *j)
+{
+	const struct store_import_options to = {.store = j->backend->store,
+		.slot = j->slot,
+		.replaces = true,
+		.write = backup_io_store,
+		.write_arg = &j->io};
+	struct store_import *m = store_import_new(&to);
+	const struct store_export_options from = {.store = j->backend->store,
+		.slot = j->account.slot,
+		.account = j->account.id,
+		.hold = backup_io_hold,
+		.arg = &j->io,
+		.record = store_import_record,
+		.record_arg = m,
+		.is_cancelled = backup_io_is_cancelled};
+	int err = store_export(&from, &j->exported);
+
+	if (!err)
+		err = store_import_finish(m, &j->imported);
+	if (err && store_import_why(m)[0])
+		buf_add_str(&j->why, store_import_why(m));
+	store_import_free(&m);
+	return err;
+}
+
+static void run_move(void *arg)
+{
+	struct job *j = arg;
+	struct store_account now;
+
+	metric_add(j->backend->backups->m_running, 1);
+	j->io.slot = j->account.slot;
+	j->err = store_account_hold(j->backend->store, j->account.slot, j->account.id);
+	if (!j->err) {
+		j->err = copy(j);
+		/* If it is visible there and not yet removed here, the hold stays until the next start ends the move. */
+		if (!j->err || store_find_account(j->backend->store, slice_str(j->account.address), &now) ||
+			now.slot == j->account.slot)
+			(void)!store_account_release(j->backend->store, j->account.slot, j->account.id);
+	}
+	backup_io_release(&j->io);
+	metric_add(j->backend->backups->m_running, -1);
+}
+
+static void done_move(void *arg, int err)
+{
+	struct job *j = arg;
+
+	err = err ? err : j->err;
+	if (err) {
+		fail(j, err == ERR_EXISTS && !buf_len(&j->why) ? ERR_NOT_NOW : err,
+			buf_len(&j->why)    ? buf_str_view(&j->why)
+			: err == ERR_EXISTS ? "the account is held already"
+					    : error_text(err));
+		return;
+	}
+	log_info("backup", "moved account=%s from=%u to=%u messages=%llu", j->imported.address,
+		j->account.slot, j->slot, (unsigned long long)j->imported.messages);
+	count(j, j->imported.messages, j->imported.bytes);
+	control_add_str(j->request, "account", j->imported.address);
+	control_add_int(j->request, "from", j->account.slot);
+	control_add_int(j->request, "to", j->slot);
+	control_add_int(j->request, "messages", (int64_t)j->imported.messages);
+	control_add_int(j->request, "bytes", (int64_t)j->imported.bytes);
+	control_done(j->request);
+	job_free(j);
+}
+
+static void verb_move(void *arg, struct control_request *r)
+{
+	struct job *j = job_new(arg, r);
+
+	if (store_find_account(j->backend->store, slice_str(control_arg(r, 0)), &j->account)) {
+		fail(j, ERR_NOT_FOUND, "no such account");
+		return;
+	}
+	if (!control_option(r, "slot", 0) || read_slot(r, j->backend->store, &j->slot)) {
+		fail(j, ERR_SYNTAX, "--slot: there is no such slot");
+		return;
+	}
+	if (j->slot == j->account.slot) {
+		fail(j, ERR_DENIED, "the account is in that slot");
+		return;
+	}
+	submit(j, run_move, done_move);
+}
+
+/* ---- hold ---- */
+
+/* On a thread: it waits for the slot's present transaction. */
+static void run_hold(void *arg)
+{
+	struct job *j = arg;
+
+	j->err = j->replaces ? store_account_release(j->backend->store, j->account.slot, j->account.id)
+			     : store_account_hold(j->backend->store, j->account.slot, j->account.id);
+}
+
+static void done_hold(void *arg, int err)
+{
+	struct job *j = arg;
+
+	err = err ? err : j->err;
+	if (err) {
+		fail(j, err,
+			err == ERR_TOO_BIG     ? "as many accounts are held as may"
+			: err == ERR_EXISTS    ? "the account is held already"
+			: err == ERR_NOT_FOUND ? "the account is not held"
+					       : error_text(err));
+		return;
+	}
+	control_add_str(j->request, "account", j->account.address);
+	control_done(j->request);
+	job_free(j);
+}
+
+static void change_hold(struct backend *b, struct control_request *r, bool releases)
+{
+	struct job *j = job_new(b, r);
+
+	j->replaces = releases;
+	if (store_find_account(b->store, slice_str(control_arg(r, 0)), &j->account))
+		fail(j, ERR_NOT_FOUND, "no such account");
+	else
+		submit(j, run_hold, done_hold);
+}
+
+static void verb_hold(void *arg, struct control_request *r)
+{
+	change_hold(arg, r, false);
+}
+
+static void verb_release(void *arg, struct control_request *r)
+{
+	change_hold(arg, r, true);
+}
+
 static const struct control_verb verbs[] = {
+	{"account move", "ADDRESS --slot N", "Moves an account into another slot of this store, as it is",
+		verb_move, 1, 1, "slot=", 0},
+	{"account hold", "ADDRESS",
+		"Nothing changes in the account until it is released: mail for it waits at the senders",
+		verb_hold, 1, 1, NULL, 0},
+	{"account release", "ADDRESS", "Ends a hold", verb_release, 1, 1, NULL, 0},
 	{"store export", "ACCOUNT [FILE|-]",
 		"Writes an account as a stream to a new file or to standard output, while it is in use",
 		verb_export, 1, 2, NULL, CONTROL_TAKES_OUT},

@@ -443,6 +443,16 @@ static void note_target(struct delivery *d, struct target *t, int error, bool is
 			d->recipients[t->recipient].address);
 }
 
+/* The account has gone since RCPT. One of that name that is here now has come from another slot, or is new: later. */
+static int not_found(struct delivery *d, const struct target *t)
+{
+	struct store_account account;
+	int err = store_find_recipient(
+		store_work_store(d->service->work), slice_str(d->recipients[t->recipient].address), &account);
+
+	return err ? err : ERR_NOT_NOW;
+}
+
 static void share_done(void *arg, int err, const struct store_work_added *results, size_t count)
 {
 	struct share *share = arg;
@@ -455,6 +465,8 @@ static void share_done(void *arg, int err, const struct store_work_added *result
 	for (size_t i = 0; i < share->count; i++) {
 		int error = err ? err : i < count ? results[i].error : ERR_NOT_NOW;
 
+		if (error == ERR_NOT_FOUND)
+			error = not_found(d, &d->targets[share->targets[i]]);
 		note_target(d, &d->targets[share->targets[i]], error, !error && results[i].repeated);
 	}
 	for (unsigned i = 0; i < d->count; i++) {

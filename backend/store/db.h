@@ -66,6 +66,8 @@ struct db_slot {
 	bool want_grow;
 	uint64_t complained_ms; /* a full disk is worth one line a second, not one a commit */
 	uint64_t next_blob;
+	uint32_t held[STORE_HELD_MAX]; /* accounts that take no changes; the first held_count */
+	unsigned held_count;
 	_Atomic size_t account_count;
 };
 
@@ -124,6 +126,8 @@ struct store_txn {
 	struct db_frame_cache *cache; /* of blob reads; lives as long as the reader */
 };
 
+/* Within a write transaction: changes of this account are not for now. */
+bool db_is_held(const struct store_txn *txn, uint32_t account);
 /* LMDB's code as ours. */
 int db_error(int rc);
 /* The same of a write or commit; remembers what the writer has to do about it. */

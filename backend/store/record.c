@@ -264,7 +264,8 @@ int state_get_account(struct store_txn *txn, uint32_t account, struct account_st
 {
 	struct db_key key = db_key_u32_u32(account, 0);
 	struct slice v;
-	int err = db_get(txn, DB_STATE, db_key_view(&key), &v);
+	int err = txn->is_write && db_is_held(txn, account) ? ERR_NOT_NOW
+							    : db_get(txn, DB_STATE, db_key_view(&key), &v);
 
 	if (err)
 		return err;

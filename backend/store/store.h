@@ -20,6 +20,7 @@
 
 #define STORE_SLOTS_MAX 64
 #define STORE_ADDRESS_MAX 320
+#define STORE_HELD_MAX 64 /* accounts of a slot that are held at once */
 
 struct store;
 struct store_txn;

@@ -42,6 +42,8 @@ static int put_record(struct store_txn *txn, uint32_t account, const struct acco
 	struct buf value = {0};
 	int err;
 
+	if (db_is_held(txn, account))
+		return ERR_NOT_NOW;
 	record_pack_account(r, &value);
 	db_effect(txn, &put, buf_view(&value));
 	err = db_put(txn, DB_ACCOUNTS, db_key_view(&key), buf_view(&value));

@@ -29,6 +29,15 @@ struct store_account_new {
 	struct slice forwards; /* normalised addresses, a line feed between two */
 };
 
+/*
+ * Held: every change of the account is answered ERR_NOT_NOW from here on (what was begun is on disk), until it is released or the
+ * store is closed. Reading goes on, and store_account_remove(). For the last moments of a move. ERR_TOO_BIG: STORE_HELD_MAX of its
+ * slot. ERR_EXISTS: held already.
+ */
+MUST_CHECK int store_account_hold(struct store *store, unsigned slot, uint32_t account);
+/* ERR_NOT_FOUND: it was not held. */
+MUST_CHECK int store_account_release(struct store *store, unsigned slot, uint32_t account);
+
 /* The slot in which a new account of this address goes (the one with the fewest accounts). */
 unsigned store_account_choose_slot(struct store *store);
 

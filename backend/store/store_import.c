@@ -26,6 +26,7 @@
 #include "common/base/table.h"
 
 #define STEP_ITEMS 200
+#define RIGHTS_STEP 100
 #define STEP_BYTES ((size_t)1 << 20)
 /* MODSEQs of a restored account go on above these of anything that was done since the backup. */
 #define RESTORE_MODSEQ_SHIFT 20
@@ -779,8 +780,11 @@ static int activate(struct store_txn *txn, void *arg)
 	struct account_imported a = {
 		m->header.record, m->aliases, m->alias_count, m->replaces, m->old_slot, m->old_account};
 	char key[9];
+	struct store_account old;
 	int err = account_check_names(txn, &a);
 
+	if (!err && m->replaces)
+		err = store_get_account(m->o.store, m->old_slot, m->old_account, &old);
 	if (!err && m->replaces)
 		err = m->old_slot == m->o.slot ? store_account_remove(txn, m->old_account)
 					       : put_moved(txn, m);
@@ -792,6 +796,60 @@ static int activate(struct store_txn *txn, void *arg)
 	if (!err)
 		err = db_drop(txn, DB_INTENTS, intent_key(INTENT_IMPORT, m->account, key));
 	db_note(txn, m->account, 0, 0);
+	return err;
+}
+
+/* What an account may do with others' mailboxes is said by slot and number: one step of those in a slot. */
+struct rights {
+	struct store_who from, to;
+	size_t at;
+	bool is_done;
+};
+
+static int move_rights_step(struct store_txn *txn, void *arg)
+{
+	struct rights *r = arg;
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	struct store_acl_shared *list;
+	struct arena arena;
+	size_t count, n = 0;
+	int err;
+
+	arena_init(&arena, 0);
+	err = store_acl_shared(txn, r->from, &arena, &list, &count);
+	for (size_t i = r->at; !err && i < count && i < r->at + RIGHTS_STEP; i++) {
+		err = store_acl_get(txn, list[i].account, list[i].mailbox, entries, &n);
+		for (size_t k = 0; k < n && !err; k++) {
+			struct store_acl_entry entry = {r->to, entries[k].rights, entries[k].denied};
+
+			if (entries[k].who.slot != r->from.slot || entries[k].who.account != r->from.account)
+				continue;
+			err = store_acl_set(txn, list[i].account, list[i].mailbox, &entry);
+			break;
+		}
+		/* Gone, held, or full meanwhile: its owner's affair. */
+		if (err == ERR_NOT_FOUND || err == ERR_TOO_BIG || err == ERR_NOT_NOW)
+			err = 0;
+	}
+	r->is_done = !err && r->at + RIGHTS_STEP >= count;
+	arena_deinit(&arena);
+	return err;
+}
+
+static int move_rights(struct store_import *m)
+{
+	int err = 0;
+
+	for (unsigned slot = 0; slot < store_slots(m->o.store) && !err; slot++) {
+		struct rights r = {{m->old_slot, m->old_account}, {m->o.slot, m->account}, 0, false};
+		struct import_body other = m->body;
+
+		other.slot = slot;
+		while (!err && !r.is_done) {
+			err = import_body_write(&other, move_rights_step, &r);
+			r.at += RIGHTS_STEP;
+		}
+	}
 	return err;
 }
 
@@ -839,7 +897,9 @@ int store_import_finish(struct store_import *m, struct store_import_totals *tota
 	memcpy(totals_out->address, m->address, m->header.record.address.len);
 	if (!m->replaces || m->old_slot == m->o.slot)
 		return 0;
-	err = write_in(m, m->old_slot, remove_old);
+	err = move_rights(m);
+	if (!err)
+		err = write_in(m, m->old_slot, remove_old);
 	FAULT("import-old-removed");
 	return err ? err : import_body_write(&m->body, drop_moved, m);
 }
@@ -924,7 +984,9 @@ static int recover_one(struct store *store, unsigned slot, const struct intent *
 	m.body = (struct import_body){.store = store, .slot = slot, .fd = -1};
 	if (i->kind == INTENT_IMPORT)
 		return import_body_write(&m.body, give_up, &m);
-	err = i->old_slot < store_slots(store) ? write_in(&m, i->old_slot, remove_old) : 0;
+	err = move_rights(&m);
+	if (!err && i->old_slot < store_slots(store))
+		err = write_in(&m, i->old_slot, remove_old);
 	return err ? err : import_body_write(&m.body, drop_moved, &m);
 }
 
