@@ -28,7 +28,8 @@
 #include "common/base/mem.h"
 
 /* Accounts of one transaction: what the writer does in less than its 5 ms. */
-#define BATCH_ROWS 40
+#define BATCH_ROWS 100
+#define BATCH_NAMES 300 /* addresses and aliases of them; one account may have more */
 #define BATCHES_A_SLOT 2
 #define ERRORS_SHOWN 1000
 /* How long a pipe may give nothing. */
@@ -76,7 +77,7 @@ struct batch {
 	uint32_t accounts[BATCH_ROWS]; /* of those that are there */
 	bool is_reserved[BATCH_ROWS];
 	bool is_bad[BATCH_ROWS];
-	size_t count;
+	size_t count, names;
 	size_t only; /* BATCH_ROWS: all; else this row alone */
 	struct arena arena;
 	struct claims claims;
@@ -516,7 +517,8 @@ static void hand_out(struct import *m, struct import_row *row)
 	why = take_names(b, row, &b->is_reserved[i]);
 	if (why)
 		bad_row(b, i, why);
-	if (b->count == BATCH_ROWS) {
+	b->names += 1 + row->alias_count;
+	if (b->count == BATCH_ROWS || b->names >= BATCH_NAMES) {
 		m->filling[slot] = NULL;
 		send_batch(b);
 	}

@@ -103,6 +103,7 @@ static struct lmtp_service *make_lmtp(
 	return lmtp_service_new(
 		b->delivery, &(struct lmtp_settings){
 				     .host = config->host,
+				     .domain = l->domain,
 				     .tls = l->own->tls_mode == LISTEN_TLS_START ? l->own->tls : NULL,
 				     .message_size = config->message_size,
 				     .is_over_quota_permanent = config->is_over_quota_permanent,

@@ -131,9 +131,14 @@ static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
 static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_path *path)
 {
 	struct session *s = smtp_front_tier(front);
+	struct smtp_path whole = *path;
 	unsigned recipient;
-	int err = delivery_add_recipient(s->delivery, path, &recipient);
+	int err;
 
+	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
+	if (!path->domain.len && s->service->settings.domain)
+		whole.domain = slice_str(s->service->settings.domain);
+	err = delivery_add_recipient(s->delivery, &whole, &recipient);
 	if (err) {
 		smtp_front_answer_rcpt(front, index, rcpt_refusal(s, err));
 		return;

@@ -14,6 +14,7 @@
 
 struct lmtp_settings {
 	const char *host;                 /* ours, in greetings and Received; must outlive the service */
+	const char *domain;               /* of a bare <postmaster>; "" none. As host */
 	struct tls *tls;                  /* STARTTLS; NULL: not offered. Referenced */
 	uint64_t message_size;            /* octets; 0: none */
 	bool is_over_quota_permanent;     /* 552 instead of 452 */

@@ -13,7 +13,7 @@ class Domains(mt.ClusterCase):
     def setUpClass(cls):
         fd, cls.extra = tempfile.mkstemp(suffix=".conf")
         with os.fdopen(fd, "w") as f:
-            f.write('trusted-proxies = {"127.0.0.0/8"}\nquota-count = 1000\nslots = 2\nlimits {\n\tfailed-login-delay = 0s\n'
+            f.write('trusted-proxies = {"127.0.0.0/8"}\nquota-count = 1000\nslots = 2\ndefault-domain = al.test\nlimits {\n\tfailed-login-delay = 0s\n'
                     '\tfailed-logins = 100\n}\n')
         cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 1, "--backend-conf", cls.extra]
         super().setUpClass()
@@ -96,7 +96,8 @@ class Domains(mt.ClusterCase):
         self.assertEqual((shown["domain"], shown["aliases"], shown["accounts"]), ("al.test", ["al2.test", "al3.test"], 2))
         self.assertIsNone(self.login_error("ann@al2.test"))
         self.send("ann+x@al3.test", "nobody@al2.test", "postmaster@al.test", "abuse@al2.test")
-        self.assertEqual([self.messages(a) for a in ("ann@al.test", "all@al.test", "boss@bosses.test")], [1, 1, 2])
+        self.send("postmaster")  # RFC 5321 4.5.1: without a domain too
+        self.assertEqual([self.messages(a) for a in ("ann@al.test", "all@al.test", "boss@bosses.test")], [1, 1, 3])
         self.assertIn("alias", self.refused("account", "add", "new@al2.test"))
         self.assertIn("alias", self.refused("account", "set", "ann@al.test", "--alias", "other@al2.test"))
         self.assertIn("domain", self.refused("domain", "add", "other.test", "--alias", "bosses.test"))

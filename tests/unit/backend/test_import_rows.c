@@ -1,6 +1,8 @@
 /* What a file says: columns, attributes, and every error with its line; nothing of the store changes. */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include <time.h>
+
 #include "backend/import_rows.h"
 
 static struct temp_store t;
@@ -36,6 +38,14 @@ static void report(void *arg, unsigned line, struct slice address, const char *w
 	(void)address;
 	assert_true(strlen(why) > 0);
 	buf_printf(arg, "%u ", line);
+}
+
+static void report_nothing(void *arg, unsigned line, struct slice address, const char *why)
+{
+	(void)arg;
+	(void)line;
+	(void)address;
+	(void)why;
 }
 
 static int read_text(
@@ -145,12 +155,68 @@ static void test_no_header_is_no_file(void **state)
 	buf_deinit(&errors);
 }
 
+static uint64_t spent_on(struct slice text, enum import_format format)
+{
+	const struct import_check check = {.store = t.store, .format = format, .report = report_nothing};
+	struct import_rows rows = {0};
+	struct timespec a, b;
+	const char *why;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+	(void)!import_rows_read(text, &check, &rows, &why);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+	import_rows_free(&rows);
+	return (uint64_t)(b.tv_sec - a.tv_sec) * 1000000 + (uint64_t)(b.tv_nsec / 1000) -
+	       (uint64_t)(a.tv_nsec / 1000);
+}
+
+/* Time grows with the size alone, whatever the file is made of; the limits of one row hold. */
+static void test_security_files_of_accounts_are_hostile(void **state)
+{
+	static const struct {
+		const char *head, *piece;
+		enum import_format format;
+	} rows[] = {
+		{"address,aliases\n", "\"", IMPORT_CSV},
+		{"address,aliases\n", "\"x\n", IMPORT_CSV},
+		{"address,aliases\n\"a\n", "\"\"\n", IMPORT_CSV},
+		{"address,aliases\n", "\n", IMPORT_CSV},
+		{"address,aliases\na@x.test,\"", "b@x.test ", IMPORT_CSV},
+		{"address,aliases\n", "a@x.test,b@x.test\n", IMPORT_CSV},
+		{"", " \n", IMPORT_LDIF},
+		{"dn: a\nmail: a@x.test\n", "mail: b@x.test\n", IMPORT_LDIF},
+		{"dn: a\ncn: x\n", " y\n", IMPORT_LDIF},
+		{"", "#\n \n", IMPORT_LDIF},
+		{"", "dn: a\n\n", IMPORT_LDIF},
+		{"dn: a\nmail: a@x.test\n", "mailForwardingAddress: b@x.test\n", IMPORT_LDIF},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct buf text = {0};
+		uint64_t once, more;
+
+		buf_add_str(&text, rows[i].head);
+		for (int k = 0; k < 30000; k++)
+			buf_add_str(&text, rows[i].piece);
+		once = spent_on(buf_view(&text), rows[i].format);
+		for (int k = 0; k < 210000; k++)
+			buf_add_str(&text, rows[i].piece);
+		more = spent_on(buf_view(&text), rows[i].format);
+		if (more > 50000 && more > 40 * (once + 1000))
+			fail_msg("row %zu: %llu us, and %llu us for eight times as much", i,
+				(unsigned long long)once, (unsigned long long)more);
+		buf_deinit(&text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_errors_have_their_lines),
 		cmocka_unit_test(test_no_header_is_no_file),
+		cmocka_unit_test(test_security_files_of_accounts_are_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -55,6 +55,17 @@ static void run_echo(void *arg, struct control_request *request)
 	control_done(request);
 }
 
+static void run_slow(void *arg, struct control_request *request)
+{
+	(void)arg;
+	control_row(request);
+	control_add_int(request, "line", 1);
+	control_progress(request, "%d of %d\x1b[2J", 1, 2);
+	control_row(request);
+	control_add_int(request, "line", 2);
+	control_done(request);
+}
+
 static void run_password(void *arg, struct control_request *request)
 {
 	(void)arg;
@@ -121,6 +132,7 @@ static const struct control_verb verbs[] = {
 	{"echo password", "[--password]", "measures", run_password, 0, 0, "password<", 0},
 	{"take all", "", "measures", run_password, 0, 0, NULL, CONTROL_READS_ALL},
 	{"fail", "ERROR", "fails", run_fail, 1, 1, NULL, 0},
+	{"slow", "", "tells how far it is", run_slow, 0, 0, NULL, 0},
 	{"later", "", "waits", run_later, 0, 0, NULL, 0},
 	{"path", "FILE", "completes", run_path, 1, 1, NULL, 0},
 };
@@ -285,6 +297,9 @@ static void test_requests_get_their_answers(void **state)
 			"{\"ok\":true,\"status\":0,\"result\":{\"length\":\"6\"}}\n"},
 		{"{\"argv\":[\"echo\",\"password\"]}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"length\":\"0\"}}\n"},
+		{"{\"argv\":[\"slow\"]}\n", "{\"row\":{\"line\":1}}\n{\"progress\":\"1 of "
+					    "2\\u001B[2J\"}\n{\"row\":{\"line\":2}}\n"
+					    "{\"ok\":true,\"status\":0,\"result\":{}}\n"},
 		{"{\"argv\":[\"take\",\"all\"]}\n", "{\"ask\":\"*\"}\n"},
 		{"{\"argv\":[\"path\",\"x\"],\"cwd\":\"/tmp\"}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"path\":\"/tmp/x\"}}\n"},
