@@ -132,7 +132,7 @@ static int set_use(struct imap_session *s, struct store_txn *txn, struct set_dat
 	struct slice word = slice_trim(value);
 
 	(void)modseq_out;
-	if (mailbox->account != s->account)
+	if (mailbox->account != s->account || store_txn_slot(txn) != s->slot)
 		return refuse(d, "NOPERM", "Its owner says what a mailbox is for");
 	if (word.len && imap_use_find(word, &use) < 0)
 		return refuse(d, "USEATTR", "No mailbox can have this use");

@@ -5,6 +5,7 @@
  */
 #include "backend/session/imap_core.h"
 
+#include "backend/session/imap_access.h"
 #include "backend/session/imap_name.h"
 #include "backend/store/store_account.h"
 #include "backend/store/store_quota.h"
@@ -155,27 +156,23 @@ static int add_root(void *arg, uint32_t mailbox, struct slice name, const struct
 	return err;
 }
 
-/* What stands before the mailbox's own name in the one that the client uses. */
-static struct slice prefix_of(struct slice asked, struct slice name)
-{
-	return asked.len > name.len ? slice_sub(asked, 0, asked.len - name.len) : slice_of(asked.p, 0);
-}
-
 static int roots_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct quota_data *d = s->data;
 	struct store_mailbox mailbox = {.account = s->account, .name = d->name};
 	struct roots r = {.s = s, .txn = txn};
+	struct imap_place place;
 	int err = d->is_absent ? 0 : imap_access_find(s, txn, d->name, IMAP_RIGHT_READ, &mailbox);
 
 	if (err < 0)
 		return err;
+	imap_access_resolve(s, d->name, &place);
 	r.account = mailbox.account;
-	r.name = mailbox.name;
-	r.prefix = d->is_absent ? SLICE_LIT("") : prefix_of(d->name, mailbox.name);
+	r.name = place.is_foreign ? place.rest : mailbox.name;
+	r.prefix = slice_sub(d->name, 0, place.is_foreign ? d->name.len - place.rest.len : 0);
 	buf_add_str(&r.line, "* QUOTAROOT ");
 	imap_name_write(s, &r.line, d->name);
-	if (mailbox.account == s->account) {
+	if (!place.is_foreign) {
 		buf_add_str(&r.line, " \"\"");
 		err = write_account(s, txn, &r.quotas);
 	}
@@ -195,7 +192,7 @@ static void roots_done(struct imap_session *s, int err)
 {
 	struct quota_data *d = s->data;
 
-	if (err == ERR_NOT_FOUND && !d->is_absent) {
+	if (err == ERR_NOT_FOUND && !d->is_absent && !imap_access_is_foreign(d->name)) {
 		d->is_absent = true;
 		s->at_slot = s->slot;
 		imap_read(s, roots_run, roots_done);
@@ -230,6 +227,7 @@ static int quota_run(struct imap_session *s, struct store_txn *txn)
 {
 	const struct quota_data *d = s->data;
 	struct store_mailbox mailbox;
+	struct imap_place place;
 	struct store_quota q;
 	int err;
 
@@ -243,7 +241,9 @@ static int quota_run(struct imap_session *s, struct store_txn *txn)
 	if (err < 0)
 		return err;
 	if (!d->is_alone)
-		return write_folder(s, txn, mailbox.account, mailbox.name, d->name, &q, &s->out);
+		imap_access_resolve(s, d->name, &place);
+	if (!d->is_alone)
+		return write_folder(s, txn, mailbox.account, place.rest, d->name, &q, &s->out);
 	write_alone(s, &mailbox, d->name, &q, &s->out);
 	return 0;
 }
