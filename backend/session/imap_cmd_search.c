@@ -559,12 +559,12 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 		imap_bad(s, err == ERR_TOO_BIG ? "Search too large" : "Wrong arguments for a search");
 		return;
 	}
+	arena_init(&d->scratch, MIME_ARENA_MAX);
+	s->cleanup = free_search;
 	if (s->is_uidonly && d->search.has_seq) {
 		imap_answer(s, "BAD", "UIDREQUIRED", "Only UIDs may be used, as was enabled");
 		return;
 	}
-	arena_init(&d->scratch, MIME_ARENA_MAX);
-	s->cleanup = free_search;
 	d->view = &s->view;
 	if (!d->multi && imap_search_prepare(&s->view, d->search.key, false) < 0) {
 		imap_bad(s, "No such messages");

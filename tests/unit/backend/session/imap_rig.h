@@ -89,9 +89,10 @@ static inline void rig_stop(struct rig *r)
 	for (int i = 0; i < RIG_WAIT_MS / 10 && imap_service_count(r->service); i++)
 		usleep(10000);
 	assert_int_equal(imap_service_count(r->service), 0);
-	store_work_stop(&r->work);
+	store_work_halt(r->work); /* what sessions left behind is answered on the loops, and ends views */
 	loop_group_stop(&r->loops);
 	imap_service_free(&r->service);
+	store_work_stop(&r->work);
 	store_close(&r->store);
 	rig_remove(r->dir);
 }
