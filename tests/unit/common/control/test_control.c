@@ -126,7 +126,19 @@ static void run_long(void *arg, struct control_request *request)
 	long_step(request);
 }
 
+/* Says "here" to what was passed. */
+static void run_into(void *arg, struct control_request *request)
+{
+	int fd = control_take_fd(request);
+
+	(void)arg;
+	control_add_bool(request, "written", write(fd, "here", 4) == 4);
+	close(fd);
+	control_done(request);
+}
+
 static const struct control_verb verbs[] = {
+	{"into", "[FILE]", "writes to what was passed", run_into, 0, 1, NULL, CONTROL_TAKES_OUT},
 	{"long", "", "tells much", run_long, 0, 0, NULL, 0},
 	{"echo", "WORD...", "gives back", run_echo, 1, 5, "quota= alias= force", 0},
 	{"echo password", "[--password]", "measures", run_password, 0, 0, "password<", 0},
@@ -266,6 +278,57 @@ static const char *receive(int fd, unsigned lines)
 	}
 	text[len] = '\0';
 	return text;
+}
+
+static void send_with_fds(int socket, const char *text, const int *fds, size_t count)
+{
+	union {
+		char bytes[CMSG_SPACE(4 * sizeof(int))];
+		struct cmsghdr align;
+	} room = {.bytes = {0}};
+	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
+	struct msghdr message = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = room.bytes,
+		.msg_controllen = CMSG_SPACE(count * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+	assert_int_equal(sendmsg(socket, &message, MSG_NOSIGNAL), strlen(text));
+}
+
+/* The octet that the descriptor goes along with may come before the request, and both may wait already when the server looks. */
+static void test_a_descriptor_goes_along(void **state)
+{
+	static const char request[] = "{\"argv\":[\"into\"]}\n";
+	int fd = dial(), other[2], pipes[2];
+	char got[8] = {0};
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(pipe(other), 0);
+	send_text(fd, "{\"argv\":[\"into\",\"a b\"]}\n");
+	assert_string_equal(receive(fd, 1), "{\"ask\":\">\",\"file\":\"a b\"}\n");
+	send_text(fd, "{\"argv\":[\"into\",\"-\"]}\n");
+	assert_string_equal(receive(fd, 1), "{\"ask\":\">\",\"file\":\"\"}\n");
+	for (int i = 0; i < 20; i++) {
+		/* Of several the last one counts, the others are closed. */
+		send_with_fds(fd, " ", (int[]){other[1], pipes[1]}, 2);
+		send_text(fd, request);
+		assert_string_equal(
+			receive(fd, 1), "{\"ok\":true,\"status\":0,\"result\":{\"written\":true}}\n");
+		assert_int_equal(read(pipes[0], got, sizeof(got)), 4);
+	}
+	close(pipes[1]);
+	close(other[1]);
+	assert_int_equal(read(pipes[0], got, sizeof(got)), 0); /* nobody has kept it */
+	assert_int_equal(read(other[0], got, sizeof(got)), 0);
+	close(pipes[0]);
+	close(other[0]);
+	close(fd);
 }
 
 static void test_requests_get_their_answers(void **state)
@@ -515,6 +578,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_requests_get_their_answers, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_descriptor_goes_along, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_requests_sent_at_once_are_answered_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(

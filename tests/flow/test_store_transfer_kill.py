@@ -1,0 +1,124 @@
+"""The back-end dies (SIGKILL) in the middle of an import, a move between slots, a backup, a restore: what the next start finds is sound,
+an account is there once or not at all, and the same command again succeeds. With the variant of the programs that has fault points."""
+import glob
+import imaplib
+import os
+import shutil
+import ssl
+import tempfile
+
+import mt
+from test_store_transfer import message
+
+USER = "user0001@example.test"
+MESSAGES = 320
+
+
+class Killed(mt.ClusterCase):
+    VARIANT = "faults"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp(prefix="mt-killed-")
+        cls.faults = os.path.join(cls.dir, "faults")
+        cls.set_fault("")
+        cls.FLAGS = ["--proxies", 0, "--backends", 1, "--users", 2, "--password", "secret", "--restart"]
+        cls.ENV = {"MAILTIER_FAULT_FILE": cls.faults}
+        super().setUpClass()
+        cls.tls = ssl.create_default_context()
+        cls.tls.check_hostname = False
+        cls.tls.verify_mode = ssl.CERT_NONE
+        cls.cluster.ctl("b1", "account", "set", USER, "--hash", "{PLAIN}secret")
+        m = cls.imap()
+        for i in range(20):
+            m.append("INBOX", "", None, message(i, "INBOX", 200_000 if i == 3 else 200).encode())
+        m.select("INBOX")
+        while int(m.select("INBOX")[1][0]) < MESSAGES:
+            m.copy("1:*", "INBOX")
+        cls.count = int(m.select("INBOX")[1][0])
+        m.logout()
+        cls.stream = os.path.join(cls.dir, "stream")
+        cls.cluster.ctl("b1", "store", "export", USER, cls.stream)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.dir, True)
+
+    @classmethod
+    def set_fault(cls, words):
+        with open(cls.faults + ".new", "w") as f:
+            f.write(words)
+        os.rename(cls.faults + ".new", cls.faults)
+
+    @classmethod
+    def imap(cls):
+        m = imaplib.IMAP4_SSL(*cls.cluster.at("b1", "imaps"), ssl_context=cls.tls)
+        m.login(USER, "secret")
+        return m
+
+    def dies(self, fault, *words):
+        """The command, during which the program dies, and is started anew."""
+        pid = self.cluster.pid("b1")
+        self.set_fault(fault)
+        code, said = self.cluster.ctl("b1", *words, code=None)
+        self.set_fault("")
+        self.assertEqual(code, 75, f"{fault}: {said}")
+        self.cluster.wait_restarted("b1", pid)
+        mt.wait_for(lambda: self.cluster.ctl("b1", "store", "stat", code=None)[0] == 0, 30, "it answers again")
+        self.assertEqual(self.cluster.ctl_json("b1", "store", "check")["errors"], 0, fault)
+
+    def has(self, address):
+        return self.cluster.ctl("b1", "account", "show", address, code=None)[0] == 0
+
+    def messages(self):
+        m = self.imap()
+        n = int(m.select("INBOX")[1][0])
+        m.logout()
+        return n
+
+    def test_1_import(self):
+        for fault in ("import-step:kill:1", "import-step:kill:2"):
+            self.dies(fault, "store", "import", self.stream, "--as", "new@example.test")
+            self.assertFalse(self.has("new@example.test"))
+        self.dies("import-visible:kill:1", "store", "import", self.stream, "--as", "new@example.test")
+        self.assertTrue(self.has("new@example.test"))
+        self.cluster.ctl("b1", "account", "remove", "new@example.test")
+        self.cluster.ctl("b1", "store", "import", self.stream, "--as", "new@example.test")
+        self.assertEqual(self.cluster.ctl_json("b1", "account", "show", "new@example.test")["messages"], self.count)
+        self.cluster.ctl("b1", "account", "remove", "new@example.test")
+
+    def test_2_move(self):
+        for fault, moved in (("import-step:kill:2", False), ("import-visible:kill:1", True), ("import-old-removed:kill:1", True)):
+            slot = self.cluster.ctl_json("b1", "account", "show", USER)["slot"]
+            self.dies(fault, "account", "move", USER, "--slot", 1 - slot)
+            self.assertEqual(self.cluster.ctl_json("b1", "account", "show", USER)["slot"], 1 - slot if moved else slot, fault)
+            rows = self.cluster.ctl_json("b1", "account", "list")["rows"]
+            self.assertEqual(len([r for r in rows if r["account"] == USER]), 1)
+            self.assertEqual(self.messages(), self.count)
+        slot = self.cluster.ctl_json("b1", "account", "show", USER)["slot"]
+        self.cluster.ctl("b1", "account", "move", USER, "--slot", 1 - slot)
+        self.assertEqual(self.messages(), self.count)
+
+    def test_3_backup_and_restore(self):
+        path = os.path.join(self.dir, "backup")
+        self.cluster.ctl("b1", "store", "backup", path, "--account", "user0002@example.test")
+        states = glob.glob(path + "/accounts/*/*-*")
+        for fault in ("backup-pack-synced:kill:1", "backup-before-name:kill:1"):
+            self.dies(fault, "store", "backup", path)
+            self.assertEqual(self.cluster.ctl_json("b1", "store", "backup", "verify", path)["failed"], 0)
+            self.assertEqual(glob.glob(path + "/accounts/*/*-*"), states)
+        self.assertEqual(self.cluster.ctl_json("b1", "store", "backup", path, "--account", USER)["saved"], 1)
+        self.assertEqual(self.cluster.ctl_json("b1", "store", "backup", "verify", path)["failed"], 0)
+        m = self.imap()
+        m.select("INBOX")
+        m.store("1:300", "+FLAGS", "\\Deleted")
+        m.expunge()
+        m.logout()
+        self.dies("restore-step:kill:2", "store", "restore", path, "--account", USER, "--mailbox", "INBOX")
+        self.cluster.ctl("b1", "store", "restore", path, "--account", USER, "--mailbox", "INBOX")
+        self.assertEqual(self.messages(), self.count)
+        self.dies("import-step:kill:2", "store", "restore", path, "--account", USER, "--as", "copy@example.test")
+        self.assertFalse(self.has("copy@example.test"))
+        self.cluster.ctl("b1", "store", "restore", path, "--account", USER, "--as", "copy@example.test")
+        self.assertEqual(self.cluster.ctl_json("b1", "account", "show", "copy@example.test")["messages"], self.count)
