@@ -173,7 +173,7 @@ static void round_fetched(struct imap_session *s, int err)
 	imap_fetch_free(&n->fetch);
 	n->is_fetching = false;
 	s->data = NULL;
-	arena_reset(&n->fetch_arena);
+	arena_deinit(&n->fetch_arena);
 	imap_when_sent(s, round_next);
 }
 
