@@ -176,7 +176,8 @@ static int roots_run(struct imap_session *s, struct store_txn *txn)
 		buf_add_str(&r.line, " \"\"");
 		err = write_account(s, txn, &r.quotas);
 	}
-	if (err == 0)
+	/* Of a name of others that is none, nothing is known. */
+	if (err == 0 && !(d->is_absent && place.is_foreign))
 		err = store_quota_above(txn, r.account, r.name, add_root, &r);
 	if (err == 0) {
 		buf_add_slice(&s->out, buf_view(&r.line));

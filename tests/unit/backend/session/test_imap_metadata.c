@@ -303,6 +303,43 @@ static void test_security_15_annotations_of_others(void **state)
 	rig_disconnect(&other);
 }
 
+/* Section 3.3: "l" and one of "rswip"; private entries are each user's own. */
+static void test_shared_mailboxes(void **state)
+{
+	struct rig_client c, other;
+
+	rig_connect(&c, *state, "alice@example.com");
+	rig_connect(&other, *state, "bob@example.com");
+	RIG_EXPECT(&c, "CREATE team", "OK");
+	RIG_EXPECT(&c, "SETMETADATA team (/shared/comment \"ours\" /private/comment \"alice's\")", "OK");
+	RIG_EXPECT(&c, "SETACL team bob@example.com l", "OK");
+	RIG_EXPECT(&other, "GETMETADATA user/alice@example.com/team /shared/comment", "NO [NOPERM]");
+	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/private/comment \"x\")", "NO [NOPERM]");
+	RIG_EXPECT(&c, "SETACL team bob@example.com r", "OK");
+	RIG_EXPECT(&other, "GETMETADATA user/alice@example.com/team /shared/comment", "NO [NONEXISTENT]");
+	RIG_EXPECT(&c, "SETACL team bob@example.com lr", "OK");
+	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/private/comment \"bob's\")", "OK");
+	RIG_EXPECT(&other, "GETMETADATA user/alice@example.com/team (/shared/comment /private/comment)",
+		"* METADATA user/alice@example.com/team (/shared/comment \"ours\" /private/comment "
+		"\"bob's\")\r\n",
+		"OK");
+	RIG_EXPECT(&c, "GETMETADATA team (/shared/comment /private/comment)",
+		"(/shared/comment \"ours\" /private/comment \"alice's\")", "OK");
+	RIG_EXPECT(&other, "LIST \"\" user/* RETURN (METADATA (/private/comment))",
+		"* METADATA user/alice@example.com/team (/private/comment \"bob's\")\r\n", "OK");
+	/* What a mailbox is for is its owner's to say. */
+	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/private/specialuse \"\\\\Sent\")",
+		"NO [NOPERM]");
+	/* A change of bob's shared entry reaches alice, his private one does not. */
+	RIG_EXPECT(&c, "ENABLE METADATA", "OK");
+	RIG_EXPECT(&other,
+		"SETMETADATA user/alice@example.com/team (/private/comment \"b\" /shared/comment \"theirs\")",
+		"OK");
+	rig_expect(&c, "NOOP", (const char *const[]){"* METADATA team /shared/comment\r\n", "OK", NULL});
+	rig_disconnect(&c);
+	rig_disconnect(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +352,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_list, start, stop),
 		cmocka_unit_test_setup_teardown(test_changes_of_others_are_told, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_15_annotations_of_others, start, stop),
+		cmocka_unit_test_setup_teardown(test_shared_mailboxes, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

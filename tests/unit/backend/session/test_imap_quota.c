@@ -122,6 +122,18 @@ static void test_security_15_roots_of_others(void **state)
 	rig_refuse(&other, "GETQUOTAROOT Projects", "STORAGE");
 	RIG_EXPECT(&other, "GETQUOTAROOT Projects", "* QUOTAROOT Projects \"\"\r\n");
 	RIG_EXPECT(&other, "GETQUOTAROOT nowhere", "* QUOTAROOT nowhere \"\"\r\n");
+	/* Who may read a folder hears of its root, and not of what its owner uses. */
+	RIG_EXPECT(&c, "SETACL Projects bob@example.com lri", "OK");
+	RIG_EXPECT(&other, "GETQUOTAROOT user/alice@example.com/Projects",
+		"* QUOTAROOT user/alice@example.com/Projects user/alice@example.com/Projects\r\n"
+		"* QUOTA user/alice@example.com/Projects (STORAGE 0 10)\r\n",
+		"OK");
+	RIG_EXPECT(&other, "GETQUOTA user/alice@example.com/Projects",
+		"* QUOTA user/alice@example.com/Projects (STORAGE 0 10)\r\n", "OK");
+	assert_non_null(strstr(append(&other, "user/alice@example.com/Projects", 12000), "NO [OVERQUOTA]"));
+	RIG_EXPECT(&c, "SETACL Projects bob@example.com l", "OK");
+	RIG_EXPECT(&other, "GETQUOTAROOT user/alice@example.com/Projects", "NO [NOPERM]");
+	RIG_EXPECT(&other, "GETQUOTA user/alice@example.com/Projects", "NO [NONEXISTENT]");
 	rig_disconnect(&c);
 	rig_disconnect(&other);
 }
