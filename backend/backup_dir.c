@@ -303,13 +303,13 @@ static int write_file(void *arg, struct slice bytes)
 	return 0;
 }
 
-/* The account's own records come first: the same as last time, and its MODSEQ with them, mean that nothing has changed. */
+/* All that is not of messages comes first: the same as last time, the MODSEQ among it, means that nothing has changed. */
 static int save_record(void *arg, uint16_t tag, struct slice payload)
 {
 	struct saving *s = arg;
 
-	if (tag == STREAM_ACCOUNT || tag == STREAM_ALIAS) {
-		s->print = hash_bytes(payload, s->print);
+	if (tag != STREAM_MESSAGE && tag != STREAM_CHANGE && !s->is_judged) {
+		s->print = hash_bytes(payload, s->print ^ tag);
 	} else if (!s->is_judged) {
 		s->is_judged = true;
 		if (s->print == s->last)
@@ -382,6 +382,8 @@ static int write_state(struct saving *s, const struct store_account *a)
 		err = store_export(&o, &totals);
 	if (s->err)
 		err = s->err;
+	if (!err && !s->is_judged && s->print == s->last)
+		err = ERR_EXISTS;
 	if (!err)
 		err = stream_write_end(&s->writer);
 	if (!err)

@@ -273,6 +273,21 @@ static int put_acl(struct exporting *x, struct store_txn *txn, uint32_t number, 
 	return err;
 }
 
+static int put_quota(void *arg, uint32_t mailbox, struct slice name, const struct store_quota *limits)
+{
+	struct exporting *x = arg;
+	struct transfer_quota t = {mailbox ? number_of(x, mailbox) : 0, *limits};
+	struct buf payload = {0};
+
+	(void)name;
+	if (mailbox && !t.mailbox)
+		return 0;
+	transfer_pack_quota(&t, &payload);
+	add_record(&x->out, STREAM_QUOTA, buf_view(&payload));
+	buf_deinit(&payload);
+	return 0;
+}
+
 static int put_changes(struct exporting *x, struct store_txn *txn)
 {
 	struct db_key prefix = db_key_u32(x->o->account);
@@ -325,6 +340,8 @@ static int take_state(
 		err = store_metadata_all(txn, x->o->account, put_metadata, x);
 	for (size_t i = 0; i < x->folder_count && !err; i++)
 		err = put_acl(x, txn, (uint32_t)i + 1, x->folders[i].id);
+	if (!err)
+		err = store_quota_each(txn, x->o->account, put_quota, x);
 	return err ? err : put_changes(x, txn);
 }
 

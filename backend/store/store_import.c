@@ -83,6 +83,8 @@ struct store_import {
 	size_t item_count, waiting;
 	bool has_open; /* the last item waits for its body */
 	uint64_t next_change;
+	struct transfer_quota quota; /* the last one */
+	uint32_t quotas;
 };
 
 static int wrong(struct store_import *m, int err, const char *what)
@@ -262,6 +264,22 @@ static int apply_acl(struct store_txn *txn, struct store_import *m, struct slice
 	return err == ERR_TOO_BIG ? ERR_CORRUPT : err;
 }
 
+static int set_quota(struct store_txn *txn, struct store_import *m, const struct transfer_quota *t)
+{
+	int err = store_quota_set(
+		txn, m->account, t->mailbox ? m->mailboxes[t->mailbox - 1]->id : 0, &t->limits);
+
+	return err == ERR_TOO_BIG ? ERR_CORRUPT : err;
+}
+
+static int apply_quota(struct store_txn *txn, struct store_import *m, struct slice payload)
+{
+	struct transfer_quota t;
+	int err = transfer_unpack_quota(payload, &t);
+
+	return err ? err : set_quota(txn, m, &t);
+}
+
 static int apply_change(struct store_txn *txn, struct store_import *m, struct slice payload)
 {
 	struct db_key key;
@@ -306,6 +324,8 @@ static int apply(struct store_txn *txn, void *arg)
 			err = apply_metadata(txn, m, payload);
 		else if (item->tag == STREAM_ACL)
 			err = apply_acl(txn, m, payload);
+		else if (item->tag == STREAM_QUOTA)
+			err = apply_quota(txn, m, payload);
 		else
 			err = apply_change(txn, m, payload);
 	}
@@ -713,6 +733,18 @@ static int take_acl(struct store_import *m, struct slice payload)
 	return queue(m, STREAM_ACL, payload);
 }
 
+/* Before any message: they are counted as they come. */
+static int take_quota(struct store_import *m, struct slice payload)
+{
+	int err = transfer_unpack_quota(payload, &m->quota);
+
+	if (err || m->quota.mailbox > m->mailbox_count ||
+		m->quotas == STORE_QUOTA_ROOTS_MAX + STORE_MAILBOXES_MAX || m->state.count)
+		return wrong(m, ERR_CORRUPT, "limits of a folder are wrong");
+	m->quotas++;
+	return queue(m, STREAM_QUOTA, payload);
+}
+
 int store_import_record(void *import, uint16_t tag, struct slice payload)
 {
 	static const struct {
@@ -727,6 +759,7 @@ int store_import_record(void *import, uint16_t tag, struct slice payload)
 		[STREAM_CHANGE] = {take_change},
 		[STREAM_METADATA] = {take_metadata},
 		[STREAM_ACL] = {take_acl},
+		[STREAM_QUOTA] = {take_quota},
 	};
 	struct store_import *m = import;
 
@@ -793,6 +826,9 @@ static int activate(struct store_txn *txn, void *arg)
 	m->state.aliases = (uint32_t)m->alias_count;
 	if (!err)
 		err = state_put_account(txn, m->account, &m->state);
+	if (!err &&
+		m->quotas) /* once more: what INBOX can take is told to the memory, which knows the account now */
+		err = set_quota(txn, m, &m->quota);
 	if (!err)
 		err = db_drop(txn, DB_INTENTS, intent_key(INTENT_IMPORT, m->account, key));
 	db_note(txn, m->account, 0, 0);

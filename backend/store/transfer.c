@@ -9,6 +9,7 @@
  *	         uidl | trace
  *	metadata mailbox u32 | owner u8 | address u16 | name u8 | address | name | value
  *	acl      mailbox u32 | rights u16 | denied u16 | address
+ *	quota    mailbox u32 | mailboxes u32 | bytes u64 | messages u64 | the folder's own bytes u64 | and messages u64
  *	change   modseq u64 | mailbox u32 | kind u8 | owner u8 | ranges, a name, or an entry
  */
 #include "backend/store/transfer.h"
@@ -19,6 +20,7 @@
 #define CHANGE_HEAD 14
 #define METADATA_HEAD 8
 #define ACL_HEAD 8
+#define QUOTA_PAYLOAD 40
 /* Kinds of changes that later programs may log carry texts. */
 #define CHANGE_KIND_MAX 63
 #define RANGE 8
@@ -280,6 +282,36 @@ int transfer_unpack_acl(struct slice p, struct transfer_acl *a)
 		.address = slice_from(p, ACL_HEAD)};
 	return (a->rights | a->denied) & ~STORE_RIGHTS_ALL || !(a->rights | a->denied) ||
 			       !is_text_good(a->address)
+		       ? ERR_CORRUPT
+		       : 0;
+}
+
+void transfer_pack_quota(const struct transfer_quota *q, struct buf *out)
+{
+	char head[QUOTA_PAYLOAD];
+
+	bytes_put_u32(head, q->mailbox);
+	bytes_put_u32(head + 4, q->limits.mailboxes_limit);
+	bytes_put_u64(head + 8, q->limits.bytes_limit);
+	bytes_put_u64(head + 16, q->limits.count_limit);
+	bytes_put_u64(head + 24, q->limits.folder_bytes_limit);
+	bytes_put_u64(head + 32, q->limits.folder_count_limit);
+	buf_add(out, head, sizeof(head));
+}
+
+int transfer_unpack_quota(struct slice p, struct transfer_quota *q)
+{
+	if (p.len != QUOTA_PAYLOAD)
+		return ERR_CORRUPT;
+	*q = (struct transfer_quota){.mailbox = bytes_get_u32(p.p),
+		.limits = {.mailboxes_limit = bytes_get_u32(p.p + 4),
+			.bytes_limit = bytes_get_u64(p.p + 8),
+			.count_limit = bytes_get_u64(p.p + 16),
+			.folder_bytes_limit = bytes_get_u64(p.p + 24),
+			.folder_count_limit = bytes_get_u64(p.p + 32)}};
+	/* Of the account the number of mailboxes alone; the others are its record's. */
+	return q->mailbox == 0 && (q->limits.bytes_limit | q->limits.count_limit |
+					  q->limits.folder_bytes_limit | q->limits.folder_count_limit)
 		       ? ERR_CORRUPT
 		       : 0;
 }

@@ -8,6 +8,7 @@
 #include "backend/store/change.h"
 #include "backend/store/metadata.h"
 #include "backend/store/record.h"
+#include "backend/store/store_quota.h"
 #include "backend/store/store_stream.h"
 
 /* Seconds since 1970 of the last moment that IMAP can write. */
@@ -77,6 +78,14 @@ struct transfer_acl {
 };
 void transfer_pack_acl(const struct transfer_acl *a, struct buf *out);
 MUST_CHECK int transfer_unpack_acl(struct slice payload, struct transfer_acl *a_out);
+
+/* Limits of a folder, or (mailbox 0) of the account beside those in its record. */
+struct transfer_quota {
+	uint32_t mailbox; /* its number in the stream */
+	struct store_quota limits;
+};
+void transfer_pack_quota(const struct transfer_quota *q, struct buf *out);
+MUST_CHECK int transfer_unpack_quota(struct slice payload, struct transfer_quota *q_out);
 
 struct transfer_change {
 	uint64_t modseq;

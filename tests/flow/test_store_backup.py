@@ -141,6 +141,18 @@ class Backup(mt.ClusterCase):
         self.assertEqual(self.restore("--account", OTHER, "--as", "copy@example.test")["account"], "copy@example.test")
         self.check()
 
+    def test_2b_everything_into_an_empty_store(self):
+        self.imap().append("INBOX", "", None, message(7000).encode())
+        self.backup()
+        before = {u: self.cluster.ctl_json("b1", "account", "show", u)["messages"] for u in (USER, OTHER)}
+        for user in before:
+            self.cluster.ctl("b1", "account", "remove", user)
+        back = self.restore("--all")
+        self.assertEqual((back["accounts"], back["failed"]), (2, 0))
+        self.assertEqual({u: self.cluster.ctl_json("b1", "account", "show", u)["messages"] for u in before}, before)
+        self.assertEqual(self.restore("--all")["accounts"], 0)
+        self.check()
+
     def test_3_what_is_damaged_is_told(self):
         self.imap().append("INBOX", "", None, message(5000, "INBOX", 100_000).encode())
         self.backup("--account", USER)

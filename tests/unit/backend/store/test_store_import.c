@@ -6,6 +6,7 @@
 #include "backend/store/store_export.h"
 #include "backend/store/store_import.h"
 #include "backend/store/store_metadata.h"
+#include "backend/store/store_quota.h"
 #include "backend/store/transfer.h"
 
 static int to_buf(void *arg, struct slice bytes)
@@ -143,6 +144,13 @@ static void fill(struct temp_store *t)
 	assert_int_equal(store_acl_set(txn, t->account, lists,
 				 &(struct store_acl_entry){{0, 0}, STORE_RIGHT_LOOKUP, 0}),
 		0);
+	assert_int_equal(
+		store_quota_set(txn, t->account, lists,
+			&(struct store_quota){
+				.bytes_limit = 5 << 20, .count_limit = 1000, .folder_count_limit = 900}),
+		0);
+	assert_int_equal(
+		store_quota_set(txn, t->account, 0, &(struct store_quota){.mailboxes_limit = 70}), 0);
 	assert_int_equal(store_commit(&txn), 0);
 	for (int i = 0; i < 300; i++)
 		temp_add(t, lists, SMALL);
@@ -191,7 +199,8 @@ static void test_comes_back_as_it_was(void **state)
 	struct store_account found;
 	struct store_txn *txn;
 	struct arena arena;
-	struct store_mailbox inbox;
+	struct store_mailbox inbox, lists;
+	struct store_quota quota;
 
 	(void)state;
 	temp_start(&t);
@@ -215,6 +224,12 @@ static void test_comes_back_as_it_was(void **state)
 	assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
 	assert_int_equal(store_mailbox_find(txn, totals.account, SLICE_LIT("INBOX"), &inbox), 0);
 	assert_int_equal(inbox.uidnext, 5);
+	assert_int_equal(store_mailbox_find(txn, totals.account, SLICE_LIT("Lists/C/ﬂags"), &lists), 0);
+	assert_int_equal(store_quota_get(txn, totals.account, lists.id, &quota), 0);
+	assert_int_equal(quota.count_limit, 1000);
+	assert_int_equal(quota.folder_count_limit, 900);
+	assert_int_equal(quota.count_used, lists.messages);
+	assert_int_equal(quota.bytes_used, lists.size);
 	assert_int_equal(store_message_changes(txn, totals.account, inbox.id, 1, &arena, &changes), 0);
 	assert_false(changes.incomplete);
 	assert_int_equal(changes.expunged_count, 1);
@@ -526,6 +541,7 @@ static void test_security_hostile_records(void **state)
 		{STREAM_METADATA, 0, entry_upper},
 		{STREAM_METADATA, 0, entry_nowhere},
 		{STREAM_METADATA, 0, entry_long},
+		{STREAM_QUOTA, 0, cut_payload},
 		{STREAM_ACL, 0, acl_rights},
 		{STREAM_ACL, 0, acl_nowhere},
 		{STREAM_CHANGE, 3, change_gap},
@@ -550,6 +566,9 @@ static void test_security_hostile_records(void **state)
 	assert_int_equal(store_begin_write(source.store, 0, &txn), 0);
 	assert_int_equal(store_metadata_set(txn, source.account, source.inbox, STORE_METADATA_SHARED,
 				 SLICE_LIT("/comment"), SLICE_LIT("x"), NULL),
+		0);
+	assert_int_equal(store_quota_set(txn, source.account, source.inbox,
+				 &(struct store_quota){.bytes_limit = 5 << 20}),
 		0);
 	assert_int_equal(store_acl_set(txn, source.account, source.inbox,
 				 &(struct store_acl_entry){{0, 0}, STORE_RIGHT_LOOKUP, 0}),
