@@ -197,7 +197,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test test-directory crash bench bench-map bench-directory format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test test-directory crash bench bench-map bench-directory bench-import format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -232,6 +232,8 @@ $(B)/bench/map_ldap: $(B)/obj/tests/bench/map_ldap.o $(foreach l,$(call link_roo
 .PHONY: mime-compare
 mime-compare: all ## DIR=FOLDER: ENVELOPE and BODYSTRUCTURE of its messages beside Dovecot's
 	$(Q)python3 tests/flow/mime_compare.py $(V:1=-v) $(DIR)
+bench-import: all ## figures of `account import`: 100,000 accounts from a file
+	$(Q)tests/bench/import.py
 bench: ## figures, with the peers beside them where they are installed
 	$(Q)tests/bench/run
 format: ## clang-format over everything

@@ -140,6 +140,20 @@ const char *policy_options_mail_word(uint8_t suspended_mail)
 	return suspended_mail < ARRAY_LEN(mail_words) ? mail_words[suspended_mail] : "";
 }
 
+void policy_options_protocol_words(uint8_t protocols, struct buf *out)
+{
+	const char *comma = "";
+
+	if (!(protocols & STORE_PROTOCOLS_ALL))
+		buf_add_str(out, "none");
+	for (size_t i = 0; i < ARRAY_LEN(protocol_rows); i++) {
+		if (!(protocols & protocol_rows[i].protocol))
+			continue;
+		buf_printf(out, "%s%s", comma, protocol_rows[i].name);
+		comma = ",";
+	}
+}
+
 void policy_options_show_protocols(struct control_request *r, uint8_t protocols)
 {
 	control_add_list(r, "protocols", NULL, 0);

@@ -30,6 +30,8 @@ MUST_CHECK int policy_options_protocols(struct slice text, uint8_t *protocols_ou
 
 /* Fields of an answer: what this level says, and nothing for the rest. */
 void policy_options_show(struct control_request *request, const struct store_policy *policy);
+/* The other way round: "imap,pop3", or "none". */
+void policy_options_protocol_words(uint8_t protocols, struct buf *out);
 /* The field "protocols" alone. */
 void policy_options_show_protocols(struct control_request *request, uint8_t protocols);
 const char *policy_options_mail_word(uint8_t suspended_mail);

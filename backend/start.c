@@ -18,6 +18,7 @@
 #include "backend/accounts.h"
 #include "backend/acl_verbs.h"
 #include "backend/classes.h"
+#include "backend/domain_dump.h"
 #include "backend/domains.h"
 #include "backend/backup_store.h"
 #include "backend/backup_verbs.h"
@@ -401,6 +402,7 @@ static void open_places(struct backend *b, struct buf *why)
 		account_show_register(b);
 		account_import_register(b);
 		domains_register(b);
+		domain_dump_register(b);
 		classes_register(b);
 		sessions_register(b);
 		store_verbs_register(b);

@@ -3,6 +3,7 @@ import imaplib
 import os
 import smtplib
 import ssl
+import subprocess
 import tempfile
 
 import mt
@@ -234,6 +235,20 @@ class Domains(mt.ClusterCase):
         self.send("also@rn.test", "new@rn2.test", "newer@rn.test")
         self.assertEqual(self.messages("newer@rn.test"), 4)
         self.assertIn("exists", self.refused("account", "rename", "newer@rn.test", "user0001@example.test"))
+
+    def test_a_dump_makes_all_of_it_again(self):
+        self.ctl("class", "add", "du-c", "--quota", "none", "--protocols", "none", "--suspended-mail", "refuse", "--suspend")
+        self.ctl("domain", "add", "du.test", "--count", "5", "--max-quota", "1G", "--max-count", "9", "--max-accounts", "3", "--class", "du-c",
+                 "--alias", "du2.test", "--alias", "du3.test", "--catch-all", '"it\'s all $HOME"@du.test', "--postmaster", "user0001@example.test")
+        before = self.ctl("domain", "dump")
+        lines = [line for line in before.splitlines() if " du" in line]
+        self.assertEqual(len(lines), 2, before)
+        self.ctl("domain", "remove", "du.test")
+        self.ctl("class", "remove", "du-c")
+        self.assertNotIn(" du", self.ctl("domain", "dump"))
+        env = {**os.environ, "MAILTIER_SOCKET": self.cluster.at("b1", "ctl"), "PATH": mt.bin_dir(self.cluster.variant) + ":" + os.environ["PATH"]}
+        subprocess.run(["sh", "-e", "-c", "\n".join(lines)], env=env, check=True, stdout=subprocess.DEVNULL)
+        self.assertEqual(self.ctl("domain", "dump"), before)
 
     def test_lists_by_pages(self):
         for i in range(12):
