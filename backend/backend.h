@@ -8,6 +8,7 @@
 #include "backend/config.h"
 #include "backend/delivery/delivery.h"
 #include "backend/session/imap_session.h"
+#include "backend/search/search_worker.h"
 #include "backend/session/pop3.h"
 #include "backend/store_work/store_work.h"
 #include "common/auth/credential_cache.h"
@@ -33,7 +34,8 @@ struct backend {
 	struct users *users;
 	struct store *store;
 	struct store_work *work;
-	struct scrub *scrub; /* NULL until the store is open */
+	struct scrub *scrub;           /* NULL until the store is open */
+	struct search_worker *indexer; /* NULL: text-index is off */
 	struct imap_service *imap;
 	struct pop3_service *pop3;
 	struct delivery_service *delivery;

@@ -56,6 +56,15 @@ static const struct conf_key keys[] = {
 		NULL},
 	{"", "map-size", CONF_SIZE, 0, "64G", 16777216, 70368744177664, NULL,
 		"Address space that is reserved for each slot; it grows when needed", NULL},
+	{"", "text-index", CONF_BOOL, 0, "true", 0, 0, NULL,
+		"A text index beside each slot, kept up by a thread of its own, so that searching texts "
+		"stays "
+		"quick in large mailboxes. Off: its files are removed, searches read the messages",
+		NULL},
+	{"", "text-index-size", CONF_SIZE, 0, "16G", 16777216, 70368744177664, NULL,
+		"Most bytes of the text index of one slot; what does not fit is searched without it", NULL},
+	{"", "text-index-share", CONF_INT, 0, "50", 1, 100, NULL,
+		"Percent of one core that the indexing of new messages may use", NULL},
 	{"", "reader-threads", CONF_INT, 0, "2", 1, 256, NULL, "Threads that read the store", NULL},
 	{"", "prepare-threads", CONF_INT, 0, "2", 1, 256, NULL,
 		"Threads that parse and compress new messages", NULL},

@@ -39,6 +39,9 @@
 #include "common/control/program.h"
 #include "common/net/spool.h"
 
+#include "backend/index_verbs.h"
+#include "backend/store/store_text.h"
+
 #define HASH_QUEUE_MOST 10000
 #define OPERATOR_QUEUE_MOST 4
 /* Beside hash-workers, so that logins do not wait behind an import. */
@@ -303,6 +306,8 @@ static int open_store(struct backend *b, struct buf *why)
 		.dir = conf_get_string(conf, "", NULL, "store"),
 		.slots = (unsigned)conf_get_int(conf, "", NULL, "slots"),
 		.map_size = conf_get_size(conf, "", NULL, "map-size"),
+		.has_text_index = conf_get_bool(conf, "", NULL, "text-index"),
+		.text_size = conf_get_size(conf, "", NULL, "text-index-size"),
 	};
 	const struct store_work_options work = {
 		.reader_threads = (unsigned)conf_get_int(conf, "", NULL, "reader-threads"),
@@ -318,6 +323,12 @@ static int open_store(struct backend *b, struct buf *why)
 	set_retention(b);
 	must(store_work_start(b->store, &work, &b->work), why, "the store's threads cannot start");
 	must(scrub_start(b, &b->scrub), why, "the scrub cannot start");
+	if (store_text_is_on(b->store)) {
+		const struct search_worker_options indexer = {
+			.share = (unsigned)conf_get_int(conf, "", NULL, "text-index-share")};
+
+		must(search_worker_start(b->work, &indexer, &b->indexer), why, "the indexer cannot start");
+	}
 	return 0;
 }
 
@@ -406,6 +417,7 @@ static void open_places(struct backend *b, struct buf *why)
 		classes_register(b);
 		sessions_register(b);
 		store_verbs_register(b);
+		index_verbs_register(b);
 		undelete_register(b);
 		backup_verbs_register(b);
 		quota_verbs_register(b);
@@ -452,6 +464,7 @@ static void end_all(struct backend *b)
 	work_pool_free(&b->import_pool);
 	work_pool_end(b->hash_pool);
 	quota_warning_end(b->quota_warning);
+	search_worker_stop(&b->indexer);
 	if (b->work)
 		store_work_halt(b->work);
 	loop_group_stop(&b->group);

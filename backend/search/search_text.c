@@ -10,6 +10,7 @@
 #include "common/base/mem.h"
 #include "common/proto/charset.h"
 #include "common/proto/encoded_word.h"
+#include "common/proto/envelope.h"
 #include "common/proto/fold.h"
 #include "common/proto/header.h"
 #include "common/proto/mime.h"
@@ -37,6 +38,7 @@ struct search_text {
 	struct buf range;  /* what was read last of one that is larger */
 	struct buf header; /* folded */
 	struct buf values;
+	struct buf envelope;
 	struct buf plain, utf8, text, folded;
 	struct fold_stream fold;
 	struct mime_part *root; /* offsets from behind the trace */
@@ -68,6 +70,7 @@ void search_text_free(struct search_text **text)
 	buf_deinit(&t->range);
 	buf_deinit(&t->header);
 	buf_deinit(&t->values);
+	buf_deinit(&t->envelope);
 	buf_deinit(&t->plain);
 	buf_deinit(&t->utf8);
 	buf_deinit(&t->text);
@@ -219,6 +222,28 @@ int search_text_values(struct search_text *t, struct slice name, struct slice *f
 			continue;
 		*is_there_out = true;
 		fold_value(t, slice_of(NULL, 0), field.value, &t->values);
+	}
+	*folded_out = buf_view(&t->values);
+	return 0;
+}
+
+int search_text_subject(struct search_text *t, struct slice *folded_out, bool *is_there_out)
+{
+	struct slice date, subject = {NULL, 0};
+
+	buf_clear(&t->envelope);
+	buf_clear(&t->values);
+	*is_there_out =
+		envelope_read(t->message->texts.envelope, &t->envelope, &date, &subject) == 0 && subject.p;
+	if (!*is_there_out)
+		return 0;
+	/* Most are plain: nothing to decode. */
+	if (slice_is_plain(subject) && !slice_has_control(subject) &&
+		!memmem(subject.p, subject.len, "=?", 2)) {
+		fold_text(subject, &t->values);
+		buf_add_char(&t->values, '\0');
+	} else {
+		fold_value(t, slice_of(NULL, 0), subject, &t->values);
 	}
 	*folded_out = buf_view(&t->values);
 	return 0;

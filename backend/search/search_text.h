@@ -26,6 +26,8 @@ MUST_CHECK int search_text_header(struct search_text *t, struct slice *folded_ou
 /* The values of the fields of that name, each with its NUL. A view until the next call. is_there_out: there is such a field. */
 MUST_CHECK int search_text_values(
 	struct search_text *t, struct slice name, struct slice *folded_out, bool *is_there_out);
+/* The subject as ENVELOPE has it, if the record has one. A view until the next call. */
+MUST_CHECK int search_text_subject(struct search_text *t, struct slice *folded_out, bool *is_there_out);
 /* The value of the first field of that name, as it stands; a NULL pointer: there is none. */
 MUST_CHECK int search_text_raw_value(struct search_text *t, struct slice name, struct slice *value_out);
 /* A piece of folded text; false: enough. */

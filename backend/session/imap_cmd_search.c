@@ -302,7 +302,9 @@ static int search_step(struct imap_session *s, struct store_txn *txn, struct sea
 		return err;
 	err = store_walk_begin(&walk, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
 	if (err == 0) {
+		imap_searcher_open(&d->searcher);
 		err = search_entries(s, txn, d, &scan, &walk, &made);
+		imap_searcher_close(&d->searcher);
 		store_walk_end(&walk);
 	}
 	store_scan_end(&scan);
@@ -414,7 +416,7 @@ static int open_mailbox(struct imap_session *s, struct store_txn *txn, struct se
 	if (err == 0)
 		err = imap_search_prepare(d->view, d->search.key, true);
 	if (err == 0)
-		imap_searcher_begin(&d->searcher, d->search.key);
+		imap_searcher_begin(&d->searcher, d->search.key, store_work_store(s->service->work), d->view);
 	d->seq = 1;
 	d->is_searched = false;
 	m->is_open = true;
@@ -571,7 +573,7 @@ static void begin(struct imap_session *s, struct search_data *d, int err)
 		return;
 	}
 	if (!d->multi)
-		imap_searcher_begin(&d->searcher, d->search.key);
+		imap_searcher_begin(&d->searcher, d->search.key, store_work_store(s->service->work), d->view);
 	if (d->search.has_modseq)
 		imap_enable_condstore(s);
 	d->seq = 1;

@@ -18,6 +18,7 @@
 /* What a key looks for. */
 struct needle {
 	struct buf folded;
+	struct search_filter *filter; /* NULL: too short for the index */
 };
 
 struct judge {
@@ -51,6 +52,7 @@ static struct needle *needle_new(struct slice text)
 	struct needle *n = xcalloc(1, sizeof(*n));
 
 	fold_text(text, &n->folded);
+	n->filter = search_filter_new(buf_view(&n->folded));
 	return n;
 }
 
@@ -59,6 +61,7 @@ static void needle_free(struct needle **needle)
 	if (!*needle)
 		return;
 	buf_deinit(&(*needle)->folded);
+	search_filter_free(&(*needle)->filter);
 	free(*needle);
 	*needle = NULL;
 }
@@ -111,19 +114,35 @@ static size_t longest_needle(const struct imap_search_key *key)
 	return most;
 }
 
-void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key)
+void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key, struct store *store,
+	const struct imap_view *v)
 {
 	size_t longest = longest_needle(key);
 
 	search_text_free(&s->text);
 	s->text = search_text_new(longest ? longest - 1 : 0);
+	search_index_free(&s->index);
+	if (longest >= SEARCH_GRAM_LEN && store_text_is_on(store))
+		s->index = search_index_new(store, v->slot, v->mailbox, v->uidvalidity);
+}
+
+void imap_searcher_open(struct imap_searcher *s)
+{
+	if (s->index)
+		search_index_open(s->index);
+}
+
+void imap_searcher_close(struct imap_searcher *s)
+{
+	if (s->index)
+		search_index_close(s->index);
 }
 
 void imap_searcher_deinit(struct imap_searcher *s)
 {
 	search_text_free(&s->text);
+	search_index_free(&s->index);
 	buf_deinit(&s->envelope);
-	buf_deinit(&s->folded);
 }
 
 /* ---- loading ---- */
@@ -220,21 +239,13 @@ static bool judge_body(struct judge *j, const struct imap_search_key *key)
 	return j->err == 0 && look.is_found;
 }
 
-static bool is_in_value(struct judge *j, struct slice value, const struct needle *needle)
+/* The index says that the message cannot have the text. */
+static bool is_excluded(struct judge *j, const struct imap_search_key *key)
 {
-	struct buf text = {0};
-	struct buf *folded = &j->searcher->folded;
+	const struct needle *needle = key->user;
 
-	buf_clear(folded);
-	/* Most are plain: nothing to decode. */
-	if (slice_is_ascii(value) && !slice_has_control(value) && !memmem(value.p, value.len, "=?", 2)) {
-		fold_text(value, folded);
-	} else {
-		encoded_word_decode(value, &text);
-		fold_text(buf_view(&text), folded);
-		buf_deinit(&text);
-	}
-	return has_needle(needle, buf_view(folded));
+	return j->searcher->index &&
+	       search_index_excludes(j->searcher->index, needle->filter, j->m->entry->uid);
 }
 
 /* Any field of that name whose value has the text; an empty name: any field, name and value. */
@@ -243,13 +254,15 @@ static bool judge_header(struct judge *j, const struct imap_search_key *key)
 	bool is_there = false;
 	struct slice folded;
 
-	/* A subject as such (RFC 3501 section 6.4.4) is that of ENVELOPE. An absent one may only be absent in a
-	 * record whose texts were too large. */
-	if (key->is_of_envelope && key->text.len && slice_is_str(key->name, "Subject") && load_envelope(j) &&
-		j->subject.p)
-		return is_in_value(j, j->subject, key->user);
 	if (!load_text(j))
 		return false;
+	/* A subject as such (RFC 3501 section 6.4.4) is that of ENVELOPE. An absent one may only be absent in a
+	 * record whose texts were too large. */
+	if (key->is_of_envelope && key->text.len && slice_is_str(key->name, "Subject")) {
+		j->err = search_text_subject(j->searcher->text, &folded, &is_there);
+		if (j->err || is_there)
+			return j->err == 0 && has_needle(key->user, folded);
+	}
 	if (key->name.len) {
 		j->err = search_text_values(j->searcher->text, key->name, &folded, &is_there);
 	} else {
@@ -420,10 +433,10 @@ static bool judge_key(struct judge *j, const struct imap_search_key *key)
 	case IMAP_SEARCH_SENTSINCE:
 		return judge_sent(j, key);
 	case IMAP_SEARCH_HEADER:
-		return judge_header(j, key);
+		return !is_excluded(j, key) && judge_header(j, key);
 	case IMAP_SEARCH_BODY:
 	case IMAP_SEARCH_TEXT:
-		return judge_body(j, key);
+		return !is_excluded(j, key) && judge_body(j, key);
 	}
 	return false;
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "backend/search/search_index.h"
 #include "backend/search/search_text.h"
 #include "backend/session/imap_core.h"
 #include "common/proto/imap_search_key.h"
@@ -17,10 +18,15 @@ void imap_search_free(struct imap_search_key *key);
 /* What is kept from one message to the next. Zeroed, then imap_searcher_begin() with the keys that come. */
 struct imap_searcher {
 	struct search_text *text;
-	struct buf envelope; /* of date and subject */
-	struct buf folded;
+	struct search_index *index; /* NULL: not wanted, or there is none */
+	struct buf envelope;        /* of date and subject */
 };
-void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key);
+/* v: of the mailbox that is searched, as it will be from now on. */
+void imap_searcher_begin(struct imap_searcher *s, const struct imap_search_key *key, struct store *store,
+	const struct imap_view *v);
+/* A job begins, and ends: nothing of the index stays open between two. */
+void imap_searcher_open(struct imap_searcher *s);
+void imap_searcher_close(struct imap_searcher *s);
 void imap_searcher_deinit(struct imap_searcher *s);
 
 struct imap_search_message {

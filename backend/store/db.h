@@ -50,6 +50,13 @@ enum db_name {
 
 struct names;
 
+/* The slot's text index: see store_text.h. */
+struct db_text {
+	MDB_env *env; /* NULL: there is none */
+	MDB_dbi dbi;
+	uint64_t mark; /* the slot's */
+};
+
 struct db_slot {
 	struct store *store;
 	unsigned number;
@@ -69,6 +76,7 @@ struct db_slot {
 	uint32_t held[STORE_HELD_MAX]; /* accounts that take no changes; the first held_count */
 	unsigned held_count;
 	_Atomic size_t account_count;
+	struct db_text text;
 };
 
 struct store {

@@ -16,6 +16,7 @@
 
 #include "backend/store/db.h"
 #include "backend/store/db_slot.h"
+#include "backend/store/db_text.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
@@ -173,6 +174,8 @@ int db_slot_open(struct store *store, unsigned number, const struct store_option
 		err = sync_dir(buf_str_view(&path));
 	if (!err)
 		err = sync_dir(store->dir);
+	if (!err)
+		err = db_text_open(slot, options);
 	buf_deinit(&path);
 	return err;
 }
@@ -189,6 +192,7 @@ void db_slot_close(struct db_slot *slot)
 		db_txn_free(t);
 	}
 	require(list_is_empty(&slot->active));
+	db_text_close(slot);
 	if (slot->env)
 		mdb_env_close(slot->env);
 	slot->env = NULL;

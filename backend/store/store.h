@@ -31,6 +31,8 @@ struct store_options {
 	uint64_t map_size;    /* address space reserved per slot; 0: 64 GiB; grown when needed */
 	unsigned readers_max; /* read transactions at once per slot; 0: 126 */
 	bool must_exist;      /* a directory without a store is ERR_NOT_FOUND, not a new store */
+	bool has_text_index;  /* with one (store_text.h); without, its files are removed unless no_repair */
+	uint64_t text_size;   /* most octets of it per slot; 0: 16 GiB */
 	bool no_repair;       /* leave intents and leftovers of unfinished writes as they are (check, stat) */
 };
 

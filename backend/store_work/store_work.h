@@ -148,6 +148,12 @@ struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uin
 /* No call after this returns. Accepts NULL, sets NULL. On its loop only. */
 void store_work_unwatch(struct store_watch **watch);
 
+/* On the writer's thread, after each commit that changed something: all of its notes. */
+typedef void store_commit_fn(void *arg, unsigned slot, const struct store_note *notes, size_t count);
+/* One function for all accounts, which must be quick and call nothing of the store; NULL: none. It is not called any more when this
+ * returns. */
+void store_work_on_commit(struct store_work *work, store_commit_fn *fn, void *arg);
+
 /* ---- views: what keeps expunged messages readable ---- */
 
 struct store_view;

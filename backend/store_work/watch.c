@@ -44,6 +44,8 @@ struct watches {
 	pthread_mutex_t lock;
 	struct table *accounts;
 	uint64_t count;
+	store_commit_fn *on_commit; /* NULL: none */
+	void *on_commit_arg;
 };
 
 static struct slice make_key(unsigned slot, uint32_t account, char *room)
@@ -150,6 +152,8 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 	char room[8];
 
 	pthread_mutex_lock(&all->lock);
+	if (all->on_commit && count)
+		all->on_commit(all->on_commit_arg, slot, notes, count);
 	for (size_t i = 0; i < count && all->count; i++) {
 		struct account *a = table_get(all->accounts, make_key(slot, notes[i].account, room));
 
@@ -171,6 +175,14 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 	pthread_mutex_unlock(&all->lock);
 	for (size_t i = 0; i < direct_count; i++)
 		deliver(direct[i]);
+}
+
+void store_work_on_commit(struct store_work *work, store_commit_fn *fn, void *arg)
+{
+	pthread_mutex_lock(&work->watches->lock);
+	work->watches->on_commit = fn;
+	work->watches->on_commit_arg = arg;
+	pthread_mutex_unlock(&work->watches->lock);
 }
 
 struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uint32_t account,

@@ -15,6 +15,8 @@
 /* Text without any ASCII is folded in pieces of this size at a character's border. */
 #define HELD_MAX 4096
 #define PIECE 16384
+/* So many ASCII characters in a row are worth a cut. */
+#define ASCII_LEAST 16
 
 /* The capital letters among eight ASCII characters become small ones. */
 static uint64_t lower_eight(uint64_t w)
@@ -43,11 +45,47 @@ static void fold_ascii(struct slice s, struct buf *out)
 	buf_added(out, s.len);
 }
 
+static void fold_unicode(struct slice utf8, struct buf *out)
+{
+	size_t len = 0;
+	uint8_t *text = u8_casefold((const uint8_t *)utf8.p, utf8.len, NULL, UNINORM_NFKD, NULL, &len);
+
+	if (text)
+		buf_add(out, text, len);
+	free(text);
+}
+
+/* Where the first run of at least ASCII_LEAST ASCII characters begins, or the end. */
+static size_t find_ascii(struct slice s)
+{
+	size_t run = 0;
+
+	for (size_t i = 0; i < s.len; i++) {
+		run = (unsigned char)s.p[i] < 0x80 ? run + 1 : 0;
+		if (run == ASCII_LEAST)
+			return i + 1 - ASCII_LEAST;
+	}
+	return s.len;
+}
+
+static size_t ascii_length(struct slice s)
+{
+	size_t n = 0;
+
+	while (n < s.len && slice_is_ascii(slice_sub(slice_from(s, n), 0, ASCII_LEAST)))
+		n += s.len - n < ASCII_LEAST ? s.len - n : ASCII_LEAST;
+	while (n < s.len && (unsigned char)s.p[n] < 0x80)
+		n++;
+	return n;
+}
+
+/*
+ * An ASCII character is folded without regard to its neighbours, and begins a new combining sequence: so a text may be cut
+ * before and behind it, and only what lies between longer runs of them needs the library.
+ */
 void fold_text(struct slice utf8, struct buf *out)
 {
 	struct buf clean = {0};
-	uint8_t *text;
-	size_t len = 0;
 
 	if (slice_is_ascii(utf8)) {
 		fold_ascii(utf8, out);
@@ -58,10 +96,16 @@ void fold_text(struct slice utf8, struct buf *out)
 			return;
 		utf8 = buf_view(&clean);
 	}
-	text = u8_casefold((const uint8_t *)utf8.p, utf8.len, NULL, UNINORM_NFKD, NULL, &len);
-	if (text)
-		buf_add(out, text, len);
-	free(text);
+	while (utf8.len) {
+		size_t n = ascii_length(utf8);
+
+		fold_ascii(slice_sub(utf8, 0, n), out);
+		utf8 = slice_from(utf8, n);
+		n = find_ascii(utf8);
+		if (n)
+			fold_unicode(slice_sub(utf8, 0, n), out);
+		utf8 = slice_from(utf8, n);
+	}
 	buf_deinit(&clean);
 }
 

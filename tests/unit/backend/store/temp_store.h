@@ -86,7 +86,8 @@ static inline void temp_check(struct temp_store *t)
 
 static inline void temp_remove(struct temp_store *t)
 {
-	static const char *const files[] = {"s0/data.mdb", "s0/lock.mdb", "s0", "lock", "version"};
+	static const char *const files[] = {"s0/text/data.mdb", "s0/text/lock.mdb", "s0/text", "s0/data.mdb",
+		"s0/lock.mdb", "s0", "lock", "version"};
 	char path[128];
 
 	store_close(&t->store);

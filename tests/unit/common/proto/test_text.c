@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unicase.h>
+#include <uninorm.h>
 
 #include <cmocka.h>
 
@@ -213,6 +215,37 @@ static void test_search_folds_case_and_form(void **state)
 	}
 }
 
+/* Cut between ASCII characters or not: the same (the library, over the whole, is the measure). */
+static void test_folding_in_cuts(void **state)
+{
+	static const char *const pieces[] = {"Some ASCII of more than 16 ", "A", "\xcc\x88", "\xcc\xa3",
+		"\xc3\x84", "\xc4\xb0", "\xce\xa3 ", "\xef\xac\x81", "\xea\xb0\x80", "\xcd\x85", "i",
+		"\xf0\x90\x90\x80", "0123456789ABCDEF", "\xe1\xba\x9e"};
+	struct buf text = {0}, out = {0};
+	uint32_t seed = 1;
+
+	(void)state;
+	for (int round = 0; round < 3000; round++) {
+		size_t len;
+		uint8_t *want;
+
+		buf_clear(&text);
+		buf_clear(&out);
+		for (int i = 0; i < 1 + round % 12; i++) {
+			seed = seed * 1664525 + 1013904223;
+			buf_add_str(&text, pieces[(seed >> 16) % ARRAY_LEN(pieces)]);
+		}
+		want = u8_casefold(
+			(const uint8_t *)text.data, buf_len(&text), NULL, UNINORM_NFKD, NULL, &len);
+		fold_text(buf_view(&text), &out);
+		if (buf_len(&out) != len || memcmp(out.data, want, len) != 0)
+			fail_msg("%s", buf_str_view(&text));
+		free(want);
+	}
+	buf_deinit(&text);
+	buf_deinit(&out);
+}
+
 /* Eight letters are made small at once: each of all in each place. */
 static void test_folding_of_each_letter(void **state)
 {
@@ -381,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_encoded_words_are_read),
 		cmocka_unit_test(test_search_folds_case_and_form),
 		cmocka_unit_test(test_folding_of_each_letter),
+		cmocka_unit_test(test_folding_in_cuts),
 		cmocka_unit_test(test_12_time_is_linear_in_size),
 	};
 

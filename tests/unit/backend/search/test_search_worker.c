@@ -1,0 +1,144 @@
+/* The indexer's thread: what there is when it starts, what comes, rebuilding, and its end amid work. */
+#include "tests/unit/backend/store/temp_store.h"
+
+#include <time.h>
+
+#include "backend/search/search_build.h"
+#include "backend/search/search_worker.h"
+#include "common/base/log.h"
+
+struct fixture {
+	struct temp_store t;
+	struct store_work *work;
+	struct search_worker *worker;
+};
+
+static const struct search_worker_options all_of_it = {.share = 100};
+
+static int start(void **state)
+{
+	struct fixture *f = xcalloc(1, sizeof(*f));
+	struct store_options o = {.slots = 1, .map_size = 256 << 20, .has_text_index = true};
+
+	log_set_level(LOG_ERROR);
+	temp_start(&f->t);
+	store_close(&f->t.store);
+	o.dir = f->t.dir;
+	assert_int_equal(store_open(&o, &f->t.store, NULL), 0);
+	assert_int_equal(store_work_start(f->t.store, &(struct store_work_options){0}, &f->work), 0);
+	*state = f;
+	return 0;
+}
+
+static int stop(void **state)
+{
+	struct fixture *f = *state;
+
+	search_worker_stop(&f->worker);
+	store_work_stop(&f->work);
+	temp_end(&f->t);
+	free(f);
+	return 0;
+}
+
+static void fill(struct fixture *f, unsigned count)
+{
+	char mail[6000];
+	struct store_appended added;
+
+	for (unsigned i = 0; i < count; i++) {
+		int head = snprintf(mail, sizeof(mail), "Subject: number %u\r\n\r\n", i);
+
+		for (int at = head; at < (int)sizeof(mail) - 1; at++)
+			mail[at] = (char)('a' + (unsigned)at * (i + 3) % 23);
+		mail[sizeof(mail) - 1] = '\0';
+		assert_int_equal(temp_append(&f->t, f->t.account, f->t.inbox, slice_str(mail), 0, &added), 0);
+	}
+}
+
+static uint32_t covered(struct fixture *f)
+{
+	struct search_build_status s;
+
+	assert_int_equal(search_build_status(f->t.store, 0, f->t.account, f->t.inbox, &s), 0);
+	return s.covered;
+}
+
+static void wait_until_covered(struct fixture *f, uint32_t least)
+{
+	for (int i = 0; i < 20000 && (covered(f) < least || !search_worker_is_idle(f->worker)); i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_true(covered(f) >= least);
+}
+
+/* Copies all of INBOX to itself, by the writer: so it tells of it. */
+static int copy_all(struct store_txn *txn, void *arg)
+{
+	struct fixture *f = arg;
+	uint32_t uids[300];
+	size_t count;
+	int err = store_message_uids(txn, f->t.inbox, uids, ARRAY_LEN(uids), &count, NULL);
+
+	return err ? err
+		   : store_message_copy(txn, f->t.account, f->t.inbox, uids, count, f->t.inbox, false, NULL);
+}
+
+static void on_done(void *arg, int err)
+{
+	(void)arg;
+	assert_int_equal(err, 0);
+}
+
+static void test_it_follows(void **state)
+{
+	struct fixture *f = *state;
+	const struct store_work_call call = {.run = copy_all, .done = on_done, .arg = f};
+	struct search_worker_stat stat;
+
+	fill(f, 200);
+	assert_int_equal(search_worker_start(f->work, &all_of_it, &f->worker), 0);
+	wait_until_covered(f, 200);
+	(void)store_work_write(f->work, 0, &call);
+	wait_until_covered(f, 400);
+	search_worker_stat(f->worker, &stat);
+	assert_int_equal(stat.indexed, 400);
+	assert_int_equal(stat.failed + stat.left_out + stat.waiting + stat.is_full, 0);
+	search_worker_rebuild(f->worker, 0, f->t.account);
+	for (int i = 0; i < 20000 && stat.indexed < 800; i++) {
+		search_worker_stat(f->worker, &stat);
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	}
+	search_worker_rebuild(f->worker, 0, 0); /* of all */
+	for (int i = 0; i < 20000 && stat.indexed < 1200; i++) {
+		search_worker_stat(f->worker, &stat);
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	}
+	wait_until_covered(f, 400);
+	assert_int_equal(stat.indexed, 1200);
+}
+
+static void test_it_ends_amid_its_work(void **state)
+{
+	static const struct search_worker_options little = {.share = 1};
+	struct fixture *f = *state;
+
+	fill(f, 300);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(search_worker_start(f->work, i % 2 ? &all_of_it : &little, &f->worker), 0);
+		search_worker_rebuild(f->worker, 0, 0);
+		nanosleep(&(struct timespec){0, i * 1000000L}, NULL);
+		search_worker_stop(&f->worker);
+	}
+	assert_int_equal(search_worker_start(f->work, &all_of_it, &f->worker), 0);
+	wait_until_covered(f, 300);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_it_follows, start, stop),
+		cmocka_unit_test_setup_teardown(test_it_ends_amid_its_work, start, stop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
