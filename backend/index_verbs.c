@@ -7,10 +7,14 @@
 #include <stdlib.h>
 
 #include "backend/search/search_build.h"
+#include "backend/search/search_check.h"
 #include "backend/store/store_mailbox.h"
 #include "backend/store/store_text.h"
 #include "common/base/mem.h"
 #include "common/proto/address.h"
+
+/* All are counted. */
+#define FINDINGS_SHOWN 1000
 
 struct row {
 	struct slice name; /* the arena's */
@@ -25,6 +29,9 @@ struct job {
 	struct arena arena;
 	struct row *rows;
 	size_t count;
+	struct search_check check;
+	char *findings[FINDINGS_SHOWN];
+	size_t finding_count;
 	int error;
 };
 
@@ -44,6 +51,8 @@ static int find_account(struct backend *b, const char *text, struct store_accoun
 
 static void job_free(struct job *j)
 {
+	for (size_t i = 0; i < j->finding_count; i++)
+		free(j->findings[i]);
 	arena_deinit(&j->arena);
 	free(j->rows);
 	free(j);
@@ -127,20 +136,15 @@ static void show_all(struct backend *b, struct control_request *r)
 	control_done(r);
 }
 
-static void verb_status(void *arg, struct control_request *r)
+/* Of the account that is the first argument. */
+static void submit(struct backend *b, struct control_request *r, loop_fn *run, void (*done)(void *, int))
 {
-	struct backend *b = arg;
-	struct job *j;
+	struct job *j = xcalloc(1, sizeof(*j));
 
-	if (control_arg_count(r) == 0) {
-		show_all(b, r);
-		return;
-	}
-	j = xcalloc(1, sizeof(*j));
 	arena_init(&j->arena, 0);
 	j->backend = b;
 	j->request = r;
-	j->work = (struct work){.run = run_status, .done = done_status, .job = j};
+	j->work = (struct work){.run = run, .done = done, .job = j};
 	if (!b->indexer) {
 		control_fail(r, ERR_UNSUPPORTED, "there is no text index (text-index = false)");
 		job_free(j);
@@ -151,6 +155,70 @@ static void verb_status(void *arg, struct control_request *r)
 		control_fail(r, ERR_NOT_NOW, "others of these run already");
 		job_free(j);
 	}
+}
+
+static void verb_status(void *arg, struct control_request *r)
+{
+	if (control_arg_count(r) == 0)
+		show_all(arg, r);
+	else
+		submit(arg, r, run_status, done_status);
+}
+
+/* ---- check ---- */
+
+static void keep_finding(void *arg, const char *text)
+{
+	struct job *j = arg;
+
+	if (j->finding_count < FINDINGS_SHOWN)
+		j->findings[j->finding_count++] = xstrdup(text);
+}
+
+static void run_check(void *arg)
+{
+	struct job *j = arg;
+	struct store_mailbox *list;
+	size_t count = 0;
+
+	j->error = list_mailboxes(j, &list, &count);
+	for (size_t i = 0; i < count && j->error == 0; i++) {
+		int err = list[i].id && !list[i].noselect
+				  ? search_check_mailbox(j->backend->store, j->account.slot, j->account.id,
+					    list[i].id, keep_finding, j, &j->check)
+				  : 0;
+
+		if (err != ERR_NOT_FOUND)
+			j->error = err;
+	}
+}
+
+static void done_check(void *arg, int err)
+{
+	struct job *j = arg;
+	struct control_request *r = j->request;
+
+	for (size_t i = 0; i < j->finding_count; i++) {
+		control_row(r);
+		control_add_str(r, "finding", j->findings[i]);
+	}
+	control_result(r);
+	control_add_int(r, "messages", (int64_t)j->check.messages);
+	control_add_int(r, "segments", (int64_t)j->check.segments);
+	control_add_int(r, "index_bytes", (int64_t)j->check.octets);
+	control_add_int(r, "errors", (int64_t)j->check.errors);
+	if (err || j->error)
+		control_fail(r, err ? err : j->error, "%s", error_text(err ? err : j->error));
+	else if (j->check.errors)
+		control_fail(r, ERR_CORRUPT, "%llu errors", (unsigned long long)j->check.errors);
+	else
+		control_done(r);
+	job_free(j);
+}
+
+static void verb_check(void *arg, struct control_request *r)
+{
+	submit(arg, r, run_check, done_check);
 }
 
 /* ---- rebuild ---- */
@@ -176,6 +244,8 @@ static void verb_rebuild(void *arg, struct control_request *r)
 static const struct control_verb verbs[] = {
 	{"index status", "[ACCOUNT]", "What the text index has, of all or of each mailbox of an account",
 		verb_status, 0, 1, NULL, 0},
+	{"index check", "ACCOUNT", "Proves the text index of an account against its messages", verb_check, 1,
+		1, NULL, 0},
 	{"index rebuild", "ACCOUNT | --all",
 		"Deletes the text index of an account, or all of it, and makes it anew; mail can be searched "
 		"meanwhile",

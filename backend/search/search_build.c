@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#include "backend/search/search_text.h"
+#include "backend/search/search_read.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
@@ -121,45 +121,6 @@ static int forget_mailbox(struct search_build *b, unsigned slot, uint32_t mailbo
 
 /* ---- reading messages ---- */
 
-struct taken {
-	struct search_builder *builder;
-	uint64_t text;
-};
-
-static bool take_text(void *arg, struct slice folded)
-{
-	struct taken *t = arg;
-
-	search_builder_text(t->builder, folded);
-	t->text += folded.len;
-	return t->text <= SEARCH_DOC_TEXT_MAX;
-}
-
-/* 1: it is in; 0: it is left out; ERR_TOO_BIG: the segment is full. What cannot be read is left out. */
-static int add_message(struct search_build *b, struct store_txn *txn, const struct store_message *m)
-{
-	struct taken t = {.builder = b->builder};
-	struct slice piece;
-	bool is_there;
-	int err;
-
-	search_text_begin(b->text, txn, m);
-	err = search_text_header(b->text, &piece);
-	if (err == 0)
-		(void)take_text(&t, piece);
-	if (err == 0)
-		err = search_text_subject(b->text, &piece, &is_there);
-	if (err == 0 && is_there)
-		search_builder_text(b->builder, piece);
-	if (err == 0)
-		err = search_text_bodies(b->text, take_text, &t);
-	if (err || t.text > SEARCH_DOC_TEXT_MAX) {
-		search_builder_drop_doc(b->builder);
-		return err == ERR_IO ? err : 0;
-	}
-	return search_builder_end_doc(b->builder, m->uid, (uint32_t)t.text);
-}
-
 /* One step: messages from *uid on. done_out: the segment is full, or there are no more. */
 static int read_step(struct visit *v, uint32_t *uid, bool *done_out)
 {
@@ -183,7 +144,7 @@ static int read_step(struct visit *v, uint32_t *uid, bool *done_out)
 		}
 		added = store_message_get(txn, v->mailbox, entry.uid, &message);
 		if (added == 0)
-			added = add_message(b, txn, &message);
+			added = search_read_message(b->builder, b->text, txn, &message);
 		if (added == ERR_TOO_BIG) {
 			*done_out = true;
 			break;
@@ -624,6 +585,28 @@ int search_build_mailbox(struct search_build *b, unsigned slot, uint32_t account
 		return err ? err : ERR_CORRUPT;
 	}
 	return err;
+}
+
+void search_build_rest(struct search_build *b)
+{
+	search_builder_free(&b->builder);
+	search_text_free(&b->text);
+	b->text = search_text_new(SEARCH_GRAM_LEN - 1);
+}
+
+int search_build_heal(struct search_build *b, unsigned slot, uint32_t mailbox, uint32_t *account_out)
+{
+	struct search_mailbox row = {0};
+	struct store_text_txn *txn;
+	int err = store_text_begin_read(b->store, slot, &txn);
+
+	if (err)
+		return err;
+	err = search_mailbox_get(txn, mailbox, &row);
+	store_text_end(&txn);
+	*account_out = err ? 0 : row.account;
+	b->step_us = clock_mono_us();
+	return forget_mailbox(b, slot, mailbox);
 }
 
 /* ---- all mailboxes ---- */

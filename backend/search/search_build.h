@@ -12,9 +12,6 @@
 #define SEARCH_BATCH_SOME_DOCS 64
 #define SEARCH_BATCH_SOME_OCTETS (256u << 10)
 #define SEARCH_BATCH_OCTETS (16u << 20)
-/* A message with more text is left out. */
-#define SEARCH_DOC_TEXT_MAX (8u << 20)
-
 struct search_build;
 /* After a step of so many microseconds, with no transaction open; true: give up (ERR_CANCELLED). */
 typedef bool search_build_rest_fn(void *arg, uint64_t us);
@@ -28,6 +25,11 @@ struct search_build_done {
 /* Adds to *done. A mailbox that is gone loses its rows. ERR_FULL, ERR_CANCELLED, ERR_CORRUPT, ERR_IO. */
 MUST_CHECK int search_build_mailbox(struct search_build *b, unsigned slot, uint32_t account, uint32_t mailbox,
 	struct search_build_done *done);
+/* Gives its memory back until the next call: some ten megabytes. */
+void search_build_rest(struct search_build *b);
+/* Deletes what it has of a mailbox that cannot be read, and gives its account, or 0. */
+MUST_CHECK int search_build_heal(
+	struct search_build *b, unsigned slot, uint32_t mailbox, uint32_t *account_out);
 /* Deletes what the index has of the account's mailboxes. */
 MUST_CHECK int search_build_forget(struct search_build *b, unsigned slot, uint32_t account);
 /* Deletes what it has of mailboxes that are gone. */

@@ -169,10 +169,12 @@ static void set_gap(struct search_index *index, uint32_t from, uint32_t until)
 	index->until = until;
 }
 
+/* The indexer makes it anew; one line until it does. */
 static void complain(const struct search_index *index, int err)
 {
-	log_error("search", "the text index is damaged, searching without it: %s slot=%u mailbox=%u",
-		error_text(err), index->slot, index->mailbox);
+	if (store_text_mark_damaged(index->store, index->slot, index->mailbox))
+		log_error("search", "the text index is damaged, searching without it: %s slot=%u mailbox=%u",
+			error_text(err), index->slot, index->mailbox);
 }
 
 /* The segment in which uid is, or the gap. */

@@ -358,6 +358,33 @@ static void sort_by(struct search_builder *b, unsigned shift)
 	free(starts);
 }
 
+static void sort_pairs(struct search_builder *b)
+{
+	if (!b->other)
+		b->other = xcalloc(b->pair_room + 1, sizeof(*b->other));
+	if (b->pair_count) {
+		sort_by(b, DOC_BITS);
+		sort_by(b, DOC_BITS + RADIX_BITS);
+	}
+}
+
+void search_builder_each(struct search_builder *b, search_block_fn *fn, void *arg)
+{
+	static const uint32_t mask = (1u << DOC_BITS) - 1;
+	uint8_t bits[BITS_MAX] = {0};
+
+	sort_pairs(b);
+	for (size_t i = 0; i < b->pair_count; i++) {
+		uint32_t gram = (uint32_t)(b->pairs[i] >> DOC_BITS), doc = (uint32_t)b->pairs[i] & mask;
+
+		bits[doc / 8] |= (uint8_t)(1 << doc % 8);
+		if (i + 1 < b->pair_count && b->pairs[i + 1] >> DOC_BITS == gram)
+			continue;
+		fn(arg, gram, bits);
+		memset(bits, 0, sizeof(bits));
+	}
+}
+
 /* Pairs of one gram, as an entry without its gram's step. */
 static void pack_messages(const uint64_t *pairs, size_t n, size_t count, uint8_t *bits,
 	struct slice *bytes_out, uint32_t *form_out)
@@ -490,12 +517,7 @@ void search_builder_finish(struct search_builder *b, struct search_segment *segm
 {
 	const char *bytes;
 
-	if (!b->other)
-		b->other = xcalloc(b->pair_room + 1, sizeof(*b->other));
-	if (b->pair_count) {
-		sort_by(b, DOC_BITS);
-		sort_by(b, DOC_BITS + RADIX_BITS);
-	}
+	sort_pairs(b);
 	pack_blocks(b);
 	while (b->segment.count && !is_small_enough(b)) {
 		leave_out(b);

@@ -70,6 +70,9 @@ void search_builder_pair(struct search_builder *b, uint32_t gram, uint32_t doc);
 bool search_builder_has_room(const struct search_builder *b, size_t docs, size_t pairs);
 size_t search_builder_docs(const struct search_builder *b);
 
+/* Of what the builder has: fn for each gram, ascending, with its messages. They stay. */
+void search_builder_each(struct search_builder *b, search_block_fn *fn, void *arg);
+
 struct search_block {
 	uint32_t gram;
 	struct slice bytes;

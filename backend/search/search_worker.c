@@ -263,6 +263,7 @@ static bool wait_for_work(struct search_worker *w)
 {
 	bool goes_on;
 
+	search_build_rest(w->builder);
 	pthread_mutex_lock(&w->lock);
 	w->is_busy = false;
 	while (!w->is_stopping && !w->first && !w->must_sweep && !w->must_collect) {
@@ -270,13 +271,26 @@ static bool wait_for_work(struct search_worker *w)
 
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += FULL_RETRY_MS / 1000;
-		if (pthread_cond_timedwait(&w->changed, &w->lock, &until) && w->stat.is_full)
-			w->must_sweep = true;
+		if (pthread_cond_timedwait(&w->changed, &w->lock, &until)) {
+			w->must_sweep |= w->stat.is_full;
+			break; /* a look at what is damaged */
+		}
 	}
 	w->is_busy = true;
 	goes_on = !w->is_stopping;
 	pthread_mutex_unlock(&w->lock);
 	return goes_on;
+}
+
+/* What searches found damaged is made anew. */
+static void heal(struct search_worker *w)
+{
+	for (unsigned i = 0; i < store_slots(w->store); i++) {
+		uint32_t mailbox = store_text_take_damaged(w->store, i), account = 0;
+
+		if (mailbox && search_build_heal(w->builder, i, mailbox, &account) == 0 && account)
+			visit(w, i, account, mailbox);
+	}
 }
 
 static void *worker_main(void *arg)
@@ -298,6 +312,7 @@ static void *worker_main(void *arg)
 				visit_account(w, d->slot, d->account, d->is_rebuild);
 			free(d);
 		}
+		heal(w);
 		(void)rest(w, GATHER_MS * 1000);
 	}
 	return NULL;

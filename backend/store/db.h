@@ -54,7 +54,8 @@ struct names;
 struct db_text {
 	MDB_env *env; /* NULL: there is none */
 	MDB_dbi dbi;
-	uint64_t mark; /* the slot's */
+	uint64_t mark;            /* the slot's */
+	_Atomic uint32_t damaged; /* a mailbox, or 0 */
 };
 
 struct db_slot {

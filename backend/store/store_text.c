@@ -2,7 +2,7 @@
  *	key    mailbox u32be | kind u8 | uid u32be | gram u32be
  *
  * in LMDB's unnamed database. The row of mailbox 0, kind 0 is the index's own: version, mark of the slot, mail
- * transaction. The slot has its mark in DB_META, made with the first index.
+ * transaction. The slot has the mark of its index in DB_META.
  */
 #include "backend/store/store_text.h"
 
@@ -80,29 +80,35 @@ static void remove_files(const struct db_slot *slot)
 	free(path);
 }
 
-/* The slot's mark; made when it has none. */
+/* The slot's mark, 0: it has none, and its last transaction. */
 static int find_mark(struct db_slot *slot, uint64_t *mark_out, uint64_t *mail_out)
 {
+	struct store_txn txn = {.slot = slot};
+	int err, rc = mdb_txn_begin(slot->env, NULL, MDB_RDONLY, &txn.txn);
+
+	if (rc)
+		return db_error(rc);
+	err = db_meta_get(&txn, MARK, mark_out);
+	*mail_out = mdb_txn_id(txn.txn);
+	mdb_txn_abort(txn.txn);
+	return err;
+}
+
+/* A new index has a new mark: numbers of transactions begin again when a slot is compacted, so a mark must not outlive the
+ * index that was made with it. */
+static int change_mark(struct db_slot *slot)
+{
 	struct store_txn txn = {.slot = slot, .is_write = true};
-	uint64_t mark;
 	int err, rc = mdb_txn_begin(slot->env, NULL, 0, &txn.txn);
 
 	if (rc)
 		return db_error(rc);
-	err = db_meta_get(&txn, MARK, &mark);
-	*mail_out = mdb_txn_id(txn.txn) - 1;
-	if (err == 0 && mark == 0) {
-		random_bytes(&mark, sizeof(mark));
-		mark |= 1;
-		err = db_meta_put(&txn, MARK, mark);
-		if (err == 0)
-			err = db_error(mdb_txn_commit(txn.txn));
-		else
-			mdb_txn_abort(txn.txn);
-	} else {
-		mdb_txn_abort(txn.txn);
-	}
-	*mark_out = mark;
+	random_bytes(&slot->text.mark, sizeof(slot->text.mark));
+	slot->text.mark |= 1;
+	err = db_meta_put(&txn, MARK, slot->text.mark);
+	if (err == 0)
+		return db_error(mdb_txn_commit(txn.txn));
+	mdb_txn_abort(txn.txn);
 	return err;
 }
 
@@ -156,35 +162,51 @@ static void close_env(struct db_slot *slot)
 	slot->text.env = NULL;
 }
 
-/* Opens what is there and makes it this slot's. is_alien_out: it is another's. */
-static int take_env(struct db_slot *slot, uint64_t size, uint64_t mail, bool *is_alien_out)
+/* What is there, or nothing yet. */
+enum state {
+	STATE_GOOD,
+	STATE_EMPTY,
+	STATE_ALIEN
+};
+
+static int look(struct db_slot *slot, uint64_t mail, enum state *state_out)
 {
 	MDB_txn *txn;
 	MDB_stat stat;
-	int rc = open_env(slot, size);
+	int rc = mdb_txn_begin(slot->text.env, NULL, MDB_RDONLY, &txn);
 
-	*is_alien_out = false;
-	if (!rc)
-		rc = mdb_txn_begin(slot->text.env, NULL, 0, &txn);
 	if (rc)
 		return rc;
 	rc = mdb_dbi_open(txn, NULL, 0, &slot->text.dbi);
 	if (!rc)
 		rc = mdb_stat(txn, slot->text.dbi, &stat);
-	if (!rc && stat.ms_entries == 0)
-		rc = put_head(slot, txn, mail);
-	else if (!rc)
-		*is_alien_out = !is_valid(slot, txn, mail);
-	if (rc || *is_alien_out) {
-		mdb_txn_abort(txn);
+	if (!rc)
+		*state_out = stat.ms_entries == 0        ? STATE_EMPTY
+			     : is_valid(slot, txn, mail) ? STATE_GOOD
+							 : STATE_ALIEN;
+	mdb_txn_abort(txn);
+	return rc;
+}
+
+static int begin_index(struct db_slot *slot, uint64_t mail)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(slot->text.env, NULL, 0, &txn);
+
+	if (rc)
 		return rc;
-	}
-	return mdb_txn_commit(txn);
+	rc = mdb_dbi_open(txn, NULL, 0, &slot->text.dbi);
+	if (!rc)
+		rc = put_head(slot, txn, mail);
+	if (!rc)
+		return mdb_txn_commit(txn);
+	mdb_txn_abort(txn);
+	return rc;
 }
 
 int db_text_open(struct db_slot *slot, const struct store_options *options)
 {
-	bool is_alien = false;
+	enum state state = STATE_ALIEN;
 	uint64_t mail = 0;
 	int err, rc;
 
@@ -194,22 +216,29 @@ int db_text_open(struct db_slot *slot, const struct store_options *options)
 		return 0;
 	}
 	err = find_mark(slot, &slot->text.mark, &mail);
-	if (err)
-		return err;
-	rc = take_env(slot, options->text_size, mail, &is_alien);
-	if (rc || is_alien) {
+	rc = err ? 0 : open_env(slot, options->text_size);
+	if (!err && !rc)
+		rc = look(slot, mail, &state);
+	if (!err && (rc || state == STATE_ALIEN)) {
 		log_warn("store", "the text index of slot %u is made anew: %s", slot->number,
 			rc ? mdb_strerror(rc) : "it is not of this state of the slot");
 		close_env(slot);
 		remove_files(slot);
-		rc = take_env(slot, options->text_size, mail, &is_alien);
+		rc = open_env(slot, options->text_size);
+		state = STATE_EMPTY;
+	}
+	if (!err && !rc && state == STATE_EMPTY) {
+		err = change_mark(slot);
+		rc = err ? 0 : begin_index(slot, mail);
 	}
 	if (rc) {
 		/* Mail does not need it. */
 		close_env(slot);
 		log_error("store", "slot %u is without a text index: %s", slot->number, mdb_strerror(rc));
 	}
-	return 0;
+	if (err)
+		close_env(slot);
+	return err;
 }
 
 void db_text_close(struct db_slot *slot)
@@ -396,6 +425,16 @@ int store_text_remove(struct store_text_txn *t, const struct store_text_key *fro
 	}
 	*removed_out = n;
 	return rc == MDB_NOTFOUND ? 0 : fail(t, rc);
+}
+
+bool store_text_mark_damaged(struct store *store, unsigned slot, uint32_t mailbox)
+{
+	return slot < store->slot_count && atomic_exchange(&store->slots[slot].text.damaged, mailbox) == 0;
+}
+
+uint32_t store_text_take_damaged(struct store *store, unsigned slot)
+{
+	return slot < store->slot_count ? atomic_exchange(&store->slots[slot].text.damaged, 0) : 0;
 }
 
 uint64_t store_text_size(struct store *store)

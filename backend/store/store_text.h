@@ -50,5 +50,9 @@ MUST_CHECK int store_text_put(
 /* Removes rows from `from` up to, not including, `to`, at most `most`; removed_out: fewer than that, and none is left. */
 MUST_CHECK int store_text_remove(struct store_text_txn *txn, const struct store_text_key *from,
 	const struct store_text_key *to, size_t most, size_t *removed_out);
+/* What the index says of this mailbox cannot be read: for store_text_take_damaged(). True: it is the first since then. */
+bool store_text_mark_damaged(struct store *store, unsigned slot, uint32_t mailbox);
+/* The mailbox that was marked last; 0: none. */
+uint32_t store_text_take_damaged(struct store *store, unsigned slot);
 /* Octets of the rows' pages, of all slots. */
 uint64_t store_text_size(struct store *store);

@@ -5,6 +5,7 @@
 #include "tests/unit/backend/store/temp_store.h"
 
 #include "backend/search/search_build.h"
+#include "backend/search/search_check.h"
 #include "backend/search/search_text.h"
 #include "common/base/log.h"
 #include "common/base/random.h"
@@ -356,6 +357,76 @@ static void test_it_may_be_full(void **state)
 	assert_true(compare(f) > 0);
 }
 
+static void ignore(void *arg, const char *text)
+{
+	(void)text;
+	++*(unsigned *)arg;
+}
+
+static struct search_check check(struct fixture *f)
+{
+	struct search_check c = {0};
+	unsigned found = 0;
+
+	assert_int_equal(
+		search_check_mailbox(f->t.store, 0, f->t.account, f->t.inbox, ignore, &found, &c), 0);
+	assert_int_equal(found, c.errors);
+	return c;
+}
+
+/* Overwrites the first row that is of this kind; false: there is none. */
+static bool damage(struct fixture *f, enum search_row kind, size_t at)
+{
+	struct store_text_key key = {f->t.inbox, (uint8_t)kind, 0, 0}, found;
+	struct store_text_txn *text;
+	struct store_txn *txn;
+	struct slice row;
+	char copy[SEARCH_BLOCK_MAX * 4];
+
+	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
+	assert_int_equal(store_text_begin_write(f->t.store, 0, txn, &text), 0);
+	store_end_read(&txn);
+	assert_int_equal(store_text_seek(text, &key, &found, &row), 0);
+	assert_int_equal(found.kind, kind);
+	assert_true(row.len <= sizeof(copy) && at < row.len);
+	memcpy(copy, row.p, row.len);
+	copy[at] ^= 1;
+	assert_int_equal(store_text_put(text, &found, slice_of(copy, row.len)), 0);
+	return store_text_commit(&text) == 0;
+}
+
+/* A damaged row takes nothing from an answer; it is found by the check, told once, and healed. */
+static void test_security_14_a_damaged_index_takes_nothing_away(void **state)
+{
+	static const enum search_row kinds[] = {SEARCH_ROW_SEGMENT, SEARCH_ROW_BLOCK};
+	struct fixture *f = *state;
+	struct search_check c;
+	uint32_t account;
+
+	fill(f, 700);
+	assert_int_equal(build(f), 0);
+	c = check(f);
+	assert_true(c.messages > 600 && c.errors == 0 && c.segments > 0 && c.octets > 0);
+	assert_int_equal(store_text_take_damaged(f->t.store, 0), 0);
+	log_set_level(-1);
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		for (size_t at = 0; at < 100; at += 33) {
+			assert_true(damage(f, kinds[i], at));
+			(void)compare(f);
+			assert_true(check(f).errors > 0);
+			assert_int_equal(store_text_take_damaged(f->t.store, 0), f->t.inbox);
+			assert_int_equal(search_build_heal(f->build, 0, f->t.inbox, &account), 0);
+			assert_int_equal(account, f->t.account);
+			assert_int_equal(build(f), 0);
+			assert_true(compare(f) > 0);
+			assert_int_equal(check(f).errors, 0);
+		}
+	}
+	/* Grams that are missing from sound rows: the check alone can tell. */
+	assert_true(store_text_mark_damaged(f->t.store, 0, 7) && !store_text_mark_damaged(f->t.store, 0, 7));
+	log_set_level(LOG_ERROR);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -363,6 +434,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_it_may_be_interrupted_anywhere, start, stop),
 		cmocka_unit_test_setup_teardown(test_it_goes_with_its_mailbox, start, stop),
 		cmocka_unit_test_setup_teardown(test_it_may_be_full, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_security_14_a_damaged_index_takes_nothing_away, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
