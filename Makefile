@@ -213,6 +213,8 @@ test-directory: ## the flow tests with OpenLDAP and a Samba domain controller (r
 	$(Q)tests/flow/run directory
 crash: ## kill -9, disk full and power loss, longer than in make test
 	$(Q)tests/crash/run --long
+soak-imap: all ## fifty sessions on one mailbox against a model, ten minutes or so
+	$(Q)MAILTIER_ROUNDS=60 MAILTIER_PHASES=5 tests/flow/run -v crowd
 imaptest: all ## imaptest against a back-end and a proxy, where tests/imaptest/build has made it
 	$(Q)tests/imaptest/run
 testssl: all ## testssl.sh against every TLS listener; fifteen minutes
