@@ -114,8 +114,9 @@ class Player:
         for message in self.touched:
             uid, flags, modseq = message
             if uid and modseq and flags is not None:
-                was = self.shared.flags.setdefault((self.validity, uid, modseq), flags)
-                assert was == flags, f"{self.name}: UID {uid} MODSEQ {modseq}: {sorted(was)}, and here {sorted(flags)}\n{untagged}"
+                was, who, said = self.shared.flags.setdefault((self.validity, uid, modseq), (flags, self.name, self.log[-1:]))
+                assert was == flags, (f"{self.name}: UID {uid} MODSEQ {modseq}: {sorted(was)} for {who}, and here {sorted(flags)}\n{untagged}\n"
+                                      f"there: {said}")
 
     def hear_lines(self, untagged):
         for line in untagged:
@@ -169,7 +170,10 @@ class Player:
             modseq = int(items[b"MODSEQ"][0])
             assert modseq >= message[2], (n, items, message)
             message[2] = modseq
-            self.touched.append(message)
+            # After a silent STORE the flags are what the client thinks, unless they are told too; of a message that was changed by others and
+            # then expunged, of which the client may not hear yet, they are never told.
+            if b"FLAGS" in items:
+                self.touched.append(message)
         if b"FLAGS" in items:
             message[1] = frozenset(f for f in items[b"FLAGS"] if f != b"\\Recent")
         body = items.get(b"BODY[]")
