@@ -532,10 +532,10 @@ static void done_backup(void *arg, int err)
 		j->path, (unsigned long long)j->accounts, (unsigned long long)j->saved,
 		(unsigned long long)j->unchanged, (unsigned long long)j->failed,
 		(unsigned long long)j->bodies, (unsigned long long)j->bytes);
-	if (!err && !j->err && !j->failed)
+	if (!err && !j->err && !j->failed && !j->name_count)
 		metric_set(metrics_gauge("mailtier_backup_last_success_seconds", NULL,
 				   "When the last backup of all accounts ended well, in seconds since 1970"),
-			j->name_count ? 0 : (int64_t)time(NULL));
+			(int64_t)time(NULL));
 	answer(j, err, "backup", backup_figures, ARRAY_LEN(backup_figures));
 }
 

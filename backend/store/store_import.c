@@ -742,7 +742,8 @@ static int take_quota(struct store_import *m, struct slice payload)
 		m->quotas == STORE_QUOTA_ROOTS_MAX + STORE_MAILBOXES_MAX || m->state.count)
 		return wrong(m, ERR_CORRUPT, "limits of a folder are wrong");
 	m->quotas++;
-	return queue(m, STREAM_QUOTA, payload);
+	err = queue(m, STREAM_QUOTA, payload);
+	return err ? err : step(m); /* each counts all mailboxes: a transaction of its own */
 }
 
 int store_import_record(void *import, uint16_t tag, struct slice payload)

@@ -94,7 +94,8 @@ void seqset_resolve(struct seqset *set, uint32_t max)
 		if (r->from > r->to)
 			*r = (struct seqset_range){r->to, r->from};
 	}
-	qsort(set->ranges, set->count, sizeof(*set->ranges), compare_ranges);
+	if (set->count)
+		qsort(set->ranges, set->count, sizeof(*set->ranges), compare_ranges);
 	for (size_t i = 0; i < set->count; i++) {
 		struct seqset_range *last = kept ? &set->ranges[kept - 1] : NULL;
 
