@@ -120,13 +120,14 @@ static void forget_fresh(struct backup_pack *p)
 void backup_pack_close(struct backup_pack **pack)
 {
 	struct backup_pack *p = *pack;
-	int *fds[] = {&p->packs, &p->index, &p->fd, &p->source_fd};
+	int fds[4];
 
 	if (!p)
 		return;
+	memcpy(fds, (int[]){p->packs, p->index, p->fd, p->source_fd}, sizeof(fds));
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
-		if (*fds[i] >= 0)
-			close(*fds[i]);
+		if (fds[i] >= 0)
+			close(fds[i]);
 	forget_fresh(p);
 	buf_deinit(&p->gathered);
 	buf_deinit(&p->frames);
