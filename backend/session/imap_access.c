@@ -382,9 +382,26 @@ static int list_shared(struct listing *l, struct store_who who)
 			continue;
 		if (who.account == 0 && !is_near(l->s, l->owner.address))
 			continue;
-		if (is_public(l->owner.address) && !is_near(l->s, l->owner.address))
-			continue; /* of another domain: there is no name for it here */
+		if (is_public(l->owner.address))
+			continue; /* in list_public(), if it is of this domain */
 		err = list_one(l, shared[i].mailbox);
+	}
+	return err;
+}
+
+/* Public folders are few and most name "anyone": they are looked through by themselves. */
+static int list_public(struct listing *l)
+{
+	struct store_mailbox *all;
+	size_t count;
+	int err = imap_access_public(l->s, &l->owner);
+
+	if (err < 0 || l->owner.slot != store_txn_slot(l->txn))
+		return err == ERR_NOT_FOUND ? 0 : err;
+	err = store_mailbox_list(l->txn, l->owner.id, l->arena, &all, &count);
+	for (size_t i = 0; i < count && err == 0; i++) {
+		if (all[i].id)
+			err = list_one(l, all[i].id);
 	}
 	return err;
 }
@@ -399,6 +416,8 @@ int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena
 
 	if (err == 0)
 		err = list_shared(&l, (struct store_who){0, 0});
+	if (err == 0)
+		err = list_public(&l);
 	m = arena_calloc(arena, buf_len(&l.found) / sizeof(*m) + 1, sizeof(*m));
 	if (err == 0 && !m)
 		err = ERR_TOO_BIG;

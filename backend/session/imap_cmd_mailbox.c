@@ -112,6 +112,8 @@ void imap_cmd_create(struct imap_session *s, const struct imap_command *command)
 	if (!d || !read_name(s, command->args, &d->name, &d->given))
 		return;
 	err = read_use(command->args->next, &d->use);
+	if (err == 0 && d->use != STORE_USE_NONE && imap_access_is_foreign(d->name))
+		err = ERR_UNSUPPORTED; /* its owner says what a mailbox is for */
 	if (err == ERR_UNSUPPORTED)
 		imap_answer(s, "NO", "USEATTR", "No mailbox can have this use");
 	else if (err < 0)

@@ -134,6 +134,7 @@ static bool is_same(struct store_who a, struct store_who b)
 	return a.slot == b.slot && a.account == b.account;
 }
 
+/* At most STORE_ACL_SHARED_MAX. */
 static int count_shared(struct store_txn *txn, struct store_who who, size_t *count_out)
 {
 	char prefix[WHO];
@@ -146,7 +147,8 @@ static int count_shared(struct store_txn *txn, struct store_who who, size_t *cou
 		return err;
 	(void)put_who(prefix, who);
 	err = db_cursor_seek(&c, from);
-	for (; !err && db_cursor_has_prefix(&c, from); err = db_cursor_next(&c))
+	for (; !err && count < STORE_ACL_SHARED_MAX && db_cursor_has_prefix(&c, from);
+		err = db_cursor_next(&c))
 		count++;
 	db_cursor_close(&c);
 	*count_out = count;
@@ -185,7 +187,8 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, const 
 	if (at == count && is_gone)
 		return 0;
 	if (at == count && !is_gone) {
-		err = count_shared(txn, entry->who, &named);
+		/* "anyone" is many: all public folders of a back-end. */
+		err = entry->who.account ? count_shared(txn, entry->who, &named) : 0;
 		if (err)
 			return err;
 		if (count == STORE_ACL_ENTRIES_MAX || named >= STORE_ACL_SHARED_MAX)
@@ -284,8 +287,6 @@ int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *
 	size_t count = 0, n = 0;
 	int err = count_shared(txn, who, &count);
 
-	if (!err && count > STORE_ACL_SHARED_MAX)
-		count = STORE_ACL_SHARED_MAX;
 	if (!err && count) {
 		shared = arena_calloc(arena, count, sizeof(*shared));
 		if (!shared)

@@ -10,8 +10,9 @@
 #include "backend/store/store.h"
 #include "common/base/arena.h"
 
-#define STORE_ACL_ENTRIES_MAX 500  /* of one mailbox */
-#define STORE_ACL_SHARED_MAX 10000 /* mailboxes of one slot that name one account */
+#define STORE_ACL_ENTRIES_MAX 500 /* of one mailbox */
+#define STORE_ACL_SHARED_MAX                                                                                 \
+	10000 /* mailboxes of one slot that name one account; of "anyone" that are listed */
 
 /* RFC 4314 section 2.1, in the order in which they are written. */
 enum store_right {

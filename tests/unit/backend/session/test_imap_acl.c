@@ -237,6 +237,7 @@ static void test_append_create_rename_delete(void **state)
 	RIG_EXPECT(&alice, "CREATE " BOB "/team/secret", "NO [NOPERM]");
 	RIG_EXPECT(&alice, "DELETE " BOB "/team/newer", "OK");
 	RIG_EXPECT(&alice, "DELETE " BOB "/team/secret", "NO [NONEXISTENT]");
+	RIG_EXPECT(&alice, "CREATE " BOB "/team/sent (USE (\\Sent))", "NO [USEATTR]");
 	RIG_EXPECT(&alice, "CREATE user", "NO");
 	RIG_EXPECT(&alice, "CREATE user/x", "NO");
 	RIG_EXPECT(&alice, "CREATE Public/x", "NO");
