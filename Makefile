@@ -188,6 +188,14 @@ $(B)/tests/crash/record.so: tests/crash/record.c
 .PHONY: store-tools
 store-tools: $(filter-out $(B)/tests/crash/record,$(store_tools)) $(if $(wildcard tests/crash/record.c),$(B)/tests/crash/record.so)
 
+.PHONY: scale bench-disk
+scale: ## a mailbox of a million messages, 10,000 mailboxes, 100,000 accounts: what must not grow does not (2 GB of disk, some minutes)
+	$(Q)$(MAKE) --no-print-directory all store-tools
+	$(Q)tests/bench/scale
+bench-disk: ## disk bytes per message byte; F='FILES': of your own messages too
+	$(Q)$(MAKE) --no-print-directory store-tools
+	$(Q)d=$$(mktemp -d) && $(B)/tests/bench/store_disk $$d $(F); rmdir $$d 2>/dev/null || true
+
 # ---- headers compile alone ----
 header_objs := $(patsubst %.h,$(B)/headers/%.ok,$(foreach r,$(live_rooms),$(wildcard $(r)/*.h)))
 $(B)/headers/%.ok: %.h

@@ -205,7 +205,7 @@ static void tell_added(struct imap_view *v, const struct store_changes *c, struc
 static bool is_own(const struct imap_view *v, uint64_t modseq)
 {
 	for (unsigned i = 0; i < v->own_count; i++) {
-		if (v->own[i] == modseq)
+		if (modseq >= v->own[i].from && modseq <= v->own[i].to)
 			return true;
 	}
 	return false;
@@ -243,6 +243,12 @@ int imap_sync_keywords(struct imap_session *s, struct store_txn *txn)
 	return err;
 }
 
+/* What follows the view at once and is all our own need not be looked for: a STORE of a million is not listed to be left out. */
+static uint64_t known_to(const struct imap_view *v)
+{
+	return v->own_count && v->own[0].from == v->modseq + 1 && !v->is_guest ? v->own[0].to : v->modseq;
+}
+
 static int sync_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_sync *sync = s->sync;
@@ -251,7 +257,7 @@ static int sync_run(struct imap_session *s, struct store_txn *txn)
 
 	if (err == 0)
 		err = store_message_changes(
-			txn, s->view.account, s->view.mailbox, s->view.modseq, &sync->arena, c);
+			txn, s->view.account, s->view.mailbox, known_to(&s->view), &sync->arena, c);
 	if (err == 0 && c->gone)
 		err = ERR_NOT_FOUND;
 	if (err == 0 && c->incomplete)

@@ -111,8 +111,17 @@ uint32_t imap_view_recent(const struct imap_view *v)
 
 void imap_view_own(struct imap_view *v, uint64_t modseq, uint64_t newest)
 {
-	if (modseq && newest <= v->modseq && v->own_count < IMAP_VIEW_OWN)
-		v->own[v->own_count++] = modseq;
+	/* The steps of a long command follow one another, unless others write in between. */
+	uint64_t last = v->own_count ? v->own[v->own_count - 1].to : 0;
+
+	if (!modseq || newest > v->modseq)
+		return;
+	if (last && modseq == last + 1) {
+		v->own[v->own_count - 1].to = modseq;
+	} else if (v->own_count < IMAP_VIEW_OWN) {
+		v->own[v->own_count].from = v->own[v->own_count].to = modseq;
+		v->own_count++;
+	}
 }
 
 void imap_view_learn_keywords(struct imap_view *v, const struct store_keywords *keywords)

@@ -40,9 +40,11 @@ struct imap_view {
 	struct store_view *hold; /* keeps them readable */
 	struct slice *keywords;  /* STORE_KEYWORDS_MAX names, or NULL while there are none */
 	unsigned keyword_count;
-	unsigned keyword_told;       /* so many of them the client has heard of */
-	struct arena names;          /* theirs */
-	uint64_t own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again
+	unsigned keyword_told; /* so many of them the client has heard of */
+	struct arena names;    /* theirs */
+	struct {
+		uint64_t from, to;
+	} own[IMAP_VIEW_OWN]; /* MODSEQs of this command's changes, which the client is not told again
 				      */
 	unsigned own_count;
 	struct buf

@@ -105,6 +105,21 @@ int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slic
 	return 0;
 }
 
+/*
+ * LMDB splits a full page so that the last row moves on with the new one: a page that is filled in the order of keys stays with a
+ * row less than it has room for, which for large rows is half of it. What comes behind all others is therefore put as such.
+ */
+static int put(struct store_txn *txn, enum db_name db, MDB_val *k, MDB_val *v, unsigned flags)
+{
+	static const bool grows_at_end[DB_COUNT] = {
+		[DB_BLOBS] = true, [DB_PIECES] = true, [DB_MESSAGES] = true, [DB_INDEX] = true};
+	int rc = MDB_KEYEXIST;
+
+	if (grows_at_end[db])
+		rc = mdb_put(txn->txn, txn->slot->dbi[db], k, v, flags | MDB_APPEND);
+	return rc == MDB_KEYEXIST ? mdb_put(txn->txn, txn->slot->dbi[db], k, v, flags) : rc;
+}
+
 int db_put(struct store_txn *txn, enum db_name db, struct slice key, struct slice value)
 {
 	MDB_val k = to_val(key), v = to_val(value);
@@ -113,7 +128,7 @@ int db_put(struct store_txn *txn, enum db_name db, struct slice key, struct slic
 	if (txn->error)
 		return txn->error;
 	txn->writes++;
-	rc = mdb_put(txn->txn, txn->slot->dbi[db], &k, &v, 0);
+	rc = put(txn, db, &k, &v, 0);
 	return rc ? write_failed(txn, rc) : 0;
 }
 
@@ -125,7 +140,7 @@ int db_reserve(struct store_txn *txn, enum db_name db, struct slice key, size_t 
 	if (txn->error)
 		return txn->error;
 	txn->writes++;
-	rc = mdb_put(txn->txn, txn->slot->dbi[db], &k, &v, MDB_RESERVE);
+	rc = put(txn, db, &k, &v, MDB_RESERVE);
 	if (rc)
 		return write_failed(txn, rc);
 	*room_out = v.mv_data;

@@ -745,10 +745,33 @@ static void test_a_store_of_version_1_is_opened(void **state)
 	temp_remove(&t);
 }
 
+/* Rows that come behind all others fill their pages: two bodies of 1.6 KB in each, and not one. */
+static void test_pages_are_filled(void **state)
+{
+	struct temp_store t;
+	struct store_stat before, after;
+	char text[1901] = "A: b\r\n\r\n";
+
+	(void)state;
+	temp_start(&t);
+	srand(4);
+	assert_int_equal(store_stat(t.store, &before), 0);
+	for (int n = 0; n < 200; n++) {
+		for (size_t i = 8; i < sizeof(text) - 1; i++)
+			text[i] = (char)('!' + rand() % 90);
+		temp_add(&t, t.inbox, text);
+	}
+	assert_int_equal(store_stat(t.store, &after), 0);
+	assert_true(after.stored_bytes - before.stored_bytes > 200 * 1400);
+	assert_true(after.used_bytes - after.free_bytes - before.used_bytes + before.free_bytes < 200 * 3500);
+	temp_end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_message_comes_back),
+		cmocka_unit_test(test_pages_are_filled),
 		cmocka_unit_test(test_large_messages_come_back_whole),
 		cmocka_unit_test(test_unfinished_drafts_leave_nothing),
 		cmocka_unit_test(test_the_reaper_may_be_cut_short),
