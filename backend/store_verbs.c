@@ -8,6 +8,7 @@
 
 #include "backend/scrub.h"
 #include "backend/store/store_check.h"
+#include "backend/store/store_text.h"
 #include "backend/store/store_compact.h"
 #include "backend/store/store_repair.h"
 #include "common/base/log.h"
@@ -161,6 +162,7 @@ static void done_stat(void *arg, int err)
 		control_add_str(r, "oldest_reader_job", j->stat.oldest.name ? j->stat.oldest.name : "");
 		control_add_int(r, "oldest_reader_ms", (int64_t)j->stat.oldest.age_ms);
 		control_add_int(r, "oldest_reader_held_bytes", (int64_t)j->stat.oldest.held_bytes);
+		control_add_int(r, "text_index_bytes", (int64_t)store_text_size(j->backend->store));
 		control_add_int(r, "slots", j->stat.slots);
 		control_add_int(r, "version", j->stat.version);
 		control_done(r);
