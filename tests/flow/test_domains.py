@@ -1,6 +1,7 @@
 """Domains, classes, suspension, forwarding and renaming, as an operator and his users see them: one back-end behind one proxy."""
 import imaplib
 import os
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -249,6 +250,26 @@ class Domains(mt.ClusterCase):
         env = {**os.environ, "MAILTIER_SOCKET": self.cluster.at("b1", "ctl"), "PATH": mt.bin_dir(self.cluster.variant) + ":" + os.environ["PATH"]}
         subprocess.run(["sh", "-e", "-c", "\n".join(lines)], env=env, check=True, stdout=subprocess.DEVNULL)
         self.assertEqual(self.ctl("domain", "dump"), before)
+
+    def reload(self, text, condition):
+        with open(self.extra, "w") as f:
+            f.write(text)
+        self.cluster.kill("b1", signal.SIGHUP)
+        mt.wait_for(condition, 10, "the reload")
+
+    def test_domains_may_have_to_be_there_and_built_in_limits_are_reloaded(self):
+        self.add("u@ex.test")
+        with open(self.extra) as f:
+            before = f.read()
+        self.reload(before.replace("quota-count = 1000", "quota-count = 900\ndomains = explicit"),
+                    lambda: self.show("u@ex.test")["messages_limit"] == 900)
+        for words in (["add", "v@ex.test"], ["set", "u@ex.test", "--alias", "v@ex.test"], ["rename", "u@ex.test", "v@ex2.test"]):
+            self.assertIn("no such domain", self.refused("account", *words))
+        self.assertIsNone(self.login_error("u@ex.test"))  # who is there stays
+        self.ctl("domain", "add", "ex.test")
+        self.add("v@ex.test")
+        self.reload(before, lambda: self.show("u@ex.test")["messages_limit"] == 1000)
+        self.add("w@ex3.test")
 
     def test_lists_by_pages(self):
         for i in range(12):
