@@ -7,6 +7,7 @@ import smtplib
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 
 import mt
@@ -227,3 +228,51 @@ class Transfer(TransferCase):
         self.cluster.ctl(self.home, "account", "release", USER)
         self.assertEqual(m.append("INBOX", "", None, message(4001).encode())[0], "OK")
         m.logout()
+
+    def test_6_mail_that_comes_while_the_account_moves_to_another_back_end(self):
+        """As operations.md says it: hold, export into import, the map's change, remove. Senders go on all the time, as proxies would lead them."""
+        home, taken, at = self.home, [], [self.home]
+        m = self.imap(home)
+        before = int(m.select("INBOX")[1][0])
+        m.logout()
+        stop = threading.Event()
+
+        def send():
+            i = 5000
+            while not stop.is_set():
+                try:
+                    with smtplib.LMTP(*self.cluster.at(at[0], "lmtp")) as lmtp:
+                        lmtp.sendmail("s@elsewhere.test", [USER], message(i))
+                    taken.append(i)
+                    i += 1
+                except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as e:
+                    code = e.smtp_code if isinstance(e, smtplib.SMTPDataError) else next(iter(e.recipients.values()))[0]
+                    if code // 100 != 4:
+                        taken.append(e)
+                        return
+                    time.sleep(0.01)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            mt.wait_for(lambda: len(taken) > 5, 20, "mail is coming")
+            self.cluster.ctl(home, "account", "hold", USER)
+            out = subprocess.Popen(self.command(home, "store", "export", USER), stdout=subprocess.PIPE)
+            into = subprocess.run(self.command(self.other, "store", "import", "--replace"), stdin=out.stdout, capture_output=True, timeout=60)
+            out.stdout.close()
+            self.assertEqual((out.wait(timeout=60), into.returncode), (0, 0), into.stderr)
+            at[0] = self.other
+            some = len(taken)
+            mt.wait_for(lambda: len(taken) > some + 5, 20, "mail is coming by the new way")
+            self.cluster.ctl(home, "account", "remove", USER)
+        finally:
+            stop.set()
+            sender.join()
+        self.assertTrue(all(isinstance(x, int) for x in taken), taken)
+        n = self.imap(self.other)
+        self.assertEqual(int(n.select("INBOX")[1][0]), before + len(taken))
+        subjects = [x[1].strip() for x in n.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1] if isinstance(x, tuple)]
+        for i in taken:
+            self.assertEqual(subjects.count(f"Subject: message {i}".encode()), 1)
+        n.logout()
+        self.check(self.other)
