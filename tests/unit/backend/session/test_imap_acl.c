@@ -327,6 +327,37 @@ static void test_who_has_gone_is_forgotten(void **state)
 	rig_disconnect(&bob);
 }
 
+/* Batches of 100: the second is over the owner's quota, and what the first brought goes again; MOVE keeps what it has moved. */
+static void test_batches_and_the_owners_quota(void **state)
+{
+	struct rig_client alice, bob;
+	char text[600];
+
+	rig_connect(&alice, *state, "alice@example.com");
+	rig_connect(&bob, *state, "bob@example.com");
+	RIG_EXPECT(&bob, "CREATE in", "OK");
+	share(&bob, "in", "alice@example.com", "lrswite");
+	memset(text, 'x', sizeof(text));
+	memcpy(text, "A: b\r\n\r\n", 8);
+	memcpy(text + sizeof(text) - 3, "\r\n", 3);
+	for (int i = 0; i < 250; i++)
+		rig_append(&alice, "INBOX", "", text);
+	RIG_EXPECT(&alice, "SELECT INBOX", "* 250 EXISTS", "OK");
+	RIG_EXPECT(&alice, "COPY 1:* " BOB "/in", "NO [OVERQUOTA]");
+	RIG_EXPECT(&bob, "STATUS in (MESSAGES)", "(MESSAGES 0)", "OK");
+	RIG_EXPECT(&alice, "COPY 1:150 " BOB "/in", "OK [COPYUID ", " 1:150 ");
+	RIG_EXPECT(&bob, "STATUS in (MESSAGES)", "(MESSAGES 150)", "OK");
+	RIG_EXPECT(&bob, "SELECT in", "OK");
+	RIG_EXPECT(&bob, "STORE 1:* +FLAGS.SILENT \\Deleted", "OK");
+	RIG_EXPECT(&bob, "CLOSE", "OK");
+	RIG_EXPECT(&alice, "MOVE 1:* " BOB "/in", "* OK [COPYUID ", " 1:100 ", "NO [OVERQUOTA]");
+	RIG_EXPECT(&alice, "NOOP", "OK");
+	RIG_EXPECT(&alice, "STATUS INBOX (MESSAGES)", "(MESSAGES 150)", "OK");
+	RIG_EXPECT(&bob, "STATUS in (MESSAGES)", "(MESSAGES 100)", "OK");
+	rig_disconnect(&alice);
+	rig_disconnect(&bob);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -339,6 +370,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_append_create_rename_delete, start, stop),
 		cmocka_unit_test_setup_teardown(test_esearch_reaches_what_is_shared, start, stop),
 		cmocka_unit_test_setup_teardown(test_who_has_gone_is_forgotten, start, stop),
+		cmocka_unit_test_setup_teardown(test_batches_and_the_owners_quota, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
