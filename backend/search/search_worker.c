@@ -29,6 +29,8 @@
 /* More than this, and all mailboxes are looked at. */
 #define DIRTY_MAX 100000
 #define ACCOUNTS_STEP 64
+/* Looking at mailboxes in which there is nothing to do is paid for when it comes to so much. */
+#define LOOK_US 4000
 
 struct dirty {
 	char key[12]; /* slot, account, mailbox */
@@ -53,6 +55,7 @@ struct search_worker {
 	struct search_worker_stat stat;
 	struct search_build *builder; /* the thread's own from here on */
 	uint64_t full_until_ms;
+	uint64_t look_us; /* spent with looking, and not yet paid for */
 	struct metric *m_indexed, *m_left_out, *m_segments, *m_waiting, *m_failed, *m_full, *m_octets;
 };
 
@@ -151,6 +154,16 @@ static bool pause_after(void *arg, uint64_t us)
 	return rest(w, us * (100 - w->share) / w->share);
 }
 
+/* The same for what takes less than a step. */
+static void spend(struct search_worker *w, uint64_t began_us)
+{
+	w->look_us += clock_mono_us() - began_us;
+	if (w->look_us < LOOK_US)
+		return;
+	(void)pause_after(w, w->look_us);
+	w->look_us = 0;
+}
+
 /* ---- visits ---- */
 
 static void account_for(struct search_worker *w, int err, const struct search_build_done *done)
@@ -171,12 +184,15 @@ static void account_for(struct search_worker *w, int err, const struct search_bu
 static void visit(struct search_worker *w, unsigned slot, uint32_t account, uint32_t mailbox)
 {
 	struct search_build_done done = {0};
+	uint64_t began = clock_mono_us();
 	int err;
 
 	if (w->full_until_ms > clock_mono_ms())
 		return; /* a sweep will come */
 	err = search_build_mailbox(w->builder, slot, account, mailbox, &done);
 	account_for(w, err, &done);
+	if (done.segments == 0) /* else its steps were paid for */
+		spend(w, began);
 	if (err == ERR_FULL) {
 		log_warn("search", "the text index is full: slot=%u; searches go on without it", slot);
 		w->full_until_ms = clock_mono_ms() + FULL_RETRY_MS;
@@ -187,6 +203,7 @@ static void visit(struct search_worker *w, unsigned slot, uint32_t account, uint
 
 static void visit_account(struct search_worker *w, unsigned slot, uint32_t account, bool is_rebuild)
 {
+	uint64_t began = clock_mono_us();
 	uint32_t *ids;
 	size_t count;
 	int err = is_rebuild ? search_build_forget(w->builder, slot, account) : 0;
@@ -199,6 +216,8 @@ static void visit_account(struct search_worker *w, unsigned slot, uint32_t accou
 				error_text(err));
 		return;
 	}
+	if (!is_rebuild)
+		spend(w, began);
 	for (size_t i = 0; i < count && !rest(w, 0); i++)
 		visit(w, slot, account, ids[i]);
 	free(ids);
