@@ -331,6 +331,14 @@ static void test_uidonly_knows_no_sequence_numbers(void **state)
 	RIG_EXPECT(&c, "ENABLE CONDSTORE", "OK");
 	RIG_EXPECT(&c, "UID STORE 6 +FLAGS \\Seen", "* 6 UIDFETCH (MODSEQ (", "FLAGS (\\Seen", "OK");
 	RIG_EXPECT(&c, "UID REPLACE 6 INBOX {10+}\r\nA: b\r\n\r\nxx", "[APPENDUID ", "* VANISHED 6", "OK");
+	/* What NOTIFY tells unasked. */
+	RIG_EXPECT(&c, "NOTIFY SET (SELECTED (MessageNew (FLAGS) MessageExpunge FlagChange))", "OK");
+	fill(&other, 1);
+	(void)rig_until(&c, "* 9 UIDFETCH (");
+	RIG_EXPECT(&other, "UID STORE 9 +FLAGS \\Deleted", "OK");
+	RIG_EXPECT(&other, "UID EXPUNGE 9", "OK");
+	(void)rig_until(&c, "* VANISHED 9");
+	RIG_EXPECT(&c, "NOTIFY NONE", "OK");
 	/* The sequence numbers of QRESYNC. */
 	RIG_EXPECT(&c, "ENABLE QRESYNC", "OK");
 	RIG_EXPECT(&c, "SELECT INBOX (QRESYNC (1 1 1:9 (1:2 1:2)))", "BAD [UIDREQUIRED] ");
