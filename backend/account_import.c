@@ -166,16 +166,32 @@ static void run_read(void *arg)
 
 /* ---- the end ---- */
 
-static void import_free(struct import *m)
+static void run_wipe(void *arg)
 {
-	is_running = false;
+	struct import *m = arg;
+
 	if (m->text)
 		secret_wipe(m->text, m->len);
 	free(m->text);
 	if (m->fd >= 0)
 		close(m->fd);
 	import_rows_free(&m->rows);
-	free(m);
+}
+
+static void done_wipe(void *arg, int err)
+{
+	if (err)
+		run_wipe(arg);
+	free(arg);
+}
+
+/* Wiping hundreds of megabytes is nothing for the loop. */
+static void import_free(struct import *m)
+{
+	is_running = false;
+	m->work = (struct work){.run = run_wipe, .done = done_wipe, .job = m};
+	if (work_submit(m->backend->import_pool, m->backend->loop, &m->work))
+		done_wipe(m, ERR_CANCELLED);
 }
 
 static void show_errors(struct import *m)
