@@ -25,9 +25,9 @@
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
-#define STEP_ITEMS 200
+#define STEP_ITEMS 64
 #define RIGHTS_STEP 100
-#define STEP_BYTES ((size_t)1 << 20)
+#define STEP_BYTES ((size_t)256 << 10)
 /* MODSEQs of a restored account go on above these of anything that was done since the backup. */
 #define RESTORE_MODSEQ_SHIFT 20
 #define LEGACY_EMAIL (UINT64_C(1) << 63)

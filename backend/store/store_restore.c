@@ -10,8 +10,8 @@
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
-#define STEP_ITEMS 100
-#define STEP_BYTES ((size_t)1 << 20)
+#define STEP_ITEMS 50
+#define STEP_BYTES ((size_t)256 << 10)
 #define WALK_STEP 2000
 
 /* Messages of one likeness that the mailbox has and that the stream has not yet claimed. */

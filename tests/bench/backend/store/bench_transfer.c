@@ -88,6 +88,28 @@ static ssize_t read_some(void *arg, void *out, size_t size)
 	return n < 0 ? error_from_errno(errno) : n;
 }
 
+/* A step as the program's writer runs it; the longest, without its commit. */
+static uint64_t longest, steps;
+
+static int step(void *arg, unsigned slot, int (*fn)(struct store_txn *txn, void *fn_arg), void *fn_arg)
+{
+	struct store_txn *txn;
+	uint64_t began;
+	int err = store_begin_write(arg, slot, &txn);
+
+	if (err)
+		return err;
+	began = clock_mono_us();
+	err = fn(txn, fn_arg);
+	began = clock_mono_us() - began;
+	longest = began > longest ? began : longest;
+	steps++;
+	if (!err)
+		return store_commit(&txn);
+	store_abort(&txn);
+	return err;
+}
+
 static long peak(void)
 {
 	struct rusage r;
@@ -140,6 +162,8 @@ int main(int argc, char **argv)
 	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	w.arg = r.arg = &fd;
 	eo.store = io.store = store;
+	io.write = step;
+	io.write_arg = store;
 	began = clock_mono_us();
 	must(stream_write_head(&w));
 	must(store_export(&eo, &out));
@@ -153,6 +177,8 @@ int main(int argc, char **argv)
 	must(store_import_finish(import, &in));
 	store_import_free(&import);
 	show("import from it", clock_mono_us() - began, in.messages, in.bytes);
+	printf("steps: %llu, the longest held the writer for %.1f ms before its commit\n",
+		(unsigned long long)steps, (double)longest / 1000);
 	require(in.messages == out.messages && in.bytes == out.bytes);
 	must(store_check(store, &co, &check));
 	printf("check: %llu errors\n", (unsigned long long)check.errors);
