@@ -130,10 +130,15 @@ static struct place *set_of(struct directory_cache *c, const struct directory_ca
 	return shard_of(c, key)->places + (n & (c->sets - 1)) * WAYS;
 }
 
+static bool is_same(const struct place *p, const struct directory_cache_key *key)
+{
+	return p->held && secret_is_equal(slice_of(p->tag, TAG), slice_of(key->digest + 8, TAG));
+}
+
 static struct place *place_find(struct place *set, const struct directory_cache_key *key)
 {
 	for (size_t i = 0; i < WAYS; i++) {
-		if (set[i].held && secret_is_equal(slice_of(set[i].tag, TAG), slice_of(key->digest + 8, TAG)))
+		if (is_same(&set[i], key))
 			return &set[i];
 	}
 	return NULL;
@@ -187,7 +192,7 @@ void directory_cache_put(struct directory_cache *c, const struct directory_cache
 	uint64_t now_ms, const struct directory_cache_entry *e)
 {
 	struct shard *s = shard_of(c, key);
-	struct place *set = set_of(c, key), *p;
+	struct place *set = set_of(c, key), *p = NULL;
 
 	pthread_mutex_lock(&s->lock);
 	if (epoch == atomic_load(&c->epoch)) {
@@ -196,6 +201,9 @@ void directory_cache_put(struct directory_cache *c, const struct directory_cache
 			p = set[i].held ? NULL : &set[i];
 		if (!p)
 			p = place_least(set);
+	}
+	/* A set full of users has no room for a name that is none's. */
+	if (p && !(p->held && is_hit(p) && e->kind != DIRECTORY_CACHE_HIT && !is_same(p, key))) {
 		place_clear(s, p);
 		memcpy(p->tag, key->digest + 8, TAG);
 		p->user = key->user;
