@@ -177,16 +177,17 @@ fuzz-all:
 	$(Q)for f in $(patsubst fuzz_%,%,$(basename $(notdir $(fuzz_src)))); do $(MAKE) --no-print-directory fuzz F=$$f T=$(T) || exit 1; done
 
 # ---- programs of the crash tests and benchmarks of the store: linked as a test of store_work ----
+preloads := record nospace
 store_tools := $(patsubst %.c,$(B)/%,$(wildcard tests/crash/*.c tests/bench/store_*.c))
-$(filter-out %.so,$(filter-out $(B)/tests/crash/record,$(store_tools))): $(B)/%: $(B)/obj/%.o $(foreach l,$(call link_rooms,backend/store_work),$(call room_lib,$l))
+$(filter-out %.so,$(filter-out $(preloads:%=$(B)/tests/crash/%),$(store_tools))): $(B)/%: $(B)/obj/%.o $(foreach l,$(call link_rooms,backend/store_work),$(call room_lib,$l))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $< $(call link,backend/store_work) $(ldflags) -o $@
-# The recorder of writes and syncs is preloaded, so it is no program.
-$(B)/tests/crash/record.so: tests/crash/record.c
+# What is preloaded is no program: the recorder of writes and syncs, the disk that is full.
+$(B)/tests/crash/%.so: tests/crash/%.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. -g -O2 $(warn) -fPIC -shared $< -ldl -o $@
 .PHONY: store-tools
-store-tools: $(filter-out $(B)/tests/crash/record,$(store_tools)) $(if $(wildcard tests/crash/record.c),$(B)/tests/crash/record.so)
+store-tools: $(filter-out $(preloads:%=$(B)/tests/crash/%),$(store_tools)) $(preloads:%=$(B)/tests/crash/%.so)
 
 .PHONY: scale bench-disk
 scale: ## a mailbox of a million messages, 10,000 mailboxes, 100,000 accounts: what must not grow does not (2 GB of disk, some minutes)
