@@ -47,6 +47,7 @@ struct search_data {
 	bool needs_keys;
 	bool is_begun;    /* a part of the THREAD answer is out */
 	uint32_t seq;     /* the next message */
+	bool has_missing; /* messages of the view were gone, and the client has not heard of it */
 	struct buf found; /* uint32_t UIDs */
 	int64_t now;
 	uint64_t first_modseq, last_modseq, most_modseq;
@@ -260,8 +261,10 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 	while (store_scan_next(scan, &entry)) {
 		int match;
 
-		while (d->seq <= d->view->count && d->view->uids[d->seq - 1] < entry.uid)
+		while (d->seq <= d->view->count && d->view->uids[d->seq - 1] < entry.uid) {
+			d->has_missing = true;
 			d->seq++;
+		}
 		if (d->seq > d->view->count)
 			break;
 		if (d->view->uids[d->seq - 1] != entry.uid)
@@ -281,6 +284,7 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 		if ((++count & mask) == 0 && clock_mono_us() > until)
 			return 0;
 	}
+	d->has_missing |= d->seq <= d->view->count;
 	d->is_searched = true;
 	return scan->error;
 }
@@ -544,6 +548,8 @@ static void search_done(struct imap_session *s, int err)
 
 	if (err < 0)
 		fail(s, d, err);
+	else if (d->is_finished && d->has_missing) /* RFC 5530 section 3 */
+		imap_answer(s, "OK", "EXPUNGEISSUED", "Some of the messages are gone");
 	else if (d->is_finished)
 		imap_ok(s);
 	else

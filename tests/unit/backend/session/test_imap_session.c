@@ -149,7 +149,7 @@ static void test_two_sessions_see_each_other(void **state)
 	rig_refuse(&b, "FETCH 1:5 (UID BODY.PEEK[HEADER])", "EXPUNGE");
 	RIG_EXPECT(&b, "FETCH 3 UID", "* 3 FETCH (UID 3)", "OK");
 	rig_refuse(&b, "STORE 3 +FLAGS (\\Flagged)", "EXPUNGE");
-	rig_refuse(&b, "SEARCH ALL", "EXPUNGE");
+	rig_refuse(&b, "SEARCH ALL", "EXPUNGE\r");
 	/* A message that is gone for others can still be read by who was told of it. */
 	RIG_EXPECT(&b, "FETCH 2 BODY.PEEK[TEXT]", "* 2 FETCH (BODY[TEXT] {", "--b--", "OK");
 	RIG_EXPECT(&b, "FETCH 2 FLAGS", "OK [EXPUNGEISSUED]");
