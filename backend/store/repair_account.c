@@ -492,7 +492,7 @@ static int all_ids(struct repair *r, uint32_t account, struct buf *ids)
 
 int repair_account(struct repair *r, void *arg)
 {
-	uint32_t account = *(uint32_t *)arg, aliases;
+	uint32_t account = *(uint32_t *)arg, aliases = 0;
 	struct account_state before = {0}, s;
 	struct buf ids = {0};
 	bool has_state;
