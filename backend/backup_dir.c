@@ -189,7 +189,8 @@ static int list_states(
 			list = xreallocarray(list, room = room ? room * 2 : 16, sizeof(*list));
 		list[count] = (struct backup_state){.time = time};
 		snprintf(list[count].digest, sizeof(list->digest), "%s", digest);
-		snprintf(list[count].name, sizeof(list->name), "%s", e->d_name);
+		snprintf(
+			list[count].name, sizeof(list->name), "%.*s", (int)sizeof(list->name) - 1, e->d_name);
 		count++;
 	}
 	closedir(dir);
