@@ -30,8 +30,9 @@ struct change {
 	enum change_kind kind;
 	struct arena arena;
 	struct claims claims;
-	struct slice address; /* of the account; its new one, when it is renamed */
-	bool is_reserved;     /* a place in the domain of `address` */
+	struct slice address;     /* of the account; its new one, when it is renamed */
+	struct slice old_address; /* when it is renamed */
+	bool is_reserved;         /* a place in the domain of `address` */
 	unsigned slot;
 	uint32_t account;
 	struct slice *aliases, *aliases_gone;
@@ -43,6 +44,7 @@ struct change {
 	struct slice class, name, forwards;
 	struct secret clear; /* to be hashed */
 	struct buf stored;
+	struct buf users; /* who still names an address that goes */
 	int hash_error;
 	struct work work;
 };
@@ -59,6 +61,7 @@ static void change_free(struct change *c)
 	if (c->stored.data)
 		secret_wipe(c->stored.data, c->stored.cap);
 	buf_deinit(&c->stored);
+	buf_deinit(&c->users);
 	arena_deinit(&c->arena);
 	free(c);
 }
@@ -435,6 +438,10 @@ static void done(void *arg, int err)
 	if (c->kind == CHANGE_REMOVE)
 		store_work_forget(c->backend->work, c->slot, c->account);
 	control_add_slice(c->request, "account", c->address);
+	if (buf_len(&c->users))
+		control_add_text(c->request, "warning",
+			"mail still goes to an address that is no more, by the word of: %s",
+			buf_str_view(&c->users));
 	control_done(c->request);
 }
 
@@ -443,11 +450,25 @@ static void drop(void *arg)
 	change_free(arg);
 }
 
+/* Before the change: who names an address that it takes away? */
+static void find_users(struct change *c)
+{
+	struct store *store = c->backend->store;
+
+	if (c->kind == CHANGE_REMOVE)
+		(void)store_account_users(store, c->slot, c->account, &c->users);
+	if (c->kind == CHANGE_RENAME && !c->keeps_alias && !slice_is_equal(c->old_address, c->address))
+		(void)store_name_users(store, c->old_address, &c->users);
+	for (size_t i = 0; i < c->gone_count && !buf_len(&c->users); i++)
+		(void)store_name_users(store, c->aliases_gone[i], &c->users);
+}
+
 static void write_change(struct change *c)
 {
 	const struct store_work_call call = {
 		.run = run, .done = done, .drop = drop, .arg = c, .loop = c->backend->loop};
 
+	find_users(c);
 	(void)store_work_write(c->backend->work, c->slot, &call);
 }
 
@@ -601,6 +622,7 @@ static void account_rename(void *arg, struct control_request *r)
 					   : "an account is named by an address: local-part@domain");
 		return;
 	}
+	c->old_address = given;
 	c->address = address;
 	c->keeps_alias = control_has_option(r, "keep-alias");
 	if (!slice_is_equal(given, address) && !reserve(c))

@@ -19,6 +19,7 @@
 #define MARK "mailtier-backup"
 #define MARK_TEXT "mailtier backup 1\n"
 #define STATES_MAX 100000 /* of one account */
+#define DOMAINS_MOST ((size_t)256 << 20)
 
 struct backup_dir {
 	int fd, mark;
@@ -134,12 +135,14 @@ static void digest_of(struct slice address, char *out)
 		snprintf(out + (size_t)i * 2, 3, "%02x", digest[i]);
 }
 
+/* The folder of an account's states; of those of the domains, if digest is empty. */
 static int open_account(struct backup_dir *d, const char *digest, bool makes, int *fd_out)
 {
-	char path[64];
+	char path[64] = "domains";
 
-	snprintf(path, sizeof(path), "accounts/%s", digest);
-	if (makes && mkdirat(d->fd, "accounts", 0700) < 0 && errno != EEXIST)
+	if (digest[0])
+		snprintf(path, sizeof(path), "accounts/%s", digest);
+	if (makes && digest[0] && mkdirat(d->fd, "accounts", 0700) < 0 && errno != EEXIST)
 		return error_from_errno(errno);
 	if (makes && mkdirat(d->fd, path, 0700) < 0 && errno != EEXIST)
 		return error_from_errno(errno);
@@ -288,12 +291,10 @@ struct saving {
 	bool is_judged;
 };
 
-static int write_file(void *arg, struct slice bytes)
+static int write_bytes(int fd, struct slice bytes)
 {
-	struct saving *s = arg;
-
 	while (bytes.len) {
-		ssize_t n = write(s->fd, bytes.p, bytes.len);
+		ssize_t n = write(fd, bytes.p, bytes.len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -302,6 +303,13 @@ static int write_file(void *arg, struct slice bytes)
 		bytes = slice_from(bytes, (size_t)n);
 	}
 	return 0;
+}
+
+static int write_file(void *arg, struct slice bytes)
+{
+	const struct saving *s = arg;
+
+	return write_bytes(s->fd, bytes);
 }
 
 /* All that is not of messages comes first: the same as last time, the MODSEQ among it, means that nothing has changed. */
@@ -407,7 +415,7 @@ static int drop_old(struct backup_dir *d, const char *digest, int folder, unsign
 	return err;
 }
 
-static int name_state(struct saving *s, int folder)
+static int name_state(uint64_t print, int folder)
 {
 	char name[40];
 	time_t now = (time_t)clock_wall_s();
@@ -416,8 +424,7 @@ static int name_state(struct saving *s, int folder)
 
 	gmtime_r(&now, &tm);
 	n = strftime(name, sizeof(name), "%Y%m%dT%H%M%SZ-", &tm);
-	snprintf(name + n, sizeof(name) - n, "%016llx", (unsigned long long)s->print);
-	FAULT("backup-before-name");
+	snprintf(name + n, sizeof(name) - n, "%016llx", (unsigned long long)print);
 	if (renameat(folder, "new", folder, name) < 0 || fsync(folder) < 0)
 		return error_from_errno(errno);
 	return 0;
@@ -463,12 +470,82 @@ int backup_dir_save(
 	stream_writer_deinit(&s.writer);
 	if (s.fd >= 0)
 		close(s.fd);
-	if (!err)
-		err = name_state(&s, folder);
-	else
+	if (!err) {
+		FAULT("backup-before-name");
+		err = name_state(s.print, folder);
+	} else {
 		unlinkat(folder, "new", 0);
+	}
 	if (!err && keep_count)
 		err = drop_old(d, digest, folder, keep_count);
+	close(folder);
+	return err;
+}
+
+/* ---- domains and classes ---- */
+
+static int write_domains(struct slice commands, uint64_t print, int folder)
+{
+	int fd = openat(folder, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int err = fd < 0 ? error_from_errno(errno) : write_bytes(fd, commands);
+
+	if (!err && fsync(fd) < 0)
+		err = error_from_errno(errno);
+	if (fd >= 0)
+		close(fd);
+	return err ? err : name_state(print, folder);
+}
+
+int backup_dir_save_domains(struct backup_dir *d, struct slice commands, unsigned keep_count)
+{
+	uint64_t print = hash_bytes(commands, 0), last = newest_print(d, "");
+	int folder, err;
+
+	if (print == last || (!last && !commands.len))
+		return ERR_EXISTS;
+	err = open_account(d, "", true, &folder);
+	if (err)
+		return err;
+	err = write_domains(commands, print, folder);
+	if (!err && keep_count)
+		err = drop_old(d, "", folder, keep_count);
+	close(folder);
+	return err;
+}
+
+int backup_dir_each_domains(struct backup_dir *d, backup_state_fn *fn, void *arg)
+{
+	struct backup_state *list;
+	size_t count;
+	int err = list_states(d, "", &list, &count);
+
+	for (size_t i = 0; i < count && !err; i++)
+		err = fn(arg, &list[i]);
+	free(list);
+	return err;
+}
+
+int backup_dir_verify_domains(struct backup_dir *d, const struct backup_state *state)
+{
+	struct buf text = {0};
+	char room[65536];
+	int folder, fd = -1, err = open_account(d, "", false, &folder);
+	ssize_t n = 0;
+
+	if (err)
+		return err;
+	fd = openat(folder, state->name, O_RDONLY | O_CLOEXEC);
+	err = fd < 0 ? error_from_errno(errno) : 0;
+	while (!err && (n = read_file(&fd, room, sizeof(room))) > 0)
+		if (buf_len(&text) < DOMAINS_MOST)
+			buf_add(&text, room, (size_t)n);
+	if (n < 0)
+		err = (int)n;
+	if (!err && hash_bytes(buf_view(&text), 0) != strtoull(strchr(state->name, '-') + 1, NULL, 16))
+		err = ERR_CORRUPT;
+	buf_deinit(&text);
+	if (fd >= 0)
+		close(fd);
 	close(folder);
 	return err;
 }

@@ -4,8 +4,10 @@
  *	mailtier-backup              says so; locked by whoever works on it
  *	packs/ index/                the bodies (backup_pack.h)
  *	accounts/DIGEST/TIME-PRINT   states of one account, newest last: its stream, with bodies by reference
+ *	domains/TIME-PRINT           states of domains and classes: the commands that make them, for a shell
  *
- * DIGEST is of the address, so that no name makes a path; PRINT changes with every change of the account. A state is written
+ * DIGEST is of the address, so that no name makes a path; PRINT changes with every change of the account, and is a checksum of the
+ * commands. A state is written
  * beside, synced, and gets its name in one step: a run that is cut leaves what was there. All of it blocks.
  */
 #pragma once
@@ -42,3 +44,12 @@ MUST_CHECK int backup_dir_find(
 /* Reads a state's records. */
 MUST_CHECK int backup_dir_read(struct backup_dir *dir, const struct backup_state *state, stream_record_fn *fn,
 	void *arg, struct buf *why);
+
+/* ---- domains and classes: states with an empty digest ---- */
+
+/* The commands as they are now, unless they are the last state's: then ERR_EXISTS. No commands and no state: ERR_EXISTS, too. */
+MUST_CHECK int backup_dir_save_domains(struct backup_dir *dir, struct slice commands, unsigned keep);
+/* As backup_dir_each(). */
+MUST_CHECK int backup_dir_each_domains(struct backup_dir *dir, backup_state_fn *fn, void *arg);
+/* ERR_CORRUPT: it is not what was written. */
+MUST_CHECK int backup_dir_verify_domains(struct backup_dir *dir, const struct backup_state *state);

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "backend/accounts_ensure.h"
 #include "backend/backup_dir.h"
+#include "backend/backup_names.h"
+#include "backend/domain_dump.h"
 #include "backend/store/store_account.h"
 #include "backend/store/store_restore.h"
 #include "common/base/log.h"
@@ -30,6 +33,7 @@ struct job {
 	struct backend *backend;
 	struct control_request *request;
 	struct backup_io io;
+	struct backup_names naming;
 	struct backup_dir *dir;
 	char *path;
 	const char *names[NAMES_MAX]; /* of the request */
@@ -44,6 +48,8 @@ struct job {
 	struct buf why;
 	struct row *rows;
 	size_t row_count, row_room;
+	char domains[64]; /* the newest state of domains and classes, below the backup; "": none */
+	uint64_t domain_states;
 	uint64_t accounts, saved, unchanged, gone, failed, states, bodies, bytes, messages, present, removed;
 	char address[STORE_ADDRESS_MAX + 1];
 };
@@ -58,6 +64,8 @@ static void job_free(struct job *j)
 	free(j->path);
 	buf_deinit(&j->why);
 	backup_io_deinit(&j->io);
+	backup_names_drop(&j->naming);
+	accounts_ensure_again(j->backend);
 	free(j);
 }
 
@@ -112,6 +120,28 @@ static bool save_each(void *arg, const struct store_account *a)
 	return !j->err;
 }
 
+static int note_domains(void *arg, const struct backup_state *s)
+{
+	struct job *j = arg;
+
+	j->domain_states++;
+	snprintf(j->domains, sizeof(j->domains), "domains/%s", s->name);
+	return 0;
+}
+
+static int save_domains(struct job *j)
+{
+	struct buf commands = {0};
+	int err = domain_dump_commands(j->backend->store, &commands);
+
+	if (!err)
+		err = backup_dir_save_domains(j->dir, buf_view(&commands), j->keep);
+	buf_deinit(&commands);
+	if (err && err != ERR_EXISTS)
+		return err;
+	return backup_dir_each_domains(j->dir, note_domains, j);
+}
+
 static void run_backup(void *arg)
 {
 	struct job *j = arg;
@@ -122,6 +152,8 @@ static void run_backup(void *arg)
 	if (!j->err) {
 		backup_dir_set_rate(j->dir, j->rate);
 		if (j->name_count == 0)
+			j->err = save_domains(j);
+		if (j->name_count == 0 && !j->err)
 			store_each_account(store, save_each, j);
 		for (size_t i = 0; i < j->name_count && !j->err; i++) {
 			struct store_account a;
@@ -245,6 +277,20 @@ static int verify_state(void *arg, const struct backup_state *s)
 	return err;
 }
 
+static int verify_domains(void *arg, const struct backup_state *s)
+{
+	struct job *j = arg;
+	struct buf text = {0};
+	int err = backup_dir_verify_domains(j->dir, s);
+
+	if (err) {
+		buf_printf(&text, "domains/%s: %s", s->name, error_text(err));
+		add_failure(j, slice_of("", 0), buf_str_view(&text));
+		buf_deinit(&text);
+	}
+	return note_domains(j, s);
+}
+
 static int note_used(void *arg, uint16_t tag, struct slice payload)
 {
 	struct look *l = arg;
@@ -270,7 +316,8 @@ static int prune_state(void *arg, const struct backup_state *s)
 	return err;
 }
 
-static void run_look(struct job *j, bool writes, backup_state_fn *fn, bool prunes)
+static void run_look(
+	struct job *j, bool writes, backup_state_fn *fn, backup_state_fn *domains_fn, bool prunes)
 {
 	struct look l = {.job = j, .seen = table_new()};
 	struct slice key;
@@ -280,6 +327,8 @@ static void run_look(struct job *j, bool writes, backup_state_fn *fn, bool prune
 	j->err = backup_dir_open(j->path, writes, &j->dir, &j->why);
 	if (prunes)
 		l.used = xcalloc(BACKUP_PACKS_MAX / 8, 1);
+	if (!j->err)
+		j->err = backup_dir_each_domains(j->dir, domains_fn, j);
 	if (!j->err)
 		j->err = backup_dir_each(j->dir, fn, &l);
 	if (!j->err && prunes)
@@ -295,17 +344,17 @@ static void run_look(struct job *j, bool writes, backup_state_fn *fn, bool prune
 
 static void run_list(void *arg)
 {
-	run_look(arg, false, list_state, false);
+	run_look(arg, false, list_state, note_domains, false);
 }
 
 static void run_verify(void *arg)
 {
-	run_look(arg, false, verify_state, false);
+	run_look(arg, false, verify_state, verify_domains, false);
 }
 
 static void run_prune(void *arg)
 {
-	run_look(arg, true, prune_state, true);
+	run_look(arg, true, prune_state, note_domains, true);
 }
 
 /* ---- restoring ---- */
@@ -319,7 +368,10 @@ static int restore_account(struct job *j, const struct backup_state *s, struct s
 		.write = backup_io_store,
 		.write_arg = &j->io,
 		.kept = backup_pack_source,
-		.kept_arg = backup_dir_pack(j->dir)};
+		.kept_arg = backup_dir_pack(j->dir),
+		.may_name = backup_names_may,
+		.claim = backup_names_claim,
+		.names_arg = &j->naming};
 	struct store_import *m = store_import_new(&o);
 	struct store_import_totals totals;
 	int err = backup_dir_read(j->dir, s, store_import_record, m, &j->why);
@@ -339,6 +391,7 @@ static int restore_account(struct job *j, const struct backup_state *s, struct s
 			(unsigned long long)totals.messages);
 	}
 	store_import_free(&m);
+	backup_names_drop(&j->naming);
 	return err;
 }
 
@@ -495,8 +548,8 @@ struct figure {
 static const struct figure backup_figures[] = {FIGURE(accounts), FIGURE(saved), FIGURE(unchanged),
 	FIGURE(gone), FIGURE(failed), FIGURE(bodies), FIGURE(bytes)};
 static const struct figure list_figures[] = {{NULL, 0}};
-static const struct figure verify_figures[] = {
-	FIGURE(states), FIGURE(messages), FIGURE(bodies), FIGURE(bytes), FIGURE(failed)};
+static const struct figure verify_figures[] = {FIGURE(states), FIGURE(domain_states), FIGURE(messages),
+	FIGURE(bodies), FIGURE(bytes), FIGURE(failed)};
 static const struct figure prune_figures[] = {FIGURE(states), FIGURE(removed)};
 static const struct figure restore_figures[] = {
 	FIGURE(accounts), FIGURE(messages), FIGURE(bytes), FIGURE(present), FIGURE(failed)};
@@ -510,6 +563,8 @@ static void answer(struct job *j, int err, const char *what, const struct figure
 	for (size_t i = 0; i < count && figures[i].name; i++)
 		control_add_int(r, figures[i].name,
 			(int64_t) * (const uint64_t *)(const void *)((const char *)j + figures[i].at));
+	if (j->domains[0])
+		control_add_str(r, "domains", j->domains);
 	if (j->address[0] && !j->all)
 		control_add_str(r, "account", j->address);
 	metric_add(j->backend->backups->m_messages, (int64_t)j->messages);
@@ -571,6 +626,7 @@ static struct job *job_new(struct backend *b, struct control_request *r)
 	j->path = xstrdup(control_arg_path(r, 0));
 	j->keep = KEEP_DEFAULT;
 	backup_io_init(&j->io, b->backups, -1);
+	backup_names_init(&j->naming, b);
 	while (j->name_count < NAMES_MAX && (name = control_option(r, "account", j->name_count)))
 		j->names[j->name_count++] = name;
 	return j;

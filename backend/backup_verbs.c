@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "backend/accounts_ensure.h"
+#include "backend/backup_names.h"
 #include "backend/store/store_account.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -13,6 +15,7 @@ struct job {
 	struct backend *backend;
 	struct control_request *request;
 	struct backup_io io;
+	struct backup_names names;
 	struct store_account account; /* of an export */
 	struct slice address;         /* of an import: a view of the request's */
 	bool replaces;                /* of an import; of a hold: it ends */
@@ -30,12 +33,15 @@ static struct job *job_new(struct backend *b, struct control_request *r)
 	j->backend = b;
 	j->request = r;
 	backup_io_init(&j->io, b->backups, control_take_fd(r));
+	backup_names_init(&j->names, b);
 	return j;
 }
 
 static void job_free(struct job *j)
 {
 	backup_io_deinit(&j->io);
+	backup_names_drop(&j->names);
+	accounts_ensure_again(j->backend);
 	buf_deinit(&j->why);
 	free(j);
 }
@@ -132,7 +138,10 @@ static void run_import(void *arg)
 		.address = j->address,
 		.replaces = j->replaces,
 		.write = backup_io_store,
-		.write_arg = &j->io};
+		.write_arg = &j->io,
+		.may_name = backup_names_may,
+		.claim = backup_names_claim,
+		.names_arg = &j->names};
 	struct store_import *m = store_import_new(&o);
 	struct stream_reader r = {.read = backup_io_read, .arg = &j->io};
 
@@ -146,6 +155,7 @@ static void run_import(void *arg)
 			(unsigned long long)r.at);
 	}
 	store_import_free(&m);
+	backup_names_drop(&j->names);
 	stream_reader_deinit(&r);
 	metric_add(j->backend->backups->m_running, -1);
 }
@@ -212,7 +222,10 @@ static int copy(struct job *j)
 		.slot = j->slot,
 		.replaces = true,
 		.write = backup_io_store,
-		.write_arg = &j->io};
+		.write_arg = &j->io,
+		.may_name = backup_names_may,
+		.claim = backup_names_claim,
+		.names_arg = &j->names};
 	struct store_import *m = store_import_new(&to);
 	const struct store_export_options from = {.store = j->backend->store,
 		.slot = j->account.slot,
@@ -229,6 +242,7 @@ static int copy(struct job *j)
 	if (err && store_import_why(m)[0])
 		buf_add_str(&j->why, store_import_why(m));
 	store_import_free(&m);
+	backup_names_drop(&j->names);
 	return err;
 }
 
@@ -283,7 +297,11 @@ static void verb_move(void *arg, struct control_request *r)
 		fail(j, ERR_NOT_FOUND, "no such account");
 		return;
 	}
-	if (!control_option(r, "slot", 0) || read_slot(r, j->backend->store, &j->slot)) {
+	if (!control_option(r, "slot", 0)) {
+		fail(j, ERR_SYNTAX, "where to? --slot N says it");
+		return;
+	}
+	if (read_slot(r, j->backend->store, &j->slot)) {
 		fail(j, ERR_SYNTAX, "--slot: there is no such slot");
 		return;
 	}

@@ -1,6 +1,7 @@
-/* One table for the program; keys live in the arenas of those who claimed. */
+/* One table for the program, behind a lock; keys live in the arenas of those who claimed. */
 #include "backend/claims.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "common/base/table.h"
@@ -10,6 +11,7 @@ struct claim {
 	struct slice name;
 };
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct table *claimed;
 
 static struct slice domain_of(struct slice name)
@@ -27,7 +29,7 @@ static bool is_domain_taken(const struct claims *claims, struct slice domain)
 	return owner && owner != claims;
 }
 
-int claims_take(struct claims *claims, struct slice name)
+static int take(struct claims *claims, struct slice name)
 {
 	const struct claims *owner;
 	struct claim *claim;
@@ -50,30 +52,49 @@ int claims_take(struct claims *claims, struct slice name)
 	return 0;
 }
 
+int claims_take(struct claims *claims, struct slice name)
+{
+	int err;
+
+	pthread_mutex_lock(&lock);
+	err = take(claims, name);
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
 void claims_drop(struct claims *claims)
 {
+	pthread_mutex_lock(&lock);
 	for (const struct claim *c = claims->first; c; c = c->next)
 		(void)table_remove(claimed, c->name);
 	claims->first = NULL;
+	pthread_mutex_unlock(&lock);
 }
 
 bool claims_has(struct slice name)
 {
-	return claimed && (table_get(claimed, name) || is_domain_taken(NULL, domain_of(name)));
+	bool has;
+
+	pthread_mutex_lock(&lock);
+	has = claimed && (table_get(claimed, name) || is_domain_taken(NULL, domain_of(name)));
+	pthread_mutex_unlock(&lock);
+	return has;
 }
 
 bool claims_has_within(struct slice domain)
 {
 	struct slice key;
 	void *value;
+	bool has = false;
 
-	for (size_t at = 0; claimed && table_next(claimed, &at, &key, &value);) {
+	pthread_mutex_lock(&lock);
+	for (size_t at = 0; !has && claimed && table_next(claimed, &at, &key, &value);) {
 		struct slice of = domain_of(key);
 
-		if (of.len < key.len && slice_is_equal(slice_from(of, 1), domain))
-			return true;
+		has = of.len < key.len && slice_is_equal(slice_from(of, 1), domain);
 	}
-	return false;
+	pthread_mutex_unlock(&lock);
+	return has;
 }
 
 void claims_deinit(void)

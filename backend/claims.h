@@ -1,6 +1,6 @@
 /*
  * Names that a running verb is changing: two verbs about one address, or about an address and its domain, never run at the
- * same time, since what they change may lie in two slots, which no single transaction could see. Main loop.
+ * same time, since what they change may lie in two slots, which no single transaction could see. Any thread.
  *
  * A domain is claimed as "@domain", a class as "class NAME" (no address is like that).
  */

@@ -94,7 +94,7 @@ static void add_domain(struct buf *out, const struct store_domain *d)
 	buf_add_char(out, '\n');
 }
 
-static int write_all(struct store *store, struct buf *out)
+int domain_dump_commands(struct store *store, struct buf *out)
 {
 	struct store_class_status *classes;
 	struct store_domain_status *domains;
@@ -120,7 +120,7 @@ static void domain_dump(void *arg, struct control_request *r)
 {
 	struct backend *b = arg;
 	struct buf text = {0};
-	int err = write_all(b->store, &text);
+	int err = domain_dump_commands(b->store, &text);
 
 	if (err) {
 		control_fail(r, err, "%s", error_text(err));

@@ -1,65 +1,19 @@
 /*
  * Two tables over one set of entries: by address (canonical and aliases) and by slot and id. A name has a
- * small entry of its own that points to its account. Domains and classes are in policy.c, under the same lock. Reservations of
- * quota live here alone: they are promises of running sessions and mean nothing after a restart.
+ * small entry of its own that points to its account. Domains and classes are in policy.c, quotas in names_quota.c, under the same
+ * lock.
  */
-#include "backend/store/names.h"
+#include "backend/store/names_inner.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "backend/store/store_account.h"
-#include "backend/store/quota.h"
-#include "backend/store/record.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/num.h"
-#include "common/base/table.h"
 #include "common/proto/address.h"
-
-struct account_entry {
-	unsigned slot;
-	uint32_t id;
-	uint32_t flags; /* of the record */
-	struct store_policy policy;
-	struct class_entry *class; /* its own; NULL: none */
-	struct domain_entry *domain;
-	char *address;
-	char *forwards; /* a line feed between two; NULL: none */
-	uint64_t bytes_used;
-	uint64_t count_used;
-	uint64_t bytes_reserved;
-	uint64_t count_reserved;
-	uint64_t inbox_bytes, inbox_count; /* what INBOX can still take; UINT64_MAX: no limit of its own */
-	uint64_t quiet_until;              /* monotonic ms: no warning of this level before */
-	unsigned level;                    /* thresholds reached, when it was last looked at */
-	struct list names;
-	char id_key[8];
-};
-
-struct name_entry {
-	struct list link; /* of its account */
-	struct account_entry *account;
-	struct domain_entry *domain;
-	char *name;
-	size_t len;
-};
-
-struct names {
-	pthread_mutex_t lock;
-	struct table *by_name;
-	struct table *by_id;
-	struct policies *policies;
-	struct table *claims; /* -> the name, owned */
-	struct {
-		unsigned thresholds[STORE_QUOTA_THRESHOLDS_MAX];
-		size_t count;
-		uint64_t interval_ms;
-		void (*fn)(void *arg, unsigned slot, uint32_t account);
-		void *arg;
-	} watch;
-};
 
 struct names *names_new(void)
 {
@@ -70,6 +24,7 @@ struct names *names_new(void)
 	n->by_id = table_new();
 	n->policies = policies_new();
 	n->claims = table_new();
+	n->forwards = table_new();
 	return n;
 }
 
@@ -112,6 +67,7 @@ void names_free(struct names **names)
 	for (size_t at = 0; table_next(n->claims, &at, &key, &value);)
 		free(value);
 	table_free(&n->claims);
+	names_free_forwards(n);
 	table_free(&n->by_name);
 	table_free(&n->by_id);
 	policies_free(&n->policies);
@@ -152,7 +108,7 @@ static void make_id_key(char *key, unsigned slot, uint32_t account)
 	bytes_put_u32be(key + 4, account);
 }
 
-static struct account_entry *by_id(struct names *n, unsigned slot, uint32_t account)
+struct account_entry *names_by_id(struct names *n, unsigned slot, uint32_t account)
 {
 	char key[8];
 
@@ -215,7 +171,7 @@ static void set_address(struct names *n, struct account_entry *a, struct slice a
 static struct account_entry *put_account(
 	struct names *n, struct db_slot *slot, uint32_t id, const struct account_record *r)
 {
-	struct account_entry *a = by_id(n, slot->number, id);
+	struct account_entry *a = names_by_id(n, slot->number, id);
 	struct class_entry *class = policies_hold_class(n->policies, r->class);
 
 	if (!a) {
@@ -232,8 +188,7 @@ static struct account_entry *put_account(
 	a->class = class;
 	a->flags = r->flags & STORE_ACCOUNT_OWN_FLAGS;
 	a->policy = r->policy;
-	free(a->forwards);
-	a->forwards = r->forwards.len ? slice_copy_str(r->forwards) : NULL;
+	names_set_forwards(n, a, r->forwards);
 	if (!a->address || !slice_is_str(r->address, a->address))
 		set_address(n, a, r->address);
 	return a;
@@ -241,7 +196,7 @@ static struct account_entry *put_account(
 
 static void remove_account(struct names *n, struct db_slot *slot, uint32_t id)
 {
-	struct account_entry *a = by_id(n, slot->number, id);
+	struct account_entry *a = names_by_id(n, slot->number, id);
 
 	if (!a)
 		return;
@@ -251,6 +206,7 @@ static void remove_account(struct names *n, struct db_slot *slot, uint32_t id)
 	a->domain->accounts--;
 	policies_let_domain(n->policies, a->domain);
 	table_remove(n->by_id, slice_of(a->id_key, sizeof(a->id_key)));
+	names_drop_forwards(n, a);
 	account_entry_free(a);
 	slot->account_count--;
 }
@@ -275,55 +231,10 @@ static int apply_record(struct names *n, struct db_slot *slot, const struct effe
 					: policies_put_class(n->policies, name, record);
 }
 
-/* ---- what counts, under the lock ---- */
-
-static struct policy_levels levels_of(const struct account_entry *a)
-{
-	return policy_levels(&a->policy, a->class, a->domain);
-}
-
-static unsigned percent_of(struct names *n, const struct account_entry *a)
-{
-	struct policy_levels levels = levels_of(a);
-	struct store_policy e = policy_effective(n->policies, &levels, NULL);
-	struct store_account account = {.bytes_limit = e.bytes_limit,
-		.count_limit = e.count_limit,
-		.bytes_used = a->bytes_used,
-		.count_used = a->count_used};
-
-	return store_quota_percent(&account);
-}
-
-/* Uses have grown or shrunk: is somebody to be warned? */
-static bool passes_threshold(struct names *n, struct account_entry *a, uint64_t bytes, uint64_t count)
-{
-	bool grows = bytes > a->bytes_used || count > a->count_used;
-	unsigned level = 0, percent;
-	uint64_t now;
-
-	a->bytes_used = bytes;
-	a->count_used = count;
-	if (!n->watch.count)
-		return false;
-	percent = percent_of(n, a);
-	while (level < n->watch.count && n->watch.thresholds[level] <= percent)
-		level++;
-	if (level < a->level)
-		a->level = level;
-	if (!grows || level == 0)
-		return false;
-	now = clock_mono_ms();
-	if (level <= a->level && now < a->quiet_until)
-		return false;
-	a->level = level;
-	a->quiet_until = now + n->watch.interval_ms;
-	return true;
-}
-
 /* True: the account is to be warned. */
 static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 {
-	struct account_entry *a = by_id(n, slot->number, e->account);
+	struct account_entry *a = names_by_id(n, slot->number, e->account);
 	struct slice text = slice_of(e->text, e->len);
 
 	switch (e->kind) {
@@ -343,7 +254,7 @@ static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 		remove_name(n, text);
 		break;
 	case EFFECT_USED:
-		return a && passes_threshold(n, a, e->bytes, e->count);
+		return a && names_set_used(n, a, e->bytes, e->count);
 	case EFFECT_INBOX_ROOM:
 		if (a) {
 			a->inbox_bytes = e->bytes;
@@ -432,7 +343,7 @@ static int load_names(struct names *n, struct store_txn *txn, struct db_cursor *
 
 		if (c->value.len != 4)
 			continue; /* check tells of it */
-		a = by_id(n, txn->slot->number, bytes_get_u32(c->value.p));
+		a = names_by_id(n, txn->slot->number, bytes_get_u32(c->value.p));
 		if (a && !table_get(n->by_name, c->key))
 			add_name(n, c->key, a);
 	}
@@ -475,7 +386,7 @@ static int load_rooms(struct names *n, struct store_txn *txn, struct db_cursor *
 		if (err)
 			break;
 		account = bytes_get_u32be(c->key.p);
-		a = by_id(n, txn->slot->number, account);
+		a = names_by_id(n, txn->slot->number, account);
 		if (a && quota_inbox_room(txn, account, &a->inbox_bytes, &a->inbox_count))
 			log_error("store", "quota of account %u of slot %u cannot be read: store repair",
 				account, txn->slot->number);
@@ -548,9 +459,14 @@ void names_unclaim(struct names *n, struct slice normalised)
 
 /* ---- what counts, under the lock ---- */
 
+struct policy_levels names_levels(const struct account_entry *a)
+{
+	return policy_levels(&a->policy, a->class, a->domain);
+}
+
 static void describe(struct names *n, const struct account_entry *a, struct store_account *out)
 {
-	struct policy_levels levels = levels_of(a);
+	struct policy_levels levels = names_levels(a);
 	struct store_policy e = policy_effective(n->policies, &levels, NULL);
 	size_t len = strlen(a->address);
 
@@ -578,7 +494,7 @@ void names_limits(struct names *n, const struct account_record *r, uint64_t *byt
 	*count_out = e.count_limit;
 }
 
-static struct account_entry *by_name(struct names *n, struct slice name)
+struct account_entry *names_by_name(struct names *n, struct slice name)
 {
 	const struct name_entry *e = table_get(n->by_name, name);
 
@@ -602,12 +518,12 @@ static bool move_to(struct slice name, const struct domain_entry *domain, char *
 /* By this name, or by the same in the domain whose alias it has. */
 static struct account_entry *lookup(struct names *n, struct slice name)
 {
-	struct account_entry *a = by_name(n, name);
+	struct account_entry *a = names_by_name(n, name);
 	const struct domain_entry *d = a ? NULL : policies_alias(n->policies, policies_domain_of(name));
 	char room[STORE_ADDRESS_MAX];
 	struct slice moved;
 
-	return a || !d || !move_to(name, d, room, &moved) ? a : by_name(n, moved);
+	return a || !d || !move_to(name, d, room, &moved) ? a : names_by_name(n, moved);
 }
 
 static bool is_role(struct slice name)
@@ -705,7 +621,7 @@ int store_get_account(struct store *store, unsigned slot, uint32_t account, stru
 	struct account_entry *a;
 
 	pthread_mutex_lock(&store->names->lock);
-	a = by_id(store->names, slot, account);
+	a = names_by_id(store->names, slot, account);
 	if (a)
 		describe(store->names, a, account_out);
 	pthread_mutex_unlock(&store->names->lock);
@@ -722,9 +638,9 @@ int store_account_explain(
 
 	*out = (struct store_account_origin){0};
 	pthread_mutex_lock(&n->lock);
-	a = by_id(n, slot, account);
+	a = names_by_id(n, slot, account);
 	if (a) {
-		levels = levels_of(a);
+		levels = names_levels(a);
 		out->effective = policy_effective(n->policies, &levels, &origin);
 		out->bytes = origin.bytes;
 		out->count = origin.count;
@@ -742,25 +658,6 @@ int store_account_explain(
 	}
 	pthread_mutex_unlock(&n->lock);
 	return a ? 0 : ERR_NOT_FOUND;
-}
-
-int store_forwards(struct store *store, unsigned slot, uint32_t account, struct arena *arena,
-	struct slice **list_out, size_t *count_out)
-{
-	struct names *n = store->names;
-	struct slice rest = {0};
-	const struct account_entry *a;
-
-	*count_out = 0;
-	*list_out = NULL;
-	pthread_mutex_lock(&n->lock);
-	a = by_id(n, slot, account);
-	if (a && a->forwards)
-		rest = arena_copy(arena, slice_str(a->forwards));
-	pthread_mutex_unlock(&n->lock);
-	if (!a)
-		return ERR_NOT_FOUND;
-	return store_account_split(rest, arena, list_out, count_out);
 }
 
 void store_each_account(
@@ -795,91 +692,4 @@ size_t store_count_accounts(struct store *store)
 	count = table_count(store->names->by_id);
 	pthread_mutex_unlock(&store->names->lock);
 	return count;
-}
-
-/* ---- quota promises ---- */
-
-/* Does more fit under limit beside used and reserved? */
-static bool fits(uint64_t limit, uint64_t used, uint64_t reserved, uint64_t more)
-{
-	uint64_t sum;
-
-	if (limit == 0)
-		return true;
-	if (!num_add_u64(used, reserved, &sum))
-		return false;
-	if (more == 0)
-		return sum < limit;
-	return num_add_u64(sum, more, &sum) && sum <= limit;
-}
-
-/* INBOX takes all that is delivered. */
-static bool has_room(uint64_t room, uint64_t reserved, uint64_t more)
-{
-	return room == UINT64_MAX || (room > reserved && (more ? more : 1) <= room - reserved);
-}
-
-void store_quota_watch(struct store *store, const unsigned *thresholds, size_t count, uint64_t interval_s,
-	void (*fn)(void *arg, unsigned slot, uint32_t account), void *arg)
-{
-	struct names *n = store->names;
-	struct slice key;
-	void *value;
-
-	pthread_mutex_lock(&n->lock);
-	n->watch.count = count < STORE_QUOTA_THRESHOLDS_MAX ? count : STORE_QUOTA_THRESHOLDS_MAX;
-	for (size_t i = 0; i < n->watch.count; i++)
-		n->watch.thresholds[i] = thresholds[i];
-	n->watch.interval_ms = interval_s * 1000;
-	n->watch.fn = fn;
-	n->watch.arg = arg;
-	/* Others may be due now: what was warned of stands in the store. */
-	for (size_t at = 0; table_next(n->by_id, &at, &key, &value);) {
-		struct account_entry *a = value;
-
-		a->level = 0;
-		a->quiet_until = 0;
-	}
-	pthread_mutex_unlock(&n->lock);
-}
-
-int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, uint64_t bytes)
-{
-	struct account_entry *a;
-	int err = 0;
-
-	pthread_mutex_lock(&store->names->lock);
-	a = by_id(store->names, slot, account);
-	if (!a)
-		err = ERR_NOT_FOUND;
-	else {
-		struct policy_levels levels = levels_of(a);
-		struct store_policy e = policy_effective(store->names->policies, &levels, NULL);
-
-		if (!fits(e.bytes_limit, a->bytes_used, a->bytes_reserved, bytes) ||
-			!fits(e.count_limit, a->count_used, a->count_reserved, 1) ||
-			!has_room(a->inbox_bytes, a->bytes_reserved, bytes) ||
-			!has_room(a->inbox_count, a->count_reserved, 1))
-			err = ERR_TOO_BIG;
-	}
-	if (!err) {
-		a->bytes_reserved += bytes;
-		a->count_reserved++;
-	}
-	pthread_mutex_unlock(&store->names->lock);
-	return err;
-}
-
-void store_quota_release(struct store *store, unsigned slot, uint32_t account, uint64_t bytes)
-{
-	struct account_entry *a;
-
-	pthread_mutex_lock(&store->names->lock);
-	a = by_id(store->names, slot, account);
-	if (a) {
-		a->bytes_reserved -= bytes < a->bytes_reserved ? bytes : a->bytes_reserved;
-		if (a->count_reserved)
-			a->count_reserved--;
-	}
-	pthread_mutex_unlock(&store->names->lock);
 }

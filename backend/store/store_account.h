@@ -103,6 +103,14 @@ MUST_CHECK int store_account_get(
 MUST_CHECK int store_account_aliases(struct store_txn *txn, uint32_t account, struct arena *arena,
 	struct slice **names_out, size_t *count_out);
 
+/*
+ * Who says that mail goes to this address: accounts that forward to it, and its domain as catch-all or postmaster. The first are
+ * added to list, with commas between; how many there are. Memory, any thread.
+ */
+size_t store_name_users(struct store *store, struct slice name, struct buf *list);
+/* The same of all names of an account. */
+size_t store_account_users(struct store *store, unsigned slot, uint32_t account, struct buf *list);
+
 /* The addresses of a text with a line feed between two; the array is the arena's, the texts are views. ERR_TOO_BIG. */
 MUST_CHECK int store_account_split(
 	struct slice text, struct arena *arena, struct slice **list_out, size_t *count_out);

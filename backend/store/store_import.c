@@ -435,6 +435,11 @@ static bool is_record_good(struct store_import *m, const struct account_record *
 	       (r->flags & ~(uint32_t)STORE_ACCOUNT_OWN_FLAGS) == 0;
 }
 
+static int may_name(struct store_import *m, struct slice name, bool is_alias)
+{
+	return m->o.may_name ? m->o.may_name(m->o.names_arg, name, is_alias, &m->why) : 0;
+}
+
 static int take_account(struct store_import *m, struct slice payload)
 {
 	struct transfer_account *a = &m->header;
@@ -466,7 +471,9 @@ static int take_account(struct store_import *m, struct slice payload)
 	}
 	m->next_change = a->change_low + 1;
 	m->has_account = true;
-	err = find_old(m, name);
+	err = may_name(m, name, false);
+	if (!err)
+		err = find_old(m, name);
 	if (!err)
 		err = import_body_write(&m->body, begin, m);
 	return err == ERR_EXISTS ? wrong(m, err, "the account exists already") : err;
@@ -487,7 +494,7 @@ static int take_alias(struct store_import *m, struct slice payload)
 			return wrong(m, ERR_CORRUPT, "an alias comes twice");
 	m->aliases = xreallocarray(m->aliases, m->alias_count + 1, sizeof(*m->aliases));
 	m->aliases[m->alias_count++] = arena_copy(&m->arena, name);
-	return 0;
+	return may_name(m, name, true);
 }
 
 /* ---- mailboxes ---- */
@@ -915,12 +922,23 @@ static int write_in(struct store_import *m, unsigned slot, int (*fn)(struct stor
 	return import_body_write(&other, fn, m);
 }
 
+static int claim_names(struct store_import *m)
+{
+	int err = m->o.claim ? m->o.claim(m->o.names_arg, m->header.record.address) : 0;
+
+	for (size_t i = 0; !err && m->o.claim && i < m->alias_count; i++)
+		err = m->o.claim(m->o.names_arg, m->aliases[i]);
+	return err ? wrong(m, err, "another verb is changing the account's address or an alias") : 0;
+}
+
 int store_import_finish(struct store_import *m, struct store_import_totals *totals_out)
 {
 	int err = check_whole(m);
 
 	if (!err)
 		err = step(m);
+	if (!err)
+		err = claim_names(m);
 	if (!err)
 		err = import_body_write(&m->body, activate, m);
 	if (err == ERR_EXISTS)

@@ -17,6 +17,14 @@ typedef int store_write_fn(
 typedef int store_kept_fn(
 	void *arg, uint64_t body, uint64_t size, uint64_t sum, struct store_source *source_out);
 
+/*
+ * May the account that is being made have this name? Asked as records come: first for its address, then for its aliases. Fills why
+ * when the answer is no.
+ */
+typedef int store_may_name_fn(void *arg, struct slice name, bool is_alias, struct buf *why);
+/* Nobody else may change what has one of these names until the import is freed. Asked before the account becomes visible. */
+typedef int store_claim_fn(void *arg, struct slice name);
+
 struct store_import_options {
 	struct store *store;
 	unsigned slot;
@@ -32,6 +40,9 @@ struct store_import_options {
 	void *write_arg;
 	store_kept_fn *kept; /* NULL: there are no such bodies */
 	void *kept_arg;
+	store_may_name_fn *may_name; /* NULL: any */
+	store_claim_fn *claim;       /* NULL: nobody else makes accounts */
+	void *names_arg;
 };
 struct store_import_totals {
 	uint64_t mailboxes, messages, bytes;

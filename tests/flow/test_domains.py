@@ -202,6 +202,53 @@ class Domains(mt.ClusterCase):
         self.send("a@fw.test")
         self.assertEqual((self.messages("a@fw.test"), self.messages("e@fw.test")), (0, 1))
 
+    def test_a_name_that_goes_is_told_if_mail_still_goes_to_it(self):
+        for name in ("a", "b", "c", "d"):
+            self.add(f"{name}@gone.test")
+        self.ctl("account", "set", "c@gone.test", "--alias", "c2@gone.test")
+        self.ctl("account", "set", "a@gone.test", "--forward", "c@gone.test,d@gone.test")
+        self.ctl("account", "set", "b@gone.test", "--forward", "c2@gone.test")
+        self.ctl("domain", "add", "gone.test", "--catch-all", "c@gone.test", "--postmaster", "d@gone.test")
+
+        def warning(*words):
+            said = self.cluster.ctl_json("b1", *words).get("warning", "")
+            return sorted(said.partition("by the word of: ")[2].split(", ")) if said else []
+
+        self.assertEqual(warning("account", "rename", "c@gone.test", "e@gone.test", "--keep-alias"), [])
+        self.assertEqual(warning("account", "set", "e@gone.test", "--remove-alias", "c2@gone.test"), ["b@gone.test"])
+        self.ctl("account", "set", "b@gone.test", "--forward", "none")
+        self.assertEqual(warning("account", "rename", "d@gone.test", "f@gone.test"), ["a@gone.test", "gone.test (postmaster)"])
+        self.assertEqual(warning("account", "remove", "e@gone.test"), ["a@gone.test", "gone.test (catch-all)"])
+        self.assertEqual(warning("account", "remove", "a@gone.test"), [])
+        self.add("c@gone.test")
+        self.assertEqual(warning("account", "remove", "c@gone.test"), ["gone.test (catch-all)"])  # who forwarded has gone
+
+    def test_an_import_keeps_to_the_rules_of_domains(self):
+        self.add("one@im.test")
+        self.ctl("domain", "add", "im.test", "--alias", "im2.test", "--max-accounts", "2")
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "one")
+            self.ctl("store", "export", "one@im.test", path)
+            self.refused("store", "import", path, "--as", "nobody", status=64)
+            self.assertIn("alias of another domain", self.refused("store", "import", path, "--as", "x@im2.test"))
+            self.ctl("store", "import", path, "--as", "two@im.test")
+            self.assertIn("as many accounts", self.refused("store", "import", path, "--as", "three@im.test"))
+            self.ctl("store", "import", path, "--as", "two@im.test", "--replace")  # has its place
+            slot = self.show("two@im.test")["slot"]
+            self.ctl("account", "move", "two@im.test", "--slot", str(1 - slot))
+            self.ctl("account", "remove", "two@im.test")
+            self.ctl("store", "import", path, "--as", "three@im.test")
+            self.ctl("store", "backup", os.path.join(folder, "backup"), "--account", "three@im.test")
+            self.assertIn("as many accounts", self.refused("store", "restore", os.path.join(folder, "backup"), "--account", "three@im.test", "--as",
+                                                           "four@im.test"))
+            # An alias in a stream, of a domain that has become an alias.
+            self.ctl("account", "set", "three@im.test", "--alias", "three@im3.test")
+            self.ctl("store", "export", "three@im.test", path + "3")
+            self.ctl("account", "remove", "three@im.test")
+            self.ctl("domain", "set", "im.test", "--alias", "im3.test")
+            self.assertIn("three@im3.test: its domain is an alias", self.refused("store", "import", path + "3"))
+            self.assertEqual(self.show("im.test", "domain")["accounts"], 1)
+
     def test_a_repeat_is_forwarded_once(self):
         for name in ("a", "b", "c"):
             self.add(f"{name}@xm.test")

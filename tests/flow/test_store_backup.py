@@ -4,6 +4,7 @@ import imaplib
 import os
 import shutil
 import ssl
+import subprocess
 import tempfile
 
 import mt
@@ -152,6 +153,36 @@ class Backup(mt.ClusterCase):
         self.assertEqual({u: self.cluster.ctl_json("b1", "account", "show", u)["messages"] for u in before}, before)
         self.assertEqual(self.restore("--all")["accounts"], 0)
         self.check()
+
+    def test_2c_domains_and_classes(self):
+        ctl = self.cluster.ctl
+        self.assertNotIn("domains", self.backup())
+        ctl("b1", "class", "add", "staff", "--quota", "5G")
+        ctl("b1", "domain", "add", "more.test", "--alias", "more2.test", "--class", "staff", "--catch-all", "u@more.test")
+        ctl("b1", "account", "add", "u@more.test")
+        self.addCleanup(ctl, "b1", "account", "remove", "u@more.test")
+        first = self.backup()["domains"]
+        self.assertEqual(self.backup()["domains"], first)
+        before = ctl("b1", "domain", "dump")
+        with open(os.path.join(self.path, first)) as f:
+            self.assertEqual(f.read(), before)
+        ctl("b1", "account", "remove", "u@more.test")
+        ctl("b1", "domain", "remove", "more.test")
+        ctl("b1", "class", "remove", "staff")
+        # As operations.md says: domains and classes, then accounts.
+        env = {**os.environ, "MAILTIER_SOCKET": self.cluster.at("b1", "ctl"), "PATH": mt.bin_dir(self.cluster.variant) + ":" + os.environ["PATH"]}
+        newest = self.cluster.ctl_json("b1", "store", "backup", "list", self.path)["domains"]
+        self.assertEqual(newest, first)
+        subprocess.run(["sh", "-e", os.path.join(self.path, newest)], env=env, check=True, stdout=subprocess.DEVNULL)
+        self.assertEqual(self.restore("--all")["accounts"], 1)
+        self.assertEqual(ctl("b1", "domain", "dump"), before)
+        got = self.verify()
+        self.assertEqual((got["failed"], got["domain_states"]), (0, 1))
+        with open(os.path.join(self.path, first), "a") as f:
+            f.write("mailtierctl domain add evil.test\n")
+        code, words = ctl("b1", "store", "backup", "verify", self.path, code=None)
+        self.assertEqual(code, 70)
+        self.assertIn(first, words)
 
     def test_3_what_is_damaged_is_told(self):
         self.imap().append("INBOX", "", None, message(5000, "INBOX", 100_000).encode())
