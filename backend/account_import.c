@@ -618,7 +618,7 @@ static void done_read(void *arg, int err)
 		return;
 	}
 	show_errors(m);
-	if (rows->wrong_count && !m->goes_on && !m->is_dry) {
+	if (rows->wrong_count && !m->goes_on) {
 		control_fail(m->request, ERR_CONFIG,
 			"%zu of %zu lines are wrong, nothing was done; --continue-on-error does the others",
 			rows->wrong_count, rows->count);

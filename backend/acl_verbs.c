@@ -21,7 +21,7 @@ struct verb {
 	int (*run)(struct store_txn *txn, struct verb *v);
 	/* acl set, acl remove */
 	struct store_who who;
-	bool denies;
+	bool denies, removes;
 	char how; /* '+', '-' or '=' */
 	unsigned rights;
 	/* public add */
@@ -136,6 +136,8 @@ static const char *words_of(int err)
 		return "there is no such mailbox";
 	if (err == ERR_EXISTS)
 		return "there is such a mailbox already";
+	if (err == ERR_CANCELLED)
+		return "the ACL does not name this identifier";
 	if (err == ERR_TOO_BIG)
 		return "too many entries in this ACL, mailboxes in the account, or mailboxes that name this "
 		       "account";
@@ -147,7 +149,7 @@ static void done_change(void *arg, int err)
 	struct verb *v = arg;
 
 	if (err) {
-		control_fail(v->request, err, "%s", words_of(err));
+		control_fail(v->request, err == ERR_CANCELLED ? ERR_NOT_FOUND : err, "%s", words_of(err));
 		return;
 	}
 	control_add_slice(v->request, "mailbox", v->mailbox);
@@ -182,6 +184,8 @@ static int run_set(struct store_txn *txn, struct verb *v)
 			entry = entries[i];
 	}
 	rights = v->denies ? &entry.denied : &entry.rights;
+	if (v->removes && !*rights)
+		return ERR_CANCELLED;
 	if (v->how == '+')
 		*rights |= (uint16_t)v->rights;
 	else if (v->how == '-')
@@ -203,8 +207,10 @@ static void acl_remove(void *arg, struct control_request *r)
 {
 	struct verb *v = begin_acl(arg, r);
 
-	if (v && read_who(v, control_arg(r, 2)))
-		write_job(v, run_set);
+	if (!v || !read_who(v, control_arg(r, 2)))
+		return;
+	v->removes = true;
+	write_job(v, run_set);
 }
 
 /* ---- acl list ---- */

@@ -500,6 +500,16 @@ static const char *check_domain(struct reading *r, struct import_row *row)
 	return why;
 }
 
+/* Of an alias; the row shows the account. */
+static const char *alias_words(int err)
+{
+	if (err == ERR_EXISTS)
+		return "the domain of one of its aliases is an alias of another domain";
+	if (err == ERR_NOT_FOUND)
+		return "there is no domain of one of its aliases; `domain add` makes it";
+	return error_text(err);
+}
+
 static const char *check_aliases(struct reading *r, struct import_row *row)
 {
 	struct store_account owner;
@@ -507,7 +517,7 @@ static const char *check_aliases(struct reading *r, struct import_row *row)
 	for (size_t i = 0; i < row->alias_count; i++) {
 		int err =
 			store_domain_may_name(r->check->store, row->aliases[i], r->check->domains_must_exist);
-		const char *why = err ? accounts_domain_words(err) : claim_name(r, row, row->aliases[i]);
+		const char *why = err ? alias_words(err) : claim_name(r, row, row->aliases[i]);
 
 		if (why)
 			return why;

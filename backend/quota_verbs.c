@@ -149,7 +149,7 @@ static void done_show(void *arg, int err)
 		const struct store_account *a = &s->target.account;
 
 		control_result(r);
-		control_add_str(r, "user", a->address);
+		control_add_str(r, "account", a->address);
 		add_limit(r, "bytes", a->bytes_used, "bytes_limit", a->bytes_limit);
 		add_limit(r, "messages", a->count_used, "messages_limit", a->count_limit);
 		add_limit(r, "mailboxes", s->mailboxes, "mailboxes_limit", s->mailboxes_limit);
@@ -418,7 +418,7 @@ static void show_drift(struct verify *v)
 		if (store_get_account(v->backend->store, v->accounts[v->at].slot, s->drift.account, &account))
 			address = "";
 		control_row(r);
-		control_add_str(r, "user", address);
+		control_add_str(r, "account", address);
 		control_add_str(r, "of",
 			!s->drift.mailbox  ? "account"
 			: s->drift.is_root ? "root"

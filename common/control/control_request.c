@@ -292,6 +292,18 @@ static const struct control_verb *find_verb(const struct control *control, const
 	return best;
 }
 
+/* Are there verbs with more words behind this one? */
+static bool begins_verb(const struct control *control, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const struct control_table *t = control->tables; t; t = t->next)
+		for (size_t i = 0; i < t->count; i++)
+			if (strncmp(t->verbs[i].name, word, len) == 0 && t->verbs[i].name[len] == ' ')
+				return true;
+	return false;
+}
+
 /* The kind of an option: '=' takes a value, '<' a secret line, ' ' stands alone, '\0' there is none. */
 static char option_kind(const struct control_verb *verb, struct slice name)
 {
@@ -394,8 +406,10 @@ static void run(struct control_request *request, const struct control *control)
 	}
 	verb = find_verb(control, words, count, &used, &arg);
 	if (!verb) {
-		control_fail(request, ERR_SYNTAX, "%s knows no \"%s%s%s\"; ask for help", control->program,
-			words[0], count > 1 ? " " : "", count > 1 ? words[1] : "");
+		control_fail(request, ERR_SYNTAX, "%s knows no \"%s%s%s\"; ask for help%s%s",
+			control->program, words[0], count > 1 ? " " : "", count > 1 ? words[1] : "",
+			begins_verb(control, words[0]) ? " " : "",
+			begins_verb(control, words[0]) ? words[0] : "");
 		return;
 	}
 	request->verb = verb;

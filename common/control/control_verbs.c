@@ -1,6 +1,7 @@
 /*
  * The verbs that every program has.
  */
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -9,18 +10,40 @@
 #include "common/base/version.h"
 #include "common/control/control_internal.h"
 
+/* Does its name begin with the words that were asked for? */
+static bool begins(const char *name, const struct control_request *request)
+{
+	for (size_t i = 0; i < control_arg_count(request); i++) {
+		const char *word = control_arg(request, i);
+		size_t len = strlen(word);
+
+		if (strncmp(name, word, len) != 0 || (name[len] && name[len] != ' '))
+			return false;
+		name += len + (name[len] == ' ');
+	}
+	return true;
+}
+
 static void run_help(void *arg, struct control_request *request)
 {
 	const struct control *control = arg;
+	size_t count = 0;
 
 	for (const struct control_table *t = control->tables; t; t = t->next)
 		for (size_t i = 0; i < t->count; i++) {
+			if (!begins(t->verbs[i].name, request))
+				continue;
+			count++;
 			control_row(request);
 			control_add_text(request, "verb", "%s%s%s", t->verbs[i].name,
 				t->verbs[i].usage[0] ? " " : "", t->verbs[i].usage);
 			control_add_str(request, "does", t->verbs[i].doc);
 		}
-	control_done(request);
+	if (!count)
+		control_fail(request, ERR_SYNTAX, "%s knows no verb that begins like this; ask for help",
+			control->program);
+	else
+		control_done(request);
 }
 
 static void add_metric(void *arg, const char *name, const char *labels, int64_t value)
@@ -80,7 +103,8 @@ static void run_status(void *arg, struct control_request *request)
 }
 
 const struct control_verb control_own_verbs[] = {
-	{"help", "", "the verbs of this program", run_help, 0, 0, NULL, 0},
+	{"help", "[WORD]...", "the verbs of this program, or those that begin with these words", run_help, 0,
+		3, NULL, 0},
 	{"status", "", "program, version, process, seconds since its start", run_status, 0, 0, NULL, 0},
 	{"metrics", "[--text]", "all counters and gauges; --text: as /metrics gives them", run_metrics, 0, 0,
 		"text", 0},

@@ -61,7 +61,7 @@ static NORETURN void usage(FILE *out, int status)
 	      "             " RUN_FOLDER
 	      "backend.sock; else $MAILTIER_SOCKET, or the one of these that is there\n"
 	      "  --json     one JSON object instead of tables\n"
-	      "mailtierctl help lists the verbs that the program has.\n"
+	      "mailtierctl help lists the verbs that the program has, help WORD those that begin with it.\n"
 	      "Exit status: 0 yes, 1 no, 75 not now, 64 usage, 70 broken.\n",
 		out);
 	exit(status);
@@ -497,6 +497,7 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 	char *line = NULL;
 	size_t room = 0;
 	ssize_t n;
+	char *made = NULL; /* a file of ours */
 	int status = -1;
 	bool has_passed = false;
 
@@ -520,6 +521,8 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 					die(EXIT_BROKEN, "the program asks twice");
 				has_passed = true;
 				pass_file(stream, request, file ? file : "", what[0] == '>');
+				if (file && file[0] && what[0] == '>')
+					made = xstrdup(file);
 				json_decref(answer);
 				continue;
 			}
@@ -534,6 +537,9 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 		}
 		json_decref(answer);
 	}
+	if (status != EXIT_YES && made)
+		unlink(made); /* half of it is of no use, and would be in the way of another try */
+	free(made);
 	if (status < 0)
 		die(EXIT_NOT_NOW, "the program went away before its answer");
 	json_decref(output.rows);

@@ -171,7 +171,10 @@ class Running(unittest.TestCase):
         self.assertIn("mailtier-proxy", self.cluster.ctl("p1", "status"))
         self.assertEqual(self.cluster.ctl_json("p1", "status")["pid"], self.cluster.pid("p1"))
         verbs = [row["verb"] for row in self.cluster.ctl_json("p1", "help")["rows"]]
-        self.assertIn("help", verbs)
+        self.assertIn("help [WORD]...", verbs)
+        self.assertEqual([row["verb"].split()[:2] for row in self.cluster.ctl_json("p1", "help", "log")["rows"]], [["log", "level"]])
+        self.assertEqual(self.cluster.ctl("p1", "help", "lo", code=None)[0], 64)
+        self.assertIn('knows no "log"; ask for help log', self.cluster.ctl("p1", "log", code=None)[1])
         self.assertEqual(self.cluster.ctl("p1", "no", "such", "verb", code=None)[0], 64)
         self.assertEqual(self.cluster.ctl("p1", "log", "level", "loud", code=None)[0], 64)
         self.assertIsInstance(json.loads(self.cluster.ctl("p1", "--json", "metrics"))["rows"], list)

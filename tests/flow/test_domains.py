@@ -228,6 +228,8 @@ class Domains(mt.ClusterCase):
         self.ctl("domain", "add", "im.test", "--alias", "im2.test", "--max-accounts", "2")
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "one")
+            self.refused("store", "export", "none@im.test", path)
+            self.assertFalse(os.path.exists(path))  # so that another try finds no file there
             self.ctl("store", "export", "one@im.test", path)
             self.refused("store", "import", path, "--as", "nobody", status=64)
             self.assertIn("alias of another domain", self.refused("store", "import", path, "--as", "x@im2.test"))

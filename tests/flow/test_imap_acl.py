@@ -246,6 +246,7 @@ class Public(Sharing):
         self.assertIn("-user0003@example.test", rows)
         self.assertIn("anyone", rows)
         ctl("b1", "acl", "remove", "@example.test", "News/2026", "--", "-user0003@example.test")
+        self.assertEqual(ctl("b1", "acl", "remove", "@example.test", "News/2026", "--", "-user0003@example.test", code=None)[0], 1)
         self.expect(other, b"EXAMINE Public/News/2026", rb"TAG OK")
         self.assertIn("News/2026", ctl("b1", "public", "list", "example.test"))
         # nobody logs in as it, nobody mails it

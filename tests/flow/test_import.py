@@ -99,6 +99,9 @@ class Import(mt.ClusterCase):
         want = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15]
         self.assertEqual(sorted(line for line, _ in self.errors(text)), want)
         self.assertFalse(self.exists("good@er.test"))
+        self.assertEqual(len(self.errors(text, "--dry-run")), len(want))  # it fails as the import would
+        self.assertEqual(self.run_import(text, "--dry-run", "--continue-on-error")["would_make"], 2)
+        self.assertIn("one of its aliases", self.errors("address,aliases\ny@er.test,y@small2.test\n", "--dry-run")[0][1])
         got = self.run_import(text, "--continue-on-error")
         self.assertEqual((got["made"], got["errors"], sorted(r["line"] for r in got["rows"])), (2, len(want), want))
         self.assertTrue(self.exists("good@er.test") and self.exists("x7@small.test"))

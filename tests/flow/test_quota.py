@@ -71,7 +71,7 @@ class Quota(BackendCase):
         self.assertRegex(told, rb'\* QUOTAROOT Team/one "" Team\r\n')
         self.assertRegex(told, rb"\* QUOTA Team \(STORAGE 2 2 MAILBOX 3 3\)\r\n")
         shown = self.cluster.ctl_json("b1", "quota", "show", user)
-        self.assertIn((user, 0), [(shown["user"], shown["bytes_limit"])])
+        self.assertIn((user, 0), [(shown["account"], shown["bytes_limit"])])
         self.assertIn("Team", self.ctl("show", user))
         self.ctl("set", f"{user}/Team", "--size", "none", "--mailboxes", "none")
         self.assertRegex(wire.ask(append % b"Team/one")[1], rb"\AOK")
