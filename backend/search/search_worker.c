@@ -100,6 +100,8 @@ static void on_commit(void *arg, unsigned slot, const struct store_note *notes, 
 
 	pthread_mutex_lock(&w->lock);
 	for (size_t i = 0; i < count; i++) {
+		if (notes[i].shared_with)
+			continue;
 		if (notes[i].mailbox)
 			add_dirty(w, slot, notes[i].account, notes[i].mailbox, false);
 		else

@@ -359,6 +359,13 @@ static int list_one(struct listing *l, uint32_t mailbox)
 	return m.name.p ? 0 : ERR_TOO_BIG;
 }
 
+/* Mailboxes of this account that name `who` are listed. Public ones are in list_public(), if they are of this domain. */
+static bool is_listed(const struct imap_session *s, struct store_who who, const struct store_account *owner)
+{
+	return (owner->id != s->account || owner->slot != s->slot) &&
+	       (who.account != 0 || is_near(s, owner->address)) && !is_public(owner->address);
+}
+
 /* Mailboxes that name the session's account, or "anyone" near. */
 static int list_shared(struct listing *l, struct store_who who)
 {
@@ -378,13 +385,8 @@ static int list_shared(struct listing *l, struct store_who who)
 			err = 0;
 			continue;
 		}
-		if (l->owner.id == l->s->account && l->owner.slot == l->s->slot)
-			continue;
-		if (who.account == 0 && !is_near(l->s, l->owner.address))
-			continue;
-		if (is_public(l->owner.address))
-			continue; /* in list_public(), if it is of this domain */
-		err = list_one(l, shared[i].mailbox);
+		if (is_listed(l->s, who, &l->owner))
+			err = list_one(l, shared[i].mailbox);
 	}
 	return err;
 }
@@ -440,4 +442,53 @@ int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena
 	*mailboxes_out = m;
 	*count_out = count;
 	return 0;
+}
+
+static void add_owner(uint32_t *owners, size_t room, size_t *count, uint32_t owner)
+{
+	for (size_t i = 0; i < *count; i++)
+		if (owners[i] == owner)
+			return;
+	if (*count < room)
+		owners[(*count)++] = owner;
+}
+
+static int owners_of(struct imap_session *s, struct store_txn *txn, struct store_who who, uint32_t *owners,
+	size_t room, size_t *count)
+{
+	struct store *store = store_work_store(s->service->work);
+	struct store_acl_shared *shared;
+	struct store_account owner;
+	struct arena arena;
+	size_t shared_count;
+	int err;
+
+	arena_init(&arena, 0);
+	err = store_acl_shared(txn, who, &arena, &shared, &shared_count);
+	for (size_t i = 0; err == 0 && i < shared_count && *count < room; i++) {
+		if (i > 0 && shared[i].account == shared[i - 1].account)
+			continue;
+		if (store_get_account(store, store_txn_slot(txn), shared[i].account, &owner) == 0 &&
+			is_listed(s, who, &owner))
+			add_owner(owners, room, count, owner.id);
+	}
+	arena_deinit(&arena);
+	return err;
+}
+
+int imap_access_owners(
+	struct imap_session *s, struct store_txn *txn, uint32_t *owners, size_t room, size_t *count_out)
+{
+	struct store_account owner;
+	size_t count = 0;
+	int err = imap_access_public(s, &owner);
+
+	if (err == 0 && owner.slot == store_txn_slot(txn))
+		add_owner(owners, room, &count, owner.id);
+	if (err == 0 || err == ERR_NOT_FOUND)
+		err = owners_of(s, txn, imap_access_who(s), owners, room, &count);
+	if (err == 0)
+		err = owners_of(s, txn, (struct store_who){0, 0}, owners, room, &count);
+	*count_out = count;
+	return err;
 }

@@ -43,6 +43,10 @@ struct store_who imap_access_who(const struct imap_session *s);
 struct slice imap_access_full_name(const struct store_account *owner, struct slice rest, struct arena *arena);
 /* The account that public folders of the session's domain belong to. ERR_NOT_FOUND. */
 MUST_CHECK int imap_access_public(const struct imap_session *s, struct store_account *account_out);
+/* In a job of that slot: accounts, but the own, whose mailboxes' ACLs name the session's user or, near, anyone, and that of the
+ * public folders; the first `room`. */
+MUST_CHECK int imap_access_owners(
+	struct imap_session *s, struct store_txn *txn, uint32_t *owners, size_t room, size_t *count_out);
 /* In a job of that slot, for LIST: others' mailboxes that this session may look up, with the names it sees, sorted so that
  * children follow their parent; in the arena. */
 MUST_CHECK int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena *arena,

@@ -113,7 +113,8 @@ struct set_data {
 	struct slice name;
 	bool is_server;
 	const char *status_code, *text; /* why it was refused */
-	uint64_t from, to;              /* MODSEQs of the changes */
+	uint32_t account;               /* whose the mailbox is */
+	uint64_t from, to;              /* MODSEQs of the changes there */
 	unsigned count;
 	struct entry entries[STORE_METADATA_ENTRIES_MAX];
 };
@@ -172,6 +173,7 @@ static int set_run(struct imap_session *s, struct store_txn *txn)
 	d->status_code = NULL;
 	if (!d->is_server)
 		err = imap_metadata_find(s, txn, d->name, &mailbox);
+	d->account = d->is_server || err < 0 ? s->account : mailbox.account;
 	for (unsigned i = 0; i < d->count && err == 0; i++)
 		err = set_entry(s, txn, d, &mailbox, &d->entries[i]);
 	return err;
@@ -181,8 +183,8 @@ static void set_done(struct imap_session *s, int err)
 {
 	const struct set_data *d = s->data;
 
-	if (err == 0)
-		imap_notify_own(s, d->from, d->to);
+	if (err == 0) /* of the own account job_run_write() knows */
+		imap_others_own(s, s->at_slot, d->account, d->from, d->to);
 	if (err == ERR_DENIED && d->status_code)
 		imap_answer(s, "NO", d->status_code, d->text);
 	else if (err < 0)

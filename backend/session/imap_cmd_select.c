@@ -10,6 +10,7 @@
 #include "backend/session/imap_access.h"
 #include "backend/session/imap_fetch.h"
 #include "backend/session/imap_name.h"
+#include "backend/session/imap_notify.h"
 #include "backend/session/imap_vanish.h"
 #include "backend/session/imap_object.h"
 #include "backend/session/imap_status.h"
@@ -240,6 +241,7 @@ static void select_finish(struct imap_session *s)
 		s->guest_watch = store_work_watch(s->service->work, s->view.slot, s->view.account,
 			s->view.mailbox, s->loop, imap_session_changed, s);
 		s->is_stale = true;
+		imap_others_selected(s);
 	}
 	if (d->fetch.changed_since && imap_view_resolve(&s->view, &d->fetch.seqs, true) == 0)
 		imap_fetch_start(s, &d->fetch);

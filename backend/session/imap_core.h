@@ -173,6 +173,8 @@ void imap_refuse_literal(struct imap_session *s, const char *status, const char 
 void imap_close(struct imap_session *s, const char *bye);
 /* A notice of the store about what the session watches. */
 void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq);
+/* Something that is to be told may have come: tells it, if this is the time. */
+void imap_session_look(struct imap_session *s);
 /* Goes on reading commands after an answer that came from a callback. */
 void imap_input(struct imap_session *s);
 /* The last argument of this command so far is a message to be stored (imap_cmd_append.c). */

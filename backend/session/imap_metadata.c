@@ -140,12 +140,21 @@ uint64_t imap_metadata_user(const struct imap_session *s)
 int imap_metadata_find(
 	struct imap_session *s, struct store_txn *txn, struct slice name, struct store_mailbox *mailbox_out)
 {
-	unsigned rights;
 	int err = imap_access_find(s, txn, name, IMAP_RIGHT_LOOKUP, mailbox_out);
 
-	if (err == 0)
-		err = imap_access_rights(s, txn, mailbox_out, &rights);
-	return err < 0 ? err : rights & ANY_ACCESS ? 0 : ERR_FORBIDDEN;
+	return err < 0 ? err : imap_metadata_check(s, txn, mailbox_out);
+}
+
+int imap_metadata_check(struct imap_session *s, struct store_txn *txn, const struct store_mailbox *mailbox)
+{
+	unsigned rights;
+	int err = imap_access_rights(s, txn, mailbox, &rights);
+
+	if (err < 0)
+		return err;
+	if (!(rights & IMAP_RIGHT_LOOKUP))
+		return ERR_NOT_FOUND;
+	return rights & ANY_ACCESS ? 0 : ERR_FORBIDDEN;
 }
 
 /* ---- what the operator says ---- */

@@ -37,6 +37,9 @@ MUST_CHECK int imap_metadata_write(struct imap_session *s, struct store_txn *txn
 /* RFC 5464 section 3.3: may this session see and set annotations of the mailbox of this name? */
 MUST_CHECK int imap_metadata_find(
 	struct imap_session *s, struct store_txn *txn, struct slice name, struct store_mailbox *mailbox_out);
+/* The same of a mailbox of this transaction: ERR_NOT_FOUND, ERR_FORBIDDEN: it may not. */
+MUST_CHECK int imap_metadata_check(
+	struct imap_session *s, struct store_txn *txn, const struct store_mailbox *mailbox);
 
 /* ---- what the operator says of the server: constant, shared by sessions ---- */
 

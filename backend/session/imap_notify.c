@@ -34,6 +34,7 @@ void imap_notify_free(struct imap_session *s)
 	arena_deinit(&n->fetch_arena);
 	imap_notify_set_free(&n->set);
 	imap_notify_set_free(&n->next);
+	imap_others_free(&n->others);
 	free(n);
 	s->notify = NULL;
 }
@@ -41,26 +42,31 @@ void imap_notify_free(struct imap_session *s)
 void imap_notify_enable_metadata(struct imap_session *s)
 {
 	imap_notify_get(s)->is_metadata_wanted = true;
+	imap_others_start(s);
 }
 
 /* ---- one's own ---- */
 
 /* A full list joins the last two: what came between is not told, which is better than telling of all. */
-static void add_range(void *ranges, unsigned *count, uint64_t from, uint64_t to)
+void imap_notify_add_own(struct imap_notify_own *own, uint64_t from, uint64_t to)
 {
-	struct {
-		uint64_t from, to;
-	} *r = ranges;
+	unsigned count = own->count;
 
-	if (*count && r[*count - 1].to + 1 == from)
-		r[*count - 1].to = to;
-	else if (*count == IMAP_NOTIFY_OWN_MAX)
-		r[*count - 1].to = to;
-	else {
-		r[*count].from = from;
-		r[*count].to = to;
-		++*count;
+	if (count && (count == IMAP_NOTIFY_OWN_MAX || own->ranges[count - 1].to + 1 == from)) {
+		own->ranges[count - 1].to = to;
+		return;
 	}
+	own->ranges[count].from = from;
+	own->ranges[count].to = to;
+	own->count++;
+}
+
+bool imap_notify_is_own(const struct imap_notify_own *own, uint64_t modseq)
+{
+	for (unsigned i = 0; i < own->count; i++)
+		if (modseq >= own->ranges[i].from && modseq <= own->ranges[i].to)
+			return true;
+	return false;
 }
 
 void imap_notify_own(struct imap_session *s, uint64_t from, uint64_t to)
@@ -69,7 +75,7 @@ void imap_notify_own(struct imap_session *s, uint64_t from, uint64_t to)
 
 	if (!n || !from || to < from)
 		return;
-	add_range(n->own, &n->own_count, from, to);
+	imap_notify_add_own(&n->own, from, to);
 	s->is_account_stale = true;
 }
 
@@ -78,7 +84,7 @@ void imap_notify_own_uids(struct imap_session *s, uint32_t mailbox, uint32_t fro
 	struct imap_notify *n = s->notify;
 
 	if (n && n->set && n->set->has_fetch && mailbox == s->view.mailbox && from)
-		add_range(n->own_uids, &n->own_uid_count, from, to);
+		imap_notify_add_own(&n->own_uids, from, to);
 }
 
 /* ---- what is there to be told ---- */
@@ -90,7 +96,7 @@ unsigned imap_notify_selected(const struct imap_session *s)
 
 bool imap_notify_is_due(const struct imap_session *s)
 {
-	return s->notify && s->is_account_stale;
+	return s->notify && (s->is_account_stale || imap_others_are_due(s->notify->others));
 }
 
 static bool has_sync(const struct imap_session *s)
@@ -108,7 +114,7 @@ static bool has_fetch(const struct imap_session *s)
 
 bool imap_notify_has_work(const struct imap_session *s)
 {
-	return s->notify && s->notify->set && (has_sync(s) || s->is_account_stale || has_fetch(s));
+	return s->notify && s->notify->set && (has_sync(s) || imap_notify_is_due(s) || has_fetch(s));
 }
 
 void imap_notify_command_ended(struct imap_session *s)
@@ -118,7 +124,7 @@ void imap_notify_command_ended(struct imap_session *s)
 	if (n && n->fetch_mailbox != s->view.mailbox) {
 		n->fetch_mailbox = s->view.mailbox;
 		n->fetch_from = imap_view_last_uid(&s->view) + 1;
-		n->own_uid_count = 0;
+		n->own_uids.count = 0;
 	}
 }
 
@@ -129,6 +135,16 @@ static int notify_run(struct imap_session *s, struct store_txn *txn)
 	return imap_notify_tell(s, txn);
 }
 
+static void others_next(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+
+	if (imap_others_are_due(n->others))
+		imap_others_step(s, others_next);
+	else
+		n->done(s, 0);
+}
+
 static void notify_done(struct imap_session *s, int err)
 {
 	struct imap_notify *n = s->notify;
@@ -137,13 +153,21 @@ static void notify_done(struct imap_session *s, int err)
 	if (n->is_overflown)
 		imap_notify_set_free(&n->set);
 	n->is_overflown = false;
-	n->done(s, err);
+	if (err < 0)
+		n->done(s, err);
+	else
+		others_next(s);
 }
 
 void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session *s, int err))
 {
-	s->is_account_stale = false;
 	s->notify->done = done;
+	if (!s->is_account_stale && imap_others_are_due(s->notify->others) &&
+		!(s->cmd && s->cmd->flags & IMAP_CMD_SYNC)) {
+		others_next(s);
+		return;
+	}
+	s->is_account_stale = false;
 	s->at_slot = s->slot;
 	imap_read(s, notify_run, notify_done);
 }
@@ -177,14 +201,6 @@ static void round_fetched(struct imap_session *s, int err)
 	imap_when_sent(s, round_next);
 }
 
-static bool is_own_uid(const struct imap_notify *n, uint32_t uid)
-{
-	for (unsigned i = 0; i < n->own_uid_count; i++)
-		if (uid >= n->own_uids[i].from && uid <= n->own_uids[i].to)
-			return true;
-	return false;
-}
-
 /* New messages but one's own, as ranges of sequence numbers; false: there are none, or no memory. */
 static bool find_new(struct imap_session *s, struct seqset *seqs)
 {
@@ -198,7 +214,7 @@ static bool find_new(struct imap_session *s, struct seqset *seqs)
 	most = v->count - at;
 	seqs->ranges = arena_alloc(&n->fetch_arena, (most + 1) * sizeof(*seqs->ranges));
 	for (; seqs->ranges && at < v->count; at++) {
-		if (is_own_uid(n, v->uids[at]))
+		if (imap_notify_is_own(&n->own_uids, v->uids[at]))
 			continue;
 		if (seqs->count && seqs->ranges[seqs->count - 1].to == at)
 			seqs->ranges[seqs->count - 1].to++;
@@ -206,7 +222,7 @@ static bool find_new(struct imap_session *s, struct seqset *seqs)
 			seqs->ranges[seqs->count++] = (struct seqset_range){at + 1, at + 1};
 	}
 	n->fetch_from = imap_view_last_uid(v) + 1;
-	n->own_uid_count = 0;
+	n->own_uids.count = 0;
 	return seqs->count > 0;
 }
 
@@ -236,7 +252,7 @@ static void round_next(struct imap_session *s)
 	} else if (has_sync(s)) {
 		s->is_stale = false;
 		imap_sync_start(s, s->cmd || !n->set || !n->set->is_delayed, round_synced);
-	} else if (s->is_account_stale) {
+	} else if (imap_notify_is_due(s)) {
 		imap_notify_start(s, round_told);
 	} else if (has_fetch(s)) {
 		round_fetch(s);

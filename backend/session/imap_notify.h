@@ -6,6 +6,7 @@
  *	imap_notify.c       the state, and rounds: sync of the selected mailbox, the account's changes, FETCH of new messages
  *	imap_notify_set.c   the command NOTIFY
  *	imap_notify_tell.c  the job that reads the log
+ *	imap_notify_others.c  accounts that share mailboxes with the user, after ENABLE METADATA
  *
  * A round runs while no command does (READY) or in IDLE; in between, answers bring the same, but for the FETCH.
  */
@@ -18,6 +19,10 @@
 #define IMAP_NOTIFY_NAMES_MAX 200       /* of mailboxes, in all groups */
 #define IMAP_NOTIFY_MEMORY (32u * 1024) /* of names and fetch attributes */
 #define IMAP_NOTIFY_OWN_MAX 8
+#define IMAP_NOTIFY_CHANGES_MAX 2000 /* of names and annotations that one job tells */
+/* Accounts that share mailboxes with the user and whose changes of annotations are told; what those beyond change is seen when it
+ * is asked for. That of the selected mailbox is always among them. */
+#define IMAP_NOTIFY_OTHERS_MAX 64
 
 enum imap_event {
 	IMAP_EVENT_NEW = 1,
@@ -54,20 +59,25 @@ struct imap_notify_set {
 	} groups[IMAP_NOTIFY_GROUPS_MAX];
 };
 
-struct imap_notify {
-	uint64_t told;                /* all changes up to here; 0: begins now */
-	bool is_metadata_wanted;      /* ENABLE METADATA */
-	bool is_overflown;            /* in this job: the client is to hear that it hears no more */
-	struct imap_notify_set *set;  /* NULL: no NOTIFY is in force */
-	struct imap_notify_set *next; /* of the command under way */
-	unsigned own_count, own_uid_count;
+/* MODSEQs of this session's own changes in an account, since they were last told. */
+struct imap_notify_own {
+	unsigned count;
 	struct {
 		uint64_t from, to;
-	} own[IMAP_NOTIFY_OWN_MAX],
-		own_uids[IMAP_NOTIFY_OWN_MAX]; /* this session's changes, and messages of the selected
-								      * mailbox, since they were last told */
-	uint32_t fetch_mailbox, fetch_from;    /* the first UID that has not been told by a FETCH */
-	struct imap_fetch fetch;               /* the FETCH under way */
+	} ranges[IMAP_NOTIFY_OWN_MAX];
+};
+
+struct imap_others;
+struct imap_notify {
+	uint64_t told;                        /* all changes up to here; 0: begins now */
+	bool is_metadata_wanted;              /* ENABLE METADATA */
+	bool is_overflown;                    /* in this job: the client is to hear that it hears no more */
+	struct imap_notify_set *set;          /* NULL: no NOTIFY is in force */
+	struct imap_notify_set *next;         /* of the command under way */
+	struct imap_others *others;           /* NULL: of the own account alone */
+	struct imap_notify_own own, own_uids; /* the latter: messages of the selected mailbox */
+	uint32_t fetch_mailbox, fetch_from;   /* the first UID that has not been told by a FETCH */
+	struct imap_fetch fetch;              /* the FETCH under way */
 	struct arena fetch_arena;
 	bool is_fetching;
 	void (*done)(struct imap_session *s, int err);
@@ -80,11 +90,13 @@ struct imap_notify *imap_notify_get(struct imap_session *s);
 void imap_notify_set_free(struct imap_notify_set **set);
 /* ENABLE METADATA (RFC 5464 section 4.1). */
 void imap_notify_enable_metadata(struct imap_session *s);
+void imap_notify_add_own(struct imap_notify_own *own, uint64_t from, uint64_t to);
+bool imap_notify_is_own(const struct imap_notify_own *own, uint64_t modseq);
 /* Changes that this session made itself: it is not told of them. 0: none. */
 void imap_notify_own(struct imap_session *s, uint64_t from, uint64_t to);
 /* Messages that it put into the selected mailbox itself. */
 void imap_notify_own_uids(struct imap_session *s, uint32_t mailbox, uint32_t from, uint32_t to);
-/* Is there something to be told of the account? */
+/* Is there something to be told of the account, or of others? */
 bool imap_notify_is_due(const struct imap_session *s);
 /* Tells it, then calls done. */
 void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session *s, int err));
@@ -102,5 +114,23 @@ void imap_notify_free(struct imap_session *s);
 
 /* In a job: changes after told up to now; writes and moves told. */
 MUST_CHECK int imap_notify_tell(struct imap_session *s, struct store_txn *txn);
+/* "* METADATA name entry" (RFC 5464 section 4.4.2). */
+void imap_notify_write_metadata(struct imap_session *s, struct slice name, struct slice entry);
 /* In a job: RFC 5465 section 3.1, STATUS of what is watched; and told becomes now. */
 MUST_CHECK int imap_notify_begin(struct imap_session *s, struct store_txn *txn, bool wants_status);
+
+/* ---- imap_notify_others.c ---- */
+
+/* Watches them from here on; the list is made by the first step. */
+void imap_others_start(struct imap_session *s);
+/* All watches end, on the loop; memory stays for the job that may still run. */
+void imap_others_end(struct imap_session *s);
+void imap_others_free(struct imap_others **others);
+/* Are there accounts to be listed, or changes to be told? NULL: no. */
+bool imap_others_are_due(const struct imap_others *others);
+/* Where they are due: makes the list, or tells the changes of one account; then calls done. */
+void imap_others_step(struct imap_session *s, void (*done)(struct imap_session *s));
+/* A mailbox was selected. */
+void imap_others_selected(struct imap_session *s);
+/* Changes that this session made itself in such an account. 0: none. */
+void imap_others_own(struct imap_session *s, unsigned slot, uint32_t account, uint64_t from, uint64_t to);

@@ -267,7 +267,7 @@ static void put_in_force(struct imap_session *s)
 	n->next = NULL;
 	/* What the answer's sync is about to tell is no news to be fetched: imap_notify_command_ended() says from where on. */
 	n->fetch_mailbox = 0;
-	n->own_uid_count = 0;
+	n->own_uids.count = 0;
 }
 
 static void set_done(struct imap_session *s, int err)

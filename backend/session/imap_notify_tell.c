@@ -15,9 +15,6 @@
 #include "common/base/table.h"
 #include "common/proto/imap_write.h"
 
-/* Changes of names that one job tells; more are an overflow. */
-#define NAMES_MOST 2000
-
 struct touched {
 	char key[4];
 	uint32_t mailbox;
@@ -95,14 +92,6 @@ static bool wants_server_metadata(const struct imap_notify_set *set)
 
 /* ---- gathering ---- */
 
-static bool is_own(const struct imap_notify *n, uint64_t modseq)
-{
-	for (unsigned i = 0; i < n->own_count; i++)
-		if (modseq >= n->own[i].from && modseq <= n->own[i].to)
-			return true;
-	return false;
-}
-
 static int touch(struct tell *t, uint32_t mailbox, unsigned events, bool is_new)
 {
 	struct touched *m;
@@ -127,7 +116,8 @@ static int touch(struct tell *t, uint32_t mailbox, unsigned events, bool is_new)
 
 static int keep_name(struct tell *t, const struct store_change *c)
 {
-	struct named *n = t->named_count++ < NAMES_MOST ? arena_calloc(&t->arena, 1, sizeof(*n)) : NULL;
+	struct named *n =
+		t->named_count++ < IMAP_NOTIFY_CHANGES_MAX ? arena_calloc(&t->arena, 1, sizeof(*n)) : NULL;
 
 	if (!n)
 		return ERR_TOO_BIG;
@@ -141,7 +131,7 @@ static int gather(void *arg, const struct store_change *c)
 {
 	struct tell *t = arg;
 
-	if (is_own(t->n, c->modseq))
+	if (imap_notify_is_own(&t->n->own, c->modseq))
 		return 0;
 	switch (c->kind) {
 	case STORE_CHANGE_ADDED:
@@ -172,6 +162,12 @@ static int gather(void *arg, const struct store_change *c)
 
 /* ---- messages: STATUS ---- */
 
+/* One of the own account; others' slots number their mailboxes, too. */
+static bool is_selected(const struct imap_session *s, uint32_t mailbox)
+{
+	return mailbox == s->view.mailbox && !s->view.is_guest;
+}
+
 static unsigned status_items(const struct imap_session *s, unsigned events, bool is_new)
 {
 	unsigned items = 0;
@@ -192,7 +188,7 @@ static int tell_messages(struct tell *t, const struct touched *m)
 	bool is_new;
 	int err;
 
-	if (m->mailbox == t->s->view.mailbox)
+	if (is_selected(t->s, m->mailbox))
 		return 0;
 	err = store_mailbox_get(t->txn, t->s->account, m->mailbox, &mailbox);
 	if (err < 0)
@@ -266,6 +262,15 @@ static bool has_renamed_parent(const struct tell *t, struct slice old_name)
 	return false;
 }
 
+void imap_notify_write_metadata(struct imap_session *s, struct slice name, struct slice entry)
+{
+	buf_add_str(&s->out, "* METADATA ");
+	imap_name_write(s, &s->out, name);
+	buf_add_char(&s->out, ' ');
+	imap_write_astring(&s->out, entry);
+	buf_add_str(&s->out, "\r\n");
+}
+
 static int tell_named(struct tell *t, const struct named *n)
 {
 	struct store_mailbox mailbox = {0};
@@ -290,17 +295,12 @@ static int tell_named(struct tell *t, const struct named *n)
 		return !n->text.len || has_renamed_parent(t, n->text)
 			       ? 0
 			       : write_list(t, mailbox.name, n->text, IMAP_EVENT_NAME);
-	/* "* METADATA name entry": names alone (RFC 5464 section 4.4.2). */
 	wants = t->n->is_metadata_wanted ||
 		(n->mailbox ? wanted(t->set, mailbox.name, mailbox.subscribed) & IMAP_EVENT_METADATA
 			    : wants_server_metadata(t->set));
 	if (!wants)
 		return 0;
-	buf_add_str(&t->s->out, "* METADATA ");
-	imap_name_write(t->s, &t->s->out, mailbox.name);
-	buf_add_char(&t->s->out, ' ');
-	imap_write_astring(&t->s->out, n->text);
-	buf_add_str(&t->s->out, "\r\n");
+	imap_notify_write_metadata(t->s, mailbox.name, n->text);
 	return 0;
 }
 
@@ -357,7 +357,7 @@ int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 	if (err < 0)
 		return err;
 	n->told = now;
-	n->own_count = 0;
+	n->own.count = 0;
 	return 0;
 }
 
@@ -406,7 +406,7 @@ int imap_notify_begin(struct imap_session *s, struct store_txn *txn, bool wants_
 		if (watches_subscribed && all[i].subscribed && imap_access_is_foreign(all[i].name))
 			err = ERR_TOO_BIG;
 		else if (wants_status && events && all[i].id && !all[i].noselect &&
-			 all[i].id != s->view.mailbox)
+			 !is_selected(s, all[i].id))
 			err = imap_status_write(s, txn, &all[i], all[i].name, first_items(events));
 	}
 	arena_deinit(&arena);
@@ -414,7 +414,7 @@ int imap_notify_begin(struct imap_session *s, struct store_txn *txn, bool wants_
 		err = store_change_each(txn, s->account, UINT64_MAX - 1, nothing, NULL, &now, &is_incomplete);
 	if (err == 0) {
 		n->told = now;
-		n->own_count = 0;
+		n->own.count = 0;
 	}
 	return err;
 }

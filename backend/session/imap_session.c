@@ -128,6 +128,7 @@ static void end_without_conn(struct imap_session *s)
 	imap_enter(s, IMAP_CLOSED);
 	store_work_unwatch(&s->watch);
 	store_work_unwatch(&s->guest_watch);
+	imap_others_end(s);
 	list_remove(&s->link);
 	if (s->jobs) {
 		/* The job may still be at work on our memory: job_drop() goes on. */
@@ -375,7 +376,7 @@ static void after_notify(struct imap_session *s, int err)
 
 static void tell_account(struct imap_session *s)
 {
-	if (s->cmd && !s->is_logout && s->notify && (s->is_account_stale || s->cmd->flags & IMAP_CMD_SYNC))
+	if (s->cmd && !s->is_logout && s->notify && (imap_notify_is_due(s) || s->cmd->flags & IMAP_CMD_SYNC))
 		imap_notify_start(s, after_notify);
 	else
 		send_reply(s);
@@ -684,6 +685,14 @@ static void on_deadline(void *arg)
 	imap_close(s, is_silent ? "Autologout, idle for too long" : "Too slow");
 }
 
+void imap_session_look(struct imap_session *s)
+{
+	if (s->state == IMAP_IDLING && (s->is_stale || imap_notify_is_due(s)))
+		imap_idle_changed(s);
+	else if (s->state == IMAP_READY && !s->is_reading && imap_notify_has_work(s))
+		imap_notify_round(s, after_round);
+}
+
 void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq)
 {
 	struct imap_session *s = arg;
@@ -694,10 +703,7 @@ void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_
 		s->is_stale = true;
 	if (s->notify && (mailbox == 0 || s->notify->set) && account == s->account)
 		s->is_account_stale = true;
-	if (s->state == IMAP_IDLING && (s->is_stale || imap_notify_is_due(s)))
-		imap_idle_changed(s);
-	else if (s->state == IMAP_READY && !s->is_reading && imap_notify_has_work(s))
-		imap_notify_round(s, after_round);
+	imap_session_look(s);
 }
 
 /* ---- begin ---- */

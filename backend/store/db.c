@@ -338,19 +338,30 @@ int db_meta_next(struct store_txn *txn, const char *name, uint32_t *value_out)
 	return 0;
 }
 
-void db_note(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq)
+static void add_note(struct store_txn *txn, struct store_note note)
 {
 	struct store_note *last = txn->note_count ? &txn->notes[txn->note_count - 1] : NULL;
 
-	if (last && last->account == account && last->mailbox == mailbox) {
-		last->modseq = modseq;
+	if (last && last->account == note.account && last->mailbox == note.mailbox &&
+		last->shared_with == note.shared_with) {
+		last->modseq = note.modseq;
 		return;
 	}
 	if (txn->note_count == txn->note_room) {
 		txn->note_room = txn->note_room ? txn->note_room * 2 : 16;
 		txn->notes = xreallocarray(txn->notes, txn->note_room, sizeof(*txn->notes));
 	}
-	txn->notes[txn->note_count++] = (struct store_note){account, mailbox, modseq};
+	txn->notes[txn->note_count++] = note;
+}
+
+void db_note(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq)
+{
+	add_note(txn, (struct store_note){.account = account, .mailbox = mailbox, .modseq = modseq});
+}
+
+void db_note_shared(struct store_txn *txn, unsigned slot, uint32_t account)
+{
+	add_note(txn, (struct store_note){.account = account, .shared_with = slot + 1});
 }
 
 void db_effect(struct store_txn *txn, const struct effect *effect, struct slice text)

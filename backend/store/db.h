@@ -200,6 +200,8 @@ MUST_CHECK int db_meta_put(struct store_txn *txn, const char *name, uint64_t val
 MUST_CHECK int db_meta_next(struct store_txn *txn, const char *name, uint32_t *value_out);
 
 void db_note(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t modseq);
+/* One for whom an ACL names, in any slot; account 0: anyone. */
+void db_note_shared(struct store_txn *txn, unsigned slot, uint32_t account);
 /* text is copied; may be empty. */
 void db_effect(struct store_txn *txn, const struct effect *effect, struct slice text);
 

@@ -79,6 +79,8 @@ struct store_note {
 	uint32_t account;
 	uint32_t mailbox; /* 0: the account's list of mailboxes, or the account itself */
 	uint64_t modseq;
+	unsigned
+		shared_with; /* not 0: an ACL names `account` of slot shared_with - 1 otherwise than before, no more */
 };
 const struct store_note *store_txn_notes(const struct store_txn *txn, size_t *count_out);
 

@@ -203,6 +203,8 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, const 
 		err = is_gone ? db_drop(txn, DB_SHARED, db_key_view(&shared))
 			      : db_put(txn, DB_SHARED, db_key_view(&shared), slice_of(NULL, 0));
 	*is_changed_out = !err;
+	if (!err)
+		db_note_shared(txn, entry->who.slot, entry->who.account);
 	return err;
 }
 

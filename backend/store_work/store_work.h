@@ -9,6 +9,7 @@
 #pragma once
 
 #include "backend/store/store.h"
+#include "backend/store/store_acl.h"
 #include "backend/store/store_message.h"
 
 struct loop;
@@ -145,6 +146,10 @@ typedef void store_watch_fn(void *arg, uint32_t account, uint32_t mailbox, uint6
 /* mailbox 0: all of the account; else that mailbox alone. Also ended by store_unwatch on its loop. */
 struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uint32_t account,
 	uint32_t mailbox, struct loop *loop, store_watch_fn *fn, void *arg);
+/* The same after each commit that changed what ACLs of this slot give to one (account 0: to anyone), who may be of another
+ * slot. fn gets his account, and mailbox 0. */
+struct store_watch *store_work_watch_shared(struct store_work *work, unsigned slot, struct store_who who,
+	struct loop *loop, store_watch_fn *fn, void *arg);
 /* No call after this returns. Accepts NULL, sets NULL. On its loop only. */
 void store_work_unwatch(struct store_watch **watch);
 

@@ -48,6 +48,9 @@ struct watches {
 	void *on_commit_arg;
 };
 
+/* In a key, watches of what is shared with somebody stand apart: his slot + 1 above the slot where the ACLs lie. */
+#define SHARED_SHIFT 16
+
 static struct slice make_key(unsigned slot, uint32_t account, char *room)
 {
 	bytes_put_u32be(room, slot);
@@ -155,7 +158,8 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 	if (all->on_commit && count)
 		all->on_commit(all->on_commit_arg, slot, notes, count);
 	for (size_t i = 0; i < count && all->count; i++) {
-		struct account *a = table_get(all->accounts, make_key(slot, notes[i].account, room));
+		struct account *a = table_get(all->accounts,
+			make_key(slot | notes[i].shared_with << SHARED_SHIFT, notes[i].account, room));
 
 		if (!a)
 			continue;
@@ -211,6 +215,12 @@ struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uin
 	all->count++;
 	pthread_mutex_unlock(&all->lock);
 	return w;
+}
+
+struct store_watch *store_work_watch_shared(struct store_work *work, unsigned slot, struct store_who who,
+	struct loop *loop, store_watch_fn *fn, void *arg)
+{
+	return store_work_watch(work, slot | (who.slot + 1) << SHARED_SHIFT, who.account, 0, loop, fn, arg);
 }
 
 void store_work_unwatch(struct store_watch **watch)
