@@ -64,7 +64,9 @@ static const struct conf_key keys[] = {
 	{"", "text-index-size", CONF_SIZE, 0, "16G", 16777216, 70368744177664, NULL,
 		"Most bytes of the text index of one slot; what does not fit is searched without it", NULL},
 	{"", "text-index-share", CONF_INT, 0, "50", 1, 100, NULL,
-		"Percent of one core that the indexing of new messages may use", NULL},
+		"Percent of one core that the indexing of new messages may use; below 100 a fifth of it "
+		"while mail is being stored",
+		NULL},
 	{"", "reader-threads", CONF_INT, 0, "2", 1, 256, NULL, "Threads that read the store", NULL},
 	{"", "prepare-threads", CONF_INT, 0, "2", 1, 256, NULL,
 		"Threads that parse and compress new messages", NULL},

@@ -26,6 +26,9 @@
 /* Commits are gathered for so long before their mailboxes are looked at. */
 #define GATHER_MS 200
 #define FULL_RETRY_MS 60000
+/* So long after a commit mail is being stored: those who store it wait for their answers, and indexing takes a fifth of its share. */
+#define CALM_MS 100
+#define CALM_SHARES 5
 /* More than this, and all mailboxes are looked at. */
 #define DIRTY_MAX 100000
 #define ACCOUNTS_STEP 64
@@ -51,7 +54,8 @@ struct search_worker {
 	struct dirty *first, **end;
 	size_t dirty_count;
 	bool must_sweep, must_collect;
-	bool is_stopping, is_busy;
+	bool is_stopping, is_busy, is_waiting;
+	uint64_t stored_at_ms; /* when the last commit of mail was */
 	struct search_worker_stat stat;
 	struct search_build *builder; /* the thread's own from here on */
 	uint64_t full_until_ms;
@@ -107,7 +111,9 @@ static void on_commit(void *arg, unsigned slot, const struct store_note *notes, 
 		else
 			w->must_collect = true; /* mailboxes may have gone */
 	}
-	pthread_cond_signal(&w->changed);
+	w->stored_at_ms = clock_mono_ms();
+	if (w->is_waiting) /* else it would be woken from its rest for nothing */
+		pthread_cond_signal(&w->changed);
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -152,8 +158,13 @@ static bool rest(struct search_worker *w, uint64_t us)
 static bool pause_after(void *arg, uint64_t us)
 {
 	struct search_worker *w = arg;
+	unsigned share = w->share;
 
-	return rest(w, us * (100 - w->share) / w->share);
+	pthread_mutex_lock(&w->lock);
+	if (share < 100 && clock_mono_ms() - w->stored_at_ms < CALM_MS)
+		share = (share + CALM_SHARES - 1) / CALM_SHARES;
+	pthread_mutex_unlock(&w->lock);
+	return rest(w, us * (100 - share) / share);
 }
 
 /* The same for what takes less than a step. */
@@ -292,12 +303,14 @@ static bool wait_for_work(struct search_worker *w)
 
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += FULL_RETRY_MS / 1000;
+		w->is_waiting = true;
 		if (pthread_cond_timedwait(&w->changed, &w->lock, &until)) {
 			w->must_sweep |= w->stat.is_full;
 			break; /* a look at what is damaged */
 		}
 	}
 	w->is_busy = true;
+	w->is_waiting = false;
 	goes_on = !w->is_stopping;
 	pthread_mutex_unlock(&w->lock);
 	return goes_on;

@@ -155,8 +155,6 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 	char room[8];
 
 	pthread_mutex_lock(&all->lock);
-	if (all->on_commit && count)
-		all->on_commit(all->on_commit_arg, slot, notes, count);
 	for (size_t i = 0; i < count && all->count; i++) {
 		struct account *a = table_get(all->accounts,
 			make_key(slot | notes[i].shared_with << SHARED_SHIFT, notes[i].account, room));
@@ -176,6 +174,8 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 				w->is_posted = false; /* told with its next change */
 		}
 	}
+	if (all->on_commit && count) /* sessions wait for theirs; this one has time */
+		all->on_commit(all->on_commit_arg, slot, notes, count);
 	pthread_mutex_unlock(&all->lock);
 	for (size_t i = 0; i < direct_count; i++)
 		deliver(direct[i]);
