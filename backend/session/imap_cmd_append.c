@@ -7,6 +7,9 @@
  * advance() reads what has come of the arguments and stops where something has to be done first: at a literal that is to be
  * streamed, at a URL whose octets are to be copied (a read job), at the end.
  *
+ * While the second message of a command comes, workers already prepare the first, and so on (store_work_ahead()): they get pieces
+ * of some messages, as long as the spool is in memory.
+ *
  * Before a synchronising literal is asked for, mailbox, sizes and quota are checked. The mailbox found last is
  * remembered, so that a client that fills one mailbox pays for one look-up; the store says if it is gone.
  *
@@ -24,6 +27,9 @@
 
 #define HEADER_PIECE 4096
 #define SPOOL_MEMORY (512u * 1024)
+/* Given to the workers at once, whichever comes first. */
+#define AHEAD_PIECE (32u * 1024)
+#define AHEAD_PIECE_MESSAGES 32
 /* Of the mailbox whose message is replaced: it goes. */
 #define REPLACE_RIGHTS (IMAP_RIGHT_DELETE_MESSAGE | IMAP_RIGHT_EXPUNGE)
 /* All messages of one command, in units of the size that one may have. */
@@ -55,7 +61,11 @@ struct append_data {
 	bool has_literal;               /* one is announced and waits for an answer */
 	struct append_message *first, **end;
 	unsigned count;
-	uint32_t replaced; /* REPLACE: the UID that goes; 0: APPEND */
+	struct store_ahead *ahead;        /* of the first messages */
+	const struct append_message *new; /* first of those that it has not */
+	unsigned new_count;
+	bool is_ahead_over; /* it takes no more */
+	uint32_t replaced;  /* REPLACE: the UID that goes; 0: APPEND */
 	struct spool *spool;
 	uint64_t left;
 	int err;       /* of the spool, or what is wrong with the message */
@@ -67,6 +77,7 @@ static void free_append(struct imap_session *s)
 {
 	struct append_data *d = s->data;
 
+	store_ahead_free(&d->ahead);
 	spool_free(&d->spool);
 }
 
@@ -234,6 +245,8 @@ static void end_message(struct append_data *d)
 	d->open->range.size = spool_len(d->spool) - d->open->range.offset;
 	*d->end = d->open;
 	d->end = &d->open->next;
+	if (!d->new_count++)
+		d->new = d->open;
 	d->open = NULL;
 	d->list = NULL;
 	d->part = NULL;
@@ -372,6 +385,27 @@ static void read_message(struct imap_session *s, struct append_data *d)
 	}
 }
 
+/* More will come: what is here can be prepared meanwhile. */
+static void give_ahead(struct imap_session *s, struct append_data *d)
+{
+	struct store_work_range ranges[AHEAD_PIECE_MESSAGES];
+	struct slice bytes = spool_view(d->spool);
+	const struct append_message *m = d->new;
+	unsigned n = 0;
+
+	if (d->is_ahead_over || d->err ||
+		(bytes.p && d->new_count < AHEAD_PIECE_MESSAGES && bytes.len - m->range.offset < AHEAD_PIECE))
+		return;
+	if (bytes.p) {
+		bytes = slice_from(bytes, (size_t)m->range.offset);
+		for (; m; m = m->next, n++)
+			ranges[n] = (struct store_work_range){
+				m->range.offset - d->new->range.offset, m->range.size};
+	}
+	d->is_ahead_over = !bytes.p || !store_work_ahead(s->service->work, &d->ahead, bytes, ranges, n);
+	d->new_count = 0;
+}
+
 static void advance(struct imap_session *s)
 {
 	struct append_data *d = s->data;
@@ -393,10 +427,13 @@ static void advance(struct imap_session *s)
 		}
 		end_message(d);
 	}
-	if (d->seen->next)
-		read_message(s, d);
-	else
+	if (!d->seen->next) {
 		store(s);
+		return;
+	}
+	if (d->new_count)
+		give_ahead(s, d);
+	read_message(s, d);
 }
 
 static void found(struct imap_session *s, int err)
@@ -542,6 +579,7 @@ static void start_add(struct imap_session *s)
 		.targets = targets,
 		.ranges = ranges,
 		.target_count = d->count,
+		.ahead = d->ahead,
 		.replaced_mailbox = s->view.mailbox,
 		.replaced_uid = is_across(s, d) ? 0 : d->replaced};
 	unsigned i = 0;
@@ -563,6 +601,7 @@ static void start_add(struct imap_session *s)
 			targets[i].name = d->name;
 		ranges[i] = m->range;
 	}
+	d->ahead = NULL;
 	s->at_slot = d->slot;
 	imap_add(s, &add, added);
 }

@@ -219,6 +219,7 @@ static int make_texts(struct store_draft *d)
 	d->texts = (struct store_texts){
 		buf_view(&d->envelope), buf_view(&d->bodystructure), buf_view(&d->parts), buf_view(&d->keys)};
 	mime_parser_free(&d->parser);
+	arena_deinit(&d->arena); /* the texts have left it */
 	return err;
 }
 

@@ -3,6 +3,7 @@
  *
  *	prepare (worker) -> final (writer) -> answer                        a message of up to STORE_DRAFT_PART
  *	prepare -> part (writer) -> prepare -> … -> final -> answer         a large one, in pieces; or many
+ *	prepare -> (ahead.c: the first of many are not ready yet) -> …      as the last of them is
  *	any failure -> drop (writer), if pieces were written -> answer
  *
  * One message for all targets: each target of the final transaction fails alone, before anything of it is written. A message for
@@ -33,7 +34,8 @@ struct add_job {
 	struct store_work_range *ranges; /* NULL: one message for all targets */
 	struct store_draft **drafts;     /* one, or one for each target */
 	size_t draft_count;
-	size_t filled; /* drafts that are ready */
+	size_t filled;             /* drafts that are ready, or will be when `ahead` is */
+	struct store_ahead *ahead; /* makes the first of them; NULL once they are here */
 	uint32_t replaced_mailbox, replaced_uid;
 	size_t parted; /* and of these, those whose blobs are on disk */
 	struct store_work_target *targets;
@@ -58,6 +60,7 @@ static void answer(struct store_job *job)
 		a->done(a->arg, job->err, a->results, a->count);
 	if (a->drop)
 		a->drop(a->arg);
+	store_ahead_free(&a->ahead);
 	for (size_t i = 0; i < a->draft_count; i++)
 		store_draft_free(&a->drafts[i]);
 	arena_deinit(&a->arena);
@@ -117,7 +120,7 @@ static struct store_source source_of(const struct add_job *a, size_t i)
 /* Fills drafts until all are ready or STORE_DRAFT_PART bytes wait. */
 static int fill(struct add_job *a, struct store_press *press)
 {
-	size_t waiting = 0;
+	size_t waiting = ahead_bytes(a->ahead);
 
 	while (a->filled < a->draft_count && waiting < STORE_DRAFT_PART) {
 		struct store_draft **draft = &a->drafts[a->filled];
@@ -135,17 +138,34 @@ static int fill(struct add_job *a, struct store_press *press)
 	return 0;
 }
 
-void add_prepare(struct store_job *job, struct store_press *press)
+static void prepared(struct add_job *a)
 {
-	struct add_job *a = add_of(job);
-	int err = job->cancelled ? ERR_CANCELLED : fill(a, press);
+	int err = a->failure;
 
+	if (!err && a->ahead)
+		err = ahead_take(a->ahead, a->drafts);
+	store_ahead_free(&a->ahead);
 	if (err) {
 		give_up(a, err);
 		return;
 	}
 	a->station = a->filled == a->draft_count ? STATION_FINAL : STATION_PART;
-	job_write(job);
+	job_write(&a->job);
+}
+
+void add_ahead_done(struct add_job *a)
+{
+	prepared(a);
+}
+
+/* A preparing thread's turn. */
+static void prepare(struct store_job *job, struct store_press *press)
+{
+	struct add_job *a = add_of(job);
+
+	a->failure = job->cancelled ? ERR_CANCELLED : fill(a, press);
+	if (!a->ahead || a->failure || ahead_is_ready(a->ahead, a))
+		prepared(a);
 }
 
 /* ---- a part ---- */
@@ -381,6 +401,7 @@ static int copy_ranges(struct add_job *a, const struct store_work_add *add)
 	if (!a->drafts || (add->ranges && !a->ranges))
 		return ERR_NOT_NOW;
 	a->draft_count = drafts;
+	require(a->filled <= drafts && (!a->filled || add->ranges));
 	for (size_t i = 0; add->ranges && i < a->count; i++)
 		a->ranges[i] = add->ranges[i];
 	return 0;
@@ -395,6 +416,7 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	job->work = work;
 	job->slot = add->slot;
 	job->loop = add->loop;
+	job->prepare = prepare;
 	job->run = run;
 	job->after = after;
 	job->answer = answer;
@@ -405,6 +427,8 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	a->memory = add->memory;
 	a->replaced_mailbox = add->replaced_mailbox;
 	a->replaced_uid = add->replaced_uid;
+	a->ahead = add->ahead;
+	a->filled = ahead_count(a->ahead);
 	arena_init(&a->arena, 0);
 	a->count = add->target_count;
 	a->targets = arena_calloc(&a->arena, a->count + 1, sizeof(*a->targets));

@@ -23,6 +23,8 @@ struct store_job {
 	_Atomic bool cancelled;
 	int err;
 	int step; /* what run returned this time */
+	/* On a preparing thread; hands the job on. */
+	void (*prepare)(struct store_job *job, struct store_press *press);
 	/* On a writer or reader thread; as in struct store_work_call. */
 	int (*run)(struct store_txn *txn, struct store_job *job);
 	/* On the writer's thread after the commit (or its failure: err). Owns the job. */
@@ -117,5 +119,15 @@ uint64_t holds_oldest(struct holds *holds, unsigned slot, uint32_t mailbox);
 bool holds_is_pinned(struct holds *holds, unsigned slot, uint64_t blob);
 void holds_count(struct holds *holds, uint64_t *views_out, uint64_t *pins_out);
 
-/* A preparing thread's turn at an add job. */
-void add_prepare(struct store_job *job, struct store_press *press);
+/* Messages that are prepared before their add job begins. */
+struct add_job;
+/* NULL is one without messages, here and below. */
+size_t ahead_count(const struct store_ahead *ahead);
+/* What they held before they were compressed: an upper bound of what waits to be written. */
+size_t ahead_bytes(const struct store_ahead *ahead);
+/* True: all are ready, or one has failed. False: the last of them will call add_ahead_done(waiter). */
+bool ahead_is_ready(struct store_ahead *ahead, struct add_job *waiter);
+/* Once ready: moves the drafts out, ahead_count() of them. */
+int ahead_take(struct store_ahead *ahead, struct store_draft **into);
+/* On a preparing thread. */
+void add_ahead_done(struct add_job *add);

@@ -182,7 +182,7 @@ static void *preparer_main(void *arg)
 	struct store_job *job;
 
 	while ((job = queue_take(&work->prepares)))
-		add_prepare(job, press);
+		job->prepare(job, press);
 	store_press_free(&press);
 	return NULL;
 }

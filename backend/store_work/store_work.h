@@ -105,6 +105,22 @@ struct store_work_range {
 	uint64_t offset, size;
 };
 
+/*
+ * Messages of a command that are parsed and compressed while those behind them still come: they need the workers anyway, and the
+ * client's answer comes sooner. Nothing is written before the add that takes them. Beyond STORE_AHEAD_BYTES or STORE_AHEAD_MESSAGES of one
+ * add the others wait for it, so that a client that pauses in the middle holds no more than that.
+ */
+struct store_ahead;
+#define STORE_AHEAD_BYTES (512u * 1024)
+#define STORE_AHEAD_MESSAGES 256
+
+/* Takes an add's next messages: `bytes` and the ranges in it, in their order, are copied. Makes *ahead with the first. False: not these, and no
+ * more of this add (there is no room, or much waits already). On the loop. */
+bool store_work_ahead(struct store_work *work, struct store_ahead **ahead, struct slice bytes,
+	const struct store_work_range *ranges, size_t count);
+/* They are not needed. Accepts NULL, sets NULL. Any thread. */
+void store_ahead_free(struct store_ahead **ahead);
+
 struct store_work_add {
 	unsigned slot;
 	/* The message: a spool, or (spool NULL) memory. Borrowed until `drop`. */
@@ -114,6 +130,8 @@ struct store_work_add {
 	 * i gets that message, and either all are stored in one transaction or none, with err saying why. At most
 	 * STORE_WORK_RANGES_MAX. */
 	const struct store_work_range *ranges;
+	/* With ranges: the first of them as they were given ahead, or NULL. store_work_add() takes it over. */
+	struct store_ahead *ahead;
 	/* With ranges: this message of the first target's account goes in the same transaction, and its octets count no more
 	 * against the quota. ERR_CLOSED: it has gone already, and nothing was stored. replaced_uid 0: none. */
 	uint32_t replaced_mailbox, replaced_uid;

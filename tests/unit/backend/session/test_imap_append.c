@@ -144,6 +144,71 @@ static void test_large_messages_are_one_append(void **state)
 	rig_disconnect(&c);
 }
 
+enum {
+	MANY = 160
+};
+
+static unsigned many_size(unsigned n)
+{
+	return n % 7 == 3 ? 20 : 1000 + n * 97 % 9000; /* together more than what is spooled in memory */
+}
+
+static void many_message(unsigned n, struct buf *out)
+{
+	size_t from = buf_len(out);
+
+	buf_printf(out, "Subject: %u\r\n\r\n", n);
+	while (buf_len(out) - from < many_size(n))
+		buf_add_char(out, (char)('!' + (n * 31 + (buf_len(out) - from) * 7) % 90));
+}
+
+/* Workers prepare the first of them while the others come; the rest is read from where the spool has got to. */
+static void test_many_messages_keep_their_own_octets(void **state)
+{
+	struct rig_client c;
+	struct buf command = {0}, want = {0};
+	size_t whole;
+
+	rig_connect(&c, *state, "alice@example.com");
+	buf_add_str(&command, "APPEND INBOX");
+	for (unsigned n = 0; n < MANY; n++) {
+		buf_printf(&command, " (%s) {%u+}\r\n", n % 3 ? "\\Seen" : "", many_size(n));
+		many_message(n, &command);
+	}
+	RIG_EXPECT(&c, buf_str_view(&command), "OK [APPENDUID ", " 1:160]");
+	RIG_EXPECT(&c, "SELECT INBOX", "* 160 EXISTS", "OK");
+	for (unsigned n = 0; n < MANY; n++) {
+		char fetch[60];
+		const char *got;
+
+		snprintf(fetch, sizeof(fetch), "FETCH %u (RFC822.SIZE BODY.PEEK[])", n + 1);
+		got = rig_command(&c, fetch);
+		buf_clear(&want);
+		buf_printf(&want, "(RFC822.SIZE %u BODY[] {%u}\r\n", many_size(n), many_size(n));
+		many_message(n, &want);
+		assert_non_null(strstr(got, buf_str_view(&want)));
+	}
+	RIG_EXPECT(&c, "SEARCH UNSEEN 1:7", "* SEARCH 1 4 7\r\n", "OK");
+	rig_disconnect(&c);
+	/* Clients that go in the middle of it leave nothing. */
+	whole = buf_len(&command);
+	for (unsigned i = 1; i < 40; i++) {
+		rig_connect(&c, *state, "alice@example.com");
+		rig_send(&c, "x ", 2);
+		rig_send(&c, command.data + command.start, whole * i / 40);
+		rig_disconnect(&c);
+	}
+	rig_connect(&c, *state, "alice@example.com");
+	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 160 UIDNEXT 161)", "OK");
+	/* What was prepared is given up when the command fails at its end. */
+	buf_add_str(&command, " word {6+}\r\nB: 2\r\n");
+	RIG_EXPECT(&c, buf_str_view(&command), "BAD");
+	RIG_EXPECT(&c, "STATUS INBOX (MESSAGES UIDNEXT)", "(MESSAGES 160 UIDNEXT 161)", "OK");
+	rig_disconnect(&c);
+	buf_deinit(&command);
+	buf_deinit(&want);
+}
+
 /* RFC 8508: quota counts the difference; of two who replace one message one wins. */
 static void test_a_message_is_replaced_in_one_step(void **state)
 {
@@ -185,6 +250,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_several_messages_are_appended_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(test_a_failure_leaves_nothing, start, stop),
 		cmocka_unit_test_setup_teardown(test_large_messages_are_one_append, start, stop),
+		cmocka_unit_test_setup_teardown(test_many_messages_keep_their_own_octets, start, stop),
 		cmocka_unit_test_setup_teardown(test_a_message_is_replaced_in_one_step, start, stop),
 	};
 
