@@ -95,8 +95,13 @@ class Programs(mt.ClusterCase):
         if not shutil.which(program):
             self.skipTest(f"{program} is not installed")
 
-    def run_client(self, *command, codes=(0,), **kw):
-        done = subprocess.run(command, capture_output=True, timeout=60, env=self.env, **kw)
+    def run_client(self, *command, codes=(0,), again=None, **kw):
+        """again: what a program says when it met a fault of its own, and is to be run once more (getmail: a child that ends while
+        it sets its handler up)."""
+        for _ in range(5):
+            done = subprocess.run(command, capture_output=True, timeout=60, env=self.env, **kw)
+            if not again or again not in done.stdout + done.stderr:
+                break
         self.assertIn(done.returncode, codes, f"{command}: {(done.stdout + done.stderr).decode(errors='replace')[-3000:]}")
         return done.stdout
 
@@ -239,7 +244,8 @@ delete = {delete}
 delivered_to = false
 received = false
 """)
-                    self.run_client("getmail", f"--getmaildir={self.path(f'state{n}')}", f"--rcfile={rc}")
+                    command = ("getmail", f"--getmaildir={self.path(f'state{n}')}", f"--rcfile={rc}")
+                    self.run_client(*command, again=b"_ForkingBase__orig_handler")
 
                 get("false")
                 self.assertEqual(self.fetched(), list(range(10)))

@@ -165,7 +165,7 @@ class Killed(mt.ClusterCase):
         return [r["account"] for r in self.cluster.ctl_json("b1", "account", "list", domain).get("rows", [])]
 
     def test_an_import(self):
-        text = "address,aliases\n" + "".join(f"u{i:03}@k.test,a{i:03}@k.test\n" for i in range(300))
+        text = "address,aliases\n" + "".join(f"u{i:03}@k.test,a{i:03}@k.test\n" for i in range(1000))  # a batch has 100 at most
         there = 0
         for fault in ("import-amid-batch:kill:30", "store-before-commit:kill:2", "store-after-commit:kill:2", "import-after-batch:kill:2"):
             self.dies(fault, "account", "import", "-", text=text)
@@ -176,8 +176,8 @@ class Killed(mt.ClusterCase):
         done = subprocess.run([os.path.join(mt.bin_dir("faults"), "mailtierctl"), "-s", self.cluster.at("b1", "ctl"), "--json", "account", "import",
                                "-"], input=text, capture_output=True, text=True, timeout=60)
         self.assertEqual(json.loads(done.stdout)["present"], there)
-        self.assertEqual(len(self.names("k.test")), 300)
-        for i in (0, 150, 299):
+        self.assertEqual(len(self.names("k.test")), 1000)
+        for i in (0, 150, 999):
             self.assertEqual(self.cluster.ctl_json("b1", "account", "show", f"a{i:03}@k.test")["account"], f"u{i:03}@k.test")
 
     def test_a_renaming_and_a_domain(self):
