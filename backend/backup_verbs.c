@@ -160,10 +160,17 @@ static void run_import(void *arg)
 	metric_add(j->backend->backups->m_running, -1);
 }
 
+static void forget_old(struct job *j)
+{
+	if (j->imported.old_account)
+		store_work_forget(j->backend->work, j->imported.old_slot, j->imported.old_account);
+}
+
 static void done_import(void *arg, int err)
 {
 	struct job *j = arg;
 
+	forget_old(j);
 	err = err ? err : j->err;
 	if (err) {
 		/* Bad input is the operator's affair (1, 64), not our own damage (70). */
@@ -269,6 +276,7 @@ static void done_move(void *arg, int err)
 {
 	struct job *j = arg;
 
+	forget_old(j);
 	err = err ? err : j->err;
 	if (err) {
 		fail(j, err == ERR_EXISTS && !buf_len(&j->why) ? ERR_NOT_NOW : err,

@@ -11,6 +11,10 @@ MUST_CHECK int metadata_copy(struct store_txn *txn, uint32_t account, uint32_t f
 /* As store_metadata_set(), of an account that is being imported: nothing is logged. value.p is not NULL. */
 MUST_CHECK int metadata_put_imported(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user,
 	struct slice name, struct slice value);
+/* A user's entries of a mailbox become another's, who keeps his own; to 0: they go. At most *limit rows, which is what is left of
+ * it afterwards: not 0, all is done. Nothing is logged: nobody else sees them. */
+MUST_CHECK int metadata_move(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t from, uint64_t to, size_t *limit);
 /* Removes a mailbox's entries, as far as the budget goes. */
 MUST_CHECK int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, size_t *budget);
 /* Calls report for what is wrong with an account's entries. */

@@ -10,6 +10,7 @@
 
 #include "backend/store/change.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/metadata.h"
 #include "common/base/mem.h"
 
 #define VERSION 1
@@ -155,12 +156,19 @@ static int count_shared(struct store_txn *txn, struct store_who who, size_t *cou
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-/* For watchers, and for copies of the account that follow the log. */
+/* For watchers, and for copies of the account that follow the log. One that is being imported has no record yet: its counters
+ * are the import's, and nobody watches. */
 static int log_change(struct store_txn *txn, uint32_t account, uint32_t mailbox)
 {
+	struct db_key key = db_key_u32(account);
 	struct account_state s;
-	int err = state_get_account(txn, account, &s);
+	struct slice record;
+	int err = db_get(txn, DB_ACCOUNTS, db_key_view(&key), &record);
 
+	if (err == ERR_NOT_FOUND)
+		return 0;
+	if (!err)
+		err = state_get_account(txn, account, &s);
 	if (!err)
 		err = change_log(txn, account, &s, CHANGE_ACL, mailbox, NULL, 0);
 	return err ? err : state_put_account(txn, account, &s);
@@ -317,81 +325,191 @@ int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *
 	return err;
 }
 
-/* ---- somebody has gone ---- */
+/* ---- somebody has gone, or has another number ---- */
 
-/* His entries in ACLs, at most limit. */
-static int forget_entries(struct store_txn *txn, struct store_who who, size_t *limit)
+/* The first row from `from` on in the index of whom it names. ERR_NOT_FOUND: none. */
+static int find_shared(struct store_txn *txn, struct store_who who, struct db_key from, uint32_t *account_out,
+	uint32_t *mailbox_out)
 {
 	char prefix[WHO];
-	struct slice from = slice_of(prefix, sizeof(prefix));
-	int err = 0;
-
-	(void)put_who(prefix, who);
-	while (!err && *limit) {
-		struct store_acl_entry none = {.who = who};
-		uint32_t account, mailbox;
-		struct db_key key;
-		struct db_cursor c;
-
-		err = db_cursor_open(txn, DB_SHARED, &c);
-		if (err)
-			return err;
-		err = db_cursor_seek(&c, from);
-		if (!err && !db_cursor_has_prefix(&c, from))
-			err = ERR_NOT_FOUND;
-		if (!err && c.key.len != WHO + 8)
-			err = ERR_CORRUPT;
-		account = err ? 0 : bytes_get_u32be(c.key.p + WHO);
-		mailbox = err ? 0 : bytes_get_u32be(c.key.p + WHO + 4);
-		db_cursor_close(&c);
-		if (err)
-			break;
-		err = store_acl_set(txn, account, mailbox, &none);
-		if (err == ERR_NOT_FOUND)
-			err = 0;
-		/* An index row without an entry goes too. */
-		key = acl_shared_key(who, account, mailbox);
-		if (!err)
-			err = db_drop(txn, DB_SHARED, db_key_view(&key));
-		--*limit;
-	}
-	return err == ERR_NOT_FOUND ? 0 : err;
-}
-
-/* What he has seen, mailbox by mailbox from *from on. */
-static int forget_seen(
-	struct store_txn *txn, struct store_who who, size_t *limit, uint32_t *from, bool *done_out)
-{
 	struct db_cursor c;
-	int err = db_cursor_open(txn, DB_SEEN, &c);
+	int err = db_cursor_open(txn, DB_SHARED, &c);
 
-	*done_out = false;
 	if (err)
 		return err;
-	while (*limit) {
-		struct db_key key = db_key_u32(*from);
-
-		err = db_cursor_seek(&c, db_key_view(&key));
-		if (!err && c.key.len != 4 + WHO + 4)
-			err = ERR_CORRUPT;
-		if (err)
-			break;
-		*from = bytes_get_u32be(c.key.p);
-		key = db_key_u32(*from);
-		(void)put_who(key.bytes + key.len, who);
-		key.len += WHO;
-		--*limit;
-		err = db_cursor_seek(&c, db_key_view(&key));
-		if (!err && db_cursor_has_prefix(&c, db_key_view(&key)))
-			err = db_cursor_delete(&c);
-		else if ((!err || err == ERR_NOT_FOUND) && ++*from)
-			err = 0;
-		if (err)
-			break;
-	}
+	(void)put_who(prefix, who);
+	err = db_cursor_seek(&c, db_key_view(&from));
+	if (!err && !db_cursor_has_prefix(&c, slice_of(prefix, sizeof(prefix))))
+		err = ERR_NOT_FOUND;
+	if (!err && c.key.len != WHO + 8)
+		err = ERR_CORRUPT;
+	*account_out = err ? 0 : bytes_get_u32be(c.key.p + WHO);
+	*mailbox_out = err ? 0 : bytes_get_u32be(c.key.p + WHO + 4);
 	db_cursor_close(&c);
-	*done_out = err == ERR_NOT_FOUND;
-	return err == ERR_NOT_FOUND ? 0 : err;
+	return err;
+}
+
+struct walk {
+	struct store_txn *txn;
+	struct store_who who;
+	const struct store_who *to; /* NULL: what is his goes */
+	size_t limit;
+	struct store_acl_at *at;
+};
+
+/* His entries in ACLs; they go. */
+static int forget_entries(struct walk *w)
+{
+	int err = 0;
+
+	while (!err && w->limit) {
+		struct store_acl_entry none = {.who = w->who};
+		uint32_t account, mailbox;
+		struct db_key key;
+
+		err = find_shared(w->txn, w->who, acl_shared_key(w->who, 0, 0), &account, &mailbox);
+		if (err)
+			break;
+		err = store_acl_set(w->txn, account, mailbox, &none);
+		/* Gone, or held: it has no log that takes this. */
+		if (err == ERR_NOT_FOUND || err == ERR_NOT_NOW)
+			err = 0;
+		/* An index row without an entry goes too. */
+		key = acl_shared_key(w->who, account, mailbox);
+		if (!err)
+			err = db_drop(w->txn, DB_SHARED, db_key_view(&key));
+		w->limit--;
+	}
+	return err;
+}
+
+static int copy_entry(struct walk *w, uint32_t account, uint32_t mailbox)
+{
+	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	size_t count = 0;
+	int err = store_acl_get(w->txn, account, mailbox, entries, &count);
+
+	for (size_t i = 0; i < count && !err; i++) {
+		struct store_acl_entry entry = {*w->to, entries[i].rights, entries[i].denied};
+
+		if (!is_same(entries[i].who, w->who))
+			continue;
+		err = store_acl_set(w->txn, account, mailbox, &entry);
+		break;
+	}
+	/* Gone, held, or full meanwhile: its owner's affair. */
+	return err == ERR_NOT_FOUND || err == ERR_TOO_BIG || err == ERR_NOT_NOW ? 0 : err;
+}
+
+/* The other number gets the same rights; the entries of the first go when it is forgotten. */
+static int copy_entries(struct walk *w)
+{
+	int err = 0;
+
+	while (!err && w->limit) {
+		struct db_key from = acl_shared_key(w->who, w->at->account, w->at->mailbox);
+
+		err = find_shared(w->txn, w->who, from, &w->at->account, &w->at->mailbox);
+		if (err)
+			break;
+		err = copy_entry(w, w->at->account, w->at->mailbox);
+		w->at->mailbox++;
+		w->limit--;
+	}
+	return err;
+}
+
+/* What he has seen, mailbox by mailbox. */
+static int walk_seen(struct walk *w)
+{
+	struct db_cursor c;
+	int err = 0;
+
+	while (!err && w->limit) {
+		struct db_key key = db_key_u32(w->at->mailbox);
+
+		err = db_cursor_open(w->txn, DB_SEEN, &c);
+		if (err)
+			return err;
+		err = db_cursor_seek(&c, db_key_view(&key));
+		if (!err && c.key.len < 4)
+			err = ERR_CORRUPT;
+		if (!err)
+			w->at->mailbox = bytes_get_u32be(c.key.p);
+		db_cursor_close(&c);
+		w->limit--;
+		if (!err)
+			err = seen_move(w->txn, w->at->mailbox, w->who, w->to, &w->limit);
+		if (!err && w->limit)
+			w->at->mailbox++;
+	}
+	return err;
+}
+
+/* His annotations of mailboxes that are shared, one after the other. */
+static int walk_annotations(struct walk *w)
+{
+	uint64_t user = store_metadata_user(w->who.slot, w->who.account);
+	uint64_t to = w->to ? store_metadata_user(w->to->slot, w->to->account) : 0;
+	struct db_cursor c;
+	int err = 0;
+
+	while (!err && w->limit) {
+		struct db_key key = db_key_u32_u32(w->at->account, w->at->mailbox);
+
+		err = db_cursor_open(w->txn, DB_ACL, &c);
+		if (err)
+			return err;
+		err = db_cursor_seek(&c, db_key_view(&key));
+		if (!err && c.key.len != 8)
+			err = ERR_CORRUPT;
+		if (!err) {
+			w->at->account = bytes_get_u32be(c.key.p);
+			w->at->mailbox = bytes_get_u32be(c.key.p + 4);
+		}
+		db_cursor_close(&c);
+		w->limit--;
+		if (!err)
+			err = metadata_move(w->txn, w->at->account, w->at->mailbox, user, to, &w->limit);
+		if (!err && w->limit)
+			w->at->mailbox++;
+	}
+	return err;
+}
+
+static int walk(struct walk *w, int (*const *parts)(struct walk *w), unsigned count, bool *done_out)
+{
+	int err = 0;
+
+	while (!err && w->limit && w->at->part < count) {
+		err = parts[w->at->part](w);
+		if (err == ERR_NOT_FOUND) {
+			*w->at = (struct store_acl_at){.part = w->at->part + 1};
+			err = 0;
+		}
+	}
+	*done_out = !err && w->at->part == count;
+	return err;
+}
+
+int store_acl_forget(
+	struct store_txn *txn, struct store_who who, size_t limit, struct store_acl_at *at, bool *done_out)
+{
+	/* Annotations first: they are found by the ACLs. */
+	static int (*const parts[])(struct walk * w) = {walk_annotations, forget_entries, walk_seen};
+	struct walk w = {txn, who, NULL, limit, at};
+
+	return walk(&w, parts, ARRAY_LEN(parts), done_out);
+}
+
+int store_acl_hand_over(struct store_txn *txn, struct store_who who, struct store_who to, size_t limit,
+	struct store_acl_at *at, bool *done_out)
+{
+	/* Rights last: nothing of his is written anew before. */
+	static int (*const parts[])(struct walk * w) = {walk_annotations, walk_seen, copy_entries};
+	struct walk w = {txn, who, &to, limit, at};
+
+	return walk(&w, parts, ARRAY_LEN(parts), done_out);
 }
 
 static struct db_key intent_key(uint32_t account)
@@ -428,13 +546,4 @@ int store_acl_forgotten(struct store_txn *txn, uint32_t account)
 	struct db_key key = intent_key(account);
 
 	return db_drop(txn, DB_INTENTS, db_key_view(&key));
-}
-
-int store_acl_forget(
-	struct store_txn *txn, struct store_who who, size_t limit, uint32_t *from, bool *done_out)
-{
-	int err = forget_entries(txn, who, &limit);
-
-	*done_out = false;
-	return err || !limit ? err : forget_seen(txn, who, &limit, from, done_out);
 }

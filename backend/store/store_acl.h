@@ -65,12 +65,23 @@ struct store_acl_shared {
 MUST_CHECK int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *arena,
 	struct store_acl_shared **shared_out, size_t *count_out);
 
+/* Where a step of the two functions below goes on; zero at first. */
+struct store_acl_at {
+	unsigned part;
+	uint32_t account, mailbox;
+};
 /*
- * An account has gone: it leaves the ACLs of this slot, and what it had seen goes. One call is a step of at most `limit` rows;
- * *from (0 at first) is where the next one goes on; done_out: nothing is left.
+ * An account has gone: it leaves the ACLs of this slot, what it had seen goes, and its own annotations of others' mailboxes. One
+ * call is a step of at most `limit` (2 or more) rows; done_out: nothing is left.
  */
 MUST_CHECK int store_acl_forget(
-	struct store_txn *txn, struct store_who who, size_t limit, uint32_t *from, bool *done_out);
+	struct store_txn *txn, struct store_who who, size_t limit, struct store_acl_at *at, bool *done_out);
+/*
+ * An account goes on under another number (it was moved): what it had seen in this slot's mailboxes and its annotations of them
+ * are the other's now, who gets its rights as well. Steps as above. Beginning anew does no harm.
+ */
+MUST_CHECK int store_acl_hand_over(struct store_txn *txn, struct store_who who, struct store_who to,
+	size_t limit, struct store_acl_at *at, bool *done_out);
 
 /* Accounts of this slot that have gone and are not yet forgotten in all slots; at most `room`. */
 MUST_CHECK int store_acl_gone(struct store_txn *txn, uint32_t *accounts, size_t room, size_t *count_out);

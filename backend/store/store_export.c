@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "backend/store/acl.h"
 #include "backend/store/blob.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/store_account.h"
@@ -24,6 +25,7 @@
 struct folder {
 	uint32_t id;
 	size_t first, count; /* of its entries */
+	bool has_seen;       /* something that others have seen */
 };
 
 struct number {
@@ -190,6 +192,8 @@ static int put_mailbox(struct exporting *x, struct store_txn *txn, const struct 
 		err = state_get_mailbox(txn, x->o->account, m->id, &t.state);
 		if (!err)
 			err = take_entries(x, txn, f);
+		if (!err)
+			err = seen_has(txn, m->id, &f->has_seen);
 	}
 	if (err)
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
@@ -514,6 +518,67 @@ static int send_messages(struct exporting *x)
 	return err;
 }
 
+/* ---- what others have seen ---- */
+
+struct seeing {
+	struct exporting *x;
+	uint32_t number;
+};
+
+/* What was changed since the state was taken counts as of its last moment. */
+static int put_seen(void *arg, struct store_who who, uint32_t block, struct slice row)
+{
+	struct seeing *s = arg;
+	struct transfer_seen t = {.mailbox = s->number, .block = block};
+	struct store_account other;
+	struct buf payload = {0};
+	char copy[SEEN_ROW_MAX];
+	uint64_t highest;
+	int err = seen_clamp(row, s->x->totals.modseq, copy, &highest);
+
+	if (err || store_get_account(s->x->o->store, who.slot, who.account, &other))
+		return 0; /* damaged, or of an account that is no more */
+	t.address = slice_str(other.address);
+	t.row = slice_of(copy, row.len);
+	transfer_pack_seen(&t, &payload);
+	add_record(&s->x->out, STREAM_SEEN, buf_view(&payload));
+	buf_deinit(&payload);
+	return 0;
+}
+
+static int send_seen_of(struct exporting *x, uint32_t number)
+{
+	struct seeing s = {x, number};
+	struct seen_at at = {0};
+	bool is_done = false;
+	int err = 0;
+
+	while (!err && !is_done) {
+		struct store_txn *txn;
+
+		if (x->o->is_cancelled && x->o->is_cancelled(x->o->arg))
+			return ERR_CANCELLED;
+		err = store_begin_read(x->o->store, x->o->slot, &txn);
+		if (err)
+			return err;
+		err = seen_each(txn, x->folders[number - 1].id, &at, STEP_MESSAGES, put_seen, &s, &is_done);
+		store_end_read(&txn);
+		if (!err)
+			err = give(x, &x->out);
+	}
+	return err;
+}
+
+static int send_seen(struct exporting *x)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < x->folder_count && !err; i++)
+		if (x->folders[i].has_seen)
+			err = send_seen_of(x, (uint32_t)i + 1);
+	return err;
+}
+
 int store_export(const struct store_export_options *options, struct store_export_totals *totals_out)
 {
 	struct exporting x = {.o = options, .sent = table_new()};
@@ -525,6 +590,8 @@ int store_export(const struct store_export_options *options, struct store_export
 		err = give(&x, &x.out);
 	if (!err)
 		err = send_messages(&x);
+	if (!err)
+		err = send_seen(&x);
 	if (!err)
 		err = give(&x, &x.changes);
 	if (!err)

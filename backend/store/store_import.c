@@ -264,6 +264,18 @@ static int apply_acl(struct store_txn *txn, struct store_import *m, struct slice
 	return err == ERR_TOO_BIG ? ERR_CORRUPT : err;
 }
 
+static int apply_seen(struct store_txn *txn, struct store_import *m, struct slice payload)
+{
+	struct store_account other;
+	struct transfer_seen t;
+	int err = transfer_unpack_seen(payload, &t);
+
+	if (err || store_find_account(m->o.store, t.address, &other))
+		return err;
+	return seen_put_imported(txn, m->mailboxes[t.mailbox - 1]->id,
+		(struct store_who){other.slot, other.id}, t.block, t.row);
+}
+
 static int set_quota(struct store_txn *txn, struct store_import *m, const struct transfer_quota *t)
 {
 	int err = store_quota_set(
@@ -326,6 +338,8 @@ static int apply(struct store_txn *txn, void *arg)
 			err = apply_acl(txn, m, payload);
 		else if (item->tag == STREAM_QUOTA)
 			err = apply_quota(txn, m, payload);
+		else if (item->tag == STREAM_SEEN)
+			err = apply_seen(txn, m, payload);
 		else
 			err = apply_change(txn, m, payload);
 	}
@@ -740,6 +754,22 @@ static int take_acl(struct store_import *m, struct slice payload)
 	return queue(m, STREAM_ACL, payload);
 }
 
+static int take_seen(struct store_import *m, struct slice payload)
+{
+	struct transfer_seen t;
+	uint64_t highest = 0;
+	char room[SEEN_ROW_MAX];
+	int err = transfer_unpack_seen(payload, &t);
+
+	if (!err)
+		err = seen_clamp(t.row, UINT64_MAX, room, &highest);
+	if (err || t.mailbox == 0 || t.mailbox > m->mailbox_count || highest > m->header.modseq ||
+		m->mailboxes[t.mailbox - 1]->noselect ||
+		t.block > m->mailboxes[t.mailbox - 1]->state.uidnext / STORE_SEEN_BLOCK)
+		return wrong(m, ERR_CORRUPT, "what another has seen is wrong");
+	return queue(m, STREAM_SEEN, payload);
+}
+
 /* Before any message: they are counted as they come. */
 static int take_quota(struct store_import *m, struct slice payload)
 {
@@ -768,6 +798,7 @@ int store_import_record(void *import, uint16_t tag, struct slice payload)
 		[STREAM_METADATA] = {take_metadata},
 		[STREAM_ACL] = {take_acl},
 		[STREAM_QUOTA] = {take_quota},
+		[STREAM_SEEN] = {take_seen},
 	};
 	struct store_import *m = import;
 
@@ -827,8 +858,9 @@ static int activate(struct store_txn *txn, void *arg)
 	if (!err && m->replaces)
 		err = store_get_account(m->o.store, m->old_slot, m->old_account, &old);
 	if (!err && m->replaces)
-		err = m->old_slot == m->o.slot ? store_account_remove(txn, m->old_account)
-					       : put_moved(txn, m);
+		err = put_moved(txn, m);
+	if (!err && m->replaces && m->old_slot == m->o.slot)
+		err = store_account_remove(txn, m->old_account);
 	if (!err)
 		err = account_put_imported(txn, m->account, &a);
 	m->state.aliases = (uint32_t)m->alias_count;
@@ -843,41 +875,19 @@ static int activate(struct store_txn *txn, void *arg)
 	return err;
 }
 
-/* What an account may do with others' mailboxes is said by slot and number: one step of those in a slot. */
+/* What an account has in others' mailboxes is said by slot and number: one step in a slot. */
 struct rights {
 	struct store_who from, to;
-	size_t at;
+	struct store_acl_at at, now;
 	bool is_done;
 };
 
 static int move_rights_step(struct store_txn *txn, void *arg)
 {
 	struct rights *r = arg;
-	struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
-	struct store_acl_shared *list;
-	struct arena arena;
-	size_t count, n = 0;
-	int err;
 
-	arena_init(&arena, 0);
-	err = store_acl_shared(txn, r->from, &arena, &list, &count);
-	for (size_t i = r->at; !err && i < count && i < r->at + RIGHTS_STEP; i++) {
-		err = store_acl_get(txn, list[i].account, list[i].mailbox, entries, &n);
-		for (size_t k = 0; k < n && !err; k++) {
-			struct store_acl_entry entry = {r->to, entries[k].rights, entries[k].denied};
-
-			if (entries[k].who.slot != r->from.slot || entries[k].who.account != r->from.account)
-				continue;
-			err = store_acl_set(txn, list[i].account, list[i].mailbox, &entry);
-			break;
-		}
-		/* Gone, held, or full meanwhile: its owner's affair. */
-		if (err == ERR_NOT_FOUND || err == ERR_TOO_BIG || err == ERR_NOT_NOW)
-			err = 0;
-	}
-	r->is_done = !err && r->at + RIGHTS_STEP >= count;
-	arena_deinit(&arena);
-	return err;
+	r->now = r->at; /* it may run twice */
+	return store_acl_hand_over(txn, r->from, r->to, RIGHTS_STEP, &r->now, &r->is_done);
 }
 
 static int move_rights(struct store_import *m)
@@ -885,13 +895,13 @@ static int move_rights(struct store_import *m)
 	int err = 0;
 
 	for (unsigned slot = 0; slot < store_slots(m->o.store) && !err; slot++) {
-		struct rights r = {{m->old_slot, m->old_account}, {m->o.slot, m->account}, 0, false};
+		struct rights r = {.from = {m->old_slot, m->old_account}, .to = {m->o.slot, m->account}};
 		struct import_body other = m->body;
 
 		other.slot = slot;
 		while (!err && !r.is_done) {
 			err = import_body_write(&other, move_rights_step, &r);
-			r.at += RIGHTS_STEP;
+			r.at = r.now;
 		}
 	}
 	return err;
@@ -947,16 +957,24 @@ int store_import_finish(struct store_import *m, struct store_import_totals *tota
 		return err;
 	m->is_finished = true;
 	FAULT("import-visible");
-	*totals_out = (struct store_import_totals){
-		m->mailbox_count, m->state.count, m->state.bytes, m->account, {0}};
+	*totals_out = (struct store_import_totals){.mailboxes = m->mailbox_count,
+		.messages = m->state.count,
+		.bytes = m->state.bytes,
+		.account = m->account};
 	memcpy(totals_out->address, m->address, m->header.record.address.len);
-	if (!m->replaces || m->old_slot == m->o.slot)
+	if (!m->replaces)
 		return 0;
 	err = move_rights(m);
 	if (!err)
 		err = write_in(m, m->old_slot, remove_old);
 	FAULT("import-old-removed");
-	return err ? err : import_body_write(&m->body, drop_moved, m);
+	if (!err)
+		err = import_body_write(&m->body, drop_moved, m);
+	if (!err) {
+		totals_out->old_slot = m->old_slot;
+		totals_out->old_account = m->old_account;
+	}
+	return err;
 }
 
 static int give_up(struct store_txn *txn, void *arg)

@@ -48,6 +48,9 @@ struct store_import_totals {
 	uint64_t mailboxes, messages, bytes;
 	uint32_t account;
 	char address[STORE_ADDRESS_MAX + 1];
+	/* Of the account that was replaced: it has to be forgotten (store_work_forget()); old_account 0: none. */
+	unsigned old_slot;
+	uint32_t old_account;
 };
 
 struct store_import;
@@ -58,7 +61,7 @@ MUST_CHECK int store_import_record(void *import, uint16_t tag, struct slice payl
 /*
  * The stream was whole: proves that the account is, and makes it visible. ERR_EXISTS: a name is another account's. A replaced
  * account of the same slot goes in the same transaction; one of another slot is named in an intent and removed after it, by
- * this call or by the next start.
+ * this call or by the next start. What the replaced one may do and has seen elsewhere is the new one's then.
  */
 MUST_CHECK int store_import_finish(struct store_import *import, struct store_import_totals *totals_out);
 /* What is wrong, in words; "" without. */

@@ -343,6 +343,56 @@ int metadata_copy(struct store_txn *txn, uint32_t account, uint32_t from, uint32
 	return err == ERR_TOO_BIG ? db_fail(txn, err) : err;
 }
 
+/* The row at hand, which goes, under another user; *less: what it weighed, if it is not put. */
+static int move_row(struct store_txn *txn, struct db_cursor *c, uint64_t to, uint64_t *less)
+{
+	struct buf copy = {0};
+	struct slice there;
+	struct key key;
+	int err;
+
+	if (c->key.len <= HEAD || c->key.len > sizeof(key.bytes) || c->value.len < 1)
+		return ERR_CORRUPT;
+	memcpy(key.bytes, c->key.p, c->key.len);
+	key.len = c->key.len;
+	bytes_put_u64be(key.bytes + 8, to);
+	*less += weigh(key.len - HEAD, c->value.len - 1);
+	buf_add_slice(&copy, c->value);
+	err = db_cursor_delete(c);
+	if (!err && to && db_get(txn, DB_METADATA, view(&key), &there) == ERR_NOT_FOUND) {
+		err = db_put(txn, DB_METADATA, view(&key), buf_view(&copy));
+		*less -= weigh(key.len - HEAD, buf_len(&copy) - 1);
+	}
+	buf_deinit(&copy);
+	return err;
+}
+
+int metadata_move(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t from, uint64_t to, size_t *limit)
+{
+	struct key prefix = make_key(account, mailbox, from, slice_of(NULL, 0));
+	uint64_t less = 0;
+	int err = 0;
+
+	while (!err && *limit) {
+		struct db_cursor c;
+
+		err = db_cursor_open(txn, DB_METADATA, &c);
+		if (err)
+			return err;
+		err = db_cursor_seek(&c, view(&prefix));
+		if (!err && !db_cursor_has_prefix(&c, view(&prefix)))
+			err = ERR_NOT_FOUND;
+		if (!err)
+			err = move_row(txn, &c, to, &less);
+		db_cursor_close(&c);
+		*limit -= !err;
+	}
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	return less ? change_weight(txn, account, less, 0) : 0;
+}
+
 int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, size_t *budget)
 {
 	struct db_key prefix = db_key_u32_u32(account, mailbox);

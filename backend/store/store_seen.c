@@ -117,6 +117,158 @@ int seen_put(struct store_txn *txn, uint32_t mailbox, struct store_who who, cons
 	return err;
 }
 
+static int raise_highest(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint64_t modseq)
+{
+	struct db_key key = row_key(mailbox, who, NEVER);
+	char value[8];
+	uint64_t now;
+	int err = store_seen_modseq(txn, mailbox, who, &now);
+
+	if (err == ERR_CORRUPT)
+		now = err = 0;
+	bytes_put_u64(value, modseq);
+	return err || now >= modseq ? err
+				    : db_put(txn, DB_SEEN, db_key_view(&key), slice_of(value, sizeof(value)));
+}
+
+/* One row; a damaged one goes. */
+static int move_row(
+	struct store_txn *txn, uint32_t mailbox, struct store_who from, struct store_who to, uint32_t block)
+{
+	struct row old, row;
+	uint64_t highest;
+	int err;
+
+	if (block == NEVER) {
+		err = store_seen_modseq(txn, mailbox, from, &highest);
+		return err ? 0 : raise_highest(txn, mailbox, to, highest);
+	}
+	err = get_row(txn, row_key(mailbox, from, block), &old);
+	if (err)
+		return err == ERR_CORRUPT ? 0 : err;
+	err = get_row(txn, row_key(mailbox, to, block), &row);
+	if (err && err != ERR_CORRUPT)
+		return err;
+	for (unsigned bit = 0; bit < STORE_SEEN_BLOCK; bit++) {
+		uint64_t mask = UINT64_C(1) << bit;
+
+		if (!(old.known & mask) || row.known & mask)
+			continue;
+		row.known |= mask;
+		row.seen |= old.seen & mask;
+		row.modseqs[bit] = old.modseqs[bit];
+	}
+	return put_row(txn, row_key(mailbox, to, block), &row);
+}
+
+int seen_move(struct store_txn *txn, uint32_t mailbox, struct store_who from, const struct store_who *to,
+	size_t *limit)
+{
+	struct db_key prefix = row_key(mailbox, from, 0);
+	int err = 0;
+
+	prefix.len -= 4;
+	while (!err && *limit) {
+		struct db_cursor c;
+		struct db_key key;
+
+		err = db_cursor_open(txn, DB_SEEN, &c);
+		if (err)
+			return err;
+		err = db_cursor_seek(&c, db_key_view(&prefix));
+		if (!err && !db_cursor_has_prefix(&c, db_key_view(&prefix)))
+			err = ERR_NOT_FOUND;
+		if (!err && c.key.len != prefix.len + 4)
+			err = ERR_CORRUPT;
+		key = row_key(mailbox, from, err ? 0 : bytes_get_u32be(c.key.p + prefix.len));
+		db_cursor_close(&c);
+		if (!err && to)
+			err = move_row(txn, mailbox, from, *to, bytes_get_u32be(key.bytes + prefix.len));
+		if (!err)
+			err = db_drop(txn, DB_SEEN, db_key_view(&key));
+		*limit -= !err;
+	}
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int seen_clamp(struct slice row, uint64_t most, char *out, uint64_t *highest_out)
+{
+	*highest_out = 0;
+	if (!is_row(row.p, row.len) || row.len > SEEN_ROW_MAX)
+		return ERR_CORRUPT;
+	memcpy(out, row.p, row.len);
+	for (size_t at = HEAD; at < row.len; at += 8) {
+		uint64_t modseq = bytes_get_u64(row.p + at);
+
+		if (modseq == 0)
+			return ERR_CORRUPT;
+		*highest_out = modseq > *highest_out ? modseq : *highest_out;
+		bytes_put_u64(out + at, modseq < most ? modseq : most);
+	}
+	return 0;
+}
+
+int seen_put_imported(
+	struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t block, struct slice row)
+{
+	struct db_key key = row_key(mailbox, who, block);
+	char copy[SEEN_ROW_MAX];
+	uint64_t highest;
+	int err = seen_clamp(row, UINT64_MAX, copy, &highest);
+
+	if (!err)
+		err = db_put(txn, DB_SEEN, db_key_view(&key), row);
+	return err ? err : raise_highest(txn, mailbox, who, highest);
+}
+
+int seen_has(struct store_txn *txn, uint32_t mailbox, bool *has_out)
+{
+	struct db_key prefix = db_key_u32(mailbox);
+	struct db_cursor c;
+	int err = db_cursor_open(txn, DB_SEEN, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&prefix));
+	*has_out = !err && db_cursor_has_prefix(&c, db_key_view(&prefix));
+	db_cursor_close(&c);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int seen_each(struct store_txn *txn, uint32_t mailbox, struct seen_at *at, size_t limit,
+	int (*fn)(void *arg, struct store_who who, uint32_t block, struct slice row), void *arg,
+	bool *done_out)
+{
+	struct db_key from = row_key(mailbox, at->who, at->block), prefix = db_key_u32(mailbox);
+	struct db_cursor c;
+	int err = db_cursor_open(txn, DB_SEEN, &c);
+
+	if (err)
+		return err;
+	err = db_cursor_seek(&c, db_key_view(&from));
+	for (; !err && limit && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
+		struct store_who who;
+		uint32_t block;
+
+		if (c.key.len != from.len) {
+			err = ERR_CORRUPT;
+			break;
+		}
+		who = (struct store_who){(uint8_t)c.key.p[4], bytes_get_u32be(c.key.p + 5)};
+		block = bytes_get_u32be(c.key.p + 9);
+		if (block != NEVER)
+			err = fn(arg, who, block, c.value);
+		if (err)
+			break;
+		/* The row of NEVER is the last of one: behind it there is none. */
+		*at = (struct seen_at){who, block == NEVER ? NEVER : block + 1};
+		limit--;
+	}
+	db_cursor_close(&c);
+	*done_out = err == ERR_NOT_FOUND || (!err && limit);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 /* ---- reading ---- */
 
 int store_seen_begin(struct store_seen *seen, struct store_txn *txn, uint32_t mailbox, struct store_who who)

@@ -21,6 +21,7 @@
 #define METADATA_HEAD 8
 #define ACL_HEAD 8
 #define QUOTA_PAYLOAD 40
+#define SEEN_HEAD 10
 /* Kinds of changes that later programs may log carry texts. */
 #define CHANGE_KIND_MAX 63
 #define RANGE 8
@@ -284,6 +285,31 @@ int transfer_unpack_acl(struct slice p, struct transfer_acl *a)
 			       !is_text_good(a->address)
 		       ? ERR_CORRUPT
 		       : 0;
+}
+
+void transfer_pack_seen(const struct transfer_seen *s, struct buf *out)
+{
+	char head[SEEN_HEAD];
+
+	bytes_put_u32(head, s->mailbox);
+	bytes_put_u32(head + 4, s->block);
+	bytes_put_u16(head + 8, (uint16_t)s->address.len);
+	buf_add(out, head, sizeof(head));
+	buf_add_slice(out, s->address);
+	buf_add_slice(out, s->row);
+}
+
+int transfer_unpack_seen(struct slice p, struct transfer_seen *s)
+{
+	size_t address = p.len < SEEN_HEAD ? 0 : bytes_get_u16(p.p + 8);
+
+	if (address == 0 || address > STORE_ADDRESS_MAX || p.len < SEEN_HEAD + address)
+		return ERR_CORRUPT;
+	*s = (struct transfer_seen){.mailbox = bytes_get_u32(p.p),
+		.block = bytes_get_u32(p.p + 4),
+		.address = slice_sub(p, SEEN_HEAD, address),
+		.row = slice_from(p, SEEN_HEAD + address)};
+	return is_text_good(s->address) ? 0 : ERR_CORRUPT;
 }
 
 void transfer_pack_quota(const struct transfer_quota *q, struct buf *out)

@@ -79,6 +79,16 @@ struct transfer_acl {
 void transfer_pack_acl(const struct transfer_acl *a, struct buf *out);
 MUST_CHECK int transfer_unpack_acl(struct slice payload, struct transfer_acl *a_out);
 
+/* What one of the others has seen of STORE_SEEN_BLOCK UIDs of a mailbox. */
+struct transfer_seen {
+	uint32_t mailbox; /* its number in the stream */
+	uint32_t block;
+	struct slice address;
+	struct slice row; /* as DB_SEEN has it; not checked here */
+};
+void transfer_pack_seen(const struct transfer_seen *s, struct buf *out);
+MUST_CHECK int transfer_unpack_seen(struct slice payload, struct transfer_seen *s_out);
+
 /* Limits of a folder, or (mailbox 0) of the account beside those in its record. */
 struct transfer_quota {
 	uint32_t mailbox; /* its number in the stream */

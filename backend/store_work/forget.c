@@ -14,8 +14,9 @@
 struct forget {
 	struct store_work *work;
 	struct store_who who;
-	unsigned slot;      /* that is being worked on; slot_count: the intent is */
-	uint32_t from, now; /* where the step began, and where it stands */
+	unsigned slot; /* that is being worked on; slot_count: the intent is */
+	bool is_slot_done;
+	struct store_acl_at from, now; /* where the step began, and where it stands */
 };
 
 static void next_slot(struct forget *f);
@@ -23,12 +24,9 @@ static void next_slot(struct forget *f);
 static int forget_run(struct store_txn *txn, void *arg)
 {
 	struct forget *f = arg;
-	bool is_done;
-	int err;
 
 	f->now = f->from; /* it may run twice */
-	err = store_acl_forget(txn, f->who, STEP, &f->now, &is_done);
-	return err ? err : is_done ? 0 : STORE_WORK_AGAIN;
+	return store_acl_forget(txn, f->who, STEP, &f->now, &f->is_slot_done);
 }
 
 static int intent_run(struct store_txn *txn, void *arg)
@@ -51,8 +49,11 @@ static void forget_done(void *arg, int err)
 		free(f);
 		return;
 	}
-	f->slot++;
-	f->from = 0;
+	f->from = f->now;
+	if (f->is_slot_done) {
+		f->slot++;
+		f->from = (struct store_acl_at){0};
+	}
 	next_slot(f);
 }
 

@@ -211,6 +211,57 @@ class Transfer(TransferCase):
         n.logout()
         self.check(self.home)
 
+    def test_45_what_is_shared_goes_along_both_ways(self):
+        """Between slots, and by an import in the place of the account: rights, \\Seen and annotations of guests here, and its own in
+        others' mailboxes; nothing of the old number is left."""
+        b, guest = self.home, "guest@example.test"
+        self.cluster.ctl(b, "account", "add", guest, "--hash", "{PLAIN}secret")
+        self.addCleanup(self.cluster.ctl, b, "account", "remove", guest, code=None)
+        m, g = self.imap(b), self.imap(b, guest)
+        m.create("Shared")
+        g.create("Theirs")
+        for i in range(6):
+            m.append("Shared", "", None, message(5000 + i).encode())
+            g.append("Theirs", "", None, message(5100 + i).encode())
+        m.setacl("Shared", guest, "lrsw")
+        g.setacl("Theirs", USER, "lrswi")
+        for who, box in ((g, f"user/{USER}/Shared"), (m, f"user/{guest}/Theirs")):
+            who.select(box)
+            who.store("2:3", "+FLAGS", "\\Seen")
+            self.assertEqual(who.xatom("SETMETADATA", box, '(/private/comment "mine")')[0], "OK")
+            who.unselect()
+
+        def look():
+            out = []
+            for user, box in ((guest, f"user/{USER}/Shared"), (USER, f"user/{guest}/Theirs")):
+                s = self.imap(b, user)
+                out.append((s.status(box, "(MESSAGES UNSEEN)")[1], s.myrights(box)[1]))
+                s.xatom("GETMETADATA", box, "/private/comment")
+                out.append(s.untagged_responses.get("METADATA"))
+                s.logout()
+            return out
+
+        before = look()
+        self.assertIn(b"UNSEEN 4", before[0][0][0])
+        self.assertIn(b"mine", b"".join(x if isinstance(x, bytes) else x[1] for x in before[3]))
+        m.logout()
+        g.logout()
+        path = os.path.join(self.dir, "stream")
+        for step in ("move", "move", "replace"):
+            slot = self.cluster.ctl_json(b, "account", "show", USER)["slot"]
+            if step == "move":
+                self.cluster.ctl(b, "account", "move", USER, "--slot", str(1 - slot))
+            else:
+                self.cluster.ctl(b, "store", "export", USER, path)
+                self.cluster.ctl(b, "store", "import", path, "--replace", "--slot", str(slot))
+            self.assertEqual(look(), before, step)
+            mt.wait_for(lambda: self.cluster.ctl_json(b, "store", "stat")["intents"] == 0, 20, "nothing of the old one is left")
+            self.check(b)
+            self.assertEqual(self.cluster.ctl_json(b, "quota", "verify")["drift"], 0)
+        g = self.imap(b, guest)
+        self.assertEqual(len(g.getacl("Theirs")[1][0].split(b"user0001")), 2)  # once
+        g.logout()
+
     def test_5_hold_for_the_last_moments(self):
         self.cluster.ctl(self.home, "account", "hold", USER)
         with smtplib.LMTP(*self.cluster.at(self.home, "lmtp")) as lmtp:

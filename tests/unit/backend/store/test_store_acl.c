@@ -8,6 +8,7 @@
 
 #include "backend/store/store_acl.h"
 #include "backend/store/store_message.h"
+#include "backend/store/store_metadata.h"
 #include "tests/unit/backend/store/temp_store.h"
 
 static void test_letters(void **state)
@@ -121,11 +122,11 @@ static void test_limits_inheritance_and_removal(void **state)
 	temp_check(&t);
 	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
 	{
-		uint32_t from = 0;
+		struct store_acl_at at = {0};
 		bool is_done = false;
 
 		while (!is_done)
-			assert_int_equal(store_acl_forget(txn, e.who, 2, &from, &is_done), 0);
+			assert_int_equal(store_acl_forget(txn, e.who, 2, &at, &is_done), 0);
 	}
 	assert_int_equal(store_acl_shared(txn, e.who, &arena, &shared, &count), 0);
 	assert_int_equal(count, 0);
@@ -141,12 +142,132 @@ static void test_limits_inheritance_and_removal(void **state)
 	temp_end(&t);
 }
 
+static unsigned seen_by(struct temp_store *t, uint32_t mailbox, struct store_who who)
+{
+	struct store_txn *txn;
+	struct store_scan scan;
+	struct store_entry e;
+	unsigned count = 0;
+
+	assert_int_equal(store_begin_read(t->store, 0, &txn), 0);
+	assert_int_equal(store_scan_begin_for(&scan, txn, mailbox, 0, &who), 0);
+	while (store_scan_next(&scan, &e))
+		count += (e.flags & STORE_SEEN) != 0;
+	store_scan_end(&scan);
+	store_end_read(&txn);
+	return count;
+}
+
+static void see(struct temp_store *t, uint32_t mailbox, uint32_t uid, struct store_who who)
+{
+	struct store_flag_change c = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX, .who = &who};
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_message_flag(txn, t->account, mailbox, &uid, 1, &c, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+/* Somebody gets another number: in steps, each row once; and what he had goes with him when he does. */
+static void test_another_number(void **state)
+{
+	enum {
+		BOXES = 20,
+		MAILS = 150
+	};
+	static const struct store_who old = {0, 77}, new = {1, 5}, third = {0, 78};
+	struct store_acl_entry e = {.who = old, .rights = STORE_RIGHT_READ, .denied = STORE_RIGHT_ADMIN};
+	uint64_t old_user = store_metadata_user(0, 77), new_user = store_metadata_user(1, 5);
+	uint32_t boxes[BOXES];
+	struct store_acl_at at = {0};
+	struct store_txn *txn;
+	struct temp_store t;
+	struct slice value;
+	uint64_t modseq;
+	unsigned rights;
+	bool is_done = false;
+
+	(void)state;
+	temp_start(&t);
+	for (int i = 0; i < BOXES; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "box%d", i);
+		assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+		assert_int_equal(
+			store_mailbox_create(txn, t.account, slice_str(name), STORE_USE_NONE, &boxes[i]), 0);
+		assert_int_equal(store_acl_set(txn, t.account, boxes[i], &e), 0);
+		assert_int_equal(store_metadata_set(txn, t.account, boxes[i], old_user, SLICE_LIT("/comment"),
+					 SLICE_LIT("mine"), NULL),
+			0);
+		assert_int_equal(store_commit(&txn), 0);
+		for (int k = 0; k < (i ? 1 : MAILS); k++)
+			temp_add(&t, boxes[i], "Subject: x\r\n\r\n");
+		see(&t, boxes[i], 1, old);
+		see(&t, boxes[i], 1, third);
+	}
+	see(&t, boxes[0], 100, old);
+	see(&t, boxes[0], 100, new); /* he is faster than the steps */
+	see(&t, boxes[0], 101, new);
+	while (!is_done) {
+		assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+		assert_int_equal(store_acl_hand_over(txn, old, new, 2, &at, &is_done), 0);
+		assert_int_equal(store_commit(&txn), 0);
+		temp_check(&t);
+	}
+	assert_int_equal(seen_by(&t, boxes[0], new), 3);
+	assert_int_equal(seen_by(&t, boxes[0], old), 0);
+	assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
+	assert_int_equal(store_seen_modseq(txn, boxes[0], new, &modseq), 0);
+	assert_true(modseq > 0);
+	for (int i = 0; i < BOXES; i++) {
+		assert_int_equal(store_acl_rights(txn, t.account, boxes[i], new, false, &rights), 0);
+		assert_int_equal(rights, STORE_RIGHT_READ);
+		assert_int_equal(
+			store_metadata_get(txn, t.account, boxes[i], new_user, SLICE_LIT("/comment"), &value),
+			0);
+		assert_true(slice_is_str(value, "mine"));
+		assert_int_equal(
+			store_metadata_get(txn, t.account, boxes[i], old_user, SLICE_LIT("/comment"), &value),
+			ERR_NOT_FOUND);
+	}
+	store_end_read(&txn);
+	for (int i = 0; i < BOXES; i++) {
+		assert_int_equal(seen_by(&t, boxes[i], third), 1);
+		assert_true(seen_by(&t, boxes[i], new) >= 1);
+	}
+	at = (struct store_acl_at){0};
+	for (is_done = false; !is_done;) {
+		assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+		assert_int_equal(store_acl_forget(txn, new, 2, &at, &is_done), 0);
+		assert_int_equal(store_commit(&txn), 0);
+		temp_check(&t);
+	}
+	assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
+	for (int i = 0; i < BOXES; i++) {
+		assert_int_equal(store_acl_rights(txn, t.account, boxes[i], new, false, &rights), 0);
+		assert_int_equal(rights, 0);
+		assert_int_equal(store_acl_rights(txn, t.account, boxes[i], old, false, &rights), 0);
+		assert_int_equal(rights, STORE_RIGHT_READ);
+		assert_int_equal(
+			store_metadata_get(txn, t.account, boxes[i], new_user, SLICE_LIT("/comment"), &value),
+			ERR_NOT_FOUND);
+	}
+	assert_int_equal(store_seen_modseq(txn, boxes[0], new, &modseq), 0);
+	assert_int_equal(modseq, 0);
+	store_end_read(&txn);
+	temp_end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_letters),
 		cmocka_unit_test(test_entries_add_up_and_denials_win),
 		cmocka_unit_test(test_limits_inheritance_and_removal),
+		cmocka_unit_test(test_another_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

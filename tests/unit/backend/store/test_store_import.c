@@ -101,6 +101,20 @@ static uint32_t make_mailbox(struct temp_store *t, const char *name)
 	return id;
 }
 
+/* One who is not the owner. */
+static void see(struct temp_store *t, uint32_t mailbox, uint32_t uid, uint32_t account)
+{
+	struct store_who who = {0, account};
+	struct store_flag_change c = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX, .who = &who};
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_message_flag(txn, t->account, mailbox, &uid, 1, &c, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
 /* Mailboxes, a name only, messages small and large, shared bodies, flags, keywords, expunged ones, an alias. */
 static void fill(struct temp_store *t)
 {
@@ -154,6 +168,9 @@ static void fill(struct temp_store *t)
 	assert_int_equal(store_commit(&txn), 0);
 	for (int i = 0; i < 300; i++)
 		temp_add(t, lists, SMALL);
+	see(t, lists, 2, carol);
+	see(t, lists, 290, carol);
+	see(t, lists, 290, 999); /* nobody */
 	free(text);
 }
 
@@ -239,6 +256,65 @@ static void test_comes_back_as_it_was(void **state)
 	buf_deinit(&stream);
 	buf_deinit(&before);
 	buf_deinit(&after);
+	temp_end(&t);
+}
+
+struct feeding {
+	struct temp_store *t;
+	struct store_import *m;
+	bool is_forgotten;
+};
+
+/* Carol goes when everything of the copy is there but its changes. */
+static int forget_amid(void *arg, uint16_t tag, struct slice payload)
+{
+	struct feeding *f = arg;
+	struct temp_store *t = f->t;
+	struct store_account carol;
+	struct store_acl_at at = {0};
+	struct store_txn *txn;
+	bool is_done = false;
+
+	if (tag == STREAM_CHANGE && !f->is_forgotten) {
+		assert_int_equal(store_find_account(t->store, SLICE_LIT("carol@example.com"), &carol), 0);
+		assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+		assert_int_equal(store_account_remove(txn, carol.id), 0);
+		while (!is_done)
+			assert_int_equal(
+				store_acl_forget(txn, (struct store_who){0, carol.id}, 100, &at, &is_done),
+				0);
+		assert_int_equal(store_acl_forgotten(txn, carol.id), 0);
+		assert_int_equal(store_commit(&txn), 0);
+		f->is_forgotten = true;
+	}
+	return store_import_record(f->m, tag, payload);
+}
+
+static void test_one_whom_it_names_goes_meanwhile(void **state)
+{
+	struct store_import_totals totals;
+	struct temp_store t;
+	struct buf stream = {0}, why = {0};
+	struct store_import_options o = {.address = SLICE_LIT("bob@example.com")};
+	struct feeding f = {.t = &t};
+	struct source source;
+	struct stream_reader r = {.read = from_slice, .arg = &source};
+
+	(void)state;
+	temp_start(&t);
+	fill(&t);
+	o.store = t.store;
+	export_to(&t, t.account, &stream);
+	source = (struct source){buf_view(&stream), 1000};
+	f.m = store_import_new(&o);
+	assert_int_equal(stream_read_all(&r, forget_amid, &f, &why), 0);
+	assert_true(f.is_forgotten);
+	assert_int_equal(store_import_finish(f.m, &totals), 0);
+	store_import_free(&f.m);
+	stream_reader_deinit(&r);
+	temp_check(&t); /* the log too */
+	buf_deinit(&why);
+	buf_deinit(&stream);
 	temp_end(&t);
 }
 
@@ -482,6 +558,25 @@ static void acl_nowhere(uint16_t tag, struct buf *payload)
 	transfer_pack_acl(&a, payload);
 }
 
+/* A MODSEQ that the account has not reached. */
+static void seen_late(uint16_t tag, struct buf *payload)
+{
+	(void)tag;
+	bytes_put_u64(payload->data + buf_len(payload) - 8, UINT64_C(1) << 40);
+}
+
+static void seen_beyond(uint16_t tag, struct buf *payload)
+{
+	(void)tag;
+	bytes_put_u32(payload->data + 4, 1000);
+}
+
+static void seen_nowhere(uint16_t tag, struct buf *payload)
+{
+	(void)tag;
+	bytes_put_u32(payload->data, 99);
+}
+
 static void change_gap(uint16_t tag, struct buf *payload)
 {
 	struct transfer_change c;
@@ -542,6 +637,10 @@ static void test_security_hostile_records(void **state)
 		{STREAM_METADATA, 0, entry_nowhere},
 		{STREAM_METADATA, 0, entry_long},
 		{STREAM_QUOTA, 0, cut_payload},
+		{STREAM_SEEN, 0, cut_payload},
+		{STREAM_SEEN, 0, seen_late},
+		{STREAM_SEEN, 0, seen_beyond},
+		{STREAM_SEEN, 0, seen_nowhere},
 		{STREAM_ACL, 0, acl_rights},
 		{STREAM_ACL, 0, acl_nowhere},
 		{STREAM_CHANGE, 3, change_gap},
@@ -560,6 +659,7 @@ static void test_security_hostile_records(void **state)
 	temp_add(&source, source.inbox, SMALL);
 	temp_add(&source, source.inbox, SMALL);
 	change_flags(&source, source.inbox, 1, STORE_SEEN, "one");
+	see(&source, source.inbox, 1, temp_account(&source, "carol@example.com"));
 	assert_int_equal(store_begin_write(source.store, 0, &txn), 0);
 	assert_int_equal(store_account_add_alias(txn, source.account, SLICE_LIT("ali@example.com")), 0);
 	assert_int_equal(store_commit(&txn), 0);
@@ -669,6 +769,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_comes_back_as_it_was),
+		cmocka_unit_test(test_one_whom_it_names_goes_meanwhile),
 		cmocka_unit_test(test_exists_and_replaces),
 		cmocka_unit_test(test_restore_goes_on_above),
 		cmocka_unit_test(test_security_damaged_streams),

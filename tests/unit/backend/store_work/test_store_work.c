@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "backend/store/store_acl.h"
 #include "backend/store_work/store_work.h"
 #include "common/base/random.h"
 #include "common/net/loop.h"
@@ -595,6 +596,77 @@ static void test_the_oldest_reader_is_named_with_what_it_holds(void **state)
 	end(&f);
 }
 
+static int remove_account(struct store_txn *txn, void *arg)
+{
+	return store_account_remove(txn, *(uint32_t *)arg);
+}
+
+static size_t gone_left(struct fixture *f)
+{
+	uint32_t accounts[8];
+	struct store_txn *txn;
+	size_t count = 0;
+
+	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
+	assert_int_equal(store_acl_gone(txn, accounts, ARRAY_LEN(accounts), &count), 0);
+	store_end_read(&txn);
+	return count;
+}
+
+/* More mailboxes than one step looks at, in which others have seen something. */
+static void test_forgetting_comes_to_an_end(void **state)
+{
+	enum {
+		BOXES = 700
+	};
+	struct store_flag_change seen = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX};
+	struct store_who other = {0, 4711}, guest = {0, 0};
+	struct store_work_call call = {.run = remove_account, .done = ignore, .arg = &guest.account};
+	struct store_txn *txn;
+	struct fixture f;
+	uint32_t last = 0, uid;
+	uint64_t modseq;
+
+	(void)state;
+	start(&f);
+	guest.account = temp_account(&f.t, "guest@example.com");
+	uid = temp_add(&f.t, f.t.inbox, "Subject: x\r\n\r\nbody\r\n");
+	assert_int_equal(store_begin_write(f.t.store, 0, &txn), 0);
+	for (int i = 0; i < BOXES; i++) {
+		char name[16];
+		uint32_t one = 1;
+
+		snprintf(name, sizeof(name), "box%d", i);
+		assert_int_equal(
+			store_mailbox_create(txn, f.t.account, slice_str(name), STORE_USE_NONE, &last), 0);
+		assert_int_equal(
+			store_message_copy(txn, f.t.account, f.t.inbox, &uid, 1, last, false, NULL), 0);
+		seen.who = &other;
+		assert_int_equal(
+			store_message_flag(txn, f.t.account, last, &one, 1, &seen, NULL, &modseq), 0);
+		seen.who = &guest;
+		assert_int_equal(
+			store_message_flag(txn, f.t.account, last, &one, 1, &seen, NULL, &modseq), 0);
+	}
+	assert_int_equal(store_commit(&txn), 0);
+	(void)store_work_write(f.work, 0, &call);
+	for (int i = 0; i < 10000 && gone_left(&f) == 0; i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_int_equal(gone_left(&f), 1);
+	store_work_forget(f.work, 0, guest.account);
+	for (int i = 0; i < 10000 && gone_left(&f); i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_int_equal(gone_left(&f), 0);
+	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
+	assert_int_equal(store_seen_modseq(txn, last, guest, &modseq), 0);
+	assert_int_equal(modseq, 0);
+	assert_int_equal(store_seen_modseq(txn, last, other, &modseq), 0);
+	assert_true(modseq > 0);
+	store_end_read(&txn);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -608,6 +680,7 @@ int main(void)
 		cmocka_unit_test(test_watchers_hear_of_commits),
 		cmocka_unit_test(test_views_hold_the_reaper_back),
 		cmocka_unit_test(test_the_oldest_reader_is_named_with_what_it_holds),
+		cmocka_unit_test(test_forgetting_comes_to_an_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
