@@ -263,9 +263,10 @@ static void run_move(void *arg)
 	j->err = store_account_hold(j->backend->store, j->account.slot, j->account.id);
 	if (!j->err) {
 		j->err = copy(j);
-		/* If it is visible there and not yet removed here, the hold stays until the next start ends the move. */
-		if (!j->err || store_find_account(j->backend->store, slice_str(j->account.address), &now) ||
-			now.slot == j->account.slot)
+		/* If it is visible there, nothing is added to the old one any more: its hold ends with its last row, or, if
+		 * it is not yet removed, when the next start ends the move. */
+		if (j->err && (store_find_account(j->backend->store, slice_str(j->account.address), &now) ||
+				      now.slot == j->account.slot))
 			(void)!store_account_release(j->backend->store, j->account.slot, j->account.id);
 	}
 	backup_io_release(&j->io);

@@ -120,6 +120,7 @@ struct store_txn {
 	struct db_slot *slot;
 	MDB_txn *txn; /* the innermost */
 	bool is_write;
+	bool passes_holds; /* what goes is taken away, held or not */
 	bool has_waste;
 	int error;
 	uint64_t writes;
@@ -137,6 +138,8 @@ struct store_txn {
 
 /* Within a write transaction: changes of this account are not for now. */
 bool db_is_held(const struct store_txn *txn, uint32_t account);
+/* Nothing is left of the account, nor of its hold. */
+void db_end_hold(struct store_txn *txn, uint32_t account);
 /* LMDB's code as ours. */
 int db_error(int rc);
 /* The same of a write or commit; remembers what the writer has to do about it. */

@@ -13,7 +13,23 @@ static unsigned place_of(const struct db_slot *slot, uint32_t account)
 
 bool db_is_held(const struct store_txn *txn, uint32_t account)
 {
-	return txn->slot->held_count && place_of(txn->slot, account) < txn->slot->held_count;
+	return !txn->passes_holds && txn->slot->held_count &&
+	       place_of(txn->slot, account) < txn->slot->held_count;
+}
+
+static int end_hold(struct db_slot *slot, uint32_t account)
+{
+	unsigned at = place_of(slot, account);
+
+	if (at == slot->held_count)
+		return ERR_NOT_FOUND;
+	slot->held[at] = slot->held[--slot->held_count];
+	return 0;
+}
+
+void db_end_hold(struct store_txn *txn, uint32_t account)
+{
+	(void)!end_hold(txn->slot, account);
 }
 
 int store_account_hold(struct store *store, unsigned number, uint32_t account)
@@ -38,18 +54,13 @@ int store_account_hold(struct store *store, unsigned number, uint32_t account)
 int store_account_release(struct store *store, unsigned number, uint32_t account)
 {
 	struct db_slot *slot;
-	unsigned at;
-	int err = ERR_NOT_FOUND;
+	int err;
 
 	if (number >= store->slot_count)
-		return err;
+		return ERR_NOT_FOUND;
 	slot = &store->slots[number];
 	pthread_mutex_lock(&slot->write_lock);
-	at = place_of(slot, account);
-	if (at < slot->held_count) {
-		slot->held[at] = slot->held[--slot->held_count];
-		err = 0;
-	}
+	err = end_hold(slot, account);
 	pthread_mutex_unlock(&slot->write_lock);
 	return err;
 }

@@ -17,6 +17,10 @@ MUST_CHECK int metadata_move(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t from, uint64_t to, size_t *limit);
 /* Removes a mailbox's entries, as far as the budget goes. */
 MUST_CHECK int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, size_t *budget);
+/* The row is well-formed. */
+bool metadata_is_row(struct slice key, struct slice value);
+/* Puts the sum of an account's entries right. */
+MUST_CHECK int metadata_recount(struct store_txn *txn, uint32_t account, bool *changed_out);
 /* Calls report for what is wrong with an account's entries. */
 MUST_CHECK int metadata_check(struct store_txn *txn, uint32_t account,
 	void (*report)(void *arg, uint32_t account, uint32_t mailbox, const char *what), void *arg);

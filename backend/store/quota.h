@@ -25,6 +25,8 @@ MUST_CHECK int quota_verify_roots(struct store_txn *txn, uint32_t account, bool 
 	void (*report)(void *arg, uint32_t mailbox, const struct store_quota *stored,
 		const struct store_quota *right),
 	void *arg);
+/* A row of limits, or (is_warned) of warnings, is well-formed. */
+bool quota_is_row(struct slice key, struct slice value, bool is_warned);
 /* What INBOX can still take, for promises at RCPT; UINT64_MAX: no limit. */
 MUST_CHECK int quota_inbox_room(
 	struct store_txn *txn, uint32_t account, uint64_t *bytes_out, uint64_t *count_out);

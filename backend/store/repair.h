@@ -28,6 +28,16 @@ bool repair_take_key(const struct buf *keys, size_t *at, struct slice *key_out);
 /* An intent says that it is being removed. */
 bool repair_is_going(struct repair *r, char kind, uint32_t account, uint32_t mailbox);
 
+/* Rows of ACLs, of their index, of what others have seen, of annotations and of limits: those that cannot be read go, the index
+ * is made whole. In no transaction; before accounts. */
+MUST_CHECK int repair_beside(struct repair *r);
+/* Looks at each row of a database, over several snapshots. */
+typedef int repair_row_fn(struct repair *r, struct slice key, struct slice value, void *arg);
+MUST_CHECK int repair_each_row(struct repair *r, enum db_name db, repair_row_fn *fn, void *arg);
+/* The rows whose keys check kept (its arg is the struct buf of them) go, each told as mended. */
+MUST_CHECK int repair_rows(struct repair *r, enum db_name db, repair_row_fn *check, const char *what);
+/* In a write transaction, which is aborted when fn fails. */
+MUST_CHECK int repair_in_write(struct repair *r, int (*fn)(struct repair *r, void *arg), void *arg);
 /* All of an account (arg: uint32_t), in a write transaction. */
 MUST_CHECK int repair_account(struct repair *r, void *arg);
 /* All of a mailbox whose folder's row is right; s is the account's, which the caller writes. In a write transaction. */

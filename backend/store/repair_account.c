@@ -5,6 +5,8 @@
 #include <stdlib.h>
 
 #include "backend/store/change.h"
+#include "backend/store/metadata.h"
+#include "backend/store/quota.h"
 #include "backend/store/repair.h"
 #include "common/base/clock.h"
 
@@ -420,6 +422,34 @@ static int mend_log(struct repair *r, uint32_t account, struct account_state *s)
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* ---- annotations and limits ---- */
+
+struct roots {
+	struct repair *r;
+	uint32_t account;
+};
+
+static void tell_root(
+	void *arg, uint32_t mailbox, const struct store_quota *stored, const struct store_quota *right)
+{
+	struct roots *roots = arg;
+
+	(void)stored;
+	(void)right;
+	account_mended(roots->r, roots->account, mailbox, "what a quota root has used was wrong:");
+}
+
+static int mend_beside(struct repair *r, uint32_t account)
+{
+	struct roots roots = {r, account};
+	bool is_changed = false;
+	int err = metadata_recount(r->txn, account, &is_changed);
+
+	if (is_changed)
+		account_mended(r, account, 0, "the sum of annotations was wrong:");
+	return err ? err : quota_verify_roots(r->txn, account, true, tell_root, &roots);
+}
+
 /* ---- one account ---- */
 
 /* Counters that are lost: above everything that was given. */
@@ -529,5 +559,5 @@ int repair_account(struct repair *r, void *arg)
 		db_note(r->txn, account, 0, s.modseq);
 		err = state_put_account(r->txn, account, &s);
 	}
-	return err;
+	return err ? err : mend_beside(r, account);
 }

@@ -421,7 +421,41 @@ int metadata_reap(struct store_txn *txn, uint32_t account, uint32_t mailbox, siz
 	return err || !less ? err : put_weight(txn, account, weight > less ? weight - less : 0);
 }
 
-/* ---- the check ---- */
+/* ---- the check, the repair ---- */
+
+bool metadata_is_row(struct slice key, struct slice value)
+{
+	if (value.len < 1 || value.p[0] != RECORD)
+		return false;
+	return key.len == 4 ? value.len == 9
+			    : key.len > HEAD && key.len <= HEAD + STORE_METADATA_NAME_MAX &&
+				      value.len <= STORE_METADATA_VALUE_MAX + 1;
+}
+
+static int weigh_row(void *arg, const struct db_cursor *c)
+{
+	if (c->key.len > HEAD && c->value.len)
+		*(uint64_t *)arg += weigh(c->key.len - HEAD, c->value.len - 1);
+	return 0;
+}
+
+int metadata_recount(struct store_txn *txn, uint32_t account, bool *changed_out)
+{
+	struct db_key prefix = db_key_u32(account);
+	uint64_t said = 0, counted = 0;
+	int err = each_row(txn, db_key_view(&prefix), weigh_row, &counted);
+
+	*changed_out = false;
+	if (err)
+		return err;
+	err = get_weight(txn, account, &said);
+	if (err && err != ERR_CORRUPT)
+		return err;
+	if (err == 0 && said == counted)
+		return 0;
+	*changed_out = true;
+	return put_weight(txn, account, counted);
+}
 
 struct sum {
 	struct store_txn *txn;
@@ -451,7 +485,7 @@ static int check_row(void *arg, const struct db_cursor *c)
 
 	if (c->key.len == 4)
 		return 0;
-	if (c->key.len <= HEAD || c->value.len < 1 || c->value.p[0] != RECORD) {
+	if (!metadata_is_row(c->key, c->value)) {
 		s->report(s->arg, s->account, 0, "annotation is damaged");
 		return 0;
 	}

@@ -680,3 +680,14 @@ int store_quota_warn(struct store_txn *txn, uint32_t account, const unsigned *th
 		*threshold_out = thresholds[top - 1];
 	return err;
 }
+
+/* ---- the repair ---- */
+
+bool quota_is_row(struct slice key, struct slice value, bool is_warned)
+{
+	struct store_quota q;
+
+	if (is_warned)
+		return key.len == 4 && value.len >= 1 && value.p[0] == RECORD && (value.len - 1) % 9 == 0;
+	return key.len == 8 && unpack(value, &q) == 0;
+}

@@ -224,8 +224,10 @@ static int reap_account(struct reap *r, uint32_t account)
 		err = reap_rows(r, DB_QUOTA_WARNED, db_key_view(&prefix));
 	if (!err && r->budget)
 		err = kept_drop_account(r->txn, account, &r->budget);
-	if (!err && r->budget)
+	if (!err && r->budget) {
 		err = db_drop(r->txn, DB_STATE, db_key_view(&own));
+		db_end_hold(r->txn, account);
+	}
 	return err;
 }
 
@@ -312,7 +314,10 @@ static int reap_orphans(struct reap *r)
 int store_reap(struct store_txn *txn, const struct store_holds *holds, size_t limit, bool *done_out)
 {
 	struct reap r = {txn, holds, limit};
-	int err = reap_expunged(&r);
+	int err;
+
+	txn->passes_holds = true; /* an account may have been removed under its hold */
+	err = reap_expunged(&r);
 
 	/* A mailbox buried by an account's intent has an intent that sorts before: it gets its turn in the
 	 * next step. */
@@ -320,6 +325,7 @@ int store_reap(struct store_txn *txn, const struct store_holds *holds, size_t li
 		err = reap_intents(&r);
 	if (!err && r.budget)
 		err = reap_orphans(&r);
+	txn->passes_holds = false;
 	if (!err)
 		*done_out = r.budget == limit;
 	return err;

@@ -19,6 +19,7 @@
 #include "backend/store/check.h"
 #include "backend/store/chunk.h"
 #include "backend/store/repair.h"
+#include "backend/store/store_domain.h"
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
@@ -88,7 +89,7 @@ static bool is_cancelled(struct repair *r)
 
 /* ---- transactions and walks ---- */
 
-static int in_write(struct repair *r, int (*fn)(struct repair *r, void *arg), void *arg)
+int repair_in_write(struct repair *r, int (*fn)(struct repair *r, void *arg), void *arg)
 {
 	struct store_repair before = r->result;
 	int err = store_begin_write(r->store, r->slot, &r->txn);
@@ -106,10 +107,8 @@ static int in_write(struct repair *r, int (*fn)(struct repair *r, void *arg), vo
 	return store_commit(&r->txn);
 }
 
-typedef int row_fn(struct repair *r, struct slice key, struct slice value, void *arg);
-
 /* Each row of a database, with a new snapshot after so many. */
-static int each_row(struct repair *r, enum db_name db, row_fn *fn, void *arg)
+int repair_each_row(struct repair *r, enum db_name db, repair_row_fn *fn, void *arg)
 {
 	struct buf from = {0};
 	bool more = true;
@@ -338,10 +337,10 @@ static int mend_names(struct repair *r)
 	struct buf keys = {0};
 	struct slice name;
 	size_t at = 0;
-	int err = each_row(r, DB_NAMES, is_orphaned_name, &keys);
+	int err = repair_each_row(r, DB_NAMES, is_orphaned_name, &keys);
 
 	while (!err && repair_take_key(&keys, &at, &name))
-		err = in_write(r, mend_name, &name);
+		err = repair_in_write(r, mend_name, &name);
 	buf_deinit(&keys);
 	return err;
 }
@@ -358,7 +357,7 @@ static int note_account(struct repair *r, struct slice key, struct slice value, 
 static int mend_accounts(struct repair *r)
 {
 	struct buf ids = {0};
-	int err = each_row(r, DB_ACCOUNTS, note_account, &ids);
+	int err = repair_each_row(r, DB_ACCOUNTS, note_account, &ids);
 
 	for (size_t at = 0; !err && at < buf_len(&ids); at += 4) {
 		uint32_t account = bytes_get_u32be(buf_view(&ids).p + at);
@@ -369,7 +368,7 @@ static int mend_accounts(struct repair *r)
 		if (!err)
 			err = check_one_account(r->store, r->slot, account, &errors);
 		if (!err && errors)
-			err = in_write(r, repair_account, &account);
+			err = repair_in_write(r, repair_account, &account);
 	}
 	buf_deinit(&ids);
 	return err;
@@ -447,13 +446,13 @@ static int drop_rows(struct repair *r, void *arg)
 	return err;
 }
 
-static int mend_rows(struct repair *r, enum db_name db, row_fn *check, const char *what)
+int repair_rows(struct repair *r, enum db_name db, repair_row_fn *check, const char *what)
 {
 	struct dropping d = {.db = db, .what = what};
-	int err = each_row(r, db, check, &d.keys);
+	int err = repair_each_row(r, db, check, &d.keys);
 
 	if (!err && buf_len(&d.keys))
-		err = in_write(r, drop_rows, &d);
+		err = repair_in_write(r, drop_rows, &d);
 	buf_deinit(&d.keys);
 	return err;
 }
@@ -463,21 +462,23 @@ static int mend_rows(struct repair *r, enum db_name db, row_fn *check, const cha
 static int mend_slot(struct repair *r)
 {
 	struct greatest greatest = {0};
-	int err = each_row(r, DB_FOLDERS, note_folder, &greatest);
+	int err = repair_each_row(r, DB_FOLDERS, note_folder, &greatest);
 
 	if (!err)
-		err = in_write(r, raise_numbers, &greatest);
+		err = repair_in_write(r, raise_numbers, &greatest);
 	if (!err)
-		err = mend_rows(r, DB_INTENTS, check_intent, "an intent said nothing");
+		err = repair_rows(r, DB_INTENTS, check_intent, "an intent said nothing");
 	if (!err)
 		err = mend_names(r);
+	if (!err)
+		err = repair_beside(r);
 	if (!err)
 		err = mend_accounts(r);
 	if (!err)
 		err = repair_blobs(r);
 	if (!err)
-		err = mend_rows(r, DB_MARKS, check_mark, "a repeat mark had no time");
-	return err ? err : mend_rows(r, DB_MARK_TIMES, check_mark_time, "a time had no repeat mark");
+		err = repair_rows(r, DB_MARKS, check_mark, "a repeat mark had no time");
+	return err ? err : repair_rows(r, DB_MARK_TIMES, check_mark_time, "a time had no repeat mark");
 }
 
 static void tell_stray(void *arg, const char *text)
@@ -486,6 +487,12 @@ static void tell_stray(void *arg, const char *text)
 
 	if (r->options->report)
 		r->options->report(r->options->arg, text);
+}
+
+/* Of domains and classes nothing else tells what they said. */
+static void tell_left(void *arg, const char *text)
+{
+	repair_left(arg, "%s", text);
 }
 
 int store_repair(
@@ -503,6 +510,9 @@ int store_repair(
 			err = check_slot_strays(store, r.slot, tell_stray, &r, &strays);
 		r.result.left += strays;
 	}
+	r.slot = 0;
+	if (!err)
+		err = store_domain_check(store, tell_left, &r);
 	*repair_out = r.result;
 	return err;
 }

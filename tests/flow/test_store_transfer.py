@@ -280,6 +280,18 @@ class Transfer(TransferCase):
         self.assertEqual(m.append("INBOX", "", None, message(4001).encode())[0], "OK")
         m.logout()
 
+    def test_55_removed_under_its_hold(self):
+        """As the move to another back-end ends: nothing of it is left, and the reaper goes on."""
+        name = "held@example.test"
+        self.cluster.ctl(self.home, "account", "add", name, "--hash", "{PLAIN}secret")
+        m = self.imap(self.home, name)
+        m.append("INBOX", "", None, message(4500).encode())
+        m.logout()
+        self.cluster.ctl(self.home, "account", "hold", name)
+        self.cluster.ctl(self.home, "account", "remove", name)
+        mt.wait_for(lambda: self.cluster.ctl_json(self.home, "store", "stat")["intents"] == 0, 20, "nothing of it is left")
+        self.check(self.home)
+
     def test_6_mail_that_comes_while_the_account_moves_to_another_back_end(self):
         """As operations.md says it: hold, export into import, the map's change, remove. Senders go on all the time, as proxies would lead them."""
         home, taken, at = self.home, [], [self.home]

@@ -1,7 +1,10 @@
 /* Each table is damaged in turn, by direct writes; after the repair the check finds nothing (or what is told as lost), and every
  * message that was not damaged is there octet for octet. */
 #include "backend/store/chunk.h"
+#include "backend/store/store_acl.h"
 #include "backend/store/store_kept.h"
+#include "backend/store/store_metadata.h"
+#include "backend/store/store_quota.h"
 #include "backend/store/store_repair.h"
 #include "temp_store.h"
 
@@ -417,6 +420,107 @@ static void add_intent(struct damaged *d)
 	put(d, DB_INTENTS, SLICE_LIT("short"), slice_of(NULL, 0));
 }
 
+/* ---- what stands beside ---- */
+
+static void share(struct damaged *d)
+{
+	struct store_who who = {0, 77};
+	struct store_flag_change c = {
+		.how = STORE_FLAGS_ADD, .flags = STORE_SEEN, .unchanged_since = UINT64_MAX, .who = &who};
+	struct store_txn *txn;
+	uint32_t uid = 1;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(d->t.store, 0, &txn), 0);
+	assert_int_equal(store_acl_set(txn, d->t.account, d->work,
+				 &(struct store_acl_entry){who, STORE_RIGHT_READ, 0}),
+		0);
+	assert_int_equal(store_message_flag(txn, d->t.account, d->work, &uid, 1, &c, NULL, &modseq), 0);
+	assert_int_equal(store_metadata_set(txn, d->t.account, d->work, STORE_METADATA_SHARED,
+				 SLICE_LIT("/comment"), SLICE_LIT("x"), NULL),
+		0);
+	assert_int_equal(
+		store_quota_set(txn, d->t.account, d->work, &(struct store_quota){.count_limit = 100000}), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	temp_check(&d->t);
+}
+
+static void spoil_first(struct damaged *d, enum db_name db, bool by_mailbox)
+{
+	struct db_key prefix = db_key_u32(by_mailbox ? d->work : d->t.account), key;
+	struct buf value = {0};
+
+	share(d);
+	key = first(d, db, db_key_view(&prefix), &value);
+	put(d, db, db_key_view(&key), SLICE_LIT("\7rubbish"));
+	buf_deinit(&value);
+}
+
+static void spoil_acl(struct damaged *d)
+{
+	spoil_first(d, DB_ACL, false);
+}
+
+static void lose_acl(struct damaged *d)
+{
+	struct db_key key = db_key_u32_u32(d->t.account, d->work);
+
+	share(d);
+	drop(d, DB_ACL, db_key_view(&key));
+}
+
+static void lose_shared(struct damaged *d)
+{
+	struct buf value = {0};
+	struct db_key key;
+
+	share(d);
+	key = first(d, DB_SHARED, slice_of("", 1), &value); /* slot 0 */
+	drop(d, DB_SHARED, db_key_view(&key));
+	buf_deinit(&value);
+}
+
+static void spoil_seen(struct damaged *d)
+{
+	spoil_first(d, DB_SEEN, true);
+}
+
+static void spoil_annotation(struct damaged *d)
+{
+	struct db_key key = db_key_u32_u32(d->t.account, d->work);
+	char row[24] = {0};
+
+	share(d);
+	memcpy(row, key.bytes, 8);
+	memcpy(row + 16, "/comment", 8);
+	put(d, DB_METADATA, slice_of(row, sizeof(row)), SLICE_LIT("\7"));
+}
+
+static void spoil_weight(struct damaged *d)
+{
+	struct db_key key = db_key_u32(d->t.account);
+
+	share(d);
+	put(d, DB_METADATA, db_key_view(&key), SLICE_LIT("\1\7\0\0\0\0\0\0\0"));
+}
+
+static void spoil_limits(struct damaged *d)
+{
+	spoil_first(d, DB_QUOTA, false);
+}
+
+static void spoil_root(struct damaged *d)
+{
+	struct db_key prefix = db_key_u32(d->t.account), key;
+	struct buf value = {0};
+
+	share(d);
+	key = first(d, DB_QUOTA, db_key_view(&prefix), &value);
+	value.data[37]++;
+	put(d, DB_QUOTA, db_key_view(&key), buf_view(&value));
+	buf_deinit(&value);
+}
+
 static void test_each_table_is_mended(void **state)
 {
 	static const struct {
@@ -451,6 +555,14 @@ static void test_each_table_is_mended(void **state)
 		{"marks", add_marks},
 		{"numbers", spoil_numbers},
 		{"intent", add_intent},
+		{"ACL", spoil_acl},
+		{"ACL lost", lose_acl},
+		{"index of ACLs", lose_shared},
+		{"seen", spoil_seen},
+		{"annotation", spoil_annotation},
+		{"sum of annotations", spoil_weight},
+		{"limits", spoil_limits},
+		{"quota root", spoil_root},
 	};
 
 	(void)state;
