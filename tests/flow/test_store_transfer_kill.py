@@ -28,7 +28,8 @@ class Killed(mt.ClusterCase):
         cls.tls = ssl.create_default_context()
         cls.tls.check_hostname = False
         cls.tls.verify_mode = ssl.CERT_NONE
-        cls.cluster.ctl("b1", "account", "set", USER, "--hash", "{PLAIN}secret")
+        for user in (USER, "user0002@example.test"):
+            cls.cluster.ctl("b1", "account", "set", user, "--hash", "{PLAIN}secret")
         m = cls.imap()
         for i in range(20):
             m.append("INBOX", "", None, message(i, "INBOX", 200_000 if i == 3 else 200).encode())
@@ -52,9 +53,9 @@ class Killed(mt.ClusterCase):
         os.rename(cls.faults + ".new", cls.faults)
 
     @classmethod
-    def imap(cls):
+    def imap(cls, user=USER):
         m = imaplib.IMAP4_SSL(*cls.cluster.at("b1", "imaps"), ssl_context=cls.tls)
-        m.login(USER, "secret")
+        m.login(user, "secret")
         return m
 
     def dies(self, fault, *words):
@@ -122,3 +123,39 @@ class Killed(mt.ClusterCase):
         self.assertFalse(self.has("copy@example.test"))
         self.cluster.ctl("b1", "store", "restore", path, "--account", USER, "--as", "copy@example.test")
         self.assertEqual(self.cluster.ctl_json("b1", "account", "show", "copy@example.test")["messages"], self.count)
+
+    def subjects(self, box, user=USER):
+        m = self.imap(user)
+        m.select(box, readonly=True)
+        rows = m.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+        m.logout()
+        return [r[1].strip() for r in rows if isinstance(r, tuple)]
+
+    def test_4_moved_to_another_account(self):
+        """Copied there in one commit, expunged here in a later one: at every moment each message is in one of the two at least."""
+        other, count = "user0002@example.test", 130
+        for n, fault in enumerate(("store-before-commit:kill:1", "store-after-commit:kill:1", "store-before-commit:kill:2",
+                                   "store-after-commit:kill:3")):
+            source, box = f"Source{n}", f"Box{n}"
+            m, g = self.imap(), self.imap(other)
+            g.create(box)
+            g.setacl(box, USER, "lrswi")
+            m.create(source)
+            m.xatom("APPEND", source, *("{%d+}\r\n%s" % (len(t), t) for t in (message(9000 + i) for i in range(count))))
+            sent = self.subjects(source)
+            self.assertEqual(len(sent), count)
+            m.select(source)
+            pid = self.cluster.pid("b1")
+            self.set_fault(fault)
+            try:
+                self.assertNotEqual(m.xatom("MOVE", "1:*", f"user/{other}/{box}")[0], "OK", fault)
+            except (imaplib.IMAP4.abort, OSError):
+                pass
+            self.set_fault("")
+            self.cluster.wait_restarted("b1", pid)
+            mt.wait_for(lambda: self.cluster.ctl("b1", "store", "stat", code=None)[0] == 0, 30, "it answers again")
+            self.assertEqual(self.cluster.ctl_json("b1", "store", "check")["errors"], 0, fault)
+            self.assertEqual(self.cluster.ctl_json("b1", "quota", "verify")["drift"], 0, fault)
+            here, there = self.subjects(source), self.subjects(box, other)
+            self.assertEqual(sorted(set(here + there)), sorted(sent), fault)
+            self.assertEqual((len(set(here)), len(set(there))), (len(here), len(there)), fault)
