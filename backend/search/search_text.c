@@ -33,10 +33,11 @@ struct search_text {
 	size_t overlap;
 	struct store_txn *txn;
 	const struct store_message *message;
-	struct arena arena;
-	struct buf whole;  /* the message, if is_whole */
-	struct buf range;  /* what was read last of one that is larger */
-	struct buf header; /* folded */
+	struct arena arena; /* the tree */
+	struct arena type;  /* the type of the part under way */
+	struct buf whole;   /* the message, if is_whole */
+	struct buf range;   /* what was read last of one that is larger */
+	struct buf header;  /* folded */
 	struct buf values;
 	struct buf envelope;
 	struct buf plain, utf8, text, folded;
@@ -54,6 +55,7 @@ struct search_text *search_text_new(size_t overlap)
 
 	t->overlap = overlap;
 	arena_init(&t->arena, MIME_ARENA_MAX);
+	arena_init(&t->type, MIME_ARENA_MAX);
 	return t;
 }
 
@@ -66,6 +68,7 @@ void search_text_free(struct search_text **text)
 	for (size_t i = 0; i < DECODERS; i++)
 		charset_decoder_free(&t->decoders[i].decoder);
 	arena_deinit(&t->arena);
+	arena_deinit(&t->type);
 	buf_deinit(&t->whole);
 	buf_deinit(&t->range);
 	buf_deinit(&t->header);
@@ -361,10 +364,11 @@ static bool is_text(struct search_text *t, struct slice header, struct slice *ch
 	struct header_reader reader;
 	struct header_field field;
 
+	arena_reset(&t->type);
 	header_reader_init(&reader, header);
 	while (!type.type.p && header_next(&reader, &field)) {
 		if (slice_is_str_nocase(field.name, "Content-Type") &&
-			content_parse_type(&t->arena, slice_sub(field.value, 0, ENVELOPE_FIELD_MAX), &type) <
+			content_parse_type(&t->type, slice_sub(field.value, 0, ENVELOPE_FIELD_MAX), &type) <
 				0)
 			return false;
 	}

@@ -192,6 +192,37 @@ static void test_security_12_large_headers_are_looked_into_up_to_a_limit(void **
 	free(mail);
 }
 
+static bool count_text(void *arg, struct slice folded)
+{
+	for (size_t i = 0; i + 4 <= folded.len; i++)
+		*(unsigned *)arg += memcmp(folded.p + i, "word", 4) == 0;
+	return true;
+}
+
+/* Parts with long types, looked into again and again, as a search with many keys does: nothing adds up (class 11). */
+static void test_security_11_types_of_parts_do_not_add_up(void **state)
+{
+	struct fixture *f = *state;
+	struct buf mail = {0};
+
+	buf_add_str(&mail, "Content-Type: multipart/mixed; boundary=b\r\n\r\n");
+	for (int i = 0; i < 12; i++) {
+		buf_add_str(&mail, "--b\r\nContent-Type: text/plain; x=");
+		memset(buf_reserve(&mail, 200 << 10), 'x', 200 << 10);
+		buf_added(&mail, 200 << 10);
+		buf_add_str(&mail, "\r\n\r\nword\r\n");
+	}
+	begin(f, buf_view(&mail));
+	for (int i = 0; i < 80; i++) {
+		unsigned seen = 0;
+
+		assert_int_equal(search_text_bodies(f->text, count_text, &seen), 0);
+		assert_int_equal(seen, 12);
+	}
+	store_end_read(&f->txn);
+	buf_deinit(&mail);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +231,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pieces_overlap, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_security_12_large_headers_are_looked_into_up_to_a_limit, start, stop),
+		cmocka_unit_test_setup_teardown(test_security_11_types_of_parts_do_not_add_up, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
