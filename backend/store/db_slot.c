@@ -175,7 +175,7 @@ int db_slot_open(struct store *store, unsigned number, const struct store_option
 	if (!err)
 		err = sync_dir(store->dir);
 	if (!err)
-		err = db_text_open(slot, options);
+		db_text_open(slot, options);
 	buf_deinit(&path);
 	return err;
 }

@@ -4,5 +4,5 @@
 #include "backend/store/db.h"
 
 /* A text index that cannot be had is logged, and the slot is without one. options without a text index: its files go. */
-MUST_CHECK int db_text_open(struct db_slot *slot, const struct store_options *options);
+void db_text_open(struct db_slot *slot, const struct store_options *options);
 void db_text_close(struct db_slot *slot);

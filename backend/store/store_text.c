@@ -204,7 +204,7 @@ static int begin_index(struct db_slot *slot, uint64_t mail)
 	return rc;
 }
 
-int db_text_open(struct db_slot *slot, const struct store_options *options)
+void db_text_open(struct db_slot *slot, const struct store_options *options)
 {
 	enum state state = STATE_ALIEN;
 	uint64_t mail = 0;
@@ -213,7 +213,7 @@ int db_text_open(struct db_slot *slot, const struct store_options *options)
 	if (!options->has_text_index) {
 		if (!options->no_repair)
 			remove_files(slot);
-		return 0;
+		return;
 	}
 	err = find_mark(slot, &slot->text.mark, &mail);
 	rc = err ? 0 : open_env(slot, options->text_size);
@@ -231,14 +231,12 @@ int db_text_open(struct db_slot *slot, const struct store_options *options)
 		err = change_mark(slot);
 		rc = err ? 0 : begin_index(slot, mail);
 	}
-	if (rc) {
-		/* Mail does not need it. */
+	if (err || rc) {
+		/* Mail does not need it: a full disk must not keep it from being served. */
 		close_env(slot);
-		log_error("store", "slot %u is without a text index: %s", slot->number, mdb_strerror(rc));
+		log_error("store", "slot %u is without a text index: %s", slot->number,
+			err ? error_text(err) : mdb_strerror(rc));
 	}
-	if (err)
-		close_env(slot);
-	return err;
 }
 
 void db_text_close(struct db_slot *slot)
@@ -308,6 +306,12 @@ void store_text_end(struct store_text_txn **txn)
 	*txn = NULL;
 }
 
+/* LMDB calls a write that the file system took in part EIO. It is tried again as what a full one refused. */
+static int write_error(int rc)
+{
+	return rc == EIO ? ERR_FULL : db_error(rc);
+}
+
 /* Only ever forwards: rows of an older mail transaction do not hide that others are of a newer one. */
 static int raise_head(struct store_text_txn *t)
 {
@@ -329,7 +333,7 @@ int store_text_commit(struct store_text_txn **txn)
 	if (err == 0) {
 		rc = mdb_txn_commit(t->txn);
 		t->txn = NULL;
-		err = db_error(rc);
+		err = write_error(rc);
 	}
 	store_text_end(txn);
 	return err;
@@ -390,7 +394,7 @@ int store_text_floor(struct store_text_txn *t, const struct store_text_key *key,
 
 static int fail(struct store_text_txn *t, int rc)
 {
-	int err = db_error(rc);
+	int err = write_error(rc);
 
 	if (err && t->error == 0)
 		t->error = err;

@@ -1,6 +1,8 @@
 /* The rows of the text index, and when those of an earlier run are believed. */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "backend/store/store_text.h"
@@ -254,6 +256,37 @@ static void test_security_14_an_index_of_another_state_is_not_believed(void **st
 	assert_int_equal(unlink(saved), 0);
 }
 
+/* An index that is to be made anew while there is no room: the mail is served without it, and the next start makes it. */
+static void test_no_room_for_a_new_one(void **state)
+{
+	struct temp_store *t = *state;
+	struct rlimit old, little;
+	struct store_appended added;
+	char path[100];
+
+	for (int i = 0; i < 20; i++) /* so that its free pages are behind the limit */
+		assert_int_equal(
+			temp_append(t, t->account, t->inbox, SLICE_LIT("a: b\r\n\r\nc\r\n"), 0, &added), 0);
+	store_close(&t->store);
+	snprintf(path, sizeof(path), "%s/s0/text/data.mdb", t->dir);
+	assert_int_equal(unlink(path), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	little = old;
+	little.rlim_cur = 12 << 10;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
+	log_set_level(-1);
+	assert_int_equal(open_it(t, true, false), 0);
+	log_set_level(LOG_ERROR);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_false(store_text_is_on(t->store));
+	assert_int_equal(temp_mailbox(t, t->inbox).messages, 20);
+	store_close(&t->store);
+	assert_int_equal(open_it(t, true, false), 0);
+	assert_true(store_text_is_on(t->store));
+	put(t, some, "x");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +295,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_it_stays_and_goes_with_the_option, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_security_14_an_index_of_another_state_is_not_believed, start, stop),
+		cmocka_unit_test_setup_teardown(test_no_room_for_a_new_one, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
