@@ -178,19 +178,9 @@ static void keep_finding(void *arg, const char *text)
 static void run_check(void *arg)
 {
 	struct job *j = arg;
-	struct store_mailbox *list;
-	size_t count = 0;
 
-	j->error = list_mailboxes(j, &list, &count);
-	for (size_t i = 0; i < count && j->error == 0; i++) {
-		int err = list[i].id && !list[i].noselect
-				  ? search_check_mailbox(j->backend->store, j->account.slot, j->account.id,
-					    list[i].id, keep_finding, j, &j->check)
-				  : 0;
-
-		if (err != ERR_NOT_FOUND)
-			j->error = err;
-	}
+	j->error = search_check_account(
+		j->backend->store, j->account.slot, j->account.id, keep_finding, j, &j->check);
 }
 
 static void done_check(void *arg, int err)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "backend/scrub.h"
+#include "backend/search/search_check.h"
 #include "backend/store/store_check.h"
 #include "backend/store/store_text.h"
 #include "backend/store/store_compact.h"
@@ -34,6 +35,7 @@ struct job {
 	char *findings[FINDINGS_SHOWN];
 	size_t finding_count;
 	struct store_check check;
+	struct search_check index;
 	struct store_repair repair;
 	struct store_stat stat;
 };
@@ -53,6 +55,18 @@ static void job_free(struct job *j)
 	free(j);
 }
 
+/* False: the check cannot go on. */
+static bool check_index(void *arg, const struct store_account *account)
+{
+	struct job *j = arg;
+	int err = search_check_account(
+		j->backend->store, account->slot, account->id, keep_finding, j, &j->index);
+
+	if (err && err != ERR_UNSUPPORTED) /* one slot is without an index */
+		j->error = err;
+	return !j->error;
+}
+
 static void run_check(void *arg)
 {
 	struct job *j = arg;
@@ -60,6 +74,8 @@ static void run_check(void *arg)
 		.skip_bodies = j->skips_bodies, .report = keep_finding, .arg = j};
 
 	j->error = store_check(j->backend->store, &options, &j->check);
+	if (!j->error && !j->skips_bodies && store_text_is_on(j->backend->store))
+		store_each_account(j->backend->store, check_index, j);
 }
 
 static void done_check(void *arg, int err)
@@ -77,12 +93,14 @@ static void done_check(void *arg, int err)
 	control_add_int(r, "messages", (int64_t)j->check.messages);
 	control_add_int(r, "blobs", (int64_t)j->check.blobs);
 	control_add_int(r, "bytes", (int64_t)j->check.bytes);
-	control_add_int(r, "errors", (int64_t)j->check.errors);
+	control_add_int(r, "indexed", (int64_t)j->index.messages);
+	control_add_int(r, "errors", (int64_t)(j->check.errors + j->index.errors));
 	if (err || j->error)
 		control_fail(r, err ? err : j->error, "the check could not be finished: %s",
 			error_text(err ? err : j->error));
-	else if (j->check.errors)
-		control_fail(r, ERR_CORRUPT, "%llu errors", (unsigned long long)j->check.errors);
+	else if (j->check.errors || j->index.errors)
+		control_fail(r, ERR_CORRUPT, "%llu errors, and %llu of the text index",
+			(unsigned long long)j->check.errors, (unsigned long long)j->index.errors);
 	else
 		control_done(r);
 	job_free(j);
@@ -201,8 +219,9 @@ static void verb_stat(void *arg, struct control_request *r)
 }
 
 static const struct control_verb verbs[] = {
-	{"store check", "[--no-bodies]", "Proves the store: records, counters, references, checksums",
-		verb_check, 0, 0, "no-bodies", 0},
+	{"store check", "[--no-bodies]",
+		"Proves the store: records, counters, references, checksums, text index", verb_check, 0, 0,
+		"no-bodies", 0},
 	{"store repair", "[--no-bodies] [--remove-strays]",
 		"Mends what store check finds, and names what cannot be mended", verb_repair, 0, 0,
 		"no-bodies remove-strays", 0},

@@ -15,9 +15,8 @@
 /* Rows removed in one transaction. */
 #define REMOVE_STEP 2000
 /* Segments below so many messages are joined when so many of them stand at the end. */
-static const struct {
-	size_t docs, count;
-} tiers[] = {{256, 8}, {1024, 4}};
+#define SMALL_DOCS 1024
+#define SMALL_COUNT 4
 
 struct search_build {
 	struct store *store;
@@ -412,23 +411,19 @@ static int join(struct visit *v, const struct part *parts, size_t count)
 /* So many at the end belong into one. */
 static size_t to_be_joined(const struct parts *parts)
 {
-	for (size_t t = 0; t < ARRAY_LEN(tiers); t++) {
-		size_t n = 0, docs = 0, pairs = 0;
+	size_t n = 0, docs = 0, pairs = 0;
 
-		while (n < parts->count) {
-			const struct part *p = &parts->list[parts->count - 1 - n];
+	while (n < parts->count) {
+		const struct part *p = &parts->list[parts->count - 1 - n];
 
-			if (p->docs >= tiers[t].docs || docs + p->docs > SEARCH_DOCS_MAX ||
-				pairs + p->pairs > SEARCH_PAIRS_MAX)
-				break;
-			docs += p->docs;
-			pairs += p->pairs;
-			n++;
-		}
-		if (n >= tiers[t].count)
-			return n;
+		if (p->docs >= SMALL_DOCS || docs + p->docs > SEARCH_DOCS_MAX ||
+			pairs + p->pairs > SEARCH_PAIRS_MAX)
+			break;
+		docs += p->docs;
+		pairs += p->pairs;
+		n++;
 	}
-	return 0;
+	return n >= SMALL_COUNT ? n : 0;
 }
 
 static int tidy(struct visit *v, bool is_shrunk)
@@ -678,14 +673,14 @@ int search_build_collect(struct search_build *b, unsigned slot)
 }
 
 int search_build_list(
-	struct search_build *b, unsigned slot, uint32_t account, uint32_t **ids_out, size_t *count_out)
+	struct store *store, unsigned slot, uint32_t account, uint32_t **ids_out, size_t *count_out)
 {
 	struct store_mailbox *list;
 	struct store_txn *txn;
 	struct arena arena;
 	size_t count, n = 0;
 	uint32_t *ids;
-	int err = store_begin_read(b->store, slot, &txn);
+	int err = store_begin_read(store, slot, &txn);
 
 	if (err)
 		return err;

@@ -36,7 +36,7 @@ MUST_CHECK int search_build_forget(struct search_build *b, unsigned slot, uint32
 MUST_CHECK int search_build_collect(struct search_build *b, unsigned slot);
 /* The account's mailboxes; the caller frees. ERR_NOT_FOUND. */
 MUST_CHECK int search_build_list(
-	struct search_build *b, unsigned slot, uint32_t account, uint32_t **ids_out, size_t *count_out);
+	struct store *store, unsigned slot, uint32_t account, uint32_t **ids_out, size_t *count_out);
 
 /* What the index has of one mailbox, beside what there is. */
 struct search_build_status {

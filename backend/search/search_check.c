@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "backend/search/search_build.h"
 #include "backend/search/search_read.h"
 #include "common/base/mem.h"
 
@@ -39,7 +40,7 @@ static void say(struct checking *c, const char *what, unsigned long long n)
 	buf_deinit(&text);
 }
 
-/* The next segment from that UID on; ERR_NOT_FOUND. */
+/* The next segment from that UID on; ERR_NOT_FOUND. `first` is UINT32_MAX where none can be read from there on. */
 static int next_segment(struct checking *c, uint32_t from)
 {
 	const struct store_text_key key = {c->mailbox, SEARCH_ROW_SEGMENT, from, 0};
@@ -50,6 +51,7 @@ static int next_segment(struct checking *c, uint32_t from)
 
 	if (err)
 		return err;
+	c->first = UINT32_MAX;
 	err = store_text_seek(txn, &key, &found, &row);
 	if (err == 0 && (found.mailbox != c->mailbox || found.kind != SEARCH_ROW_SEGMENT))
 		err = ERR_NOT_FOUND;
@@ -143,13 +145,34 @@ static int check_segment(struct checking *c)
 	return 0;
 }
 
+/* All segments, from the first. */
+static int check_segments(struct checking *c)
+{
+	int err = next_segment(c, 0);
+
+	while (err == 0 || err == ERR_CORRUPT) {
+		if (err == ERR_CORRUPT) {
+			say(c, "its row is damaged:", 1);
+		} else {
+			if (!c->builder)
+				c->builder = search_builder_new();
+			err = check_segment(c);
+			if (err)
+				return err;
+		}
+		if (c->first == UINT32_MAX)
+			return 0;
+		err = next_segment(c, c->first + 1);
+	}
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 int search_check_mailbox(struct store *store, unsigned slot, uint32_t account, uint32_t mailbox,
 	search_check_fn *report, void *arg, struct search_check *check)
 {
 	struct checking *c = xcalloc(1, sizeof(*c));
 	struct store_mailbox m;
 	struct store_txn *txn;
-	uint32_t from = 0;
 	int err = store_begin_read(store, slot, &txn);
 
 	*c = (struct checking){.store = store,
@@ -162,20 +185,27 @@ int search_check_mailbox(struct store *store, unsigned slot, uint32_t account, u
 		err = store_mailbox_get(txn, account, mailbox, &m);
 		store_end_read(&txn);
 	}
-	c->builder = search_builder_new();
-	c->text = search_text_new(SEARCH_GRAM_LEN - 1);
-	while (err == 0) {
-		err = next_segment(c, from);
-		if (err == ERR_CORRUPT) {
-			say(c, "its row is damaged:", 1);
-			err = 0;
-		} else if (err == 0) {
-			err = check_segment(c);
-		}
-		from = c->first + 1;
+	if (err == 0) {
+		c->text = search_text_new(SEARCH_GRAM_LEN - 1);
+		err = check_segments(c);
 	}
 	search_text_free(&c->text);
 	search_builder_free(&c->builder);
 	free(c);
-	return err == ERR_NOT_FOUND && from ? 0 : err;
+	return err;
+}
+
+int search_check_account(struct store *store, unsigned slot, uint32_t account, search_check_fn *report,
+	void *arg, struct search_check *check)
+{
+	uint32_t *ids;
+	size_t count;
+	int err = search_build_list(store, slot, account, &ids, &count);
+
+	if (err)
+		return err;
+	for (size_t i = 0; i < count && (err == 0 || err == ERR_NOT_FOUND); i++)
+		err = search_check_mailbox(store, slot, account, ids[i], report, arg, check);
+	free(ids);
+	return err == ERR_NOT_FOUND ? 0 : err;
 }

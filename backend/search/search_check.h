@@ -17,3 +17,6 @@ struct search_check {
  */
 MUST_CHECK int search_check_mailbox(struct store *store, unsigned slot, uint32_t account, uint32_t mailbox,
 	search_check_fn *report, void *arg, struct search_check *check);
+/* The same of all mailboxes of an account; those that go meanwhile are none. */
+MUST_CHECK int search_check_account(struct store *store, unsigned slot, uint32_t account,
+	search_check_fn *report, void *arg, struct search_check *check);

@@ -203,6 +203,8 @@ static void visit(struct search_worker *w, unsigned slot, uint32_t account, uint
 	if (w->full_until_ms > clock_mono_ms())
 		return; /* a sweep will come */
 	err = search_build_mailbox(w->builder, slot, account, mailbox, &done);
+	if (err == ERR_UNSUPPORTED)
+		return; /* this slot is without an index, which was told */
 	account_for(w, err, &done);
 	if (done.segments == 0) /* else its steps were paid for */
 		spend(w, began);
@@ -221,8 +223,10 @@ static void visit_account(struct search_worker *w, unsigned slot, uint32_t accou
 	size_t count;
 	int err = is_rebuild ? search_build_forget(w->builder, slot, account) : 0;
 
+	if (is_rebuild)
+		w->full_until_ms = 0; /* the operator may have made room */
 	if (err == 0)
-		err = search_build_list(w->builder, slot, account, &ids, &count);
+		err = search_build_list(w->store, slot, account, &ids, &count);
 	if (err < 0) {
 		if (err != ERR_NOT_FOUND && err != ERR_CANCELLED)
 			log_warn("search", "cannot index account %u of slot %u: %s", account, slot,

@@ -1,6 +1,7 @@
 """The text index against a scan, and both against Python's email package: the same messages lie in a mailbox that is indexed and in
 mailboxes too small for it, and each search must find the same in both; also while messages come and go, after kill -9 amid
 indexing, after a rebuild, and after the index was deleted."""
+import base64
 import email
 import email.policy
 import os
@@ -39,6 +40,34 @@ def generated(rng, count):
     return out
 
 
+def tricky():
+    """Corner cases of MIME, each several times so that they fill segments; what they hold is in WORDS."""
+    nested = b"Subject: inner Person\r\nTo: way@example.org\r\n\r\nbudget in the innermost\r\n"
+    for i in range(6):
+        nested = (b"Subject: level %d\r\nX-Number: 7%d\r\nContent-Type: multipart/digest; boundary=n%d\r\n\r\n--n%d\r\n\r\n" % (i, i, i, i)
+                  + nested + b"\r\n--n%d--\r\n" % i)
+    words = " ".join(WORDS)
+    b64 = base64.encodebytes(words.encode() * 3).replace(b"\n", b"\r\n")
+    typed = b"Subject: %s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n%s"
+    return [
+        typed % (b"unknown", b"text/plain; charset=x-nobody-knows", b"8bit", words.encode()),
+        typed % (b"broken base64", b"text/plain; charset=utf-8", b"base64", b64[:30] + b"!!\x80" + b64[31:71] + b"=====\r\n" + b64),
+        typed % (b"cut base64", b"text/plain; charset=utf-8", b"base64", b64[:-5]),
+        typed % (b"broken quotes", b"text/html; charset=utf-8", b"quoted-printable", b"bud=\r\nget =ZZ =3 Stra=C3=9Fe time=\r\n"),
+        typed % (b"odd octets", b"text/plain; charset=utf-8", b"8bit", b"\xff\xfebud\xc3get zebra crossing \xe3\x81"),
+        typed % (b"shifted", b"text/plain; charset=iso-2022-jp", b"7bit", b"\x1b$B$^$_\r\n\x1b(Bbudget \x1b$B$^"),
+        typed % (b"wide", b"text/plain; charset=utf-16", b"base64", base64.encodebytes(words.encode("utf-16")).replace(b"\n", b"\r\n")),
+        typed % (b"encoded message", b"message/rfc822", b"base64", base64.encodebytes(nested[:900]).replace(b"\n", b"\r\n")),
+        typed % (b"no parts", b"multipart/mixed; boundary=none", b"7bit", b"MEETING budget\r\n"),
+        b"Subject: =?utf-8?Q?Stra?=\r\n =?utf-8?Q?=C3=9Fe_bud?=\r\n\t=?utf-8?B?Z2V0?= zebra\r\n crossing\r\nX-Number: 01\r\n 23\r\n\r\n",
+        b"Subject: =?utf-8?Q?=C3?= =?utf-8?Q?=9F?= =?x-none?Q?time?= =?utf-8?B?!!?=\r\n\r\n",
+        b"Subject : budget\r\nSubject: MEETING\r\n: no name\r\nno colon\r\n\r\nbody",
+        b"\r\nnothing but Person\r\n", b"Subject: no body", nested,
+        b"Content-Type: message/rfc822\r\n\r\n" + nested,
+        b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + b"x" * 65530 + "w\u00e4y Stra\u00dfe budget".encode() + b"y" * 131065 + b"zebra crossing\r\n",
+    ]
+
+
 def fold(text):
     """As RFC 5051 has it, near enough for these words."""
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
@@ -59,6 +88,15 @@ def real(rng, count):
                         if len(raw) < 200000:
                             found.append(raw)
     return found
+
+
+def spread(text):
+    """The numbers of a sequence set."""
+    out = []
+    for part in text.split(b",") if text != b"NIL" else ():
+        low, _, high = part.partition(b":")
+        out += range(int(low), int(high or low) + 1)
+    return out
 
 
 class SearchIndex(BackendCase):
@@ -140,10 +178,37 @@ class SearchIndex(BackendCase):
             got = self.indexed(key)
             self.assertEqual(got, self.scanned(key), (i, key))
             found += len(got)
+            self.other_ways(i, key, got)
             if i % 10 == 0:  # by the other way into the same mailbox
                 answer = self.ok(b"ESEARCH IN (mailboxes all) RETURN (COUNT) " + key)
                 self.assertEqual(int(answer[0].split()[-1]) if answer else 0, len(got))
         return found
+
+    def other_ways(self, i, key, want):
+        """The same key in each command that searches."""
+        charset, _, key = key.removeprefix(b"CHARSET ").partition(b" ")
+
+        def numbers(command, name):
+            line = next((u for u in self.ok(command) if u.startswith(b"* " + name)), b"")
+            return line, sorted(int(n) for n in re.findall(rb"\d+", line[2 + len(name):]))
+
+        if i % 5 == 0:
+            self.assertEqual(numbers(b"UID SORT (REVERSE SIZE) %s %s" % (charset, key), b"SORT")[1], want, key)
+        elif i % 5 == 1:
+            algorithm = b"REFERENCES" if i % 2 else b"ORDEREDSUBJECT"
+            self.assertEqual(numbers(b"UID THREAD %s %s %s" % (algorithm, charset, key), b"THREAD")[1], want, key)
+        elif i % 5 == 2:
+            line, _ = numbers(b"UID SEARCH RETURN (PARTIAL 3:6 MIN MAX COUNT) CHARSET UTF-8 " + key, b"ESEARCH")
+            some = want[2:6]
+            found = re.search(rb"PARTIAL \(3:6 ([0-9:,]+|NIL)\)", line)[1]
+            self.assertEqual(spread(found), some, (key, line))
+            self.assertIn(b"COUNT %d" % len(want), line)
+        elif i % 5 == 3:
+            self.ok(b"UID SEARCH RETURN (SAVE) CHARSET UTF-8 " + key)
+            self.assertEqual(self.indexed(b"$"), want, key)
+            self.assertEqual(self.indexed(b"CHARSET UTF-8 NOT $ " + key), [], key)
+        else:
+            self.assertEqual(self.indexed(b"CHARSET UTF-8 YOUNGER 100000 NOT OLDER 100000 " + key), want, key)
 
     def expunge(self, rng):
         for mailbox in [b"all"] + sorted({m for m, _ in self.uids}):
@@ -161,7 +226,7 @@ class SearchIndex(BackendCase):
         self.boxes, self.uids, self.next_uid = 0, {}, 1
         self.ok(b"CREATE all")
         made = generated(rng, 160)
-        messages = [raw for raw, _, _ in made] + real(rng, 60)
+        messages = [raw for raw, _, _ in made] + tricky() * 3 + real(rng, 60)
         texts = [t for _, t, _ in made] + [s for _, _, s in made] + [m.decode("latin-1") for m in messages[160:]] + WORDS
         self.add(messages)
         self.wait_indexed(100)

@@ -4,6 +4,8 @@
  */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include <sys/resource.h>
+
 #include "backend/search/search_build.h"
 #include "backend/search/search_check.h"
 #include "backend/search/search_text.h"
@@ -299,10 +301,10 @@ static void test_it_goes_with_its_mailbox(void **state)
 	assert_int_equal(store_commit(&txn), 0);
 	fill(f, 600);
 	assert_int_equal(build(f), 0);
-	assert_int_equal(search_build_list(f->build, 0, f->t.account, &ids, &count), 0);
+	assert_int_equal(search_build_list(f->t.store, 0, f->t.account, &ids, &count), 0);
 	assert_true(count >= 2);
 	free(ids);
-	assert_int_equal(search_build_list(f->build, 0, f->t.account + 9, &ids, &count), 0);
+	assert_int_equal(search_build_list(f->t.store, 0, f->t.account + 9, &ids, &count), 0);
 	free(ids);
 	/* Of another UIDVALIDITY nothing is believed, and it is made anew. */
 	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
@@ -365,12 +367,15 @@ static void ignore(void *arg, const char *text)
 
 static struct search_check check(struct fixture *f)
 {
-	struct search_check c = {0};
+	struct search_check c = {0}, all;
 	unsigned found = 0;
 
 	assert_int_equal(
 		search_check_mailbox(f->t.store, 0, f->t.account, f->t.inbox, ignore, &found, &c), 0);
 	assert_int_equal(found, c.errors);
+	all = (struct search_check){0};
+	assert_int_equal(search_check_account(f->t.store, 0, f->t.account, ignore, &found, &all), 0);
+	assert_true(all.messages == c.messages && all.segments == c.segments && all.errors == c.errors);
 	return c;
 }
 
@@ -427,6 +432,100 @@ static void test_security_14_a_damaged_index_takes_nothing_away(void **state)
 	log_set_level(LOG_ERROR);
 }
 
+/* A mail of random letters, of so many octets. */
+static void write_noise(struct buf *out, const char *head, size_t len)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *room;
+
+	buf_clear(out);
+	buf_add_str(out, head);
+	room = buf_reserve(out, len);
+	random_bytes(room, len);
+	for (size_t i = 0; i < len; i++)
+		room[i] = i % 78 == 76 ? '\r' : i % 78 == 77 ? '\n' : digits[(unsigned char)room[i] & 63];
+	buf_added(out, len);
+}
+
+/* Of any size: large ones are written piece by piece. */
+static void append(struct fixture *f, struct slice mail)
+{
+	struct store_append a = {.account = f->t.account, .mailbox = f->t.inbox, .date = 1700000000};
+	struct store_source source = {.memory = mail};
+	struct store_press *press = store_press_new();
+	struct store_appended added;
+	struct store_draft *d;
+	struct store_txn *txn;
+	bool done = false;
+
+	assert_int_equal(store_draft_new(&source, &d), 0);
+	while (!done) {
+		assert_int_equal(store_draft_fill(d, press, &done), 0);
+		assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+		a.texts = store_draft_texts(d);
+		if (done) {
+			assert_int_equal(store_draft_finish(txn, d, &a.blob), 0);
+			assert_int_equal(store_message_append(txn, &a, &added), 0);
+		} else {
+			assert_int_equal(store_draft_write(txn, d), 0);
+		}
+		assert_int_equal(store_commit(&txn), 0);
+		store_draft_committed(d);
+	}
+	store_draft_free(&d);
+	store_press_free(&press);
+}
+
+/*
+ * Mail that is made to fill the index: random letters in all sizes, more of them than a message may have, and bytes that are text in
+ * no charset. Memory while it is indexed is bounded, the index is smaller than its text, and what is left out is scanned.
+ */
+static void test_security_23_hostile_mail_is_left_out(void **state)
+{
+	static const struct {
+		const char *head;
+		size_t len;
+		unsigned count;
+	} rows[] = {
+		{"Subject: a\r\n\r\n", 300, 400},
+		{"Subject: a\r\n\r\n", 60 << 10, 40},
+		{"Content-Type: text/plain; charset=utf-16\r\n\r\n", 60 << 10, 20},
+		{"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n", 400 << 10, 4},
+		{"Subject: a\r\n\r\n", 2 << 20, 3},
+		{"Subject: a\r\n\r\n", 10 << 20, 2},
+		{"Subject: a\r\nX: ", 3 << 20, 2},
+	};
+	struct fixture *f = *state;
+	struct search_build_status s;
+	struct rusage before, after;
+	struct buf mail = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		for (unsigned n = 0; n < rows[i].count; n++) {
+			write_noise(&mail, rows[i].head, rows[i].len);
+			append(f, buf_view(&mail));
+		}
+	}
+	buf_deinit(&mail);
+	fill(f, 300); /* and among them what is worth indexing */
+	getrusage(RUSAGE_SELF, &before);
+	assert_int_equal(build(f), 0);
+	getrusage(RUSAGE_SELF, &after);
+	fill(f, 600);
+	assert_int_equal(build(f), 0);
+	s = status_of(f, f->t.inbox);
+	assert_true(s.covered >= 512);
+	assert_true(s.index.octets <= s.index.text / SEARCH_SHARE_DEN * SEARCH_SHARE_NUM);
+#ifndef __SANITIZE_ADDRESS__
+#ifndef __SANITIZE_THREAD__
+	/* The file's pages are counted too. */
+	assert_true((after.ru_maxrss - before.ru_maxrss) >> 10 < 160);
+#endif
+#endif
+	assert_true(compare(f) > 0);
+	assert_int_equal(check(f).errors, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -436,6 +535,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_it_may_be_full, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_security_14_a_damaged_index_takes_nothing_away, start, stop),
+		cmocka_unit_test_setup_teardown(test_security_23_hostile_mail_is_left_out, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
