@@ -209,6 +209,8 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 	const struct store_mailbox *m = &all[at];
 	bool selected = is_selected(d, m);
 	bool below = d->options & SELECT_RECURSIVE && has_child_info(d, all, count, at, selected);
+	unsigned rights = 0;
+	int err;
 
 	if (!is_match(d, m->name)) {
 		if (selected && (d->options & SELECT_RECURSIVE || d->word[1] == 'S'))
@@ -218,21 +220,19 @@ static int list_one(struct imap_session *s, struct store_txn *txn, struct list_d
 	if (!selected && !below)
 		return 0;
 	write_line(s, d, m, m->name, below);
-	if (d->options & RETURN_MYRIGHTS && m->id && selected) { /* RFC 8440 section 3 */
-		unsigned rights;
-		int err = imap_access_rights(s, txn, m, &rights);
-
-		if (err < 0)
-			return err;
+	if (!m->id)
+		return 0;
+	err = d->options & RETURN_MYRIGHTS || d->status ? imap_access_rights(s, txn, m, &rights) : 0;
+	if (err < 0)
+		return err;
+	if (d->options & RETURN_MYRIGHTS && selected) /* RFC 8440 section 3 */
 		imap_acl_write_myrights(s, m->name, rights);
-	}
-	if (d->status && m->id && !m->noselect) {
-		int err = imap_status_write(s, txn, m, m->name, d->status);
-
-		if (err < 0)
-			return err;
-	}
-	return d->metadata && m->id ? list_metadata(s, txn, d, m) : 0;
+	/* Who may look a mailbox up need not be told what is in it (RFC 5819 section 2, RFC 4314 section 4). */
+	if (d->status && !m->noselect && rights & IMAP_RIGHT_READ)
+		err = imap_status_write(s, txn, m, m->name, d->status);
+	if (err < 0)
+		return err;
+	return d->metadata ? list_metadata(s, txn, d, m) : 0;
 }
 
 static int list_all(struct imap_session *s, struct store_txn *txn, struct list_data *d,
@@ -403,6 +403,7 @@ static void foreign_done(struct imap_session *s, int err)
 static int list_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct list_data *d = s->data;
+	struct store_account account;
 	struct store_mailbox *all;
 	struct arena arena;
 	size_t count = 0;
@@ -410,6 +411,10 @@ static int list_run(struct imap_session *s, struct store_txn *txn)
 
 	arena_init(&arena, 0);
 	err = store_mailbox_list(txn, imap_access_account(s), &arena, &all, &count);
+	/* An account that is removed, replaced or moved under its sessions: an empty list would tell a client to forget all it has. */
+	if (err == 0 &&
+		store_get_account(store_work_store(s->service->work), s->slot, s->account, &account) < 0)
+		err = ERR_NOT_NOW;
 	if (err == 0)
 		err = split(s, d, all, &count);
 	if (err == 0)
