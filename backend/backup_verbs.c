@@ -4,6 +4,7 @@
 
 #include "backend/accounts_ensure.h"
 #include "backend/backup_names.h"
+#include "backend/sessions.h"
 #include "backend/store/store_account.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -178,6 +179,8 @@ static void done_import(void *arg, int err)
 			buf_len(&j->why) ? buf_str_view(&j->why) : error_text(err));
 		return;
 	}
+	if (j->replaces) /* whose sessions hold the one that was */
+		sessions_recheck(j->backend);
 	log_info("backup", "imported account=%s slot=%u messages=%llu bytes=%llu", j->imported.address,
 		j->slot, (unsigned long long)j->imported.messages, (unsigned long long)j->imported.bytes);
 	count(j, j->imported.messages, j->imported.bytes);
@@ -286,6 +289,7 @@ static void done_move(void *arg, int err)
 					    : error_text(err));
 		return;
 	}
+	sessions_recheck(j->backend);
 	log_info("backup", "moved account=%s from=%u to=%u messages=%llu", j->imported.address,
 		j->account.slot, j->slot, (unsigned long long)j->imported.messages);
 	count(j, j->imported.messages, j->imported.bytes);

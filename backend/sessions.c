@@ -115,8 +115,19 @@ struct recheck {
 	bool is_pop3;
 };
 
-/* Sessions are walked in the order of their numbers. */
-static bool must_end(struct recheck *r, uint64_t number, const char *user, uint32_t refusal)
+static bool is_same_domain(const char *a, const char *b)
+{
+	const char *x = strrchr(a, '@'), *y = strrchr(b, '@');
+
+	return x && y && slice_is_equal_nocase(slice_str(x), slice_str(y));
+}
+
+/*
+ * The name that the session goes by must still lead to its account, not to another that has it now, and the account must still be in
+ * the domain whose public folders and whose "anyone" the session was given. Sessions are walked in the order of their numbers.
+ */
+static bool must_end(
+	struct recheck *r, uint64_t number, const char *user, unsigned slot, uint32_t id, uint32_t refusal)
 {
 	struct store_account account;
 	int err;
@@ -126,17 +137,20 @@ static bool must_end(struct recheck *r, uint64_t number, const char *user, uint3
 	r->after = number;
 	r->looked++;
 	err = store_find_account(r->backend->store, slice_str(user), &account);
-	return err == ERR_NOT_FOUND || (!err && (account.flags & (refusal | STORE_ACCOUNT_DISABLED)));
+	if (err)
+		return err == ERR_NOT_FOUND;
+	return account.slot != slot || account.id != id || !is_same_domain(account.address, user) ||
+	       (account.flags & (refusal | STORE_ACCOUNT_DISABLED));
 }
 
 static bool recheck_imap(void *arg, const struct imap_session_info *i)
 {
-	return must_end(arg, i->number, i->user, STORE_ACCOUNT_NO_IMAP);
+	return must_end(arg, i->number, i->user, i->slot, i->account, STORE_ACCOUNT_NO_IMAP);
 }
 
 static bool recheck_pop3(void *arg, const struct pop3_session_info *i)
 {
-	return must_end(arg, i->number, i->user, STORE_ACCOUNT_NO_POP3);
+	return must_end(arg, i->number, i->user, i->slot, i->account, STORE_ACCOUNT_NO_POP3);
 }
 
 static void recheck_step(void *arg)

@@ -828,6 +828,8 @@ void imap_service_each(struct imap_service *service, struct loop *loop,
 		struct imap_session_info info = {.number = s->number,
 			.session = s->id,
 			.user = s->user,
+			.slot = s->slot,
+			.account = s->account,
 			.client = s->client,
 			.state = states[s->state].name,
 			.since_ms = s->since_ms};

@@ -60,6 +60,8 @@ struct pop3_session_info {
 	uint64_t number; /* of this loop, later ones have greater ones and come later */
 	const char *session;
 	const char *user;
+	unsigned slot; /* his account, whatever name it has now */
+	uint32_t account;
 	const char *client; /* address as text */
 	const char *state;
 	uint64_t since_ms; /* wall clock */

@@ -279,9 +279,10 @@ class Domains(mt.ClusterCase):
         m.select()
         self.assertEqual((m.response("UIDVALIDITY")[1][0], m.uid("SEARCH", "ALL")[1][0]), (validity, uid))
         self.assertEqual(m.list()[1].count(b'(\\HasNoChildren) "/" Box'), 1, m.list())
-        self.ctl("account", "rename", "new@rn2.test", "newer@rn.test", "--keep-alias")
+        self.ctl("account", "rename", "new@rn2.test", "newer@rn2.test", "--keep-alias")
         self.assertEqual(m.noop()[0], "OK")  # its name is still good
-        m.logout()
+        self.ctl("account", "rename", "newer@rn2.test", "newer@rn.test", "--keep-alias")
+        self.assert_ends(m)  # what the other domain shares with anyone is no longer its
         self.send("also@rn.test", "new@rn2.test", "newer@rn.test")
         self.assertEqual(self.messages("newer@rn.test"), 4)
         self.assertIn("exists", self.refused("account", "rename", "newer@rn.test", "user0001@example.test"))
