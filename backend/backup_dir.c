@@ -46,7 +46,7 @@ static bool is_empty(int fd)
 
 static int make_mark(struct backup_dir *d)
 {
-	d->mark = openat(d->fd, MARK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	d->mark = openat(d->fd, MARK, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (d->mark < 0)
 		return error_from_errno(errno);
 	if (write(d->mark, MARK_TEXT, sizeof(MARK_TEXT) - 1) != sizeof(MARK_TEXT) - 1 || fsync(d->mark) < 0 ||
@@ -59,7 +59,7 @@ static int open_mark(struct backup_dir *d, const char *path, bool writes, struct
 {
 	char text[sizeof(MARK_TEXT)] = {0};
 
-	d->mark = openat(d->fd, MARK, O_RDWR | O_CLOEXEC);
+	d->mark = openat(d->fd, MARK, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (d->mark < 0 && errno == ENOENT && writes && is_empty(d->fd))
 		return make_mark(d);
 	if (d->mark < 0 || pread(d->mark, text, sizeof(MARK_TEXT) - 1, 0) < 0 ||
@@ -146,7 +146,7 @@ static int open_account(struct backup_dir *d, const char *digest, bool makes, in
 		return error_from_errno(errno);
 	if (makes && mkdirat(d->fd, path, 0700) < 0 && errno != EEXIST)
 		return error_from_errno(errno);
-	*fd_out = openat(d->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*fd_out = openat(d->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return *fd_out < 0 ? error_from_errno(errno) : 0;
 }
 
@@ -226,7 +226,7 @@ int backup_dir_find(
 
 int backup_dir_each(struct backup_dir *d, backup_state_fn *fn, void *arg)
 {
-	int fd = openat(d->fd, "accounts", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	int fd = openat(d->fd, "accounts", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), err = 0;
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 
@@ -266,7 +266,7 @@ int backup_dir_read(
 
 	if (err)
 		return err;
-	fd = openat(folder, s->name, O_RDONLY | O_CLOEXEC);
+	fd = openat(folder, s->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	err = fd < 0 ? error_from_errno(errno) : 0;
 	close(folder);
 	if (err)
@@ -459,7 +459,7 @@ int backup_dir_save(
 	if (err)
 		return err;
 	s.last = newest_print(d, digest);
-	s.fd = openat(folder, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	s.fd = openat(folder, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s.fd < 0)
 		err = error_from_errno(errno);
 	s.writer = (struct stream_writer){.write = write_file, .arg = &s};

@@ -53,7 +53,7 @@ static int make_dir(int dir, const char *name, int *fd_out)
 {
 	if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
 		return error_from_errno(errno);
-	*fd_out = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*fd_out = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return *fd_out < 0 ? error_from_errno(errno) : 0;
 }
 
@@ -66,7 +66,7 @@ static void pack_name(uint32_t number, char *name)
 static int each_pack(
 	struct backup_pack *p, int (*fn)(struct backup_pack *p, uint32_t number, void *arg), void *arg)
 {
-	int fd = openat(p->dir, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	int fd = openat(p->dir, "packs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), err = 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
 
@@ -150,7 +150,7 @@ int backup_pack_slot(struct backup_pack *p, uint64_t identity)
 	snprintf(name, sizeof(name), "%016llx", (unsigned long long)identity);
 	if (p->index >= 0)
 		close(p->index);
-	p->index = openat(fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	p->index = openat(fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	err = p->index < 0 ? error_from_errno(errno) : 0;
 	close(fd);
 	p->identity = identity;
@@ -202,7 +202,7 @@ static int new_pack(struct backup_pack *p)
 	p->number = p->next++;
 	p->offset = 0;
 	pack_name(p->number, name);
-	p->fd = openat(p->packs, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	p->fd = openat(p->packs, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return p->fd < 0 ? error_from_errno(errno) : 0;
 }
 
@@ -364,7 +364,7 @@ static int open_source(struct backup_pack *p, uint32_t number)
 	if (p->source_fd >= 0)
 		close(p->source_fd);
 	pack_name(number, name);
-	p->source_fd = openat(p->packs, name, O_RDONLY | O_CLOEXEC);
+	p->source_fd = openat(p->packs, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	p->source_number = number;
 	return p->source_fd < 0 ? error_from_errno(errno) : 0;
 }
