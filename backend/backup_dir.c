@@ -266,7 +266,8 @@ int backup_dir_read(
 
 	if (err)
 		return err;
-	fd = openat(folder, s->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* What is no file must not keep the thread waiting. */
+	fd = openat(folder, s->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	err = fd < 0 ? error_from_errno(errno) : 0;
 	close(folder);
 	if (err)
