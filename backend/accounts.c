@@ -111,6 +111,8 @@ int accounts_normalise(struct arena *arena, struct slice text, struct slice *add
 	return err;
 }
 
+static const char reserved[] = "this address is that of the domain's public folders; `public add` makes them";
+
 /* All values of an option as normalised, claimed addresses. */
 static int read_aliases(struct change *c, const char *option, struct slice **list_out, size_t *count_out)
 {
@@ -127,6 +129,8 @@ static int read_aliases(struct change *c, const char *option, struct slice **lis
 
 		if ((err = accounts_normalise(&c->arena, text, &(*list_out)[i])))
 			return err;
+		if (store_account_is_public((*list_out)[i]))
+			return ERR_DENIED;
 		if ((err = claims_take(&c->claims, (*list_out)[i])))
 			return err;
 	}
@@ -341,7 +345,9 @@ static bool read_options(struct change *c)
 		err = read_aliases(c, "remove-alias", &c->aliases_gone, &c->gone_count);
 	if (err) {
 		fail(c, err,
-			err == ERR_NOT_NOW ? "another verb is changing an alias" : "an alias is an address");
+			err == ERR_NOT_NOW  ? "another verb is changing an alias"
+			: err == ERR_DENIED ? reserved
+					    : "an alias is an address");
 		return false;
 	}
 	return may_name(c) && read_texts(c) && is_within_domain(c) && read_forwards(c);
@@ -560,12 +566,23 @@ static bool find(struct change *c)
 	return !err;
 }
 
+/* The address is that of public folders, whose account neither comes nor changes its name this way, nor lets anybody in. False:
+ * answered. */
+static bool is_for_users(struct change *c, struct slice address)
+{
+	bool is_public = store_account_is_public(address);
+
+	if (is_public)
+		fail(c, ERR_DENIED, reserved); /* and the address goes with it */
+	return !is_public;
+}
+
 static void account_add(void *arg, struct control_request *r)
 {
 	struct backend *b = arg;
 	struct change *c = begin(b, r, CHANGE_ADD);
 
-	if (!c || !reserve(c))
+	if (!c || !is_for_users(c, c->address) || !reserve(c))
 		return;
 	c->slot = store_account_choose_slot(b->store);
 	if (read_options(c))
@@ -576,7 +593,11 @@ static void account_set(void *arg, struct control_request *r)
 {
 	struct change *c = begin(arg, r, CHANGE_SET);
 
-	if (c && find(c) && read_options(c))
+	if (!c || !find(c) || !read_options(c))
+		return;
+	if (!c->sets_password && !(c->flags_cleared & (STORE_ACCOUNT_DISABLED | STORE_ACCOUNT_NO_MAIL)))
+		go(c);
+	else if (is_for_users(c, c->address))
 		go(c);
 }
 
@@ -622,6 +643,8 @@ static void account_rename(void *arg, struct control_request *r)
 					   : "an account is named by an address: local-part@domain");
 		return;
 	}
+	if (!is_for_users(c, given) || !is_for_users(c, address))
+		return;
 	c->old_address = given;
 	c->address = address;
 	c->keeps_alias = control_has_option(r, "keep-alias");
@@ -649,7 +672,7 @@ static const struct control_verb verbs[] = {
 		account_password, 1, 1, NULL, CONTROL_ASKS},
 	{"account rename", "OLD NEW [--keep-alias]",
 		"Gives the account another address, with all it has; its sessions end unless the old one "
-		"stays as an alias",
+		"stays as an alias, in the same domain",
 		account_rename, 2, 2, "keep-alias", 0},
 	{"account remove", "ADDRESS", "Removes the account with its mail", account_remove, 1, 1, NULL, 0},
 };

@@ -91,7 +91,7 @@ static void begin(void *arg)
 
 	if (b->is_leaving)
 		err = ERR_NOT_NOW;
-	else if (slice_find(e->address, '@') <= 0)
+	else if (slice_find(e->address, '@') <= 0 || store_account_is_public(e->address))
 		err = ERR_SYNTAX;
 	else
 		err = store_find_account(b->store, e->address, &account);

@@ -245,7 +245,7 @@ static void done_list(void *arg, int err)
 		control_fail(v->request, err, "%s", words_of(err));
 		return;
 	}
-	if (!slice_has_prefix(slice_str(v->owner.address), STORE_PUBLIC_LOCAL))
+	if (!store_account_is_public(slice_str(v->owner.address)))
 		add_row(v, "", v->owner.address, STORE_RIGHTS_ALL);
 	for (size_t i = 0; i < v->entry_count; i++) {
 		const struct store_acl_entry *e = &v->entries[i];
@@ -338,7 +338,8 @@ static struct verb *begin_public(struct backend *b, struct control_request *r)
 static void public_add(void *arg, struct control_request *r)
 {
 	struct verb *v = begin_public(arg, r);
-	const char *rights = control_option(r, "rights", 0);
+	const char *rights = v ? control_option(r, "rights", 0)
+			       : NULL; /* without a verb the request is answered, and gone */
 
 	if (!v || !read_mailbox(v, control_arg(r, 1)) || !read_rights(v, rights ? rights : PUBLIC_RIGHTS))
 		return;

@@ -487,7 +487,7 @@ int backup_dir_save(
 
 static int write_domains(struct slice commands, uint64_t print, int folder)
 {
-	int fd = openat(folder, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd = openat(folder, "new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int err = fd < 0 ? error_from_errno(errno) : write_bytes(fd, commands);
 
 	if (!err && fsync(fd) < 0)
@@ -535,7 +535,7 @@ int backup_dir_verify_domains(struct backup_dir *d, const struct backup_state *s
 
 	if (err)
 		return err;
-	fd = openat(folder, state->name, O_RDONLY | O_CLOEXEC);
+	fd = openat(folder, state->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	err = fd < 0 ? error_from_errno(errno) : 0;
 	while (!err && (n = read_file(&fd, room, sizeof(room))) > 0)
 		if (buf_len(&text) < DOMAINS_MOST)

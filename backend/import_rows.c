@@ -53,6 +53,8 @@ static const char *set_address(struct reading *r, struct import_row *row, struct
 {
 	if (accounts_normalise(&r->rows->arena, value, &row->address))
 		return "the address is none: local-part@domain";
+	if (store_account_is_public(row->address))
+		return "the address is that of the domain's public folders";
 	return NULL;
 }
 
@@ -126,6 +128,8 @@ static const char *add_alias(struct reading *r, struct import_row *row, struct s
 
 	if (accounts_normalise(&r->rows->arena, word, &address))
 		return "an alias is no address";
+	if (store_account_is_public(address))
+		return "an alias is the address of the domain's public folders";
 	if (slice_is_equal(address, row->address))
 		return NULL;
 	for (size_t i = 0; i < row->alias_count; i++)

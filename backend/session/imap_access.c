@@ -67,7 +67,7 @@ static bool is_near(const struct imap_session *s, const char *address)
 
 static bool is_public(const char *address)
 {
-	return slice_has_prefix(slice_str(address), STORE_PUBLIC_LOCAL);
+	return store_account_is_public(slice_str(address));
 }
 
 int imap_access_public(const struct imap_session *s, struct store_account *account_out)

@@ -48,7 +48,7 @@ static int find_account(struct imap_session *s, struct slice address, struct sto
 	/* Whose an alias is, is not told. */
 	if (err == 0 && !slice_is_equal_nocase(buf_view(&whole), slice_str(out->address)))
 		err = ERR_NOT_FOUND;
-	if (err == 0 && slice_has_prefix(slice_str(out->address), STORE_PUBLIC_LOCAL))
+	if (err == 0 && store_account_is_public(slice_str(out->address)))
 		err = ERR_NOT_FOUND;
 	buf_deinit(&whole);
 	return err == ERR_SYNTAX || err == ERR_TOO_BIG ? ERR_NOT_FOUND : err;
@@ -223,7 +223,7 @@ static int get_run(struct imap_session *s, struct store_txn *txn)
 		return err;
 	buf_add_str(&s->out, "* ACL ");
 	imap_name_write(s, &s->out, m.name);
-	if (!slice_has_prefix(slice_str(owner.address), STORE_PUBLIC_LOCAL)) {
+	if (!store_account_is_public(slice_str(owner.address))) {
 		struct store_acl_entry all = {.who = {owner.slot, owner.id}, .rights = STORE_RIGHTS_ALL};
 
 		write_identifier(s, &all, false);

@@ -99,6 +99,11 @@ static bool fit_texts(const struct account_record *r)
 	       r->forwards.len <= (size_t)STORE_FORWARDS_MAX * (STORE_ADDRESS_MAX + 1);
 }
 
+bool store_account_is_public(struct slice address)
+{
+	return slice_has_prefix_nocase(address, STORE_PUBLIC_LOCAL "@");
+}
+
 int store_account_create(struct store_txn *txn, const struct store_account_new *a, uint32_t *account_out)
 {
 	struct account_record r = {.password = a->password,

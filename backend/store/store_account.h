@@ -15,6 +15,8 @@
 #define STORE_ACCOUNT_NAME_MAX 256
 /* Public folders of a domain belong to the account of this local part there. */
 #define STORE_PUBLIC_LOCAL "#public"
+/* The address, in any case of letters, is such an account's: nobody else may have it. Any thread. */
+bool store_account_is_public(struct slice address);
 
 struct store_account_new {
 	struct slice address;

@@ -6,7 +6,7 @@ import unittest
 
 import mt
 from backend_case import BackendCase
-from imap_wire import Wire
+from imap_wire import Closed, Wire
 
 MAIL = b"From: a@example.test\r\nSubject: shared\r\n\r\nThe secret word is xyzzy.\r\n"
 OWNER, GUEST = "user0001@example.test", "user0002@example.test"
@@ -126,6 +126,13 @@ class Table(Sharing):
             self.rights(owner, b"t", bytes(c for c in b"lrswipkxtea" if c not in needed))
             self.expect(guest, b"SELECT " + name, rb"(?m)^TAG OK")
             self.expect(guest, command, bad)
+        # LIST with STATUS: who may look a mailbox up is not told what is in it
+        asks = b'LIST "" %s RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY SIZE UNSEEN HIGHESTMODSEQ MAILBOXID))' % name
+        self.ask(guest, b"UNSELECT")
+        self.rights(owner, b"t", b"lswipkxtea")
+        self.assertNotIn(b"* STATUS", self.expect(guest, asks, rb"(?m)^\* LIST ", rb"TAG OK"))
+        self.rights(owner, b"t", b"lr")
+        self.expect(guest, asks, rb"(?m)^\* STATUS \S+ \(MESSAGES \d", rb"TAG OK")
         # \Seen is not set by who lacks "s"
         self.rights(owner, b"t", b"lrwtei")
         self.expect(guest, b"SELECT " + name, rb"(?m)^TAG OK")
@@ -163,9 +170,25 @@ class Alike(Sharing):
         b"ESEARCH IN (subtree %s) ALL", b"ESEARCH IN (subtree-one (INBOX %s)) TEXT xyzzy", b"COPY 1 %s", b"UID COPY 1 %s", b"MOVE 1 %s",
         b"UID MOVE 1 %s", b"REPLACE 1 %s {5+}\r\nA: b\n", b"UID REPLACE 1 %s {5+}\r\nA: b\n", b"FETCH 1 %s", b"SEARCH TEXT %s",
         b"NOTIFY SET (mailboxes %s (MessageNew MessageExpunge))", b"IDLE %s", b"THREAD REFERENCES UTF-8 SUBJECT %s", b"NAMESPACE %s",
+        b"NOTIFY SET STATUS (subtree %s (MessageNew MessageExpunge MailboxName))", b"UID THREAD REFERENCES UTF-8 SUBJECT %s",
+        b"SORT (SUBJECT) UTF-8 TEXT %s", b"UID SORT (SUBJECT) UTF-8 HEADER X %s", b"UID SEARCH RETURN (COUNT) TEXT %s",
+        b"UID FETCH 1 (BODY.PEEK[HEADER.FIELDS (%s)])", b"STORE 1 %s", b"UID STORE 1 %s", b"EXPUNGE %s", b"UID EXPUNGE %s", b"CHECK %s",
+        b"CLOSE %s", b"UNSELECT %s", b"CAPABILITY %s", b"NOOP %s", b"LOGOUT %s", b'ID ("name" "%s")', b"LOGIN %s x", b"AUTHENTICATE %s",
+        b"STARTTLS %s", b"UNAUTHENTICATE %s", b"ENABLE %s", b"COMPRESS %s",
     ]
     SPECIAL = [b'LIST "" *', b'LIST "" %', b'LIST "" user/%', b'LIST "" user/*', b'LSUB "" *', b'LIST (SUBSCRIBED) "" *', b"NAMESPACE",
                b"ESEARCH IN (subtree user) ALL", b"ESEARCH IN (subscribed) ALL", b"ESEARCH IN (personal) TEXT xyzzy"]
+
+    def test_security_15_every_command_is_among_these(self):
+        """By the table that the server looks commands up in, whatever it advertises: a new verb is compared, too."""
+        with open(os.path.join(mt.ROOT, "backend", "session", "imap_cmd.c")) as f:
+            table = re.search(r"commands\[\] = \{\n(.*?)\n\};", f.read(), re.S)[1]
+        verbs = re.findall(r'^\t\{"([A-Z ]+)", ', table, re.M)
+        self.assertEqual(len(verbs), table.count("{"))
+        words = [c.decode().split() for c in self.COMMANDS if b"%s" in c]
+        known = {" ".join(w[:2]) if w[0] == "UID" else w[0] for w in words}
+        self.assertEqual(set(verbs) - known, set(), "commands that are not compared with a foreign mailbox's name")
+        self.assertEqual(known - set(verbs), set(), "there are no such commands")
 
     def test_security_15_a_foreign_mailbox_and_none_look_alike(self):
         owner = self.session(1)
@@ -264,12 +287,55 @@ class Public(Sharing):
             pass
         ctl("b1", "public", "remove", "example.test", "News/2026")
         self.assertNotIn("News/2026", ctl("b1", "public", "list", "example.test"))
+        # no user has the address of public folders, nor is let in there
+        for words in (("account", "add", "#public@other.test"), ("account", "rename", "user0004@example.test", "#public@other.test"),
+                      ("account", "rename", "#public@example.test", "user0009@example.test"),
+                      ("account", "set", "user0004@example.test", "--alias", "#PUBLIC@other.test"),
+                      ("account", "set", "#public@example.test", "--enable"), ("account", "set", "#public@example.test", "--take-mail"),
+                      ("account", "set", "#public@example.test", "--hash", "{PLAIN}x")):
+            self.assertEqual(ctl("b1", *words, code=None)[0], 1, words)
+        ctl("b1", "account", "set", "#public@example.test", "--quota", "1G")
         # who shares with an account that goes
         self.expect(guest, b"SETACL INBOX user0004@example.test lr", rb"TAG OK")
         ctl("b1", "account", "remove", "user0004@example.test")
         self.assertNotIn(b"user0004", self.ask(guest, b"GETACL INBOX"))
         mt.wait_for(lambda: self.cluster.ctl_json("b1", "store", "stat")["intents"] == 0, 10, "the account is forgotten")
         self.assertIn("0", ctl("b1", "store", "check"))
+
+    def test_security_15_a_session_ends_with_what_its_name_meant(self):
+        """An account that is moved, replaced, renamed into another domain, or whose name is another's now: no session that began before
+        goes on, and none is told that it has no mailboxes."""
+        ctl = self.cluster.ctl
+
+        def login(address):
+            wire = Wire(self.cluster.at("b1", "imaps"), tls=self.loose())
+            self.addCleanup(wire.sock.close)
+            self.assertIn(b"TAG OK", self.ask(wire, b"LOGIN %s secret" % address.encode()))
+            return wire
+
+        def ended(wire):
+            try:
+                while True:
+                    answer = self.ask(wire, b'LIST "" *')
+                    self.assertTrue(b" INBOX\r\n" in answer or answer.startswith(b"TAG NO"), answer)
+            except (AssertionError, OSError) as e:
+                return isinstance(e, (Closed, OSError))
+
+        ctl("b1", "account", "add", "mover@example.test", "--hash", "{PLAIN}secret")
+        slot = self.cluster.ctl_json("b1", "account", "show", "mover@example.test")["slot"]
+        wire = login("mover@example.test")
+        ctl("b1", "account", "move", "mover@example.test", "--slot", 1 - slot)
+        self.assertTrue(ended(wire))
+        wire = login("mover@example.test")
+        path = os.path.join(self.cluster.dir, "mover")
+        ctl("b1", "store", "export", "mover@example.test", path)
+        ctl("b1", "store", "import", path, "--replace")
+        self.assertTrue(ended(wire))
+        wire = login("mover@example.test")
+        ctl("b1", "account", "rename", "mover@example.test", "moved@example.test", "--keep-alias")
+        self.expect(wire, b"NOOP", rb"TAG OK")
+        ctl("b1", "account", "rename", "moved@example.test", "moved@other.test", "--keep-alias")
+        self.assertTrue(ended(wire))
 
 
 if __name__ == "__main__":
