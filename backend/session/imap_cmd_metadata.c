@@ -144,11 +144,17 @@ static int set_entry(struct imap_session *s, struct store_txn *txn, struct set_d
 	const struct store_mailbox *mailbox, const struct entry *e)
 {
 	bool is_private = slice_has_prefix(e->name, "/private/");
+	unsigned rights = 0;
 	uint64_t modseq = 0;
-	int err;
+	int err = d->is_server ? 0 : imap_access_rights(s, txn, mailbox, &rights);
 
+	if (err < 0)
+		return err;
 	if (d->is_server && !is_private)
 		return refuse(d, "NOPERM", "The operator says this of the server");
+	/* What all see is changed by who may change what all see; section 3.3 asks for less, but leaves more to the server. */
+	if (!d->is_server && !is_private && !(rights & IMAP_RIGHT_WRITE))
+		return refuse(d, "NOPERM", "Shared annotations want the right \"w\"");
 	if (!d->is_server && slice_is_str(e->name, STORE_METADATA_USE))
 		return set_use(s, txn, d, mailbox, e->value, &modseq);
 	err = store_metadata_set(txn, d->is_server ? s->account : mailbox->account,

@@ -184,20 +184,40 @@ int store_metadata_all(struct store_txn *txn, uint32_t account, store_metadata_a
 
 /* ---- writing ---- */
 
+struct room {
+	size_t count;
+	uint64_t weight;
+};
+
 static int count_row(void *arg, const struct db_cursor *c)
 {
-	(void)c;
-	++*(size_t *)arg;
+	struct room *room = arg;
+
+	room->count++;
+	room->weight += weigh(c->key.len - HEAD, c->value.len - 1);
 	return 0;
 }
 
-static int check_room(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user)
+/* less: what the entry weighs now, 0: it is new. */
+static int check_room(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64_t user, uint64_t less,
+	uint64_t more)
 {
+	bool is_guest =
+		user != STORE_METADATA_SHARED && user != store_metadata_user(store_txn_slot(txn), account);
 	struct key prefix = make_key(account, mailbox, user, slice_of(NULL, 0));
-	size_t count = 0;
-	int err = each_row(txn, view(&prefix), count_row, &count);
+	struct room room = {0};
+	uint64_t weight = 0;
+	int err = each_row(txn, view(&prefix), count_row, &room);
 
-	return err ? err : count < STORE_METADATA_ENTRIES_MAX ? 0 : ERR_TOO_BIG;
+	if (!err && is_guest)
+		err = get_weight(txn, account, &weight);
+	if (err)
+		return err;
+	if (is_guest && more > less &&
+		(room.weight - less + more > STORE_METADATA_GUEST_MAX ||
+			weight - less + more > STORE_METADATA_GUESTS_MAX))
+		return ERR_TOO_BIG;
+	return less || room.count < STORE_METADATA_ENTRIES_MAX ? 0 : ERR_TOO_BIG;
 }
 
 static int put_entry(struct store_txn *txn, const struct key *key, struct slice value)
@@ -251,6 +271,7 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64
 {
 	struct folder_record folder;
 	struct key key;
+	uint64_t less, more;
 	size_t old;
 	int err = 0;
 
@@ -264,11 +285,12 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint64
 		err = old_size(txn, &key, &old);
 	if (err || (!value.p && old == SIZE_MAX))
 		return err;
-	if (value.p && old == SIZE_MAX)
-		err = check_room(txn, account, mailbox, user);
+	less = old == SIZE_MAX ? 0 : weigh(name.len, old);
+	more = value.p ? weigh(name.len, value.len) : 0;
+	if (value.p)
+		err = check_room(txn, account, mailbox, user, less, more);
 	if (!err)
-		err = change_weight(txn, account, old == SIZE_MAX ? 0 : weigh(name.len, old),
-			value.p ? weigh(name.len, value.len) : 0);
+		err = change_weight(txn, account, less, more);
 	if (!err)
 		err = value.p ? put_entry(txn, &key, value) : db_drop(txn, DB_METADATA, view(&key));
 	*is_changed_out = !err;

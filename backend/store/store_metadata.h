@@ -15,6 +15,10 @@
 #define STORE_METADATA_ENTRIES_MAX 100 /* of one mailbox: shared ones, and each user's */
 #define STORE_METADATA_ACCOUNT_MAX                                                                           \
 	(1u << 20) /* octets of one account: names, values, and 64 for each entry */
+/* Of these octets, what those who are not the owner may make of all, and each of them of one mailbox: to be allowed to read a mailbox
+ * is not to fill its owner's account. */
+#define STORE_METADATA_GUESTS_MAX (STORE_METADATA_ACCOUNT_MAX / 2)
+#define STORE_METADATA_GUEST_MAX (16u << 10)
 /* The entry that is a mailbox's special use (RFC 6154 section 4); kept with the mailbox. */
 #define STORE_METADATA_USE "/private/specialuse"
 

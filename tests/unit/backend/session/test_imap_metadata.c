@@ -303,6 +303,26 @@ static void test_security_15_annotations_of_others(void **state)
 	rig_disconnect(&other);
 }
 
+/* A guest has 16 KiB in each mailbox; what he has may become smaller. */
+static void fill_as_guest(struct rig_client *guest)
+{
+	static const char begin[] = "SETMETADATA user/alice@example.com/team (/private/vendor/x/";
+	char value[8001], command[8200];
+
+	memset(value, 'v', sizeof(value) - 1);
+	value[sizeof(value) - 1] = '\0';
+	snprintf(command, sizeof(command), "%sa \"%s\")", begin, value);
+	RIG_EXPECT(guest, command, "OK");
+	snprintf(command, sizeof(command), "%sb \"%s\")", begin, value);
+	RIG_EXPECT(guest, command, "OK");
+	snprintf(command, sizeof(command), "%sc \"%s\")", begin, value);
+	RIG_EXPECT(guest, command, "NO [METADATA TOOMANY]");
+	snprintf(command, sizeof(command), "%sa \"v\")", begin);
+	RIG_EXPECT(guest, command, "OK");
+	snprintf(command, sizeof(command), "%sb NIL)", begin);
+	RIG_EXPECT(guest, command, "OK");
+}
+
 /* Section 3.3: "l" and one of "rswip"; private entries are each user's own. */
 static void test_shared_mailboxes(void **state)
 {
@@ -330,6 +350,13 @@ static void test_shared_mailboxes(void **state)
 	/* What a mailbox is for is its owner's to say. */
 	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/private/specialuse \"\\\\Sent\")",
 		"NO [NOPERM]");
+	/* Who may but read changes nothing for others, and does not fill the owner's account. */
+	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/shared/comment \"theirs\")",
+		"NO [NOPERM]");
+	RIG_EXPECT(&other, "SETMETADATA user/alice@example.com/team (/shared/comment NIL)", "NO [NOPERM]");
+	fill_as_guest(&other);
+	RIG_EXPECT(&c, "SETMETADATA team (/private/vendor/x/y \"z\")", "OK");
+	RIG_EXPECT(&c, "SETACL team bob@example.com lrw", "OK");
 	/* A change of bob's shared entry reaches alice, his private one does not. */
 	RIG_EXPECT(&c, "ENABLE METADATA", "OK");
 	RIG_EXPECT(&other,

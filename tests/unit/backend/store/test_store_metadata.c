@@ -86,15 +86,32 @@ static void test_security_10_annotations_are_bounded(void **state)
 	assert_int_equal(set(&t, t.inbox, 0, "/shared/more", SLICE_LIT("x")), ERR_TOO_BIG);
 	/* Another value of one that is there, and other users' entries, go on. */
 	assert_int_equal(set(&t, t.inbox, 0, "/shared/1", SLICE_LIT("y")), 0);
+	/* Those who are not the owner: so much each, half of all together, and the rest is left to him. */
+	for (n = 0; n < 3; n++) {
+		snprintf(name, sizeof(name), "/private/%u", n);
+		assert_int_equal(set(&t, t.inbox, store_metadata_user(0, 4), name, slice_of(big, 8000)),
+			n < 2 ? 0 : ERR_TOO_BIG);
+	}
+	assert_int_equal(
+		set(&t, t.inbox, store_metadata_user(0, 4), "/private/0", slice_of(big, 8500)), ERR_TOO_BIG);
+	assert_int_equal(set(&t, t.inbox, store_metadata_user(0, 4), "/private/0", slice_of(big, 10)), 0);
 	for (n = 0; n < 1000; n++) {
-		snprintf(name, sizeof(name), "/private/%u", n % 50);
-		if (set(&t, t.inbox, store_metadata_user(0, 5 + n / 50), name,
+		snprintf(name, sizeof(name), "/private/%u", n % 2);
+		if (set(&t, t.inbox, store_metadata_user(1, 5 + n / 2), name, slice_of(big, 8000)) ==
+			ERR_TOO_BIG)
+			break;
+	}
+	assert_in_range(n, 55, STORE_METADATA_GUESTS_MAX / 8000);
+	for (n = 0; n < 1000; n++) {
+		snprintf(name, sizeof(name), "/private/%u", n);
+		if (set(&t, t.inbox, store_metadata_user(0, t.account), name,
 			    slice_of(big, sizeof(big) - 1)) == ERR_TOO_BIG)
 			break;
 	}
-	assert_in_range(n, 14, STORE_METADATA_ACCOUNT_MAX / STORE_METADATA_VALUE_MAX);
-	assert_int_equal(set(&t, t.inbox, store_metadata_user(0, 5), "/private/0", slice_of(NULL, 0)), 0);
-	assert_int_equal(set(&t, t.inbox, store_metadata_user(0, 5), "/private/0", slice_of(big, 1000)), 0);
+	assert_in_range(n, 7, 8);
+	assert_int_equal(set(&t, t.inbox, store_metadata_user(1, 5), "/private/0", slice_of(NULL, 0)), 0);
+	assert_int_equal(
+		set(&t, t.inbox, store_metadata_user(0, t.account), "/private/x", slice_of(big, 1000)), 0);
 	temp_end(&t);
 }
 
