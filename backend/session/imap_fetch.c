@@ -718,9 +718,11 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_fetch *f = s->data;
 	struct fetcher w = {.s = s, .f = f, .txn = txn};
-	int err = 0;
+	/* NOTIFY's, between commands and in IDLE: jobs of commands on the mailbox have asked for it. */
+	int err =
+		s->cmd && s->cmd->flags & IMAP_CMD_SELECTED ? 0 : imap_access_check(s, txn, IMAP_RIGHT_READ);
 
-	if (!f->is_checked)
+	if (err == 0 && !f->is_checked)
 		err = find_unseen(&w);
 	if (w.has_scan)
 		store_scan_end(&w.scan);
