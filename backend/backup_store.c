@@ -10,6 +10,7 @@
 #include "backend/domain_dump.h"
 #include "backend/store/store_account.h"
 #include "backend/store/store_restore.h"
+#include "backend/store/store_restore_others.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
@@ -40,6 +41,7 @@ struct job {
 	size_t name_count;
 	const char *mailbox, *as;
 	bool all;
+	struct table *restored; /* digests of accounts that restore --all has made; owned */
 	int64_t before;
 	unsigned keep;
 	uint64_t rate;
@@ -471,7 +473,11 @@ static int restore_newest(void *arg, const struct backup_state *s)
 	if (backup_io_is_cancelled(&j->io))
 		return ERR_CANCELLED;
 	err = restore_account(j, s, slice_of(NULL, 0));
-	if (err == ERR_EXISTS) {
+	if (!err) {
+		char *digest = xstrdup(s->digest);
+
+		table_put(j->restored, slice_str(digest), digest);
+	} else if (err == ERR_EXISTS) {
 		j->present++;
 	} else if (err) {
 		struct buf text = {0};
@@ -485,6 +491,39 @@ static int restore_newest(void *arg, const struct backup_state *s)
 	return err == ERR_FULL || err == ERR_CANCELLED ? err : 0;
 }
 
+/* What its users have in mailboxes of others: they may have come after those. */
+static int restore_others(void *arg, const struct backup_state *s)
+{
+	struct job *j = arg;
+	struct store_restore_others *others;
+	struct buf why = {0};
+	int err;
+
+	if (!s->is_newest || !table_get(j->restored, slice_str(s->digest)))
+		return 0;
+	others = store_restore_others_new(j->backend->store, backup_io_store, &j->io);
+	err = backup_dir_read(j->dir, s, store_restore_others_record, others, &why);
+	store_restore_others_free(&others);
+	buf_deinit(&why);
+	return err == ERR_CANCELLED ? 0 : err;
+}
+
+static int restore_all(struct job *j)
+{
+	struct slice key;
+	void *value;
+	int err;
+
+	j->restored = table_new();
+	err = backup_dir_each(j->dir, restore_newest, j);
+	if (!err)
+		err = backup_dir_each(j->dir, restore_others, j);
+	for (size_t at = 0; table_next(j->restored, &at, &key, &value);)
+		free(value);
+	table_free(&j->restored);
+	return err;
+}
+
 static void run_restore(void *arg)
 {
 	struct job *j = arg;
@@ -493,7 +532,7 @@ static void run_restore(void *arg)
 	metric_add(j->backend->backups->m_running, 1);
 	j->err = backup_dir_open(j->path, false, &j->dir, &j->why);
 	if (!j->err && j->all) {
-		j->err = backup_dir_each(j->dir, restore_newest, j);
+		j->err = restore_all(j);
 	} else if (!j->err) {
 		j->err = find_state(j, &s);
 		if (!j->err)

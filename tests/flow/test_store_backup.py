@@ -154,6 +154,33 @@ class Backup(mt.ClusterCase):
         self.assertEqual(self.restore("--all")["accounts"], 0)
         self.check()
 
+    def test_2d_rights_whoever_comes_first(self):
+        """Everybody shares with everybody: half of them are restored before those to whom they gave rights."""
+        ctl = self.cluster.ctl
+        users = [f"user000{i}@example.test" for i in (1, 2, 3)]
+        for owner in users:
+            for user in users:
+                if user != owner:
+                    ctl("b1", "acl", "set", owner, "Sent", user, "lrs")
+        ctl("b1", "public", "add", "example.test", "News")
+        for user in users:
+            ctl("b1", "acl", "set", "@example.test", "News", user, "lrswi")
+        owners = users + ["@example.test"]
+        boxes = ["Sent"] * 3 + ["News"]
+
+        def rights():
+            return [sorted((r["identifier"], r["rights"]) for r in self.cluster.ctl_json("b1", "acl", "list", o, b)["rows"]) for o, b in zip(owners, boxes)]
+
+        before = rights()
+        self.assertEqual([len(r) for r in before], [3, 3, 3, 4])
+        self.backup()
+        for account in users + ["#public@example.test"]:
+            ctl("b1", "account", "remove", account)
+        self.assertEqual(self.restore("--all")["accounts"], 4)
+        self.assertEqual(rights(), before)
+        self.check()
+        ctl("b1", "account", "remove", "#public@example.test")
+
     def test_2c_domains_and_classes(self):
         ctl = self.cluster.ctl
         self.assertNotIn("domains", self.backup())
