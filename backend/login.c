@@ -257,7 +257,8 @@ static void enter(struct login *l)
 	}
 	why = objection(l);
 	if (why) {
-		refuse(l, FRONT_NOT_PERMITTED, why);
+		/* [AUTH] of POP3 would tell a proxy that it is not believed itself. */
+		refuse(l, l->is_vouched ? FRONT_NO_ACCOUNT : FRONT_NOT_PERMITTED, why);
 		return;
 	}
 	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", front_session(l->front),

@@ -10,7 +10,7 @@
  *	<- {"row":{"user":"bob@example.com","messages":12}}
  *	<- {"progress":"12000 of 100000 accounts"}         a long verb says how far it is; not part of the answer
  *	<- {"ok":true,"status":0,"result":{"accounts":1}}
- *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}
+ *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}    with "result" if the verb had added to it
  *
  * A control_request belongs to the verb's function from its call until control_done() or control_fail(), even if the client
  * has gone meanwhile; every function here that takes one runs on the control loop (control_request_loop()): come back there by
@@ -122,7 +122,7 @@ void control_progress(struct control_request *request, const char *format, ...) 
 void control_done(struct control_request *request);
 /*
  * Ends with an error; the exit status follows from it: ERR_NOT_NOW, ERR_TIMEOUT, ERR_FULL, ERR_CANCELLED 75;
- * ERR_SYNTAX 64; ERR_CORRUPT, ERR_IO 70; others 1.
+ * ERR_SYNTAX 64; ERR_CORRUPT, ERR_IO 70; others 1. What was added to the result before is shown beside the error.
  */
 void control_fail(struct control_request *request, int error, const char *format, ...) PRINTF_LIKE(3, 4);
 

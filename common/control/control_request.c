@@ -178,14 +178,18 @@ static int exit_status(int error)
 void control_fail(struct control_request *request, int error, const char *format, ...)
 {
 	struct buf text = {0};
+	json_t *answer;
 	va_list args;
 
 	va_start(args, format);
 	buf_vprintf(&text, format, args);
 	va_end(args);
 	send_row(request);
-	end(request, json_pack("{s:b,s:i,s:o}", "ok", 0, "status", exit_status(error), "error",
-			     control_json_text(buf_view(&text))));
+	answer = json_pack("{s:b,s:i,s:o}", "ok", 0, "status", exit_status(error), "error",
+		control_json_text(buf_view(&text)));
+	if (request->result)
+		json_object_set(answer, "result", request->result);
+	end(request, answer);
 	buf_deinit(&text);
 }
 

@@ -385,9 +385,8 @@ static void finish_json(struct output *o, const json_t *answer, bool ok, const c
 {
 	json_t *all = json_object();
 
-	if (ok)
-		json_object_update(all, json_object_get(answer, "result"));
-	else
+	json_object_update(all, json_object_get(answer, "result"));
+	if (!ok)
 		json_object_set_new(all, "error", json_string(error ? error : ""));
 	flush_rows(o);
 	if (o->written) {
@@ -418,9 +417,8 @@ static int finish(struct output *o, const json_t *answer)
 		finish_json(o, answer, ok, error);
 	} else {
 		flush_rows(o);
-		if (ok)
-			print_result(json_object_get(answer, "result"));
-		else
+		print_result(json_object_get(answer, "result"));
+		if (!ok)
 			fprintf(stderr, "mailtierctl: %s\n", error ? error : "the program gave no reason");
 	}
 	if (fflush(stdout))

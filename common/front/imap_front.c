@@ -37,7 +37,7 @@ static const struct {
 	[FRONT_OK] = {"", ""},
 	[FRONT_WRONG] = {"[AUTHENTICATIONFAILED]", "Authentication failed."},
 	[FRONT_NOT_NOW] = {"[UNAVAILABLE]", "Temporarily unavailable, try again later."},
-	[FRONT_NO_ACCOUNT] = {"[AUTHORIZATIONFAILED]", "There is no mailbox for this user here."},
+	[FRONT_NO_ACCOUNT] = {"[AUTHORIZATIONFAILED]", "There is no mailbox here that this user may use."},
 	[FRONT_NOT_PERMITTED] = {"[AUTHORIZATIONFAILED]", "This user may not do that."},
 	[FRONT_IN_USE] = {"[INUSE]", "The mailbox is in use."},
 	[FRONT_UNSERVED] = {"[AUTHENTICATIONFAILED]", "Authentication failed."},

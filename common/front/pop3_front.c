@@ -22,7 +22,7 @@ static const struct {
 	[FRONT_OK] = {"", ""},
 	[FRONT_WRONG] = {"[AUTH]", "Authentication failed."},
 	[FRONT_NOT_NOW] = {"[SYS/TEMP]", "Temporarily unavailable, try again later."},
-	[FRONT_NO_ACCOUNT] = {"[SYS/PERM]", "There is no mailbox for this user here."},
+	[FRONT_NO_ACCOUNT] = {"[SYS/PERM]", "There is no mailbox here that this user may use."},
 	[FRONT_NOT_PERMITTED] = {"[AUTH]", "This user may not do that."},
 	[FRONT_IN_USE] = {"[IN-USE]", "The mailbox is in use."},
 	[FRONT_UNSERVED] = {"[AUTH]", "Authentication failed."},

@@ -1,6 +1,7 @@
 """Domains, classes, suspension, forwarding and renaming, as an operator and his users see them: one back-end behind one proxy."""
 import imaplib
 import os
+import poplib
 import signal
 import smtplib
 import ssl
@@ -166,6 +167,11 @@ class Domains(mt.ClusterCase):
         self.ctl("account", "set", user, "--suspend")
         self.assert_ends(m)
         self.assertIn("AUTHORIZATIONFAILED", self.login_error(user, password, "p1"))
+        pop3 = poplib.POP3_SSL(*self.cluster.at("p1", "pop3s"), context=ssl.create_default_context(cafile=self.cluster.ca))
+        pop3.user(user)
+        with self.assertRaisesRegex(poplib.error_proto, "SYS/PERM"):  # and not "try again later", for ever
+            pop3.pass_(password)
+        pop3.close()
         self.ctl("account", "set", user, "--resume")
         self.assertIsNone(self.login_error(user, password, "p1"))
 

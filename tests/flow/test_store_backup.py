@@ -210,6 +210,7 @@ class Backup(mt.ClusterCase):
         code, words = ctl("b1", "store", "backup", "verify", self.path, code=None)
         self.assertEqual(code, 70)
         self.assertIn(first, words)
+        self.assertRegex(words, "failed: +1")  # figures come with an error, too
 
     def test_3_what_is_damaged_is_told(self):
         self.imap().append("INBOX", "", None, message(5000, "INBOX", 100_000).encode())

@@ -44,7 +44,7 @@ static const struct talk_case cases[] = {
 		"a LOGIN notnow x\r\nb LOGIN noaccount x\r\nc LOGIN notpermitted x\r\nd LOGIN inuse x\r\ne "
 		"LOGIN limit x\r\n",
 		"a NO [UNAVAILABLE] Temporarily unavailable, try again later.\r\n"
-		"b NO [AUTHORIZATIONFAILED] There is no mailbox for this user here.\r\n"
+		"b NO [AUTHORIZATIONFAILED] There is no mailbox here that this user may use.\r\n"
 		"c NO [AUTHORIZATIONFAILED] This user may not do that.\r\n"
 		"d NO [INUSE] The mailbox is in use.\r\ne NO [LIMIT] Too many sessions of this user.\r\n",
 		NULL, false, false},

@@ -33,7 +33,8 @@ static const struct talk_case cases[] = {
 	{"refusals",
 		"USER noaccount\r\nPASS x\r\nUSER inuse\r\nPASS x\r\nUSER limit\r\nPASS x\r\nUSER "
 		"notpermitted\r\nPASS x\r\n",
-		"+OK\r\n-ERR [SYS/PERM] There is no mailbox for this user here.\r\n+OK\r\n-ERR [IN-USE] The "
+		"+OK\r\n-ERR [SYS/PERM] There is no mailbox here that this user may use.\r\n+OK\r\n-ERR "
+		"[IN-USE] The "
 		"mailbox is in use.\r\n"
 		"+OK\r\n-ERR [SYS/TEMP] Too many sessions of this user.\r\n+OK\r\n-ERR [AUTH] This user may "
 		"not do that.\r\n",
