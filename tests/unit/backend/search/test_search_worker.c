@@ -1,9 +1,12 @@
 /* The indexer's thread: what there is when it starts, what comes, rebuilding, and its end amid work. */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "backend/search/search_build.h"
+#include "backend/search/search_check.h"
 #include "backend/search/search_worker.h"
 #include "common/base/log.h"
 
@@ -133,11 +136,63 @@ static void test_it_ends_amid_its_work(void **state)
 	wait_until_covered(f, 300);
 }
 
+struct checker {
+	struct fixture *f;
+	atomic_bool is_over;
+	unsigned rounds, failed;
+	struct search_check found;
+};
+
+static void say(void *arg, const char *text)
+{
+	(void)arg;
+	print_error("%s\n", text);
+}
+
+static void *check_often(void *arg)
+{
+	struct checker *c = arg;
+	struct fixture *f = c->f;
+
+	for (; !atomic_load(&c->is_over); c->rounds++)
+		c->failed += search_check_account(f->t.store, 0, f->t.account, say, NULL, &c->found) != 0;
+	return NULL;
+}
+
+/* A mailbox that searches found damaged is made anew, beside checks, which find nothing wrong meanwhile. */
+static void test_it_heals_beside_checks(void **state)
+{
+	struct fixture *f = *state;
+	struct checker c = {.f = f};
+	struct search_worker_stat stat = {0};
+	pthread_t thread;
+
+	fill(f, 150);
+	assert_int_equal(search_worker_start(f->work, &all_of_it, &f->worker), 0);
+	wait_until_covered(f, 150);
+	assert_int_equal(pthread_create(&thread, NULL, check_often, &c), 0);
+	for (unsigned i = 1; i <= 5; i++) {
+		assert_true(store_text_mark_damaged(f->t.store, 0, f->t.inbox));
+		search_worker_rebuild(f->worker, 0, f->t.account + 99); /* wakes it */
+		for (int n = 0; n < 20000 && stat.indexed < 150 * (i + 1); n++) {
+			search_worker_stat(f->worker, &stat);
+			nanosleep(&(struct timespec){0, 1000000}, NULL);
+		}
+		assert_int_equal(stat.indexed, 150 * (i + 1));
+	}
+	wait_until_covered(f, 150);
+	atomic_store(&c.is_over, true);
+	pthread_join(thread, NULL);
+	assert_true(c.rounds > 0 && c.found.messages > 0);
+	assert_int_equal(c.failed + c.found.errors, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_it_follows, start, stop),
 		cmocka_unit_test_setup_teardown(test_it_ends_amid_its_work, start, stop),
+		cmocka_unit_test_setup_teardown(test_it_heals_beside_checks, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
