@@ -74,7 +74,7 @@ ldflags += --coverage
 else ifeq ($(VARIANT),fuzz)
 CC := clang
 cflags += -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-ldflags += -fsanitize=fuzzer,address,undefined
+ldflags += -fsanitize=address,undefined
 else
 $(error VARIANT is one of release asan tsan coverage fuzz faults)
 endif
@@ -154,12 +154,14 @@ $(foreach r,$(live_rooms),$(eval $(call bench_rules,$r)))
 fuzz_src := $(foreach r,$(live_rooms),$(wildcard tests/fuzz/$(r)/fuzz_*.c))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(fuzz_src))
 replay_main := $(if $(filter fuzz,$(VARIANT)),,$(B)/obj/tests/fuzz/replay.o)
+# The fuzzer brings its main: for the drivers alone, since programs have one.
+fuzz_ldflags := $(if $(filter fuzz,$(VARIANT)),-fsanitize=fuzzer)
 # A driver's one function is called by name only, and has no header.
 $(B)/obj/tests/fuzz/%.o: cflags += -Wno-missing-prototypes
 define fuzz_rules
 $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/$(1)/fuzz_*.c)): $(B)/fuzz/$(1)/%: $(B)/obj/tests/fuzz/$(1)/%.o $(replay_main) $(foreach l,$(call link_rooms,$(1)),$(call room_lib,$l))
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$< $(replay_main) $(call link,$(1)) $$(ldflags) -o $$@
+	$$(Q)$$(CC) $$< $(replay_main) $(call link,$(1)) $$(ldflags) $(fuzz_ldflags) -o $$@
 endef
 $(foreach r,$(live_rooms),$(eval $(call fuzz_rules,$r)))
 .PHONY: fuzz-replay fuzz fuzz-all
@@ -169,10 +171,16 @@ fuzz-replay: $(fuzz_bin)
 # make fuzz F=imap_parse T=60
 F ?=
 T ?= 60
+ifeq ($(F),)
+fuzz: fuzz-all
+else
 fuzz:
-	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz $(filter %/fuzz_$(F),$(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(fuzz_src)))
+	$(Q)driver="$(filter %/fuzz_$(F),$(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(fuzz_src)))"; \
+		[ -n "$$driver" ] || { echo "fuzz: there is no driver fuzz_$(F)" >&2; exit 64; }; \
+		$(MAKE) --no-print-directory VARIANT=fuzz $$driver
 	$(Q)tests/fuzz/run $(F) $(T)
-# Every driver for T seconds each.
+endif
+# Every driver for T seconds each; make fuzz without F is the same.
 fuzz-all:
 	$(Q)for f in $(patsubst fuzz_%,%,$(basename $(notdir $(fuzz_src)))); do $(MAKE) --no-print-directory fuzz F=$$f T=$(T) || exit 1; done
 
