@@ -1,6 +1,7 @@
 /*
  * A name is ACCOUNT or ACCOUNT/FOLDER: the folder begins behind the first slash after the "@" (or the first slash, where there
- * is none). `quota verify` goes through accounts in jobs of some milliseconds, each account in one snapshot.
+ * is none). `quota verify` goes through accounts in jobs of some milliseconds, each account in one snapshot. With --repair, too:
+ * what has drifted is then counted again, and put right, in one job of the writer.
  */
 #include "backend/quota_verbs.h"
 
@@ -319,6 +320,8 @@ struct verify {
 	struct backend *backend;
 	struct control_request *request;
 	bool repair;
+	bool mends;       /* the next job puts the account at `at` right, whose drift has been seen */
+	bool has_drifted; /* the job came to one that is to be put right */
 	struct place {
 		unsigned slot;
 		uint32_t id;
@@ -360,7 +363,7 @@ static void take_drift(void *arg, const struct store_quota_drift *drift)
 	v->shown_count++;
 }
 
-/* Accounts of one slot, until the time is up; a repair takes one. */
+/* Accounts of one slot, until the time is up. A repair reads them as well, and holds the writer for those alone that are wrong. */
 static int run_verify(struct store_txn *txn, void *arg)
 {
 	struct verify *v = arg;
@@ -372,16 +375,24 @@ static int run_verify(struct store_txn *txn, void *arg)
 	v->next = v->at;
 	v->next_drift = 0;
 	v->shown_count = 0;
+	v->has_drifted = false;
 	buf_clear(&v->names);
 	do {
+		size_t shown = v->shown_count, names = buf_len(&v->names);
 		uint64_t drift = 0;
 
-		err = store_quota_verify(txn, v->accounts[v->next].id, v->repair, take_drift, v, &drift);
+		err = store_quota_verify(txn, v->accounts[v->next].id, v->mends, take_drift, v, &drift);
+		if (!err && drift && v->repair && !v->mends) { /* told when it is put right */
+			v->shown_count = shown;
+			buf_cut(&v->names, names);
+			v->has_drifted = true;
+			return 0;
+		}
 		if (err == ERR_NOT_FOUND) /* removed meanwhile */
 			err = 0;
 		v->next_drift += drift;
 		v->next++;
-	} while (!err && !v->repair && v->next < v->count && v->accounts[v->next].slot == slot &&
+	} while (!err && !v->mends && v->next < v->count && v->accounts[v->next].slot == slot &&
 		 clock_mono_ms() < until);
 	return err;
 }
@@ -446,6 +457,7 @@ static void done_verify(void *arg, int err)
 	v->accounts_seen += v->next - v->at;
 	v->drift += v->next_drift;
 	v->at = v->next;
+	v->mends = v->has_drifted;
 	control_when_room(v->request, verify_step, v);
 }
 
@@ -457,7 +469,7 @@ static void verify_step(void *arg)
 
 	if (v->at == v->count || control_is_gone(v->request))
 		end_verify(v, 0);
-	else if (v->repair)
+	else if (v->mends)
 		(void)store_work_write(v->backend->work, v->accounts[v->at].slot, &call);
 	else
 		(void)store_work_read(v->backend->work, v->accounts[v->at].slot, &call);

@@ -316,11 +316,10 @@ static int add_delta(struct store_txn *txn, uint32_t account, struct root *root,
 {
 	struct store_quota *q = &root->quota;
 
+	/* Counters that were wrong before are the verifier's to find: they keep nobody from removing his mail. */
 	if (before) {
-		if (q->bytes_used < before->size || q->count_used < before->messages)
-			return db_fail(txn, ERR_CORRUPT);
-		q->bytes_used -= before->size;
-		q->count_used -= before->messages;
+		q->bytes_used -= q->bytes_used < before->size ? q->bytes_used : before->size;
+		q->count_used -= q->count_used < before->messages ? q->count_used : before->messages;
 	}
 	if (after) {
 		q->bytes_used += after->size;

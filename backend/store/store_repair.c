@@ -18,6 +18,7 @@
 #include "backend/store/change.h"
 #include "backend/store/check.h"
 #include "backend/store/chunk.h"
+#include "backend/store/quota.h"
 #include "backend/store/repair.h"
 #include "backend/store/store_domain.h"
 #include "common/base/clock.h"
@@ -576,9 +577,21 @@ int store_account_recount(
 	return recount(txn, account, false, counted, said, &changed);
 }
 
+static void root_changed(
+	void *arg, uint32_t mailbox, const struct store_quota *stored, const struct store_quota *right)
+{
+	bool *changed = arg;
+
+	(void)mailbox;
+	(void)stored;
+	(void)right;
+	*changed = true;
+}
+
 int store_account_recount_mend(struct store_txn *txn, uint32_t account, bool *changed_out)
 {
 	struct store_recount counted, said;
+	int err = recount(txn, account, true, &counted, &said, changed_out);
 
-	return recount(txn, account, true, &counted, &said, changed_out);
+	return err ? err : quota_verify_roots(txn, account, true, root_changed, changed_out);
 }

@@ -40,5 +40,5 @@ struct store_recount {
  */
 MUST_CHECK int store_account_recount(
 	struct store_txn *txn, uint32_t account, struct store_recount *counted, struct store_recount *said);
-/* Writes them, with those of its mailboxes; true: something was wrong. */
+/* Writes them, with those of its mailboxes and quota roots; true: something was wrong. */
 MUST_CHECK int store_account_recount_mend(struct store_txn *txn, uint32_t account, bool *changed_out);

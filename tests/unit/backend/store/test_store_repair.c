@@ -521,6 +521,20 @@ static void spoil_root(struct damaged *d)
 	buf_deinit(&value);
 }
 
+/* The root's counters are too small for what its mailbox says. */
+static void spoil_root_and_counters(struct damaged *d)
+{
+	struct db_key key = db_key_u32_u32(d->t.account, d->work);
+	struct buf value = {0};
+
+	share(d);
+	(void)first(d, DB_QUOTA, db_key_view(&key), &value);
+	memset(value.data + 37, 0, 16);
+	put(d, DB_QUOTA, db_key_view(&key), buf_view(&value));
+	buf_deinit(&value);
+	spoil_counters(d);
+}
+
 static void test_each_table_is_mended(void **state)
 {
 	static const struct {
@@ -563,6 +577,7 @@ static void test_each_table_is_mended(void **state)
 		{"sum of annotations", spoil_weight},
 		{"limits", spoil_limits},
 		{"quota root", spoil_root},
+		{"quota root and counters", spoil_root_and_counters},
 	};
 
 	(void)state;
