@@ -373,6 +373,12 @@ size_t store_draft_waiting(const struct store_draft *d)
 	return buf_len(&d->stream);
 }
 
+size_t store_draft_held(const struct store_draft *d)
+{
+	return sizeof(*d) + buf_len(&d->stream) + buf_len(&d->envelope) + buf_len(&d->bodystructure) +
+	       buf_len(&d->parts) + buf_len(&d->keys);
+}
+
 bool store_draft_is_filled(const struct store_draft *d)
 {
 	return d->at == d->size && !d->parser;

@@ -65,6 +65,8 @@ void store_draft_committed(struct store_draft *draft);
 void store_draft_skip(struct store_draft *draft);
 /* Compressed bytes that wait to be written. */
 size_t store_draft_waiting(const struct store_draft *draft);
+/* What a filled draft holds in memory. Any thread. */
+size_t store_draft_held(const struct store_draft *draft);
 /* All of the message is compressed. */
 bool store_draft_is_filled(const struct store_draft *draft);
 /* Gives up: what was written becomes an orphan for the reaper. */

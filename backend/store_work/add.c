@@ -122,6 +122,8 @@ static int fill(struct add_job *a, struct store_press *press)
 {
 	size_t waiting = ahead_bytes(a->ahead);
 
+	for (size_t i = a->parted; i < a->filled; i++)
+		waiting += a->drafts[i] ? store_draft_waiting(a->drafts[i]) : 0;
 	while (a->filled < a->draft_count && waiting < STORE_DRAFT_PART) {
 		struct store_draft **draft = &a->drafts[a->filled];
 		struct store_source source = source_of(a, a->filled);
@@ -148,6 +150,13 @@ static void prepared(struct add_job *a)
 	if (err) {
 		give_up(a, err);
 		return;
+	}
+	for (size_t i = 0; i < a->filled; i++) {
+		if (!a->drafts[i]) { /* ahead had no room for it: once more, with those behind it that are not ready */
+			a->filled = i;
+			queue_add(&a->job.work->prepares, &a->job);
+			return;
+		}
 	}
 	a->station = a->filled == a->draft_count ? STATION_FINAL : STATION_PART;
 	job_write(&a->job);

@@ -17,6 +17,7 @@ struct store_ahead {
 	size_t under_way;     /* pieces */
 	bool is_free;         /* its owner has gone */
 	int err;
+	size_t held; /* by the drafts that are ready */
 	struct add_job *waiter;
 	struct store_draft *drafts[STORE_AHEAD_MESSAGES]; /* each a piece's own until that has ended */
 	size_t count, bytes;                              /* the owner's: what was given */
@@ -48,6 +49,21 @@ static bool is_given_up(struct store_ahead *ahead)
 	return given_up;
 }
 
+/* Keeps a draft, if there is room for what it has become. */
+static void keep(struct store_ahead *ahead, struct store_draft **draft)
+{
+	size_t held = store_draft_held(*draft);
+
+	pthread_mutex_lock(&ahead->lock);
+	if (held <= STORE_AHEAD_HELD - ahead->held)
+		ahead->held += held;
+	else
+		held = 0;
+	pthread_mutex_unlock(&ahead->lock);
+	if (!held)
+		store_draft_free(draft);
+}
+
 static int make(struct piece *p, struct store_press *press)
 {
 	int err = 0;
@@ -63,6 +79,8 @@ static int make(struct piece *p, struct store_press *press)
 			err = store_draft_fill(*draft, press, &done);
 		if (!err && !done)
 			err = ERR_TOO_BIG; /* STORE_AHEAD_BYTES are less than STORE_DRAFT_PART */
+		if (!err)
+			keep(p->ahead, draft);
 	}
 	return err;
 }

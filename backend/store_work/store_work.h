@@ -113,6 +113,9 @@ struct store_work_range {
 struct store_ahead;
 #define STORE_AHEAD_BYTES (512u * 1024)
 #define STORE_AHEAD_MESSAGES 256
+/* Of what they have become: a message of a thousand empty parts is described by twenty times its octets. Those that would be more are made
+ * again when the add begins. */
+#define STORE_AHEAD_HELD (1024u * 1024)
 
 /* Takes an add's next messages: `bytes` and the ranges in it, in their order, are copied. Makes *ahead with the first. False: not these, and no
  * more of this add (there is no room, or much waits already). On the loop. */

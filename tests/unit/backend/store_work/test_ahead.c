@@ -143,6 +143,41 @@ static void test_all_were_given(void **state)
 	end(&f);
 }
 
+/* Messages that become far more than they are: some are not kept, and made again from the add's own octets. */
+static void test_what_is_held_is_bounded(void **state)
+{
+	static const char head[] = "Content-Type: multipart/mixed; boundary=a\r\n\r\n";
+	struct fixture f;
+	struct store_message m;
+	struct store_txn *txn;
+	char *got = xmalloc(SIZE);
+	size_t len;
+
+	(void)state;
+	start(&f);
+	for (unsigned i = 0; i < COUNT; i++) {
+		char *message = f.bytes + (size_t)i * SIZE;
+
+		memcpy(message, head, sizeof(head) - 1);
+		for (size_t at = sizeof(head) - 1; at < SIZE; at++)
+			message[at] = "--a\n\n"[(at - sizeof(head) + 1) % 5];
+	}
+	give(&f, &f.add.ahead, AHEAD);
+	store_work_add(f.work, &f.add);
+	wait_for(&f.dropped, 1);
+	assert_int_equal(f.last, 0);
+	assert_int_equal(stored(&f), COUNT);
+	assert_int_equal(store_begin_read(f.t.store, 0, &txn), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		assert_int_equal(store_message_get(txn, f.t.inbox, i + 1, &m), 0);
+		assert_int_equal(store_message_read(txn, &m, 0, got, SIZE, &len), 0);
+		assert_memory_equal(got, f.bytes + (size_t)i * SIZE, SIZE);
+	}
+	store_end_read(&txn);
+	free(got);
+	end(&f);
+}
+
 static void test_all_or_none(void **state)
 {
 	struct fixture f;
@@ -231,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_stored_was_given),
 		cmocka_unit_test(test_all_were_given),
+		cmocka_unit_test(test_what_is_held_is_bounded),
 		cmocka_unit_test(test_all_or_none),
 		cmocka_unit_test(test_given_up_at_any_moment),
 		cmocka_unit_test(test_limits),
