@@ -61,6 +61,7 @@ struct writer {
 	struct queue queue;
 	_Atomic bool waste; /* the reaper should look */
 	uint64_t reap_at_ms;
+	size_t reap_rows; /* a step's; fewer while the disk is full */
 	uint64_t expire_at_ms;
 	uint64_t watch_at_ms; /* when old readers are looked for next */
 	uint64_t warned_at_ms;

@@ -228,15 +228,15 @@ static int reap_step(struct writer *w, bool expire, bool *done_out)
 
 	if (err)
 		return err;
-	err = store_reap(txn, &holds, REAP_STEP, done_out);
+	err = store_reap(txn, &holds, w->reap_rows, done_out);
 	if (!err && expire)
-		err = store_mark_expire(
-			txn, clock_wall_s() - (int64_t)w->work->options.mark_lifetime_s, REAP_STEP, &expired);
+		err = store_mark_expire(txn, clock_wall_s() - (int64_t)w->work->options.mark_lifetime_s,
+			w->reap_rows, &expired);
 	if (err) {
 		store_abort(&txn);
 		return err;
 	}
-	*done_out = *done_out && expired < REAP_STEP;
+	*done_out = *done_out && expired < w->reap_rows;
 	return finish(w, &txn);
 }
 
@@ -304,12 +304,20 @@ static void reap(struct writer *w)
 	/* Taken back below if there is more: a view that moves meanwhile sets it again. */
 	w->waste = false;
 	err = reap_step(w, expire, &done);
+	if ((err == ERR_FULL || err == ERR_IO) && w->reap_rows > 1) {
+		/* Removing needs new pages too, before it gives some back: the fewer rows, the fewer. */
+		w->reap_rows /= 2;
+		w->waste = true;
+		return;
+	}
 	if (err) {
 		log_warn("store", "reaper of slot %u: %s", w->slot, error_text(err));
 		w->reap_at_ms = now + REAP_RETRY_MS;
 		w->waste = true;
 		return;
 	}
+	if (w->reap_rows < REAP_STEP)
+		w->reap_rows++;
 	if (!done) {
 		w->reap_at_ms = now; /* its own leftovers need no delay */
 		w->waste = true;
@@ -326,6 +334,7 @@ void *writer_main(void *arg)
 	bool closed = false;
 
 	w->waste = true;
+	w->reap_rows = REAP_STEP;
 	w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
 	while (!closed) {
 		unsigned wait = w->waste || w->kept.account ? 20 : IDLE_MS;
