@@ -136,7 +136,7 @@ struct store_txn {
 	struct db_frame_cache *cache; /* of blob reads; lives as long as the reader */
 };
 
-/* Within a write transaction: changes of this account are not for now. */
+/* Within a write transaction: changes of this account are held off. */
 bool db_is_held(const struct store_txn *txn, uint32_t account);
 /* Nothing is left of the account, nor of its hold. */
 void db_end_hold(struct store_txn *txn, uint32_t account);

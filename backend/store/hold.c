@@ -1,4 +1,4 @@
-/* Accounts that take no changes for now. The list is under the slot's write lock: when a hold returns, no change is under way. */
+/* Accounts that take no changes until they are released. The list is under the slot's write lock: when a hold returns, no change is under way. */
 #include "backend/store/db.h"
 #include "backend/store/store_account.h"
 
