@@ -1,4 +1,4 @@
-/* Private: parts of the check that the repair uses. */
+/* Private: parts of the check that the repair uses, and what its files share. */
 #pragma once
 
 #include "backend/store/store_check.h"
@@ -8,3 +8,23 @@ MUST_CHECK int check_one_account(struct store *store, unsigned slot, uint32_t ac
 /* Rows of no mailbox, which nobody can be given: told, and counted. */
 MUST_CHECK int check_slot_strays(struct store *store, unsigned slot,
 	void (*report)(void *arg, const char *text), void *arg, uint64_t *errors_out);
+
+/* ---- inside the check ---- */
+
+struct check {
+	struct store *store;
+	unsigned slot;
+	struct store_txn *txn;
+	const struct store_check_options *options;
+	struct buf kept; /* mailboxes of the account's kept messages, u32 each, ascending */
+	struct store_check result;
+};
+
+/* One line of what is wrong, counted. */
+void check_finding(struct check *k, const char *format, ...) PRINTF_LIKE(2, 3);
+bool check_is_cancelled(struct check *k);
+/* ERR_CORRUPT and ERR_NOT_FOUND become a finding, and 0; other errors, which end the check, are given back. */
+MUST_CHECK int check_judge(
+	struct check *k, int err, const char *what, uint32_t account, uint32_t mailbox, uint32_t uid);
+/* check_account.c: all of one account, in k->txn. One that is not there is none. */
+MUST_CHECK int check_account(struct check *k, uint32_t account);

@@ -1,5 +1,5 @@
 /*
- * The check, in four passes per slot:
+ * The check, in four passes per slot (accounts: check_account.c):
  *
  *	accounts  each in one snapshot: records, names, mailboxes, index against messages, counters against sums
  *	names     every name leads to an account; rows of no account or mailbox
@@ -15,30 +15,16 @@
 
 #include "backend/store/acl.h"
 #include "backend/store/blob.h"
-#include "backend/store/change.h"
 #include "backend/store/check.h"
-#include "backend/store/chunk.h"
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
-#include "backend/store/metadata.h"
-#include "backend/store/quota.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
 #define ROWS_PER_SNAPSHOT 20000
 #define BLOBS_PER_SNAPSHOT 200
 
-struct check {
-	struct store *store;
-	unsigned slot;
-	struct store_txn *txn;
-	const struct store_check_options *options;
-	struct buf kept; /* mailboxes of the account's kept messages, u32 each, ascending */
-	struct store_check result;
-};
-
-static void finding(struct check *k, const char *format, ...) PRINTF_LIKE(2, 3);
-static void finding(struct check *k, const char *format, ...)
+void check_finding(struct check *k, const char *format, ...)
 {
 	struct buf text = {0};
 	va_list args;
@@ -54,388 +40,18 @@ static void finding(struct check *k, const char *format, ...)
 	buf_deinit(&text);
 }
 
-static bool is_cancelled(struct check *k)
+bool check_is_cancelled(struct check *k)
 {
 	return k->options->is_cancelled && k->options->is_cancelled(k->options->arg);
 }
 
 /* ERR_CORRUPT becomes a finding; other errors end the check. */
-static int judge(struct check *k, int err, const char *what, uint32_t account, uint32_t mailbox, uint32_t uid)
+int check_judge(struct check *k, int err, const char *what, uint32_t account, uint32_t mailbox, uint32_t uid)
 {
 	if (err != ERR_CORRUPT && err != ERR_NOT_FOUND)
 		return err;
-	finding(k, "%s: %s account=%u mailbox=%u uid=%u", what, error_text(err), account, mailbox, uid);
+	check_finding(k, "%s: %s account=%u mailbox=%u uid=%u", what, error_text(err), account, mailbox, uid);
 	return 0;
-}
-
-/* ---- one mailbox ---- */
-
-struct sums {
-	uint64_t messages, unseen, deleted, size;
-};
-
-/* One entry of the index against its record. walk stands at or before the entry's uid. */
-static int check_entry(struct check *k, uint32_t account, uint32_t mailbox, const struct store_entry *e,
-	const struct mailbox_state *s, struct sums *sums)
-{
-	struct store_message m;
-	int err = store_message_get(k->txn, mailbox, e->uid, &m);
-
-	sums->messages++;
-	sums->unseen += !(e->flags & STORE_SEEN);
-	sums->deleted += (e->flags & STORE_DELETED) != 0;
-	sums->size += e->size;
-	if (e->uid == 0 || e->uid >= s->uidnext || e->modseq > s->modseq || e->modseq == 0)
-		finding(k, "index entry beyond its mailbox's counters account=%u mailbox=%u uid=%u", account,
-			mailbox, e->uid);
-	if (err)
-		return judge(k, err, "message", account, mailbox, e->uid);
-	if (m.size != e->size || m.date != e->date)
-		finding(k, "index and record differ account=%u mailbox=%u uid=%u", account, mailbox, e->uid);
-	k->result.messages++;
-	return 0;
-}
-
-static int check_index(
-	struct check *k, uint32_t account, uint32_t mailbox, const struct mailbox_state *s, struct sums *sums)
-{
-	struct store_scan scan;
-	struct store_entry e;
-	uint32_t last = 0;
-	int err = store_scan_begin(&scan, k->txn, mailbox, 0);
-
-	while (!err && store_scan_next(&scan, &e)) {
-		if (e.uid <= last)
-			finding(k, "index out of order account=%u mailbox=%u uid=%u", account, mailbox,
-				e.uid);
-		last = e.uid;
-		err = check_entry(k, account, mailbox, &e, s, sums);
-	}
-	if (!err)
-		err = scan.error;
-	store_scan_end(&scan);
-	return judge(k, err, "index", account, mailbox, last);
-}
-
-/* Rows with this prefix. */
-static int count_rows(struct check *k, enum db_name db, struct slice prefix, uint64_t *count_out)
-{
-	struct db_cursor c;
-	uint64_t count = 0;
-	int err = db_cursor_open(k->txn, db, &c);
-
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, prefix);
-	for (; !err && db_cursor_has_prefix(&c, prefix); err = db_cursor_next(&c))
-		count++;
-	db_cursor_close(&c);
-	*count_out = count;
-	return err == ERR_NOT_FOUND ? 0 : err;
-}
-
-/* ---- kept messages ---- */
-
-static int compare_u32(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* How many kept messages a mailbox has. */
-static uint64_t count_kept(const struct check *k, uint32_t mailbox)
-{
-	const uint32_t *ids = (const void *)k->kept.data;
-	size_t count = buf_len(&k->kept) / sizeof(*ids), low = 0, high = count;
-
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if (ids[mid] < mailbox)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	for (high = low; high < count && ids[high] == mailbox;)
-		high++;
-	return high - low;
-}
-
-static int check_kept_row(struct check *k, struct db_cursor *c, struct store_kept_sum *sum)
-{
-	struct store_message m;
-	struct kept_row r;
-	int err = kept_unpack(c->key, c->value, &r);
-
-	if (err == ERR_NOT_FOUND)
-		return 0;
-	if (err)
-		return judge(k, err, "kept message", bytes_get_u32be(c->key.p), 0, 0);
-	sum->bytes += r.size;
-	sum->messages++;
-	err = store_message_get(k->txn, r.mailbox, r.uid, &m);
-	if (err)
-		return judge(k, err, "kept message", r.account, r.mailbox, r.uid);
-	buf_add(&k->kept, &r.mailbox, sizeof(r.mailbox));
-	return 0;
-}
-
-/* Rows have their records, sums are right; gathers k->kept. */
-static int check_kept(struct check *k, uint32_t account)
-{
-	struct db_key prefix = db_key_u32(account);
-	struct store_kept_sum sum = {0}, said;
-	struct db_cursor c;
-	int err = db_cursor_open(k->txn, DB_KEPT, &c);
-
-	buf_clear(&k->kept);
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, db_key_view(&prefix));
-	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
-		err = check_kept_row(k, &c, &sum);
-		if (!err)
-			err = db_cursor_next(&c);
-	}
-	db_cursor_close(&c);
-	if (!err || err == ERR_NOT_FOUND)
-		err = judge(
-			k, store_kept_sum(k->txn, account, &said), "sums of kept messages", account, 0, 0);
-	if (err)
-		return err;
-	if (said.bytes != sum.bytes || said.messages != sum.messages)
-		finding(k, "kept messages of account=%u: %llu of %llu bytes, its sums say %llu of %llu",
-			account, (unsigned long long)sum.messages, (unsigned long long)sum.bytes,
-			(unsigned long long)said.messages, (unsigned long long)said.bytes);
-	if (buf_len(&k->kept))
-		qsort(k->kept.data, buf_len(&k->kept) / sizeof(uint32_t), sizeof(uint32_t), compare_u32);
-	return 0;
-}
-
-static int check_mailbox(struct check *k, uint32_t account, uint32_t mailbox,
-	const struct folder_record *folder, struct account_state *left)
-{
-	struct db_key prefix = db_key_u32(mailbox);
-	struct mailbox_state s;
-	struct sums sums = {0};
-	uint64_t records, expunged, kept = count_kept(k, mailbox);
-	int err = state_get_mailbox(k->txn, account, mailbox, &s);
-
-	k->result.mailboxes++;
-	if (folder->noselect) {
-		if (err != ERR_NOT_FOUND)
-			finding(k, "a name without messages has counters account=%u mailbox=%u", account,
-				mailbox);
-		return 0;
-	}
-	if (err)
-		return judge(k, err, "counters of a mailbox", account, mailbox, 0);
-	err = check_index(k, account, mailbox, &s, &sums);
-	if (!err)
-		err = count_rows(k, DB_MESSAGES, db_key_view(&prefix), &records);
-	if (!err)
-		err = count_rows(k, DB_EXPUNGED, db_key_view(&prefix), &expunged);
-	if (err)
-		return err;
-	if (records != sums.messages + expunged + kept)
-		finding(k, "records=%llu, index=%llu, expunged=%llu, kept=%llu account=%u mailbox=%u",
-			(unsigned long long)records, (unsigned long long)sums.messages,
-			(unsigned long long)expunged, (unsigned long long)kept, account, mailbox);
-	if (sums.messages != s.messages || sums.unseen != s.unseen || sums.deleted != s.deleted ||
-		sums.size != s.size)
-		finding(k, "counters of account=%u mailbox=%u do not agree with its index", account, mailbox);
-	if (s.modseq > left->modseq || s.recent_from > s.uidnext)
-		finding(k, "counters of account=%u mailbox=%u go beyond their bounds", account, mailbox);
-	left->bytes -= s.size;
-	left->count -= s.messages;
-	return 0;
-}
-
-/* ---- one account ---- */
-
-/* The row of a name must lead back to the mailbox. */
-static int check_name(struct check *k, uint32_t account, uint32_t mailbox, struct slice name)
-{
-	char room[STORE_MAILBOX_NAME_MAX + 4];
-	struct slice value;
-	int err;
-
-	if (name.len == 0 || name.len > STORE_MAILBOX_NAME_MAX)
-		return judge(k, ERR_CORRUPT, "name of a mailbox", account, mailbox, 0);
-	err = db_get(k->txn, DB_FOLDER_NAMES, mailbox_name_key(account, name, room), &value);
-	if (!err && (value.len != 5 || bytes_get_u32(value.p) != mailbox))
-		err = ERR_CORRUPT;
-	return judge(k, err, "name of a mailbox", account, mailbox, 0);
-}
-
-static int check_mailboxes(struct check *k, uint32_t account, struct account_state *s)
-{
-	struct db_key prefix = db_key_u32(account);
-	struct account_state left = *s;
-	struct folder_record folder;
-	struct db_cursor c;
-	uint32_t mailboxes = 0;
-	int err = db_cursor_open(k->txn, DB_FOLDERS, &c);
-
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, db_key_view(&prefix));
-	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = err ? err : db_cursor_next(&c)) {
-		uint32_t mailbox = bytes_get_u32be(c.key.p + 4);
-
-		mailboxes++;
-		err = record_unpack_folder(c.value, &folder);
-		if (!err)
-			err = check_name(k, account, mailbox, folder.name);
-		if (!err)
-			err = check_mailbox(k, account, mailbox, &folder, &left);
-		err = judge(k, err, "mailbox", account, mailbox, 0);
-		if (err)
-			break;
-	}
-	db_cursor_close(&c);
-	if (err && err != ERR_NOT_FOUND)
-		return err;
-	if (mailboxes != s->mailboxes)
-		finding(k, "account=%u counts %u mailboxes, there are %u", account, s->mailboxes, mailboxes);
-	if (left.bytes || left.count)
-		finding(k, "quota of account=%u does not agree: bytes off by %lld, messages by %lld", account,
-			(long long)left.bytes, (long long)left.count);
-	return 0;
-}
-
-/* Every name that leads somewhere leads to a folder. */
-static int check_folder_names(struct check *k, uint32_t account)
-{
-	struct db_key prefix = db_key_u32(account);
-	struct db_cursor c;
-	int err = db_cursor_open(k->txn, DB_FOLDER_NAMES, &c);
-
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, db_key_view(&prefix));
-	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
-		uint32_t mailbox = c.value.len == 5 ? bytes_get_u32(c.value.p) : UINT32_MAX;
-		struct db_key folder = db_key_u32_u32(account, mailbox);
-		struct slice value;
-
-		if (mailbox)
-			err = judge(k, db_get(k->txn, DB_FOLDERS, db_key_view(&folder), &value),
-				"folder of a name", account, mailbox, 0);
-		if (!err)
-			err = db_cursor_next(&c);
-	}
-	db_cursor_close(&c);
-	return err == ERR_NOT_FOUND ? 0 : err;
-}
-
-static int check_log(struct check *k, uint32_t account, const struct account_state *s)
-{
-	struct db_key prefix = db_key_u32(account);
-	struct db_cursor c;
-	uint64_t rows = 0, last = 0;
-	int err = db_cursor_open(k->txn, DB_CHANGES, &c);
-
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, db_key_view(&prefix));
-	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
-		rows++;
-		last = c.key.len == 12 ? bytes_get_u64be(c.key.p + 4) : UINT64_MAX;
-		if (!change_is_row(c.value))
-			finding(k, "a row of the change log of account=%u cannot be read", account);
-		if (last <= s->change_low)
-			finding(k, "change log of account=%u reaches below its bound", account);
-	}
-	db_cursor_close(&c);
-	if (err && err != ERR_NOT_FOUND)
-		return err;
-	if (rows != s->change_rows || last > s->modseq || rows != s->modseq - s->change_low)
-		finding(k,
-			"change log of account=%u has %llu rows up to %llu, its counters say %u up to %llu",
-			account, (unsigned long long)rows, (unsigned long long)last, s->change_rows,
-			(unsigned long long)s->modseq);
-	return 0;
-}
-
-static int check_account_names(struct check *k, uint32_t account, struct slice address, uint32_t aliases)
-{
-	struct db_key prefix = db_key_u32(account);
-	struct db_cursor c;
-	struct slice value;
-	uint32_t found = 0;
-	int err = db_get(k->txn, DB_NAMES, address, &value);
-
-	if (!err && (value.len != 4 || bytes_get_u32(value.p) != account))
-		err = ERR_CORRUPT;
-	err = judge(k, err, "address of an account", account, 0, 0);
-	if (!err)
-		err = db_cursor_open(k->txn, DB_ACCOUNTS, &c);
-	if (err)
-		return err;
-	err = db_cursor_seek(&c, db_key_view(&prefix));
-	for (; !err && db_cursor_has_prefix(&c, db_key_view(&prefix)); err = db_cursor_next(&c)) {
-		if (c.key.len == 4)
-			continue;
-		found++;
-		err = db_get(k->txn, DB_NAMES, slice_from(c.key, 4), &value);
-		if (!err && (value.len != 4 || bytes_get_u32(value.p) != account))
-			err = ERR_CORRUPT;
-		err = judge(k, err, "alias", account, 0, 0);
-		if (err)
-			break;
-	}
-	db_cursor_close(&c);
-	if (found != aliases)
-		finding(k, "account=%u counts %u aliases, there are %u", account, aliases, found);
-	return err == ERR_NOT_FOUND ? 0 : err;
-}
-
-static void metadata_finding(void *arg, uint32_t account, uint32_t mailbox, const char *what)
-{
-	finding(arg, "%s account=%u mailbox=%u", what, account, mailbox);
-}
-
-static void root_finding(
-	void *arg, uint32_t mailbox, const struct store_quota *stored, const struct store_quota *right)
-{
-	finding(arg, "quota root of mailbox=%u does not agree: bytes off by %lld, messages by %lld", mailbox,
-		(long long)(stored->bytes_used - right->bytes_used),
-		(long long)(stored->count_used - right->count_used));
-}
-
-static int check_account(struct check *k, uint32_t account)
-{
-	struct db_key key = db_key_u32(account);
-	struct account_record r;
-	struct account_state s;
-	struct slice value;
-	int err = db_get(k->txn, DB_ACCOUNTS, db_key_view(&key), &value);
-
-	if (err == ERR_NOT_FOUND)
-		return 0; /* removed since we took its number */
-	if (!err)
-		err = record_unpack_account(value, &r);
-	if (!err)
-		err = state_get_account(k->txn, account, &s);
-	if (err)
-		return judge(k, err, "account", account, 0, 0);
-	k->result.accounts++;
-	err = check_account_names(k, account, r.address, s.aliases);
-	if (!err)
-		err = check_kept(k, account);
-	if (!err)
-		err = check_folder_names(k, account);
-	if (!err)
-		err = check_mailboxes(k, account, &s);
-	if (!err)
-		err = judge(k, metadata_check(k->txn, account, metadata_finding, k), "annotations", account,
-			0, 0);
-	if (!err)
-		err = judge(k, quota_verify_roots(k->txn, account, false, root_finding, k), "quota roots",
-			account, 0, 0);
-	return err ? err : check_log(k, account, &s);
 }
 
 /* ---- snapshots over long databases ---- */
@@ -480,7 +96,7 @@ static int each_row(struct check *k, enum db_name db, size_t rows, row_fn *fn, v
 
 	buf_add_char(&from, '\0');
 	while (!err && more) {
-		if (is_cancelled(k)) {
+		if (check_is_cancelled(k)) {
 			err = ERR_CANCELLED;
 			break;
 		}
@@ -510,7 +126,7 @@ static int check_accounts(struct check *k)
 	int err = each_row(k, DB_ACCOUNTS, ROWS_PER_SNAPSHOT, take_account, &ids);
 
 	for (size_t at = 0; !err && at < buf_len(&ids); at += 4) {
-		if (is_cancelled(k))
+		if (check_is_cancelled(k))
 			err = ERR_CANCELLED;
 		if (!err)
 			err = store_begin_read(k->store, k->slot, &k->txn);
@@ -533,11 +149,11 @@ static int check_a_name(struct check *k, struct slice key, struct slice value, v
 
 	(void)arg;
 	if (value.len != 4)
-		return judge(k, ERR_CORRUPT, "name", 0, 0, 0);
+		return check_judge(k, ERR_CORRUPT, "name", 0, 0, 0);
 	account = db_key_u32(bytes_get_u32(value.p));
 	err = db_get(k->txn, DB_ACCOUNTS, db_key_view(&account), &record);
 	if (err == ERR_NOT_FOUND)
-		finding(k, "name %.*s leads to no account", SLICE_ARG(key));
+		check_finding(k, "name %.*s leads to no account", SLICE_ARG(key));
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
@@ -567,7 +183,7 @@ static int know_intent(struct check *k, struct slice key, struct slice value, vo
 {
 	(void)value;
 	if (key.len != 9)
-		finding(k, "an intent cannot be read");
+		check_finding(k, "an intent cannot be read");
 	if (key.len == 9 && key.p[0] == INTENT_DROP_MAILBOX)
 		know(arg, bytes_get_u32be(key.p + 5));
 	return 0;
@@ -602,7 +218,7 @@ static int check_prefixes(struct check *k, enum db_name db, const char *what, st
 			break;
 		mailbox = bytes_get_u32be(c.key.p);
 		if (!table_get(n->table, slice_of(c.key.p, 4)))
-			finding(k, "%s of no mailbox: mailbox=%u", what, mailbox);
+			check_finding(k, "%s of no mailbox: mailbox=%u", what, mailbox);
 		if (mailbox == UINT32_MAX)
 			break;
 		from = db_key_u32(mailbox + 1);
@@ -687,7 +303,7 @@ static int count_ref(struct check *k, struct slice key, struct slice value, void
 	int err = record_unpack_message(value, &m);
 
 	if (err)
-		return judge(k, err, "message", 0, key.len == 8 ? bytes_get_u32be(key.p) : 0,
+		return check_judge(k, err, "message", 0, key.len == 8 ? bytes_get_u32be(key.p) : 0,
 			key.len == 8 ? bytes_get_u32be(key.p + 4) : 0);
 	blob = db_key_u64(m.blob);
 	ref_of(arg, db_key_view(&blob))->count++;
@@ -698,7 +314,7 @@ static int note_orphan(struct check *k, struct slice key, struct slice value, vo
 {
 	(void)value;
 	if (key.len != 8)
-		return judge(k, ERR_CORRUPT, "orphan", 0, 0, 0);
+		return check_judge(k, ERR_CORRUPT, "orphan", 0, 0, 0);
 	ref_of(arg, key)->is_orphan = true;
 	return 0;
 }
@@ -716,7 +332,7 @@ static int compare_blob(struct check *k, struct slice key, struct slice value, v
 	int err = key.len == 8 ? record_unpack_blob(value, &r) : ERR_CORRUPT;
 
 	if (err)
-		return judge(k, err, "blob", 0, 0, 0);
+		return check_judge(k, err, "blob", 0, 0, 0);
 	f = ref_of(arg, key);
 	f->has_record = true;
 	f->is_wrong = !is_right(f, &r);
@@ -747,7 +363,7 @@ static int verify_blob(struct check *k, struct slice key, struct slice value, vo
 		return 0;
 	err = blob_verify(k->txn, blob, &r);
 	if (err == ERR_CORRUPT && !is_orphan(k, key))
-		finding(k, "body is damaged: blob=%llu", (unsigned long long)blob);
+		check_finding(k, "body is damaged: blob=%llu", (unsigned long long)blob);
 	return err == ERR_CORRUPT ? 0 : err;
 }
 
@@ -806,10 +422,10 @@ static void report_wrong(struct check *k, struct refs *r)
 		struct ref *f = value;
 
 		if (f->count && !f->has_record)
-			finding(k, "blob=%llu is missing, messages=%u",
+			check_finding(k, "blob=%llu is missing, messages=%u",
 				(unsigned long long)bytes_get_u64be(f->key), f->count);
 		else if (f->is_wrong)
-			finding(k, "references of blob=%llu: counted %u",
+			check_finding(k, "references of blob=%llu: counted %u",
 				(unsigned long long)bytes_get_u64be(f->key), f->count);
 	}
 }
@@ -857,7 +473,7 @@ static int check_pieces(struct check *k)
 		if (err == ERR_NOT_FOUND)
 			err = db_get(k->txn, DB_ORPHANS, db_key_view(&blob), &value);
 		if (err == ERR_NOT_FOUND)
-			finding(k, "pieces of no blob: %llu",
+			check_finding(k, "pieces of no blob: %llu",
 				(unsigned long long)bytes_get_u64be(blob.bytes));
 		else if (err)
 			break;
@@ -878,7 +494,7 @@ static int check_marks(struct check *k)
 	if (!err)
 		err = db_count(k->txn, DB_MARK_TIMES, &times);
 	if (!err && marks != times)
-		finding(k, "marks=%llu by digest, %llu by time", (unsigned long long)marks,
+		check_finding(k, "marks=%llu by digest, %llu by time", (unsigned long long)marks,
 			(unsigned long long)times);
 	store_end_read(&k->txn);
 	return err;
@@ -886,7 +502,7 @@ static int check_marks(struct check *k)
 
 static void report_text(void *arg, const char *text)
 {
-	finding(arg, "%s", text);
+	check_finding(arg, "%s", text);
 }
 
 /* ---- ACLs ---- */
@@ -924,7 +540,7 @@ static int check_number(struct check *k, const char *name, enum db_name db, bool
 		found = is_wide ? bytes_get_u64be(c.key.p) : bytes_get_u32be(c.key.p);
 	db_cursor_close(&c);
 	if (found && said < found + beyond)
-		finding(k, "number %s is %llu, there is one of %llu", name, (unsigned long long)said,
+		check_finding(k, "number %s is %llu, there is one of %llu", name, (unsigned long long)said,
 			(unsigned long long)found);
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
@@ -945,21 +561,6 @@ static int check_numbers(struct check *k)
 }
 
 /* ---- for the repair ---- */
-
-int check_one_account(struct store *store, unsigned slot, uint32_t account, uint64_t *errors_out)
-{
-	const struct store_check_options options = {0};
-	struct check k = {.store = store, .slot = slot, .options = &options};
-	int err = store_begin_read(store, slot, &k.txn);
-
-	if (err)
-		return err;
-	err = check_account(&k, account);
-	store_end_read(&k.txn);
-	buf_deinit(&k.kept);
-	*errors_out = k.result.errors;
-	return err;
-}
 
 int check_slot_strays(struct store *store, unsigned slot, void (*report)(void *arg, const char *text),
 	void *arg, uint64_t *errors_out)
