@@ -26,8 +26,10 @@ struct smtp_recipient {
 	unsigned index; /* of the RCPT command */
 	enum smtp_recipient_state state;
 	struct usermap_request *request;
-	char *wire; /* the address as it came, for the leg */
-	char *name; /* normalised, with its detail */
+	char *wire;      /* the address as it came, for the leg */
+	char *name;      /* normalised, with its detail */
+	unsigned notify; /* of enum smtp_notify */
+	char *orcpt;     /* as on the wire */
 };
 
 struct smtp_share {
@@ -74,7 +76,7 @@ struct smtp_client {
 extern const struct smtp_ops smtp_client_ops;
 
 /* smtp_recipient.c */
-void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_path *path);
+void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt);
 void smtp_recipient_free(struct smtp_recipient *r);
 void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *answer);
 /* Events of legs. */

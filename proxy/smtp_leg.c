@@ -586,6 +586,11 @@ bool smtp_leg_is_smtp(const struct smtp_leg *l)
 	return l->backend->is_smtp;
 }
 
+bool smtp_leg_keeps_tls(const struct smtp_leg *l)
+{
+	return l->words.requiretls && l->conn && l->is_secure && backend_may_vouch(l->backend, l->conn);
+}
+
 static void add_attribute(struct buf *out, const char *name, const char *value)
 {
 	if (!*value)
@@ -634,6 +639,7 @@ static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 
 void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 {
+	const struct smtp_mail *m = mail->mail;
 	size_t from;
 
 	if (l->is_open || (l->is_dirty && !l->words.xmark))
@@ -641,14 +647,18 @@ void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 	tell_client(l, mail);
 	from = buf_len(&l->todo);
 	buf_add_str(&l->todo, "MAIL FROM:<");
-	buf_add_slice(&l->todo, mail->sender);
+	buf_add_slice(&l->todo, m->path.address);
 	buf_add_char(&l->todo, '>');
-	if (l->words.size && mail->size)
-		buf_printf(&l->todo, " SIZE=%llu", (unsigned long long)(mail->size + mail->prefix));
-	if (l->words.eightbitmime && mail->body == SMTP_BODY_8BITMIME)
+	if (l->words.size && m->size && m->size != UINT64_MAX)
+		buf_printf(&l->todo, " SIZE=%llu", (unsigned long long)(m->size + mail->prefix));
+	if (l->words.eightbitmime && m->body == SMTP_BODY_8BITMIME)
 		buf_add_str(&l->todo, " BODY=8BITMIME");
-	if (l->words.smtputf8 && mail->is_utf8)
+	if (l->words.smtputf8 && m->is_utf8)
 		buf_add_str(&l->todo, " SMTPUTF8");
+	if (l->words.dsn)
+		smtp_parse_write_mail_dsn(&l->todo, m);
+	if (l->words.requiretls && m->requires_tls)
+		buf_add_str(&l->todo, " REQUIRETLS");
 	if (l->words.xmark)
 		buf_printf(&l->todo, " XMARK=%llu", (unsigned long long)mail->prefix);
 	buf_add_str(&l->todo, "\r\n");
@@ -657,13 +667,17 @@ void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 	advance(l);
 }
 
-void smtp_leg_rcpt(struct smtp_leg *l, unsigned number, struct slice address)
+void smtp_leg_rcpt(
+	struct smtp_leg *l, unsigned number, struct slice address, unsigned notify, struct slice orcpt)
 {
 	size_t from = buf_len(&l->todo);
 
 	buf_add_str(&l->todo, "RCPT TO:<");
 	buf_add_slice(&l->todo, address);
-	buf_add_str(&l->todo, ">\r\n");
+	buf_add_char(&l->todo, '>');
+	if (l->words.dsn)
+		smtp_parse_write_rcpt_dsn(&l->todo, notify, orcpt);
+	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_RCPT, number, from);
 	advance(l);
 }

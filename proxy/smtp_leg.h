@@ -36,13 +36,10 @@ struct smtp_leg;
 typedef void smtp_leg_fn(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
 	const struct smtp_reply *reply);
 
-/* What MAIL says; views, good until SMTP_LEG_MAIL or the end. */
+/* What MAIL says; views of the call. */
 struct smtp_leg_mail {
-	struct slice sender;
-	uint64_t size; /* 0: unknown */
-	enum smtp_body body;
-	bool is_utf8;
-	uint64_t prefix; /* octets of ours before the client's */
+	const struct smtp_mail *mail; /* as the client said it */
+	uint64_t prefix;              /* octets of ours before the client's */
 	const char *session, *helo, *user, *protocol;
 	const struct addr *client;
 	unsigned ttl; /* proxies that may come after us */
@@ -60,9 +57,13 @@ bool smtp_leg_is_ready(const struct smtp_leg *leg);
 bool smtp_leg_is_stale(const struct smtp_leg *leg);
 const struct smtp_words *smtp_leg_words(const struct smtp_leg *leg);
 bool smtp_leg_is_smtp(const struct smtp_leg *leg);
+/* It is ready, encrypted to whom we know, or loopback, and the server announces REQUIRETLS. */
+bool smtp_leg_keeps_tls(const struct smtp_leg *leg);
 
 void smtp_leg_mail(struct smtp_leg *leg, const struct smtp_leg_mail *mail);
-void smtp_leg_rcpt(struct smtp_leg *leg, unsigned number, struct slice address);
+/* notify and orcpt go along where the server knows them (DSN). */
+void smtp_leg_rcpt(
+	struct smtp_leg *leg, unsigned number, struct slice address, unsigned notify, struct slice orcpt);
 /* The body begins. False: octets may be given at once (chunks). True: SMTP_LEG_DATA will tell. */
 bool smtp_leg_data(struct smtp_leg *leg);
 void smtp_leg_body(struct smtp_leg *leg, struct slice bytes);

@@ -20,6 +20,7 @@ void smtp_recipient_free(struct smtp_recipient *r)
 	list_remove(&r->link);
 	free(r->wire);
 	free(r->name);
+	free(r->orcpt);
 	free(r);
 }
 
@@ -39,10 +40,7 @@ static void start_mail(struct smtp_share *s)
 {
 	struct smtp_client *c = s->client;
 	struct smtp_leg_mail mail = {
-		.sender = c->mail.path.address,
-		.size = c->mail.size == UINT64_MAX ? 0 : c->mail.size,
-		.body = c->mail.body,
-		.is_utf8 = c->mail.is_utf8,
+		.mail = &c->mail,
 		.prefix = buf_len(&c->received),
 		.session = smtp_front_session(c->front),
 		.helo = smtp_front_helo(c->front),
@@ -62,8 +60,14 @@ static void ask_leg(struct smtp_recipient *r)
 			r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
 		return;
 	}
+	/* RFC 8689 section 4.2.1: by TLS that is verified, to somebody who keeps the promise, or not at all. */
+	if (r->client->mail.requires_tls && !smtp_leg_keeps_tls(r->share->leg)) {
+		smtp_recipient_answer(
+			r, SMTP_ANSWER(550, "5.7.30", "The way to the mailbox cannot do REQUIRETLS"));
+		return;
+	}
 	r->state = SMTP_RECIPIENT_ASKED;
-	smtp_leg_rcpt(r->share->leg, r->index, slice_str(r->wire));
+	smtp_leg_rcpt(r->share->leg, r->index, slice_str(r->wire), r->notify, slice_str(r->orcpt));
 }
 
 static void leg_ready(struct smtp_share *s)
@@ -408,15 +412,17 @@ static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 	return err;
 }
 
-void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_path *path)
+void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	struct smtp_recipient *r = xcalloc(1, sizeof(*r));
 
 	r->client = c;
 	r->index = index;
-	r->wire = slice_copy_str(path->address);
+	r->wire = slice_copy_str(rcpt->path.address);
+	r->notify = rcpt->notify;
+	r->orcpt = slice_copy_str(rcpt->orcpt);
 	list_add_last(&c->recipients, &r->link);
-	if (normalise(r, path))
+	if (normalise(r, &rcpt->path))
 		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.1.3", "No recipient can have this address"));
 	else
 		ask_map(r);

@@ -109,7 +109,8 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	take_config(c);
 	c->mail = *mail;
 	c->mail.path.address = arena_copy(&c->arena, mail->path.address);
-	if (!c->mail.path.address.p) {
+	c->mail.envid = arena_copy(&c->arena, mail->envid);
+	if (!c->mail.path.address.p || !c->mail.envid.p) {
 		smtp_front_answer_mail(front, SMTP_ANSWER(451, "4.3.0", "Not now"));
 		return;
 	}
@@ -118,9 +119,9 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
 }
 
-static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_path *path)
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
 {
-	smtp_recipient_new(smtp_front_tier(front), index, path);
+	smtp_recipient_new(smtp_front_tier(front), index, rcpt);
 }
 
 static void data_begin(struct smtp_front *front)

@@ -128,15 +128,15 @@ static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
 	return &later;
 }
 
-static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_path *path)
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	struct session *s = smtp_front_tier(front);
-	struct smtp_path whole = *path;
+	struct smtp_path whole = rcpt->path;
 	unsigned recipient;
 	int err;
 
 	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
-	if (!path->domain.len && s->service->settings.domain)
+	if (!rcpt->path.domain.len && s->service->settings.domain)
 		whole.domain = slice_str(s->service->settings.domain);
 	err = delivery_add_recipient(s->delivery, &whole, &recipient);
 	if (err) {

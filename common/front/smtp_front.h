@@ -60,7 +60,7 @@ struct smtp_ops {
 	/* Views valid during the call. */
 	void (*mail)(struct smtp_front *front, const struct smtp_mail *mail);
 	/* index counts the RCPT commands of the transaction that came here, from 0. */
-	void (*rcpt)(struct smtp_front *front, unsigned index, const struct smtp_path *path);
+	void (*rcpt)(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt);
 	/* At least one recipient is accepted, all are answered. */
 	void (*data_begin)(struct smtp_front *front);
 	/* Decoded: lines end with CRLF, dots are undone. Valid during the call. */
@@ -102,6 +102,8 @@ struct smtp_service {
 	bool allows_clear;       /* AUTH without TLS */
 	bool requires_tls;       /* MAIL only over TLS (530) */
 	struct front_auth *auth; /* how clients may log in; NULL: no AUTH. Owned by the service */
+	bool offers_dsn;         /* RFC 3461: the tier does what RET, ENVID, NOTIFY and ORCPT ask for */
+	bool offers_requiretls;  /* RFC 8689: and REQUIRETLS. Announced over TLS alone */
 	bool counts_hops; /* a proxy: anybody may say by XCLIENT TTL how many proxies he has come through */
 	enum smtp_bare bare;
 	struct tls *tls;         /* STARTTLS; NULL: not offered. Owned by the service */

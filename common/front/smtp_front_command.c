@@ -35,6 +35,10 @@ static void say_words(struct smtp_front *f)
 			buf_printf(out, " %s", *m);
 		buf_add_str(out, "\r\n");
 	}
+	if (s->offers_dsn)
+		buf_add_str(out, "250-DSN\r\n");
+	if (s->offers_requiretls && conn_is_secure(f->conn))
+		buf_add_str(out, "250-REQUIRETLS\r\n");
 	if (is_trusted) {
 		buf_add_str(out, "250-XCLIENT " SMTP_XCLIENT_NAMES "\r\n");
 		if (s->is_lmtp)

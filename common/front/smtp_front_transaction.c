@@ -8,6 +8,13 @@
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
+/* Of RCPT. */
+static unsigned legal_of_rcpt(const struct smtp_front *f)
+{
+	return (f->is_extended && f->service->offers_dsn ? SMTP_PARAMETER_DSN : 0) |
+	       (f->is_utf8 ? SMTP_PARAMETER_SMTPUTF8 : 0);
+}
+
 static unsigned legal_parameters(const struct smtp_front *f)
 {
 	unsigned legal = 0;
@@ -16,6 +23,10 @@ static unsigned legal_parameters(const struct smtp_front *f)
 		legal = SMTP_PARAMETER_SIZE | SMTP_PARAMETER_BODY | SMTP_PARAMETER_SMTPUTF8;
 	if (f->is_extended && f->service->auth && f->service->ops->login)
 		legal |= SMTP_PARAMETER_AUTH;
+	if (f->is_extended && f->service->offers_dsn)
+		legal |= SMTP_PARAMETER_DSN;
+	if (f->is_extended && f->service->offers_requiretls && conn_is_secure(f->conn))
+		legal |= SMTP_PARAMETER_REQUIRETLS;
 	if (f->service->is_lmtp && smtp_front_is_trusted(f))
 		legal |= SMTP_PARAMETER_XMARK;
 	return legal;
@@ -163,7 +174,7 @@ static const struct smtp_answer *rcpt_error(int err)
 
 void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 {
-	struct smtp_path path;
+	struct smtp_rcpt rcpt;
 	struct smtp_slot *slot;
 	int err;
 
@@ -171,12 +182,12 @@ void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 		SMTP_WRONG(f, 503, "5.5.1", f->is_bdat ? "BDAT has begun" : "MAIL first");
 		return;
 	}
-	err = smtp_parse_rcpt(&f->arena, rest, &path);
+	err = smtp_parse_rcpt(&f->arena, rest, legal_of_rcpt(f), &rcpt);
 	if (err) {
 		refuse_rcpt(f, rcpt_error(err), true);
 		return;
 	}
-	if (path.is_utf8 && !f->is_utf8) {
+	if (rcpt.path.is_utf8 && !f->is_utf8) {
 		refuse_rcpt(f, SMTP_ANSWER(553, "5.6.7", "Such an address needs SMTPUTF8"), true);
 		return;
 	}
@@ -188,7 +199,7 @@ void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 	slot->index = f->index++;
 	f->pending++;
 	smtp_front_enter(f, SMTP_RCPT_WAIT);
-	f->service->ops->rcpt(f, slot->index, &path);
+	f->service->ops->rcpt(f, slot->index, &rcpt);
 }
 
 static void count_rcpt(struct smtp_front *f, unsigned code)

@@ -1,5 +1,5 @@
 /*
- * SMTP and LMTP commands as a server reads them (RFC 5321, 2033, 1870, 6152, 6531, 3030, 4954; XCLIENT as
+ * SMTP and LMTP commands as a server reads them (RFC 5321, 2033, 1870, 6152, 6531, 3030, 4954, 3461, 8689; XCLIENT as
  * Postfix defines it) and the pieces of commands as a client writes them. Views into the input or copies in
  * the caller's arena; nothing is kept between calls. Pure; any thread.
  *
@@ -84,8 +84,28 @@ enum smtp_parameter {
 	SMTP_PARAMETER_BODY = 2,
 	SMTP_PARAMETER_SMTPUTF8 = 4,
 	SMTP_PARAMETER_AUTH = 8,
-	SMTP_PARAMETER_XMARK = 16
+	SMTP_PARAMETER_XMARK = 16,
+	SMTP_PARAMETER_DSN = 32, /* RET and ENVID; of RCPT: NOTIFY and ORCPT */
+	SMTP_PARAMETER_REQUIRETLS = 64
 };
+
+/* What a sender wants back if his message cannot be delivered (RFC 3461 section 4.3). */
+enum smtp_ret {
+	SMTP_RET_NONE, /* not said */
+	SMTP_RET_FULL,
+	SMTP_RET_HDRS
+};
+
+/* When he wants to hear (RFC 3461 section 4.1); 0: not said. NEVER stands alone. */
+enum smtp_notify {
+	SMTP_NOTIFY_NEVER = 1,
+	SMTP_NOTIFY_SUCCESS = 2,
+	SMTP_NOTIFY_FAILURE = 4,
+	SMTP_NOTIFY_DELAY = 8
+};
+
+#define SMTP_ENVID_MOST 100 /* octets of ENVID as it stands on the wire (RFC 3461 section 4.4) */
+#define SMTP_ORCPT_MOST 500 /* of ORCPT (RFC 3461 section 4.2) */
 
 /* XMARK=n or XMARK=n:digest: how a proxy of ours names the client's own bytes. */
 struct smtp_mark {
@@ -102,15 +122,34 @@ struct smtp_mail {
 	bool is_utf8;      /* SMTPUTF8 was said */
 	struct slice auth; /* AUTH= decoded, "" if not said or "<>"; the arena's */
 	struct smtp_mark mark;
+	enum smtp_ret ret;
+	struct slice envid; /* xtext as it was written, checked; "" if not said; the arena's */
+	bool requires_tls;  /* REQUIRETLS (RFC 8689) */
+};
+
+/* One recipient. */
+struct smtp_rcpt {
+	struct smtp_path path;
+	unsigned notify;    /* of enum smtp_notify */
+	struct slice orcpt; /* "rfc822;xtext" as it was written, checked; "" if not said; the arena's */
 };
 
 /* The rest of MAIL ("FROM:<...> SIZE=1"). 0; ERR_SYNTAX; ERR_TOO_BIG (path or arena); ERR_UNSUPPORTED: a
  * parameter (or its value) that is not among `legal` (555). A parameter twice is ERR_SYNTAX. */
 MUST_CHECK int smtp_parse_mail(
 	struct arena *a, struct slice rest, unsigned legal, struct smtp_mail *mail_out);
-/* The rest of RCPT ("TO:<...>"); "<>" is ERR_SYNTAX, "<postmaster>" has no domain. Any parameter is
- * ERR_UNSUPPORTED. */
-MUST_CHECK int smtp_parse_rcpt(struct arena *a, struct slice rest, struct smtp_path *path_out);
+/* The rest of RCPT ("TO:<...> NOTIFY=NEVER"); "<>" is ERR_SYNTAX, "<postmaster>" has no domain. legal: of enum smtp_parameter;
+ * SMTP_PARAMETER_SMTPUTF8: ORCPT may hold UTF-8 (RFC 6533). Errors as for MAIL. */
+MUST_CHECK int smtp_parse_rcpt(
+	struct arena *a, struct slice rest, unsigned legal, struct smtp_rcpt *rcpt_out);
+/* Appends " RET=HDRS ENVID=x", " NOTIFY=FAILURE,DELAY ORCPT=rfc822;x": what was said and nothing else. */
+void smtp_parse_write_mail_dsn(struct buf *out, const struct smtp_mail *mail);
+void smtp_parse_write_rcpt_dsn(struct buf *out, unsigned notify, struct slice orcpt);
+/* "FAILURE,DELAY"; "" for 0. */
+void smtp_parse_write_notify(struct buf *out, unsigned notify);
+/* What ORCPT says, decoded: the address type ("rfc822") and the address, without controls, UTF-8. ERR_SYNTAX. */
+MUST_CHECK int smtp_parse_orcpt(
+	struct arena *a, struct slice orcpt, bool is_utf8, struct slice *type_out, struct slice *address_out);
 /* The rest of BDAT ("1000 LAST"). */
 MUST_CHECK int smtp_parse_bdat(struct slice rest, uint64_t *size_out, bool *is_last_out);
 /* The argument of HELO, EHLO, LHLO: a name or an address literal, or at least text without blanks that can do

@@ -130,9 +130,10 @@ static void read_words(struct slice line, struct smtp_words *w)
 	struct {
 		const char *name;
 		bool *flag;
-	} flags[] = {{"PIPELINING", &w->pipelining}, {"8BITMIME", &w->eightbitmime},
-		{"SMTPUTF8", &w->smtputf8}, {"ENHANCEDSTATUSCODES", &w->enhanced}, {"CHUNKING", &w->chunking},
-		{"STARTTLS", &w->starttls}, {"XMARK", &w->xmark}, {"SIZE", &w->size}};
+	} flags[] = {{"PIPELINING", &w->pipelining}, {"8BITMIME", &w->eightbitmime}, {"DSN", &w->dsn},
+		{"REQUIRETLS", &w->requiretls}, {"SMTPUTF8", &w->smtputf8},
+		{"ENHANCEDSTATUSCODES", &w->enhanced}, {"CHUNKING", &w->chunking}, {"STARTTLS", &w->starttls},
+		{"XMARK", &w->xmark}, {"SIZE", &w->size}};
 
 	if (!next_word(&line, &name))
 		return;

@@ -42,7 +42,7 @@ enum smtp_reply_xclient {
 };
 
 struct smtp_words {
-	bool pipelining, eightbitmime, smtputf8, enhanced, chunking, starttls, xmark, size;
+	bool pipelining, eightbitmime, smtputf8, enhanced, chunking, starttls, xmark, size, dsn, requiretls;
 	uint64_t size_most; /* 0: no limit said */
 	unsigned auth;      /* of enum smtp_reply_auth */
 	unsigned xclient;   /* of enum smtp_reply_xclient; 0: not offered */

@@ -61,10 +61,10 @@ static void mail(struct smtp_front *f, const struct smtp_mail *m)
 	smtp_front_answer_mail(f, answer);
 }
 
-static void rcpt(struct smtp_front *f, unsigned index, const struct smtp_path *path)
+static void rcpt(struct smtp_front *f, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	require(open_mails == 1);
-	smtp_front_answer_rcpt(f, index, choose(*path->local.p));
+	smtp_front_answer_rcpt(f, index, choose(*rcpt->path.local.p));
 }
 
 static void data_begin(struct smtp_front *f)

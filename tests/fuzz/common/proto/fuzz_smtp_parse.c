@@ -7,21 +7,63 @@ static void check_text(struct slice s)
 	require(!slice_has_control(s) && slice_is_utf8(s));
 }
 
+/* What is written again means the same. */
+static void fuzz_mail_dsn(const struct smtp_mail *mail)
+{
+	struct buf wire = {0};
+	struct smtp_mail again;
+	struct arena a;
+
+	arena_init(&a, 4096);
+	check_text(mail->envid);
+	buf_add_str(&wire, "FROM:<>");
+	smtp_parse_write_mail_dsn(&wire, mail);
+	require(smtp_parse_mail(&a, buf_view(&wire), SMTP_PARAMETER_DSN, &again) == 0);
+	require(again.ret == mail->ret && slice_is_equal(again.envid, mail->envid));
+	arena_deinit(&a);
+	buf_deinit(&wire);
+}
+
+static void fuzz_rcpt_dsn(const struct smtp_rcpt *rcpt)
+{
+	struct slice type, address;
+	struct buf wire = {0};
+	struct smtp_rcpt again;
+	struct arena a;
+
+	arena_init(&a, 4096);
+	check_text(rcpt->path.address);
+	check_text(rcpt->orcpt);
+	if (rcpt->orcpt.len) {
+		require(smtp_parse_orcpt(&a, rcpt->orcpt, true, &type, &address) == 0);
+		check_text(address);
+	}
+	buf_add_str(&wire, "TO:<a@b>");
+	smtp_parse_write_rcpt_dsn(&wire, rcpt->notify, rcpt->orcpt);
+	require(smtp_parse_rcpt(&a, buf_view(&wire), ~0u, &again) == 0);
+	require(again.notify == rcpt->notify && slice_is_equal(again.orcpt, rcpt->orcpt));
+	arena_deinit(&a);
+	buf_deinit(&wire);
+}
+
 static void fuzz_arguments(struct arena *a, struct slice rest)
 {
 	struct smtp_mail mail;
-	struct smtp_path path;
+	struct smtp_rcpt rcpt;
 	struct smtp_xclient x;
 	struct slice value;
 	uint64_t size;
 	bool last;
 
-	if (smtp_parse_mail(a, rest, 31, &mail) == 0) {
+	if (smtp_parse_mail(a, rest, ~0u, &mail) == 0) {
+		fuzz_mail_dsn(&mail);
 		check_text(mail.path.address);
 		check_text(mail.auth);
 	}
-	if (smtp_parse_rcpt(a, rest, &path) == 0)
-		check_text(path.address);
+	if (smtp_parse_rcpt(a, rest, ~0u, &rcpt) == 0)
+		fuzz_rcpt_dsn(&rcpt);
+	if (smtp_parse_rcpt(a, rest, ~(unsigned)SMTP_PARAMETER_SMTPUTF8, &rcpt) == 0)
+		require(slice_is_ascii(rcpt.orcpt));
 	if (smtp_parse_xclient(a, rest, &x) == 0) {
 		check_text(x.addr);
 		check_text(x.helo);

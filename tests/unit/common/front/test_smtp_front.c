@@ -75,9 +75,9 @@ static void answer_late(void *arg)
 	}
 }
 
-static void rcpt(struct smtp_front *f, unsigned index, const struct smtp_path *path)
+static void rcpt(struct smtp_front *f, unsigned index, const struct smtp_rcpt *rcpt)
 {
-	(void)path;
+	(void)rcpt;
 	tier.late[tier.late_count++] = index;
 	if (index % 3 != 2)
 		tier.accepted[tier.accepted_count++] = index;

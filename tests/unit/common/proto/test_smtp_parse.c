@@ -209,19 +209,97 @@ static void test_failing_arena(void **state)
 	assert_true(feed_failing_arena(mail_with_failing_arena, NULL) > 3);
 }
 
+/* RFC 3461: what is not to the letter is refused; a newline in ORCPT above all (CVE-2020-28026). */
+static void test_security_04_dsn_parameters(void **state)
+{
+	static const struct {
+		const char *rcpt;
+		int want;
+		const char *written;
+	} rows[] = {
+		{"TO:<a@b> NOTIFY=NEVER", 0, " NOTIFY=NEVER"},
+		{"TO:<a@b> notify=delay,success ORCPT=rfc822;x+2By@z", 0,
+			" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x+2By@z"},
+		{"TO:<a@b> ORCPT=rfc822;a+0Ab", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+0D+0Ab", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+00", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+7F", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+80", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+2b", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a+2", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;a=b", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=;a", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=a", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=rfc822;\xc3\xbc", ERR_SYNTAX, ""},
+		{"TO:<a@b> ORCPT=utf-8;\xc3\xbc", 0, " ORCPT=utf-8;\xc3\xbc"},
+		{"TO:<a@b> ORCPT=utf-8;\xc3", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=NEVER,DELAY", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=DELAY,DELAY", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=DELAY,", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=X", ERR_SYNTAX, ""},
+		{"TO:<a@b> NOTIFY=DELAY NOTIFY=DELAY", ERR_SYNTAX, ""},
+		{"TO:<a@b> RET=FULL", ERR_UNSUPPORTED, ""},
+	};
+	static const struct {
+		const char *mail;
+		int want;
+		const char *written;
+	} mails[] = {
+		{"FROM:<> RET=full ENVID=a+3Db", 0, " RET=FULL ENVID=a+3Db"},
+		{"FROM:<> RET=HDRS REQUIRETLS", 0, " RET=HDRS"},
+		{"FROM:<> RET=X", ERR_SYNTAX, ""},
+		{"FROM:<> RET", ERR_SYNTAX, ""},
+		{"FROM:<> ENVID=", ERR_SYNTAX, ""},
+		{"FROM:<> ENVID=a+0A", ERR_SYNTAX, ""},
+		{"FROM:<> ENVID=\xc3\xbc", ERR_SYNTAX, ""},
+		{"FROM:<> REQUIRETLS=1", ERR_SYNTAX, ""},
+		{"FROM:<> ENVID=a ENVID=a", ERR_SYNTAX, ""},
+	};
+	const unsigned legal = SMTP_PARAMETER_DSN | SMTP_PARAMETER_SMTPUTF8 | SMTP_PARAMETER_REQUIRETLS;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct smtp_rcpt rcpt = {0};
+		struct buf out = {0};
+		struct arena a;
+
+		arena_init(&a, 8192);
+		assert_int_equal(smtp_parse_rcpt(&a, slice_str(rows[i].rcpt), legal, &rcpt), rows[i].want);
+		smtp_parse_write_rcpt_dsn(&out, rcpt.notify, rcpt.orcpt);
+		assert_string_equal(buf_str_view(&out), rows[i].written);
+		buf_deinit(&out);
+		arena_deinit(&a);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(mails); i++) {
+		struct smtp_mail mail = {0};
+		struct buf out = {0};
+		struct arena a;
+
+		arena_init(&a, 8192);
+		assert_int_equal(smtp_parse_mail(&a, slice_str(mails[i].mail), legal, &mail), mails[i].want);
+		smtp_parse_write_mail_dsn(&out, &mail);
+		assert_string_equal(buf_str_view(&out), mails[i].written);
+		buf_deinit(&out);
+		arena_deinit(&a);
+	}
+}
+
 static void test_rcpt_bdat_greeting(void **state)
 {
 	struct arena a;
-	struct smtp_path p;
+	struct smtp_rcpt p;
 	uint64_t size;
 	bool last;
 
 	(void)state;
 	arena_init(&a, 8192);
-	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b>"), &p), 0);
-	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<>"), &p), ERR_SYNTAX);
-	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b> ORCPT=rfc822;a"), &p), ERR_UNSUPPORTED);
-	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b>\r\n"), &p), ERR_SYNTAX);
+	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b>"), 0, &p), 0);
+	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<>"), 0, &p), ERR_SYNTAX);
+	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b> ORCPT=rfc822;a"), 0, &p), ERR_UNSUPPORTED);
+	assert_int_equal(smtp_parse_rcpt(&a, slice_str("TO:<a@b>\r\n"), 0, &p), ERR_SYNTAX);
 	assert_int_equal(smtp_parse_bdat(slice_str("12"), &size, &last), 0);
 	assert_true(size == 12 && !last);
 	assert_int_equal(smtp_parse_bdat(slice_str("0 last"), &size, &last), 0);
@@ -293,6 +371,7 @@ int main(void)
 		cmocka_unit_test(test_path_limits),
 		cmocka_unit_test(test_mail),
 		cmocka_unit_test(test_failing_arena),
+		cmocka_unit_test(test_security_04_dsn_parameters),
 		cmocka_unit_test(test_rcpt_bdat_greeting),
 		cmocka_unit_test(test_xclient),
 		cmocka_unit_test(test_xtext_round_trip),
