@@ -8,6 +8,7 @@
 #include "backend/users.h"
 #include "common/auth/password.h"
 #include "common/control/control.h"
+#include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 
@@ -184,8 +185,8 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {
-	keys, listen_keys, front_penalty_keys, quota_settings_keys, users_keys, directory_conf_keys, NULL};
+static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
+	quota_settings_keys, users_keys, directory_conf_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)

@@ -37,6 +37,8 @@
 #include "common/base/metrics.h"
 #include "common/control/notify.h"
 #include "common/control/program.h"
+#include "common/front/dns_keys.h"
+#include "common/net/dns.h"
 #include "common/net/spool.h"
 
 #include "backend/index_verbs.h"
@@ -442,6 +444,7 @@ void start_all(struct backend *b, struct conf *conf_take)
 	must(config_new(conf_take, &why, &b->config), &why, "the configuration cannot work");
 	must(loop_new(&b->loop), &why, "no event loop");
 	must(sasl_init("mailtier-backend", &why), &why, "SASL cannot start");
+	must(dns_keys_init(b->config->conf, &why), &why, "the resolver cannot start");
 	must(loop_group_start(program_loops(b->config->conf), &b->group), &why, "no threads");
 	make_services(b, &why);
 	if (!handover_is_waiting(b->handover))
@@ -483,6 +486,7 @@ static void end_all(struct backend *b)
 	timer_stop(&b->drain);
 	handover_stop(b->handover); /* a new one opens the store from here on */
 	loop_free(&b->loop);
+	dns_deinit();
 	claims_deinit();
 	delivery_service_free(&b->delivery);
 	quota_warning_free(&b->quota_warning);

@@ -1,5 +1,6 @@
 /* The proxy's table of keys: one row is one key. What rows cannot say is in config_check.c. */
 #include "common/control/control.h"
+#include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "proxy/config.h"
@@ -117,10 +118,6 @@ static const struct conf_key keys[] = {
 		"Least urgent lines logged", NULL},
 	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,
 		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
-	{"", "resolvers", CONF_LIST, 0, "", 0, 0, NULL, "DNS servers; empty: those of /etc/resolv.conf",
-		NULL},
-	{"", "dnssec-anchor", CONF_PATH, CONF_EXISTS, NULL, 0, 0, NULL,
-		"Trust anchor: answers are validated; not set: they are not", NULL},
 
 	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, CONFIG_SERVICE_TITLES,
 		"What is offered", NULL},
@@ -163,8 +160,8 @@ static const struct conf_key keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static const struct conf_key *const tables[] = {keys, listen_keys, front_penalty_keys, usermap_conf_keys,
-	directory_conf_keys, smtp_service_keys, NULL};
+static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
+	usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

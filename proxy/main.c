@@ -20,8 +20,9 @@
 #include "common/control/notify.h"
 #include "common/control/program.h"
 #include "common/control/status.h"
+#include "common/front/dns_keys.h"
 #include "common/front/front_penalty.h"
-#include "common/net/resolve.h"
+#include "common/net/dns.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
 #include "proxy/listeners.h"
@@ -67,23 +68,6 @@ static void must(int err, struct buf *why, const char *what)
 {
 	if (err < 0)
 		die(why, what);
-}
-
-static void init_resolver(const struct conf *conf, struct buf *why)
-{
-	struct resolve_options options = {0};
-	struct buf servers = {0};
-	size_t count;
-	const char *const *words = conf_get_list(conf, "", NULL, "resolvers", &count);
-
-	for (size_t i = 0; i < count; i++)
-		buf_printf(&servers, "%s%s", i ? " " : "", words[i]);
-	if (count)
-		options.servers = buf_str_view(&servers);
-	if (conf_is_set(conf, "", NULL, "dnssec-anchor"))
-		options.trust_anchor = conf_get_string(conf, "", NULL, "dnssec-anchor");
-	must(resolve_init(&options, why), why, "the resolver cannot start");
-	buf_deinit(&servers);
 }
 
 /* ---- reload ---- */
@@ -357,7 +341,7 @@ static void start(struct program *p, struct conf *conf)
 	struct buf why = {0};
 
 	must(loop_new(&p->loop), &why, "no event loop");
-	init_resolver(conf, &why);
+	must(dns_keys_init(conf, &why), &why, "the resolver cannot start");
 	must(sasl_init("mailtier-proxy", &why), &why, "SASL cannot start");
 	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
 		     &p->hash_pool),
@@ -404,7 +388,7 @@ static void stop(struct program *p)
 	loop_post(p->loop, stop_loop, p);
 	loop_run(p->loop);
 	loop_free(&p->loop);
-	resolve_deinit();
+	dns_deinit();
 	sasl_deinit();
 	handover_free(&p->handover);
 }

@@ -260,6 +260,7 @@ static int loop_new_as(unsigned index, const char *label, struct loop **loop_out
 	list_init(&loop->again);
 	list_init(&loop->watches);
 	list_init(&loop->signals);
+	list_init(&loop->resolving);
 	if (uv_loop_init(&loop->uv) != 0) {
 		free(loop);
 		return ERR_IO;
@@ -308,6 +309,7 @@ void loop_free(struct loop **loop_take)
 	*loop_take = NULL;
 	conn_abort_all(loop);
 	resolve_loop_free(loop);
+	dns_loop_free(loop);
 	tls_tickets_unref(&loop->tickets);
 	run_deferred(loop);
 	conn_abort_all(loop);

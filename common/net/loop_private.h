@@ -93,7 +93,8 @@ struct loop {
 	struct addr addr_views[LOOP_ADDR_VIEWS];
 	unsigned addr_next;
 	char text_view[128];
-	struct resolve_loop *resolve;
+	struct dns_loop *dns;
+	struct list resolving;       /* resolve.c: requests under way */
 	struct tls_tickets *tickets; /* keys of session tickets; NULL: those of the process */
 };
 
@@ -116,7 +117,8 @@ void timer_wheel_run(struct loop *loop);
 /* conn.c: work at the turn's end; closing of all at loop_free(). */
 void conn_todo(struct list *link);
 void conn_abort_all(struct loop *loop);
-/* conn_deflate.c, relay.c and resolve.c: what they keep per loop. */
+/* conn_deflate.c, relay.c, resolve.c and dns.c: what they keep per loop. */
 void conn_packer_free(struct loop *loop);
 void relay_free_pipes(struct loop *loop);
 void resolve_loop_free(struct loop *loop);
+void dns_loop_free(struct loop *loop);

@@ -1,21 +1,10 @@
 /*
- * DNS by libunbound, asynchronous on the loop; the resolver validates DNSSEC where a trust anchor is
- * configured. Answers are hostile: names are checked, at most 100 records are taken. Also reads /etc/hosts
- * and knows address literals.
+ * Addresses of hosts (common/net/dns.h), for connections: A and AAAA together; also knows address literals and /etc/hosts.
  */
 #pragma once
 
-#include "common/base/buf.h"
 #include "common/net/addr.h"
 #include "common/net/loop.h"
-
-struct resolve_options {
-	const char *servers;      /* "127.0.0.1:5353 10.0.0.1"; NULL: those of /etc/resolv.conf */
-	const char *trust_anchor; /* file; NULL: no validation */
-};
-/* Once, before the loops start. */
-MUST_CHECK int resolve_init(const struct resolve_options *options, struct buf *why);
-void resolve_deinit(void);
 
 #define RESOLVE_ADDRS_MOST 16
 

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/net/dial.h"
+#include "common/net/dns.h"
 #include "common/net/listener.h"
 #include "common/net/resolve.h"
 
@@ -96,7 +97,7 @@ static void on_query(void *arg, int ready)
 
 static int set_up(void **state)
 {
-	struct resolve_options options = {0};
+	struct dns_options options = {0};
 	struct buf why = {0};
 	struct addr addr;
 	char servers[64];
@@ -111,7 +112,7 @@ static int set_up(void **state)
 	snprintf(servers, sizeof(servers), "127.0.0.1:%u", server_port);
 	options.servers = servers;
 	assert_int_equal(loop_watch_start(loop, server_fd, LOOP_READABLE, on_query, NULL, &server_watch), 0);
-	return resolve_init(&options, &why);
+	return dns_init(&options, &why);
 }
 
 static int tear_down(void **state)
@@ -120,7 +121,7 @@ static int tear_down(void **state)
 	loop_watch_stop(&server_watch);
 	close(server_fd);
 	loop_free(&loop);
-	resolve_deinit();
+	dns_deinit();
 	return 0;
 }
 
@@ -257,15 +258,15 @@ static void test_dial_by_name(void **state)
 
 static void test_bad_settings_are_explained(void **state)
 {
-	struct resolve_options options = {.servers = "127.0.0.1 nonsense:x"};
+	struct dns_options options = {.servers = "127.0.0.1 nonsense:x"};
 	struct buf why = {0};
 
 	(void)state;
-	assert_int_equal(resolve_init(&options, &why), ERR_CONFIG);
+	assert_int_equal(dns_init(&options, &why), ERR_CONFIG);
 	assert_non_null(strstr(buf_str_view(&why), "nonsense:x"));
 	buf_clear(&why);
-	options = (struct resolve_options){.trust_anchor = "/nonexistent/anchor"};
-	assert_int_equal(resolve_init(&options, &why), ERR_CONFIG);
+	options = (struct dns_options){.trust_anchor = "/nonexistent/anchor"};
+	assert_int_equal(dns_init(&options, &why), ERR_CONFIG);
 	assert_non_null(strstr(buf_str_view(&why), "/nonexistent/anchor"));
 	buf_deinit(&why);
 }
