@@ -393,10 +393,16 @@ static int nsd_start(void **state)
 		return -1;
 	n = read(out[0], line, sizeof(line) - 1);
 	close(out[0]);
-	if (n <= 0 || sscanf(line, "ready %63s %255s", server, anchor) != 2)
+	if (n <= 0 || sscanf(line, "ready %63s %255s", server, anchor) != 2) {
+		print_error("the name server did not start: %zd %s\n", n, line);
 		return -1;
+	}
 	has_nsd = true;
-	return dns_init(&options, &why) || loop_new(&loop);
+	if (dns_init(&options, &why) || loop_new(&loop)) {
+		print_error("%s: %s\n", line, buf_str_view(&why));
+		return -1;
+	}
+	return 0;
 }
 
 static int nsd_stop(void **state)
