@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 
+#include "backend/delivery/delivery_inner.h"
 #include "backend/delivery/forward.h"
 #include "backend/delivery/mark_table.h"
 #include "common/base/clock.h"
@@ -33,62 +34,6 @@
 #define HELD_STEP_MS 50
 #define HELD_STEPS_MOST 20
 
-struct delivery_service {
-	struct store_work *work;
-	struct mark_table *marks;
-	struct metric *stored, *repeated, *failed, *messages, *forwarded;
-};
-
-struct target {
-	unsigned slot;
-	uint32_t account;
-	uint64_t reserved;
-	bool is_reserved, is_claimed, is_marked, is_forwarded;
-	bool is_dropped; /* another target has the same account */
-	bool is_done;
-	int error;
-	uint8_t mark[STORE_MARK_LEN];
-	unsigned recipient; /* whose it was first */
-	char *address;      /* of the account, when it is forwarded */
-};
-
-struct recipient {
-	bool is_answered;
-	char *address;     /* normalised, as it was addressed */
-	unsigned *targets; /* numbers */
-	size_t count;
-};
-
-/* One slot's share of a delivery. */
-struct share {
-	struct delivery *delivery;
-	unsigned slot;
-	unsigned *targets; /* numbers, in the order of the job's */
-	size_t count;
-};
-
-struct delivery {
-	struct delivery_service *service;
-	struct loop *loop;
-	char *sender;
-	uint64_t size;
-	struct smtp_mark mark;
-	struct recipient *recipients;
-	unsigned count, room;
-	struct target *targets;
-	unsigned target_count, target_room;
-	struct spool *spool;
-	struct digest *digest;
-	uint64_t skip; /* octets of the proxy still to come before the client's */
-	int error;
-	delivery_fn *fn;
-	void *arg;
-	unsigned refs;
-	unsigned shares_open;
-	struct timer timer; /* marks are waited for */
-	unsigned steps;
-};
-
 struct delivery_service *delivery_service_new(struct store_work *work)
 {
 	struct delivery_service *s = xcalloc(1, sizeof(*s));
@@ -102,6 +47,8 @@ struct delivery_service *delivery_service_new(struct store_work *work)
 		"mailtier_delivery_recipients", "result=\"repeated\"", "Recipients by result");
 	s->failed =
 		metrics_counter("mailtier_delivery_recipients", "result=\"failed\"", "Recipients by result");
+	s->queued =
+		metrics_counter("mailtier_delivery_recipients", "result=\"queued\"", "Recipients by result");
 	s->forwarded = metrics_counter("mailtier_delivery_forwarded", NULL,
 		"Copies stored by forwarding, in accounts that were not addressed");
 	return s;
@@ -131,7 +78,7 @@ struct delivery *delivery_begin(struct delivery_service *service, struct loop *l
 	return d;
 }
 
-static void release_target(struct delivery *d, struct target *t)
+void delivery_release_target(struct delivery *d, struct target *t)
 {
 	if (t->is_reserved)
 		store_quota_release(store_work_store(d->service->work), t->slot, t->account, t->reserved);
@@ -143,16 +90,22 @@ static void unref(struct delivery *d)
 	if (--d->refs)
 		return;
 	for (unsigned i = 0; i < d->target_count; i++) {
-		release_target(d, &d->targets[i]);
+		delivery_release_target(d, &d->targets[i]);
 		free(d->targets[i].address);
+		queued_free(&d->targets[i].queued);
 	}
 	for (unsigned i = 0; i < d->count; i++) {
 		free(d->recipients[i].address);
+		free(d->recipients[i].orcpt);
 		free(d->recipients[i].targets);
 	}
 	free(d->targets);
 	free(d->recipients);
 	free(d->sender);
+	free(d->session);
+	free(d->user);
+	free(d->envid);
+	free(d->hold);
 	spool_free(&d->spool);
 	digest_free(&d->digest);
 	free(d);
@@ -160,7 +113,7 @@ static void unref(struct delivery *d)
 
 /* ---- recipients ---- */
 
-static struct recipient *new_recipient(struct delivery *d)
+struct recipient *delivery_new_recipient(struct delivery *d)
 {
 	if (d->count == d->room) {
 		d->room = d->room ? d->room * 2 : 4;
@@ -170,13 +123,38 @@ static struct recipient *new_recipient(struct delivery *d)
 	return &d->recipients[d->count];
 }
 
+struct target *delivery_new_target(struct delivery *d, unsigned *number_out)
+{
+	struct target *t;
+
+	if (d->target_count == d->target_room) {
+		d->target_room = d->target_room ? d->target_room * 2 : 4;
+		d->targets = xreallocarray(d->targets, d->target_room, sizeof(*d->targets));
+	}
+	t = &d->targets[d->target_count];
+	*t = (struct target){.recipient = d->count};
+	*number_out = d->target_count++;
+	return t;
+}
+
+bool delivery_find_recipient(const struct delivery *d, struct slice address, unsigned *recipient_out)
+{
+	for (unsigned i = 0; i < d->count; i++) {
+		if (slice_is_str(address, d->recipients[i].address)) {
+			*recipient_out = i;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* The target of this account by forwarding, if there is one. */
 static bool find_forwarded(const struct delivery *d, const struct forward_account *a, unsigned *target_out)
 {
 	for (unsigned i = 0; i < d->target_count; i++) {
 		const struct target *t = &d->targets[i];
 
-		if (t->is_forwarded && t->slot == a->slot && t->account == a->id) {
+		if (t->is_forwarded && !t->queued && t->slot == a->slot && t->account == a->id) {
 			*target_out = i;
 			return true;
 		}
@@ -195,19 +173,13 @@ static int add_target(struct delivery *d, const struct forward_account *a, unsig
 	err = store_quota_reserve(store_work_store(d->service->work), a->slot, a->id, d->size);
 	if (err)
 		return !a->is_forwarded ? err : err == ERR_TOO_BIG ? ERR_FULL : ERR_NOT_NOW;
-	if (d->target_count == d->target_room) {
-		d->target_room = d->target_room ? d->target_room * 2 : 4;
-		d->targets = xreallocarray(d->targets, d->target_room, sizeof(*d->targets));
-	}
-	t = &d->targets[d->target_count];
-	*t = (struct target){.slot = a->slot,
-		.account = a->id,
-		.reserved = d->size,
-		.is_reserved = true,
-		.is_forwarded = a->is_forwarded,
-		.recipient = d->count,
-		.address = a->is_forwarded ? xstrdup(a->address) : NULL};
-	*target_out = d->target_count++;
+	t = delivery_new_target(d, target_out);
+	t->slot = a->slot;
+	t->account = a->id;
+	t->reserved = d->size;
+	t->is_reserved = true;
+	t->is_forwarded = a->is_forwarded;
+	t->address = a->is_forwarded ? xstrdup(a->address) : NULL;
 	return 0;
 }
 
@@ -223,13 +195,13 @@ static int add_targets(struct delivery *d, const struct forward_account *list, s
 		while (d->target_count > before) {
 			struct target *t = &d->targets[--d->target_count];
 
-			release_target(d, t);
+			delivery_release_target(d, t);
 			free(t->address);
 		}
 		free(targets);
 		return err;
 	}
-	r = new_recipient(d);
+	r = delivery_new_recipient(d);
 	r->targets = targets;
 	r->count = count;
 	return 0;
@@ -244,12 +216,8 @@ static int add_normalised(
 	size_t count;
 	int err;
 
-	for (unsigned i = 0; i < d->count; i++) {
-		if (slice_is_str(address, d->recipients[i].address)) {
-			*recipient_out = i;
-			return 0;
-		}
-	}
+	if (delivery_find_recipient(d, address, recipient_out))
+		return 0;
 	err = store_find_recipient(store, address, &account);
 	if (err)
 		return err;
@@ -299,6 +267,7 @@ void delivery_add_trace(struct delivery *d, struct slice received)
 	if (!d->spool)
 		d->spool = spool_new(SPOOL_MEMORY_MOST, 0);
 	buf_printf(&trace, "Return-Path: <%s>\r\n", d->sender);
+	d->skip_queued = (uint32_t)buf_len(&trace);
 	buf_add_slice(&trace, received);
 	if (!d->error)
 		d->error = spool_add(d->spool, buf_view(&trace));
@@ -390,10 +359,11 @@ static void merge_targets(struct delivery *d)
 		for (size_t k = 0; k < r->count; k++) {
 			struct target *t = &d->targets[r->targets[k]];
 
-			for (unsigned n = 0; n < d->target_count && t->is_forwarded; n++) {
+			for (unsigned n = 0; n < d->target_count && t->is_forwarded && !t->queued; n++) {
 				const struct target *own = &d->targets[n];
 
-				if (own->is_forwarded || own->slot != t->slot || own->account != t->account)
+				if (own->is_forwarded || own->queued || own->slot != t->slot ||
+					own->account != t->account)
 					continue;
 				t->is_dropped = true;
 				r->targets[k] = n;
@@ -435,7 +405,7 @@ static void note_target(struct delivery *d, struct target *t, int error, bool is
 
 	t->is_done = true;
 	t->error = error;
-	metric_add(error ? s->failed : is_repeated ? s->repeated : s->stored, 1);
+	metric_add(error ? s->failed : is_repeated ? s->repeated : t->queued ? s->queued : s->stored, 1);
 	if (t->is_forwarded && !error && !is_repeated)
 		metric_add(s->forwarded, 1);
 	if (is_repeated)
@@ -465,10 +435,12 @@ static void share_done(void *arg, int err, const struct store_work_added *result
 	for (size_t i = 0; i < share->count; i++) {
 		int error = err ? err : i < count ? results[i].error : ERR_NOT_NOW;
 
-		if (error == ERR_NOT_FOUND)
+		if (error == ERR_NOT_FOUND && !d->targets[share->targets[i]].queued)
 			error = not_found(d, &d->targets[share->targets[i]]);
 		note_target(d, &d->targets[share->targets[i]], error, !error && results[i].repeated);
 	}
+	if (share->has_queued && d->service->queued_fn)
+		d->service->queued_fn(d->service->queued_arg);
 	for (unsigned i = 0; i < d->count; i++) {
 		int error;
 
@@ -483,6 +455,7 @@ static void share_drop(void *arg)
 
 	unref(share->delivery);
 	free(share->targets);
+	free(share->queued);
 	free(share);
 }
 
@@ -492,10 +465,42 @@ static void forward_trace(const struct delivery *d, const struct target *t, stru
 	buf_printf(out, "Delivered-To: %s\r\n", d->recipients[t->recipient].address);
 }
 
+/* Of one sender, so that recipients of one message stand together; NULL: what is stored in accounts. */
+static void share_targets(struct delivery *d, struct share *share, struct store_work_target *targets,
+	struct buf *traces, const struct target *like, const struct store_queue_message *message)
+{
+	const char *sender = like ? like->queued->sender : NULL;
+
+	for (unsigned i = 0; i < d->target_count; i++) {
+		struct target *t = &d->targets[i];
+		struct store_work_target *to = &targets[share->count];
+
+		if (t->slot != share->slot || t->is_dropped || t->is_shared || !t->queued != !like)
+			continue;
+		if (like && strcmp(t->queued->sender ? t->queued->sender : "", sender ? sender : "") != 0)
+			continue;
+		t->is_shared = true;
+		if (t->is_forwarded && !t->queued)
+			forward_trace(d, t, &traces[i]);
+		*to = (struct store_work_target){.account = t->account,
+			.date = clock_wall_s(),
+			.trace = buf_view(&traces[i]),
+			.mark = t->is_marked ? t->mark : NULL,
+			.ignore_quota = true,
+			.queue = message};
+		if (like) {
+			share->queued[share->count] = delivery_queue_recipient(d, t->queued);
+			to->queued = &share->queued[share->count];
+		}
+		share->targets[share->count++] = i;
+	}
+}
+
 static void store_share(struct delivery *d, unsigned slot)
 {
 	struct share *share = xcalloc(1, sizeof(*share));
 	struct store_work_target *targets = xcalloc(d->target_count, sizeof(*targets));
+	struct store_queue_message *messages = xcalloc(d->target_count, sizeof(*messages));
 	struct buf *traces = xcalloc(d->target_count, sizeof(*traces));
 	struct store_work_add add = {.slot = slot,
 		.spool = d->spool,
@@ -508,19 +513,16 @@ static void store_share(struct delivery *d, unsigned slot)
 	share->delivery = d;
 	share->slot = slot;
 	share->targets = xcalloc(d->target_count, sizeof(*share->targets));
+	share->queued = xcalloc(d->target_count, sizeof(*share->queued));
+	share_targets(d, share, targets, traces, NULL, NULL);
 	for (unsigned i = 0; i < d->target_count; i++) {
-		struct target *t = &d->targets[i];
+		const struct target *t = &d->targets[i];
 
-		if (t->slot != slot || t->is_dropped)
+		if (t->slot != slot || t->is_dropped || t->is_shared)
 			continue;
-		if (t->is_forwarded)
-			forward_trace(d, t, &traces[i]);
-		targets[share->count] = (struct store_work_target){.account = t->account,
-			.date = clock_wall_s(),
-			.trace = buf_view(&traces[i]),
-			.mark = t->is_marked ? t->mark : NULL,
-			.ignore_quota = true};
-		share->targets[share->count++] = i;
+		messages[i] = delivery_queue_message(d, t->queued->sender);
+		share_targets(d, share, targets, traces, t, &messages[i]);
+		share->has_queued = true;
 	}
 	add.target_count = share->count;
 	d->refs++;
@@ -528,6 +530,7 @@ static void store_share(struct delivery *d, unsigned slot)
 	for (unsigned i = 0; i < d->target_count; i++)
 		buf_deinit(&traces[i]);
 	free(traces);
+	free(messages);
 	free(targets);
 }
 
@@ -578,6 +581,7 @@ void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg)
 		loop_defer(d->loop, fail_all, d);
 		return;
 	}
+	delivery_turn_to_queue(d);
 	merge_targets(d);
 	make_marks(d);
 	timer_init(&d->timer, claim_and_store, d);

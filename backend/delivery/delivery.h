@@ -38,6 +38,36 @@ struct delivery *delivery_begin(struct delivery_service *service, struct loop *l
  */
 MUST_CHECK int delivery_add_recipient(
 	struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);
+/*
+ * The queue. A recipient elsewhere (or anywhere: the queue brings mail for accounts of this back-end to them at once) becomes one record of the
+ * queue of the slot in which the sender's account lives, in the commit that stores the message.
+ *
+ * Where all recipients have one answer (SMTP, is_whole) nothing may be stored for one and fail for another: if one of them goes to the queue,
+ * or they live in several slots, all go to the queue of one slot, in one commit.
+ */
+struct delivery_envelope {
+	struct slice session; /* the edge's id */
+	struct slice user;    /* who was authenticated; "" nobody */
+	enum smtp_ret ret;
+	struct slice envid; /* xtext as written */
+	bool is_8bit;       /* BODY=8BITMIME */
+	bool is_utf8;       /* SMTPUTF8 */
+	bool requires_tls;
+	bool is_whole;
+};
+/* What the transaction asks for. Before the first recipient; copied. Not called: nothing is asked for, LMTP. */
+void delivery_set_envelope(struct delivery *d, const struct delivery_envelope *envelope);
+/* One that goes to the queue. 0 and its number, as delivery_add_recipient(); ERR_SYNTAX: no domain, or one that cannot be. */
+MUST_CHECK int delivery_add_remote(struct delivery *d, const struct smtp_rcpt *rcpt, unsigned *recipient_out);
+/* What a recipient that was added by delivery_add_recipient() asks for, if it comes to that. */
+void delivery_set_wishes(struct delivery *d, unsigned recipient, unsigned notify, struct slice orcpt);
+/* Quarantine: all of it goes to the queue and is held there until an operator releases it, recipients of this back-end too. Before
+ * delivery_finish(). */
+void delivery_hold(struct delivery *d, struct slice reason);
+/* fn is called on a delivery's loop after each commit that put something into a queue; once, at the start. */
+typedef void delivery_queued_fn(void *arg);
+void delivery_service_on_queued(struct delivery_service *service, delivery_queued_fn *fn, void *arg);
+
 /* The message's first lines, ours: Return-Path and the given Received field. Before the first piece of the
  * body. */
 void delivery_add_trace(struct delivery *d, struct slice received);

@@ -1,6 +1,7 @@
 /* Private: parts of the check that the repair uses, and what its files share. */
 #pragma once
 
+#include "backend/store/db.h"
 #include "backend/store/store_check.h"
 
 /* One account in one snapshot; its findings are counted, not told. */
@@ -26,5 +27,9 @@ bool check_is_cancelled(struct check *k);
 /* ERR_CORRUPT and ERR_NOT_FOUND become a finding, and 0; other errors, which end the check, are given back. */
 MUST_CHECK int check_judge(
 	struct check *k, int err, const char *what, uint32_t account, uint32_t mailbox, uint32_t uid);
+/* Calls fn for each row of a database, with a new snapshot after so many rows. The key is copied over the border. In no transaction. */
+#define CHECK_ROWS 20000
+typedef int check_row_fn(struct check *k, struct slice key, struct slice value, void *arg);
+MUST_CHECK int check_each_row(struct check *k, enum db_name db, size_t rows, check_row_fn *fn, void *arg);
 /* check_account.c: all of one account, in k->txn. One that is not there is none. */
 MUST_CHECK int check_account(struct check *k, uint32_t account);

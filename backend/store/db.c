@@ -111,8 +111,12 @@ int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slic
  */
 static int put(struct store_txn *txn, enum db_name db, MDB_val *k, MDB_val *v, unsigned flags)
 {
-	static const bool grows_at_end[DB_COUNT] = {
-		[DB_BLOBS] = true, [DB_PIECES] = true, [DB_MESSAGES] = true, [DB_INDEX] = true};
+	static const bool grows_at_end[DB_COUNT] = {[DB_BLOBS] = true,
+		[DB_PIECES] = true,
+		[DB_MESSAGES] = true,
+		[DB_INDEX] = true,
+		[DB_QUEUE] = true,
+		[DB_QUEUE_TO] = true};
 	int rc = MDB_KEYEXIST;
 
 	if (grows_at_end[db])

@@ -45,6 +45,10 @@ enum db_name {
 	DB_ACL,          /* account, mailbox -> who may do what */
 	DB_SHARED,       /* who, account, mailbox -> nothing: which ACLs name him */
 	DB_SEEN,         /* mailbox, who, block of UIDs -> what he has seen */
+	DB_QUEUE,        /* message -> record; see store_queue.h */
+	DB_QUEUE_TO,     /* message, number -> record of a recipient */
+	DB_QUEUE_DUE,    /* time, message, number -> destination: who waits */
+	DB_QUEUE_OF,     /* destination, NUL, time, message, number -> nothing */
 	DB_COUNT
 };
 

@@ -50,6 +50,10 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_ACL] = "acl",
 	[DB_SHARED] = "shared",
 	[DB_SEEN] = "seen",
+	[DB_QUEUE] = "queue",
+	[DB_QUEUE_TO] = "queue_to",
+	[DB_QUEUE_DUE] = "queue_due",
+	[DB_QUEUE_OF] = "queue_of",
 };
 
 const char *db_slot_db_name(enum db_name db)

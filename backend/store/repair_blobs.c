@@ -6,6 +6,7 @@
 
 #include "backend/store/blob.h"
 #include "backend/store/chunk.h"
+#include "backend/store/queue_record.h"
 #include "backend/store/repair.h"
 #include "backend/store/store_scrub.h"
 #include "common/base/fault.h"
@@ -85,6 +86,21 @@ static int count_ref(struct blobs *b, struct slice key, struct slice value)
 	return 0;
 }
 
+static int count_queued(struct blobs *b, struct slice key, struct slice value)
+{
+	struct store_queue_message m;
+	struct db_key blob;
+	struct ref *f;
+
+	if (key.len != 8 || queue_record_unpack_message(value, &m))
+		return 0; /* repair_queue() was there before */
+	blob = db_key_u64(m.blob);
+	f = ref_of(b, db_key_view(&blob));
+	f->counted++;
+	f->size = m.size + m.skip;
+	return 0;
+}
+
 static int note_orphan(struct blobs *b, struct slice key, struct slice value)
 {
 	(void)value;
@@ -114,6 +130,7 @@ static const struct {
 	int (*fn)(struct blobs *b, struct slice key, struct slice value);
 } passes[] = {
 	{DB_MESSAGES, count_ref},
+	{DB_QUEUE, count_queued},
 	{DB_ORPHANS, note_orphan},
 	{DB_BLOBS, note_record},
 };
@@ -428,6 +445,27 @@ static void tell_message(struct blobs *b, struct slice key, const struct ref *f)
 	buf_deinit(&name);
 }
 
+/* A message of the queue: its tries fail, and an operator has to remove it. */
+static int tell_queued(struct repair *r, struct slice key, struct slice value, void *arg)
+{
+	struct store_queue_message m;
+	struct blobs *b = arg;
+	struct db_key blob;
+	const struct ref *f;
+
+	if (key.len != 8 || queue_record_unpack_message(value, &m))
+		return 0;
+	blob = db_key_u64(m.blob);
+	f = table_get(b->refs, db_key_view(&blob));
+	if (!f || f->body == BODY_WHOLE)
+		return 0;
+	repair_left(r, "the body of a queued message is %s: message=%u-%llu blob=%llu",
+		f->body == BODY_MISSING ? "lost" : "damaged", r->slot,
+		(unsigned long long)bytes_get_u64be(key.p), (unsigned long long)m.blob);
+	r->result.damaged++;
+	return 0;
+}
+
 /* All messages once, in one snapshot: something is wrong, it may take its time. */
 static int tell_messages(struct blobs *b)
 {
@@ -457,7 +495,8 @@ static int tell_messages(struct blobs *b)
 		db_cursor_close(&c);
 	}
 	store_end_read(&r->txn);
-	return err == ERR_NOT_FOUND ? 0 : err;
+	err = err == ERR_NOT_FOUND ? 0 : err;
+	return err ? err : repair_each_row(r, DB_QUEUE, tell_queued, b);
 }
 
 int repair_blobs(struct repair *r)

@@ -18,10 +18,11 @@
 #include "backend/store/check.h"
 #include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
+#include "backend/store/queue_check.h"
+#include "backend/store/queue_record.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
-#define ROWS_PER_SNAPSHOT 20000
 #define BLOBS_PER_SNAPSHOT 200
 
 void check_finding(struct check *k, const char *format, ...)
@@ -56,14 +57,8 @@ int check_judge(struct check *k, int err, const char *what, uint32_t account, ui
 
 /* ---- snapshots over long databases ---- */
 
-/*
- * Calls fn for each row of a database, with a new snapshot after so many rows (0: all in one). The key is
- * copied over the border.
- */
-typedef int row_fn(struct check *k, struct slice key, struct slice value, void *arg);
-
-static int each_row_in(struct check *k, enum db_name db, struct buf *from, size_t rows, row_fn *fn, void *arg,
-	bool *more_out)
+static int each_row_in(struct check *k, enum db_name db, struct buf *from, size_t rows, check_row_fn *fn,
+	void *arg, bool *more_out)
 {
 	struct db_cursor c;
 	size_t n = 0;
@@ -88,7 +83,7 @@ static int each_row_in(struct check *k, enum db_name db, struct buf *from, size_
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-static int each_row(struct check *k, enum db_name db, size_t rows, row_fn *fn, void *arg)
+int check_each_row(struct check *k, enum db_name db, size_t rows, check_row_fn *fn, void *arg)
 {
 	struct buf from = {0};
 	bool more = true;
@@ -123,7 +118,7 @@ static int take_account(struct check *k, struct slice key, struct slice value, v
 static int check_accounts(struct check *k)
 {
 	struct buf ids = {0};
-	int err = each_row(k, DB_ACCOUNTS, ROWS_PER_SNAPSHOT, take_account, &ids);
+	int err = check_each_row(k, DB_ACCOUNTS, CHECK_ROWS, take_account, &ids);
 
 	for (size_t at = 0; !err && at < buf_len(&ids); at += 4) {
 		if (check_is_cancelled(k))
@@ -310,6 +305,20 @@ static int count_ref(struct check *k, struct slice key, struct slice value, void
 	return 0;
 }
 
+static int count_queued(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct store_queue_message m;
+	struct db_key blob;
+
+	(void)k;
+	(void)key;
+	if (queue_record_unpack_message(value, &m))
+		return 0; /* queue_check() tells it */
+	blob = db_key_u64(m.blob);
+	ref_of(arg, db_key_view(&blob))->count++;
+	return 0;
+}
+
 static int note_orphan(struct check *k, struct slice key, struct slice value, void *arg)
 {
 	(void)value;
@@ -372,10 +381,12 @@ static int gather(struct check *k, struct refs *r, size_t rows)
 	int err;
 
 	r->table = table_new();
-	err = each_row(k, DB_MESSAGES, rows, count_ref, r);
+	err = check_each_row(k, DB_MESSAGES, rows, count_ref, r);
 	if (!err)
-		err = each_row(k, DB_ORPHANS, rows, note_orphan, r);
-	return err ? err : each_row(k, DB_BLOBS, rows, compare_blob, r);
+		err = check_each_row(k, DB_QUEUE, rows, count_queued, r);
+	if (!err)
+		err = check_each_row(k, DB_ORPHANS, rows, note_orphan, r);
+	return err ? err : check_each_row(k, DB_BLOBS, rows, compare_blob, r);
 }
 
 /* The same in one snapshot: what is wrong now is wrong. */
@@ -390,6 +401,8 @@ static int gather_once(struct check *k, struct refs *r)
 		return err;
 	buf_add_char(&start, '\0');
 	err = each_row_in(k, DB_MESSAGES, &start, 0, count_ref, r, &more);
+	if (!err)
+		err = each_row_in(k, DB_QUEUE, &start, 0, count_queued, r, &more);
 	if (!err)
 		err = each_row_in(k, DB_ORPHANS, &start, 0, note_orphan, r, &more);
 	if (!err)
@@ -434,7 +447,7 @@ static int check_blobs(struct check *k)
 {
 	struct refs r = {0};
 	uint64_t errors = k->result.errors;
-	int err = gather(k, &r, ROWS_PER_SNAPSHOT);
+	int err = gather(k, &r, CHECK_ROWS);
 	bool again = !err && has_wrong(&r);
 
 	refs_free(&r);
@@ -445,7 +458,7 @@ static int check_blobs(struct check *k)
 			report_wrong(k, &r);
 		refs_free(&r);
 	}
-	return err ? err : each_row(k, DB_BLOBS, BLOBS_PER_SNAPSHOT, verify_blob, NULL);
+	return err ? err : check_each_row(k, DB_BLOBS, BLOBS_PER_SNAPSHOT, verify_blob, NULL);
 }
 
 /* ---- pieces and marks ---- */
@@ -556,6 +569,8 @@ static int check_numbers(struct check *k)
 		err = check_number(k, "last_mailbox", DB_MESSAGES, false, 0);
 	if (!err)
 		err = check_number(k, "next_blob", DB_BLOBS, true, 1);
+	if (!err)
+		err = check_number(k, "last_queued", DB_QUEUE, true, 0);
 	store_end_read(&k->txn);
 	return err;
 }
@@ -583,7 +598,7 @@ int store_check(struct store *store, const struct store_check_options *options, 
 	for (k.slot = 0; k.slot < store->slot_count && !err; k.slot++) {
 		err = check_accounts(&k);
 		if (!err)
-			err = each_row(&k, DB_NAMES, ROWS_PER_SNAPSHOT, check_a_name, NULL);
+			err = check_each_row(&k, DB_NAMES, CHECK_ROWS, check_a_name, NULL);
 		if (!err)
 			err = check_strays(&k);
 		if (!err)
@@ -596,6 +611,8 @@ int store_check(struct store *store, const struct store_check_options *options, 
 			err = check_numbers(&k);
 		if (!err)
 			err = check_acls(&k);
+		if (!err)
+			err = queue_check(&k);
 		if (err)
 			break;
 	}

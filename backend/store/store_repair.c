@@ -19,6 +19,7 @@
 #include "backend/store/check.h"
 #include "backend/store/chunk.h"
 #include "backend/store/quota.h"
+#include "backend/store/queue_check.h"
 #include "backend/store/repair.h"
 #include "backend/store/store_domain.h"
 #include "common/base/clock.h"
@@ -475,6 +476,8 @@ static int mend_slot(struct repair *r)
 		err = repair_beside(r);
 	if (!err)
 		err = mend_accounts(r);
+	if (!err)
+		err = repair_queue(r);
 	if (!err)
 		err = repair_blobs(r);
 	if (!err)

@@ -44,6 +44,7 @@ struct add_job {
 	int failure;
 	void (*done)(void *arg, int err, const struct store_work_added *results, size_t count);
 	void (*drop)(void *arg);
+	int (*also)(struct store_txn *txn, void *arg);
 	void *arg;
 };
 
@@ -249,6 +250,17 @@ static int add_to(struct store_txn *txn, struct store_draft *draft, uint64_t blo
 	return 0;
 }
 
+static int add_queued(struct store_txn *txn, uint64_t blob, const struct store_work_target *t,
+	struct add_queue_open *open, struct store_work_added *r)
+{
+	int err = add_queue_to(txn, blob, t, open);
+
+	if (!err && t->mark)
+		err = store_mark_add(txn, t->mark, clock_wall_s());
+	r->queued = open->id;
+	return err;
+}
+
 /* Which targets have the message already? */
 static int meet_marks(struct store_txn *txn, struct add_job *a, size_t *left_out)
 {
@@ -268,12 +280,15 @@ static int meet_marks(struct store_txn *txn, struct add_job *a, size_t *left_out
 /* One message for all: each target by itself. */
 static int run_shared(struct store_txn *txn, struct add_job *a)
 {
+	struct add_queue_open open = {0};
 	size_t left, stored = 0;
 	uint64_t blob;
 	int err = meet_marks(txn, a, &left);
 
+	if (!err && left == 0)
+		err = drop_drafts(txn, a);
 	if (err || left == 0)
-		return err ? err : drop_drafts(txn, a);
+		return !err && a->also ? a->also(txn, a->arg) : err;
 	err = store_draft_finish(txn, a->drafts[0], &blob);
 	for (size_t i = 0; i < a->count && !err; i++) {
 		struct store_work_added *r = &a->results[i];
@@ -281,7 +296,10 @@ static int run_shared(struct store_txn *txn, struct add_job *a)
 
 		if (r->repeated)
 			continue;
-		r->error = add_to(txn, a->drafts[0], blob, &a->targets[i], r);
+		if (a->targets[i].queue)
+			r->error = add_queued(txn, blob, &a->targets[i], &open, r);
+		else
+			r->error = add_to(txn, a->drafts[0], blob, &a->targets[i], r);
 		stored += !r->error;
 		/* Refused before it wrote anything: its own affair. Half done: everybody's. */
 		if (r->error && store_txn_writes(txn) != writes && !a->targets[i].keyword_count)
@@ -291,7 +309,7 @@ static int run_shared(struct store_txn *txn, struct add_job *a)
 	}
 	if (!err && !stored)
 		err = drop_drafts(txn, a);
-	return err;
+	return !err && a->also ? a->also(txn, a->arg) : err;
 }
 
 static int remove_replaced(struct store_txn *txn, struct add_job *a)
@@ -431,6 +449,7 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	job->answer = answer;
 	a->done = add->done;
 	a->drop = add->drop;
+	a->also = add->also;
 	a->arg = add->arg;
 	a->spool = add->spool;
 	a->memory = add->memory;
@@ -443,8 +462,13 @@ struct store_job *store_work_add(struct store_work *work, const struct store_wor
 	a->targets = arena_calloc(&a->arena, a->count + 1, sizeof(*a->targets));
 	a->results = arena_calloc(&a->arena, a->count + 1, sizeof(*a->results));
 	err = a->targets && a->results ? copy_ranges(a, add) : ERR_NOT_NOW;
-	for (size_t i = 0; i < a->count && !err; i++)
+	for (size_t i = 0; i < a->count && !err; i++) {
 		err = copy_target(a, &add->targets[i], &a->targets[i]);
+		if (!err && a->targets[i].queue &&
+			!add_queue_copy(&a->arena, &add->targets[i], &a->targets[i],
+				i ? &add->targets[i - 1] : NULL, i ? &a->targets[i - 1] : NULL))
+			err = ERR_NOT_NOW;
+	}
 	if (!job_open(job) || queue_count(&work->prepares) >= work->options.queue_max)
 		err = ERR_NOT_NOW;
 	if (!err && add->slot >= work->slot_count)

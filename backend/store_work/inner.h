@@ -132,3 +132,17 @@ bool ahead_is_ready(struct store_ahead *ahead, struct add_job *waiter);
 int ahead_take(struct store_ahead *ahead, struct store_draft **into);
 /* On a preparing thread. */
 void add_ahead_done(struct add_job *add);
+
+/* ---- targets that are recipients of the queue (add_queue.c) ---- */
+struct arena;
+/* What a target points to, into the arena; `before`: the target before it, or NULL. False: no memory. */
+bool add_queue_copy(struct arena *a, const struct store_work_target *from, struct store_work_target *to,
+	const struct store_work_target *from_before, const struct store_work_target *to_before);
+/* The message that recipients are being added to; zeroed at first. */
+struct add_queue_open {
+	const struct store_queue_message *message;
+	uint64_t id;
+	uint32_t count;
+};
+MUST_CHECK int add_queue_to(
+	struct store_txn *txn, uint64_t blob, const struct store_work_target *t, struct add_queue_open *open);

@@ -11,6 +11,7 @@
 #include "backend/store/store.h"
 #include "backend/store/store_acl.h"
 #include "backend/store/store_message.h"
+#include "backend/store/store_queue.h"
 
 struct loop;
 struct spool;
@@ -85,6 +86,10 @@ struct store_work_target {
 	const uint8_t *mark; /* STORE_MARK_LEN bytes, or NULL */
 	bool ignore_quota;
 	struct store_who who; /* whose \Seen it is; account 0: the owner's */
+	/* Not NULL: a recipient of the queue, and of what stands above only `mark` counts. Neighbours that point to one message share its record;
+	 * the job gives the numbers. Not with ranges. */
+	const struct store_queue_message *queue;
+	const struct store_queue_recipient *queued;
 };
 
 /* Messages that one transaction adds without holding the writer for longer than it may. */
@@ -98,6 +103,7 @@ struct store_work_added {
 	uint32_t uid;
 	uint32_t uidvalidity;
 	uint64_t modseq;
+	uint64_t queued; /* the message in the queue */
 };
 
 /* One of several messages that stand in one spool or memory. */
@@ -138,6 +144,9 @@ struct store_work_add {
 	/* With ranges: this message of the first target's account goes in the same transaction, and its octets count no more
 	 * against the quota. ERR_CLOSED: it has gone already, and nothing was stored. replaced_uid 0: none. */
 	uint32_t replaced_mailbox, replaced_uid;
+	/* Called in the transaction that stores, after the targets, with `arg`: what else must be true together with them. Its failure is
+	 * that of all. As `run` of a write job. NULL: nothing. */
+	int (*also)(struct store_txn *txn, void *arg);
 	/* Copied by store_work_add(), with all they point to. */
 	const struct store_work_target *targets;
 	size_t target_count;
