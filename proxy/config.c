@@ -9,6 +9,7 @@
 #include "common/base/mem.h"
 #include "common/control/program.h"
 #include "common/front/front_auth.h"
+#include "common/front/smtp_policy.h"
 #include "proxy/config_check.h"
 #include "proxy/login.h"
 #include "proxy/smtp_service.h"
@@ -58,6 +59,7 @@ static void config_free(struct config *c)
 	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
 		usermap_chain_unref(&c->services[i].chain);
 		front_auth_unref(&c->services[i].auth);
+		smtp_policy_unref(&c->services[i].policy);
 	}
 	backends_free(&c->backends);
 	conf_free(&c->conf);
@@ -117,6 +119,15 @@ static void make_service(struct config *c, enum config_service id)
 			(enum config_authenticate)conf_get_enum(c->conf, "service", name, "authenticate");
 		service->auth = front_auth_new(c->conf, name, c->host, c->hash_pool);
 	}
+}
+
+static int make_policies(struct config *c, struct buf *why)
+{
+	int err = smtp_policy_new(c->conf, "smtp", why, &c->services[CONFIG_SMTP].policy);
+
+	if (err)
+		return err;
+	return smtp_policy_new(c->conf, "submission", why, &c->services[CONFIG_SUBMISSION].policy);
 }
 
 /* What a front may look at longer than the snapshot lives. */
@@ -224,7 +235,9 @@ int config_new(struct conf *conf_take, struct backends *backends_take, struct wo
 	read_values(c);
 	for (unsigned i = 0; i < CONFIG_SERVICES; i++)
 		make_service(c, (enum config_service)i);
-	err = listen_new(conf_take, config_listen_services, why, &c->listen);
+	err = make_policies(c, why);
+	if (err == 0)
+		err = listen_new(conf_take, config_listen_services, why, &c->listen);
 	if (err == 0) {
 		c->listeners = xcalloc(c->listen->count + 1, sizeof(*c->listeners));
 		for (; c->listener_count < c->listen->count; c->listener_count++)

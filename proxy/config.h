@@ -38,6 +38,7 @@ struct config_service_of {
 	struct usermap_chain *chain;
 	const char *const *backends; /* NULL-ended: the only ones that its chain may lead to; empty: any */
 	struct front_auth *auth;     /* how clients may log in; NULL: smtp */
+	struct smtp_policy *policy;  /* counted; smtp and submission */
 };
 
 /* One section `listener`. Their number and order never change while the program runs. */

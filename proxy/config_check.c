@@ -1,6 +1,9 @@
 /* Each rule is one function; each says its section and key, so that conf_error() can say file and line. */
 #include "proxy/config_check.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "common/base/slice.h"
 #include "common/front/front_auth.h"
 #include "common/net/addr.h"
@@ -262,6 +265,17 @@ static void check_map_title(struct conf *conf, const char *section)
 	}
 }
 
+static void check_spool(struct conf *conf)
+{
+	const char *path = conf_get_string(conf, "", NULL, "spool");
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		conf_error(conf, "", NULL, "spool", "%s: %s", path, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		conf_error(conf, "", NULL, "spool", "%s is no folder", path);
+}
+
 void config_check(struct conf *conf)
 {
 	size_t count;
@@ -272,6 +286,7 @@ void config_check(struct conf *conf)
 		if (config_check_is_used(conf, *service))
 			check_service(conf, *service);
 	}
+	check_spool(conf);
 	check_map_title(conf, "map");
 	usermap_conf_check(conf);
 	directory_conf_check(conf);

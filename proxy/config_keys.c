@@ -3,6 +3,7 @@
 #include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
+#include "common/front/smtp_policy.h"
 #include "proxy/config.h"
 #include "proxy/config_check.h"
 #include "proxy/smtp_service.h"
@@ -18,6 +19,7 @@ static const struct conf_section sections[] = {
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do before it has logged in"},
 	SMTP_SERVICE_SECTION,
+	SMTP_POLICY_SECTION,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
 };
@@ -105,6 +107,8 @@ static const struct conf_key keys[] = {
 		"Threads that check password hashes; each may need the memory that a hash asks for", NULL},
 	{"", "relay-idle", CONF_DURATION, CONF_RELOAD, "35m", 1000, 86400000, NULL,
 		"Silence in both directions after which a session is closed", NULL},
+	{"", "spool", CONF_PATH, 0, "/tmp", 0, 0, NULL, "Folder for large messages while they are looked at",
+		NULL},
 	{"", "ready-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 600000, NULL,
 		"On SIGTERM: how long new clients are still taken while /ready says no", NULL},
 	{"", "drain-limit", CONF_DURATION, CONF_RELOAD, "10s", 0, 86400000, NULL,
@@ -161,7 +165,7 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
-	usermap_conf_keys, directory_conf_keys, smtp_service_keys, NULL};
+	usermap_conf_keys, directory_conf_keys, smtp_service_keys, smtp_policy_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

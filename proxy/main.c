@@ -23,6 +23,7 @@
 #include "common/front/dns_keys.h"
 #include "common/front/front_penalty.h"
 #include "common/net/dns.h"
+#include "common/net/spool.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
 #include "proxy/listeners.h"
@@ -407,6 +408,7 @@ int main(int argc, char **argv)
 	program_set_log(conf, "proxy");
 	signal(SIGPIPE, SIG_IGN);
 	program_raise_descriptors();
+	spool_set_directory(conf_get_string(conf, "", NULL, "spool"));
 	start(&program, conf);
 	log_info("proxy", "started loops=%u", loop_group_count(program.group));
 	loop_run(program.loop);

@@ -7,6 +7,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/front/front_auth.h"
+#include "common/front/smtp_policy.h"
 #include "proxy/smtp_client.h"
 
 #define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
@@ -201,6 +202,7 @@ struct smtp_service *smtp_service_new(
 									 : SMTP_BARE_NORMALISE;
 	if (config->services[id].auth)
 		s->auth = front_auth_ref(config->services[id].auth);
+	s->policy = smtp_policy_ref(config->services[id].policy);
 	s->limits.message_size = conf_get_size(conf, "smtp", NULL, "message-size");
 	s->limits.recipients = (unsigned)conf_get_int(conf, "smtp", NULL, "recipients");
 	s->limits.errors = (unsigned)conf_get_int(conf, "smtp", NULL, "errors");

@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/base/random.h"
 #include "common/front/front_auth.h"
+#include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/date.h"
 #include "common/proto/smtp_reply.h"
@@ -122,6 +123,9 @@ static void free_front(void *arg)
 	free(f->told_user);
 	free(f->sender);
 	free(f->ring);
+	if (f->facts)
+		smtp_facts_deinit(f->facts);
+	free(f->facts);
 	buf_deinit(&f->body);
 	buf_deinit(&f->refusal);
 	arena_deinit(&f->arena);
@@ -463,6 +467,7 @@ void smtp_service_unref(struct smtp_service **service)
 	free(s->counters);
 	s->counters = NULL;
 	front_auth_unref(&s->auth);
+	smtp_policy_unref(&s->policy);
 	if (s->free)
 		s->free(s);
 }
@@ -548,6 +553,31 @@ static const char *own_protocol(const struct smtp_front *f)
 const char *smtp_front_protocol(const struct smtp_front *f)
 {
 	return f->told_protocol ? f->told_protocol : own_protocol(f);
+}
+
+struct smtp_facts *smtp_front_facts(struct smtp_front *f)
+{
+	struct smtp_facts *facts = f->facts;
+
+	if (!facts) {
+		facts = f->facts = xmalloc(sizeof(*facts));
+		smtp_facts_init(facts);
+	}
+	if (!addr_is_equal_host(&facts->peer, &f->client))
+		smtp_facts_forget_peer(facts);
+	facts->service = f->service->name;
+	facts->peer = f->client;
+	facts->helo = smtp_front_helo(f);
+	facts->user = smtp_front_user(f);
+	facts->messages = f->transactions;
+	facts->errors = f->errors;
+	facts->recipients = f->accepted;
+	if (f->state != SMTP_ENDED) {
+		facts->is_tls = conn_is_secure(f->conn);
+		facts->is_verified = conn_has_peer_certificate(f->conn);
+		facts->tls_text = conn_tls_text(f->conn) ? conn_tls_text(f->conn) : "";
+	}
+	return facts;
 }
 
 /* LMTP: the hop from the proxy, which has written its own field about the client. */

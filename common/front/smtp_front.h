@@ -110,11 +110,14 @@ struct smtp_service {
 	const char *domain;      /* that bare user names get; "": none */
 	struct penalty *penalty; /* for failed logins across sessions, the program's; NULL: none */
 	struct smtp_limits limits;
+	struct smtp_policy *policy;     /* smtp_policy.h; NULL: none. Owned by the service; not for LMTP */
 	struct smtp_counters *counters; /* made and freed with the service */
 	_Atomic unsigned refs;
 	void (*free)(struct smtp_service *service); /* at the last unref; NULL: nothing */
 };
 struct smtp_counters;
+struct smtp_policy;
+struct smtp_facts;
 /* Sets the count to one and the defaults. name labels logs and metrics; it and ops must live on. */
 void smtp_service_init(
 	struct smtp_service *service, const char *name, const struct smtp_ops *ops, void *tier);
@@ -144,6 +147,8 @@ const char *smtp_front_user(const struct smtp_front *front);
  * proxy or our own. */
 const char *smtp_front_protocol(const struct smtp_front *front);
 bool smtp_front_is_trusted(const struct smtp_front *front);
+/* What is known of the session and its transaction (smtp_facts.h); what the front knows itself is up to date. The front's. */
+struct smtp_facts *smtp_front_facts(struct smtp_front *front);
 /* As front_ttl(). */
 unsigned smtp_front_ttl(const struct smtp_front *front);
 /* Appends one Received field (RFC 5321 section 4.4) for the present transaction: from, by, with, id; no

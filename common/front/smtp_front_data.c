@@ -42,6 +42,7 @@ void smtp_front_clear_body(struct smtp_front *f)
 void smtp_front_cut_body(struct smtp_front *f)
 {
 	f->is_discarding = true;
+	smtp_content_free(&f->content);
 	if (!f->is_body_open)
 		return;
 	f->is_body_open = false;
@@ -55,8 +56,13 @@ static void begin_body(struct smtp_front *f, bool is_bdat)
 	f->is_bdat = is_bdat;
 	f->size = f->discarded = 0;
 	f->is_discarding = false;
-	f->is_body_open = true;
 	smtp_front_enter(f, SMTP_DATA_WAIT);
+	if (f->content) {
+		/* The tier hears of it when the stages are done. */
+		smtp_front_answer_data(f, SMTP_ANSWER(354, "", ""));
+		return;
+	}
+	f->is_body_open = true;
 	f->service->ops->data_begin(f);
 }
 
@@ -105,6 +111,10 @@ void smtp_front_bdat(struct smtp_front *f, struct slice rest)
 
 void smtp_front_answer_data(struct smtp_front *f, const struct smtp_answer *answer)
 {
+	if (f->content && smtp_content_is_feeding(f->content)) {
+		smtp_content_answer_data(f->content, answer);
+		return;
+	}
 	if (f->state != SMTP_DATA_WAIT)
 		return;
 	if (answer->code != 354)
@@ -127,6 +137,10 @@ void smtp_front_answer_data(struct smtp_front *f, const struct smtp_answer *answ
 
 void smtp_front_hold_data(struct smtp_front *f, bool hold)
 {
+	if (f->content && smtp_content_is_feeding(f->content)) {
+		smtp_content_hold_data(f->content, hold);
+		return;
+	}
 	if (f->state == SMTP_ENDED || f->is_held == hold)
 		return;
 	f->is_held = hold;
@@ -164,6 +178,7 @@ static void log_message(struct smtp_front *f, struct slice line)
 static void all_answered(struct smtp_front *f)
 {
 	conn_set_input_limit(f->conn, SMTP_INPUT_MOST);
+	smtp_front_cut_body(f); /* a spooled one may still be on its way to the tier */
 	f->is_over = true;
 	f->is_bdat = false;
 	buf_deinit(&f->body);
@@ -249,8 +264,14 @@ static void pass_body(struct smtp_front *f)
 		refuse_body(f, &looping);
 	if (f->decoder.fault != SMTP_DATA_OK)
 		refuse_body(f, &fault_answers[f->decoder.fault]);
-	if (body.len && !f->is_discarding)
+	if (body.len && !f->is_discarding && f->content) {
+		const struct smtp_answer *refusal = smtp_content_chunk(f->content, body);
+
+		if (refusal)
+			refuse_body(f, refusal);
+	} else if (body.len && !f->is_discarding) {
 		f->service->ops->data_chunk(f, body);
+	}
 	buf_clear(&f->body);
 }
 
@@ -259,6 +280,10 @@ static void end_body(struct smtp_front *f)
 	if (f->is_held)
 		smtp_front_hold_data(f, false);
 	smtp_front_enter(f, SMTP_END_WAIT);
+	if (!f->is_discarding && f->content) {
+		smtp_content_end(f->content);
+		return;
+	}
 	if (!f->is_discarding) {
 		f->is_body_open = false;
 		f->service->ops->data_end(f);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
@@ -47,6 +48,8 @@ void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how)
 		f->ring_count--;
 	}
 	smtp_front_clear_body(f);
+	if (f->facts)
+		smtp_facts_end_transaction(f->facts);
 	if (was_mail)
 		f->service->ops->reset(f, how);
 }
@@ -107,12 +110,18 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 	f->is_mail = true;
 	f->is_utf8 = mail.is_utf8;
 	smtp_front_set_text(&f->sender, mail.path.address);
+	if (smtp_policy_needs_content(f->service->policy))
+		f->content = smtp_content_new(f, f->service->policy, &mail);
 	smtp_front_enter(f, SMTP_MAIL_WAIT);
 	f->service->ops->mail(f, &mail);
 }
 
 void smtp_front_answer_mail(struct smtp_front *f, const struct smtp_answer *answer)
 {
+	if (f->content && smtp_content_is_feeding(f->content)) {
+		smtp_content_answer_mail(f->content, answer);
+		return;
+	}
 	if (f->state != SMTP_MAIL_WAIT)
 		return;
 	smtp_front_enter(f, SMTP_COMMAND);
@@ -199,6 +208,8 @@ void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 	slot->index = f->index++;
 	f->pending++;
 	smtp_front_enter(f, SMTP_RCPT_WAIT);
+	if (f->content)
+		smtp_content_rcpt(f->content, slot->index, &rcpt);
 	f->service->ops->rcpt(f, slot->index, &rcpt);
 }
 
@@ -212,6 +223,8 @@ static void count_rcpt(struct smtp_front *f, unsigned code)
 static void accept_rcpt(struct smtp_front *f, unsigned index)
 {
 	f->accepted++;
+	if (f->content)
+		smtp_content_rcpt_accepted(f->content, index);
 	if (f->accepted > 1 && !f->service->is_lmtp)
 		return;
 	if (f->ends_count == f->ends_room) {
@@ -254,6 +267,10 @@ void smtp_front_answer_rcpt(struct smtp_front *f, unsigned index, const struct s
 	struct smtp_slot *slot = f->state == SMTP_RCPT_WAIT ? find_slot(f, index) : NULL;
 	struct buf line = {0};
 
+	if (f->content && smtp_content_is_feeding(f->content)) {
+		smtp_content_answer_rcpt(f->content, index, answer);
+		return;
+	}
 	if (!slot)
 		return;
 	smtp_reply_write(&line, answer->code, answer->enhanced, answer->text);

@@ -14,6 +14,7 @@
 #include "common/auth/sasl.h"
 #include "common/base/arena.h"
 #include "common/base/metrics.h"
+#include "common/front/smtp_content.h"
 #include "common/front/smtp_front.h"
 #include "common/net/timer.h"
 
@@ -97,6 +98,9 @@ struct smtp_front {
 	unsigned ring_head, ring_count;
 	struct smtp_slot *ends; /* accepted recipients in order; answers to the end of data (SMTP: one) */
 	unsigned ends_count, ends_room, ends_at;
+
+	struct smtp_facts *facts;     /* heap, NULL: nobody has asked */
+	struct smtp_content *content; /* of this transaction; NULL: its body streams */
 
 	/* the body */
 	struct smtp_decoder decoder;

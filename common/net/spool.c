@@ -130,7 +130,7 @@ static ssize_t read_file(const struct spool *spool, uint64_t offset, void *out, 
 	return n > 0 ? n : ERR_IO; /* 0: somebody cut the file */
 }
 
-ssize_t spool_read(struct spool *spool, uint64_t offset, void *out, size_t size)
+ssize_t spool_read(const struct spool *spool, uint64_t offset, void *out, size_t size)
 {
 	struct slice s;
 

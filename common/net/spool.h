@@ -23,6 +23,6 @@ void spool_free(struct spool **spool);
 MUST_CHECK int spool_add(struct spool *spool, struct slice bytes);
 uint64_t spool_len(const struct spool *spool);
 /* Reads at most size bytes from offset into out; returns how many, 0 at the end, or ERR_IO. */
-MUST_CHECK ssize_t spool_read(struct spool *spool, uint64_t offset, void *out, size_t size);
+MUST_CHECK ssize_t spool_read(const struct spool *spool, uint64_t offset, void *out, size_t size);
 /* The whole content as a view if it is all in memory; p is NULL otherwise. */
 struct slice spool_view(const struct spool *spool);

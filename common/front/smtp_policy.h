@@ -1,0 +1,42 @@
+/*
+ * What a service does with mail before its tier gets it: acceptance rules, and the stages that look at content. Made whole from a
+ * configuration, constant afterwards, counted; it hangs at its struct smtp_service, and a reload makes a new one with new
+ * services. A transaction that has begun keeps the policy that it began under.
+ */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "common/conf/conf.h"
+#include "common/front/smtp_content.h"
+
+#define SMTP_STAGES_MOST 16
+
+struct smtp_policy {
+	_Atomic unsigned refs;
+	size_t spool_memory; /* octets of one message in memory; beyond it an unlinked file */
+	size_t header_most;  /* octets of a header that is looked at; beyond it the message is refused */
+	unsigned stage_count;
+	struct {
+		const struct smtp_stage *stage;
+		void *settings; /* what its make() gave */
+	} stages[SMTP_STAGES_MOST];
+};
+
+/* Rows for the tables of keys of both programs: section "policy". */
+extern const struct conf_key smtp_policy_keys[];
+#define SMTP_POLICY_SECTION                                                                                  \
+	{                                                                                                    \
+		"policy", CONF_RELOAD, NULL, "Mail in: how its content is kept while it is looked at"        \
+	}
+
+/* For one service ("smtp", "submission"). ERR_CONFIG with the reasons in why. */
+MUST_CHECK int smtp_policy_new(
+	const struct conf *conf, const char *service, struct buf *why, struct smtp_policy **policy_out);
+/* Without rules, with these stages (settings NULL): tests. */
+struct smtp_policy *smtp_policy_of_stages(const struct smtp_stage *const *stages, unsigned count);
+/* NULL is taken and given. */
+struct smtp_policy *smtp_policy_ref(struct smtp_policy *policy);
+void smtp_policy_unref(struct smtp_policy **policy);
+/* Something decides or writes after the header: the body is spooled. False: it streams. NULL: false. */
+bool smtp_policy_needs_content(const struct smtp_policy *policy);
