@@ -115,6 +115,7 @@ void pop3_unref(struct pop3_session *s)
 	free(s->job_piece);
 	free(s->job_uids);
 	free(s->bye);
+	pop3_ahead_free(s);
 	buf_deinit(&s->job_text);
 	atomic_fetch_sub(&s->service->count, 1);
 	loop_free_later(s->loop, s);
@@ -132,6 +133,7 @@ void pop3_end(struct pop3_session *s, const char *why)
 	metric_add(s->service->retrieved_bytes, (int64_t)s->retrieved_bytes);
 	if (s->state != POP3_UPDATING)
 		store_work_cancel(&s->job);
+	pop3_ahead_cancel(s);
 	if (!s->job) /* before the client sees the end: it may come again at once */
 		pop3_lock_release(&s->lock);
 	pop3_enter(s, POP3_ENDED);
@@ -154,6 +156,12 @@ static void on_deadline(void *arg)
 {
 	struct pop3_session *s = arg;
 
+	if (s->state == POP3_COMMAND && !s->is_silent && s->limits.idle_ms > POP3_AHEAD_MS) {
+		s->is_silent = true;
+		pop3_ahead_forget(s);
+		timer_set(&s->timer, s->loop, s->limits.idle_ms - POP3_AHEAD_MS);
+		return;
+	}
 	/* No word: the client is not listening, or between commands expects none (RFC 1939 section 3: without
 	 * update). */
 	pop3_end(s, s->state == POP3_COMMAND ? "idle" : "timeout");
@@ -174,11 +182,14 @@ void pop3_enter(struct pop3_session *s, enum pop3_state state)
 
 	require(allowed[state] & 1 << s->state);
 	s->state = state;
+	s->is_silent = false;
 	if (state == POP3_ENDED)
 		timer_stop(&s->timer);
-	else
+	else if (state == POP3_COMMAND)
 		timer_set(&s->timer, s->loop,
-			state == POP3_COMMAND ? s->limits.idle_ms : s->limits.transfer_ms);
+			s->limits.idle_ms > POP3_AHEAD_MS ? POP3_AHEAD_MS : s->limits.idle_ms);
+	else
+		timer_set(&s->timer, s->loop, s->limits.transfer_ms);
 }
 
 void pop3_say(struct pop3_session *s, const char *line)

@@ -143,13 +143,18 @@ static void begin_sending(struct pop3_session *s, uint32_t i, bool is_top, uint3
 	pop3_store_piece(s);
 }
 
+void pop3_command_send_by_pieces(struct pop3_session *s, uint32_t i)
+{
+	begin_sending(s, i, false, 0);
+}
+
 static void cmd_retr(struct pop3_session *s, const struct pop3_command *c)
 {
 	uint32_t i;
 
 	if (message_index(s, c, &i))
 		pop3_say(s, NO_SUCH);
-	else
+	else if (!pop3_ahead_retr(s, i))
 		begin_sending(s, i, false, 0);
 }
 
@@ -193,7 +198,7 @@ static size_t top_length(struct pop3_session *s, struct slice piece, bool *is_en
 
 void pop3_command_send_on(struct pop3_session *s)
 {
-	if (s->job)
+	if (s->job || pop3_ahead_is_awaited(s))
 		return;
 	if (conn_is_congested(s->conn))
 		conn_want_drained(s->conn);

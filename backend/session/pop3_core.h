@@ -3,6 +3,7 @@
  *
  *	pop3.c          service, begin and end, states, events        pop3_command.c   the table of commands
  *	pop3_store.c    jobs: open, pieces of a message, UIDLs, update pop3_lock.c      the lock of a maildrop
+ *	pop3_ahead.c    small messages, read before they are asked for
  *
  * Memory: a session counts one reference for itself and one for each job, because a job's `run` may still be at work
  * on a reader thread when the session ends. What a job writes (struct pop3_session's job_*) nobody else touches before
@@ -18,6 +19,12 @@
 
 /* Bytes of a message that are read at a time: a frame of the store. */
 #define POP3_PIECE_MAX STORE_FRAME_SIZE
+/* What a job reads ahead, and the largest message that is read so; a session holds twice that (and room for dots) while it goes on
+ * retrieving, and forgets it when it has been silent so long. */
+#define POP3_AHEAD_BYTES (120u * 1024)
+#define POP3_AHEAD_MESSAGES 64
+#define POP3_AHEAD_MESSAGE (60u * 1024)
+#define POP3_AHEAD_MS 2000
 /* UIDLs that are read at a time. */
 #define POP3_UIDLS_MAX 1000
 
@@ -80,6 +87,9 @@ struct pop3_session {
 	uint32_t line_len;
 	struct pop3_parse_stuff stuff;
 
+	struct pop3_ahead *ahead; /* NULL: nothing was retrieved lately */
+	bool is_silent;           /* for POP3_AHEAD_MS */
+
 	/* the job under way, and its results */
 	struct store_job *job;
 	struct pop3_maildrop job_drop;
@@ -110,6 +120,8 @@ void pop3_count_update(struct pop3_session *s, bool is_done);
 void pop3_command_do(struct pop3_session *s, const struct pop3_command *command);
 /* Goes on with LIST or UIDL while there is room. */
 void pop3_command_list_on(struct pop3_session *s);
+/* RETR of one that is not read ahead. */
+void pop3_command_send_by_pieces(struct pop3_session *s, uint32_t i);
 /* Shows the job's piece, then asks for the next while there is room. */
 void pop3_command_send_on(struct pop3_session *s);
 
@@ -126,6 +138,18 @@ void pop3_opened(struct pop3_session *s, int err);
 void pop3_piece_came(struct pop3_session *s, int err);
 void pop3_uidls_came(struct pop3_session *s, int err);
 void pop3_updated(struct pop3_session *s, int err);
+
+/* ---- pop3_ahead.c ---- */
+
+/* RETR of message i: true if the answer is written, or comes (the state is POP3_SENDING then). False: it goes by pieces. */
+bool pop3_ahead_retr(struct pop3_session *s, uint32_t i);
+bool pop3_ahead_is_awaited(const struct pop3_session *s);
+/* The session is silent. */
+void pop3_ahead_forget(struct pop3_session *s);
+/* The session ends; a job may still be at work on its memory. */
+void pop3_ahead_cancel(struct pop3_session *s);
+/* No job is. */
+void pop3_ahead_free(struct pop3_session *s);
 
 /* ---- pop3_lock.c ---- */
 

@@ -687,31 +687,61 @@ static size_t frame_raw_len(const struct blob_record *r, uint32_t frame)
 	return r->size - from < STORE_FRAME_SIZE ? (size_t)(r->size - from) : STORE_FRAME_SIZE;
 }
 
-/* Brings a frame into the cache; stream_at: where it begins in the stream. */
-static int load_frame(
-	struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t frame, uint64_t stream_at)
+/* Checks and decompresses a frame to its room; stream_at: where it begins in the stream. */
+static int unpack_frame(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t frame,
+	uint64_t stream_at, char *room)
 {
-	struct db_frame_cache *c = txn->cache;
 	struct blob_frame f = record_blob_frame(r, frame);
 	size_t want = frame_raw_len(r, frame), n;
 	struct slice bytes;
-	int err;
+	int err = stream_bytes(txn, blob, r, stream_at, f.len, &bytes);
 
-	if (c->blob == blob && c->frame == frame && c->len == want && !txn->is_write)
-		return 0;
-	c->blob = 0;
-	err = stream_bytes(txn, blob, r, stream_at, f.len, &bytes);
 	if (err)
 		return err;
 	if (hash_bytes(bytes, 0) != f.sum)
 		return ERR_CORRUPT;
-	n = ZSTD_decompressDCtx(c->zstd, c->raw, want, bytes.p, bytes.len);
-	if (ZSTD_isError(n) || n != want)
-		return ERR_CORRUPT;
+	n = ZSTD_decompressDCtx(txn->cache->zstd, room, want, bytes.p, bytes.len);
+	return ZSTD_isError(n) || n != want ? ERR_CORRUPT : 0;
+}
+
+static bool is_cached(const struct store_txn *txn, uint64_t blob, uint32_t frame)
+{
+	const struct db_frame_cache *c = txn->cache;
+
+	return c->blob == blob && c->frame == frame && !txn->is_write;
+}
+
+/* Brings a frame into the cache. */
+static int load_frame(
+	struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t frame, uint64_t stream_at)
+{
+	struct db_frame_cache *c = txn->cache;
+	int err;
+
+	if (is_cached(txn, blob, frame) && c->len == frame_raw_len(r, frame))
+		return 0;
+	c->blob = 0;
+	err = unpack_frame(txn, blob, r, frame, stream_at, c->raw);
+	if (err)
+		return err;
 	c->blob = blob;
 	c->frame = frame;
-	c->len = n;
+	c->len = frame_raw_len(r, frame);
 	return 0;
+}
+
+/* What is wanted of a frame; a whole one comes without a stay in the cache. */
+static int read_frame(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t frame,
+	uint64_t stream_at, size_t skip, char *data, size_t len)
+{
+	int err;
+
+	if (skip == 0 && len == frame_raw_len(r, frame) && !is_cached(txn, blob, frame))
+		return unpack_frame(txn, blob, r, frame, stream_at, data);
+	err = load_frame(txn, blob, r, frame, stream_at);
+	if (!err)
+		memcpy(data, txn->cache->raw + skip, len);
+	return err;
 }
 
 int blob_read(struct store_txn *txn, uint64_t blob, uint64_t offset, char *data, size_t len, size_t *len_out)
@@ -731,13 +761,14 @@ int blob_read(struct store_txn *txn, uint64_t blob, uint64_t offset, char *data,
 	for (uint32_t i = 0; i < frame; i++)
 		stream_at += record_blob_frame(&r, i).len;
 	for (; got < len && frame < r.frame_count; frame++) {
-		size_t skip = (size_t)((offset + got) % STORE_FRAME_SIZE), n;
+		size_t skip = (size_t)((offset + got) % STORE_FRAME_SIZE);
+		size_t n = frame_raw_len(&r, frame) - skip;
 
-		err = load_frame(txn, blob, &r, frame, stream_at);
+		if (n > len - got)
+			n = len - got;
+		err = read_frame(txn, blob, &r, frame, stream_at, skip, data + got, n);
 		if (err)
 			return err;
-		n = txn->cache->len - skip < len - got ? txn->cache->len - skip : len - got;
-		memcpy(data + got, txn->cache->raw + skip, n);
 		got += n;
 		stream_at += record_blob_frame(&r, frame).len;
 	}

@@ -130,19 +130,27 @@ void pop3_parse_stuff_init(struct pop3_parse_stuff *stuff)
 
 void pop3_parse_stuff_add(struct pop3_parse_stuff *stuff, struct buf *out, struct slice piece)
 {
-	size_t plain = 0;
+	size_t plain = 0, at = 0;
 
-	for (size_t i = 0; i < piece.len; i++) {
-		char c = piece.p[i];
-		bool is_bare_lf = c == '\n' && !stuff->is_after_cr;
+	while (at < piece.len) {
+		const char *lf = memchr(piece.p + at, '\n', piece.len - at);
+		size_t end = lf ? (size_t)(lf - piece.p) : piece.len;
 
-		if (is_bare_lf || (stuff->is_line_begin && c == '.')) {
-			buf_add(out, piece.p + plain, i - plain);
-			buf_add_char(out, is_bare_lf ? '\r' : '.');
-			plain = i;
+		if (stuff->is_line_begin && piece.p[at] == '.') {
+			buf_add(out, piece.p + plain, at - plain);
+			buf_add_char(out, '.');
+			plain = at;
 		}
-		stuff->is_line_begin = c == '\n';
-		stuff->is_after_cr = c == '\r';
+		if (end > at)
+			stuff->is_after_cr = piece.p[end - 1] == '\r';
+		if (lf && !stuff->is_after_cr) {
+			buf_add(out, piece.p + plain, end - plain);
+			buf_add_char(out, '\r');
+			plain = end;
+		}
+		stuff->is_line_begin = lf != NULL;
+		stuff->is_after_cr &= !lf;
+		at = end + (lf != NULL);
 	}
 	buf_add_slice(out, slice_from(piece, plain));
 }
@@ -153,6 +161,36 @@ void pop3_parse_stuff_end(struct pop3_parse_stuff *stuff, struct buf *out)
 		buf_add_str(out, stuff->is_after_cr ? "\n" : "\r\n");
 	buf_add_str(out, ".\r\n");
 	pop3_parse_stuff_init(stuff);
+}
+
+static bool wants_stuffing(struct slice text)
+{
+	for (size_t at = 0; at < text.len;) {
+		const char *lf = memchr(text.p + at, '\n', text.len - at);
+		size_t end = lf ? (size_t)(lf - text.p) : text.len;
+
+		if (text.p[at] == '.' || (lf && (end == at || text.p[end - 1] != '\r')))
+			return true;
+		at = end + 1;
+	}
+	return false;
+}
+
+void pop3_parse_stuff_message(struct buf *out, size_t from)
+{
+	struct slice text = slice_from(buf_view(out), from);
+	char last = text.len ? text.p[text.len - 1] : '\n';
+	struct pop3_parse_stuff stuff = {.is_after_cr = last == '\r', .is_line_begin = last == '\n'};
+	struct buf copy = {0};
+
+	if (wants_stuffing(text)) {
+		buf_add_slice(&copy, text);
+		buf_cut(out, from);
+		pop3_parse_stuff_init(&stuff);
+		pop3_parse_stuff_add(&stuff, out, buf_view(&copy));
+		buf_deinit(&copy);
+	}
+	pop3_parse_stuff_end(&stuff, out);
 }
 
 int pop3_parse_number(struct slice arg, uint32_t *n_out)

@@ -59,5 +59,7 @@ void pop3_parse_stuff_init(struct pop3_parse_stuff *stuff);
 void pop3_parse_stuff_add(struct pop3_parse_stuff *stuff, struct buf *out, struct slice piece);
 /* Ends the last line if need be, then the final dot. */
 void pop3_parse_stuff_end(struct pop3_parse_stuff *stuff, struct buf *out);
+/* All at once: the message that stands in `out` behind its first `from` octets becomes such an answer. */
+void pop3_parse_stuff_message(struct buf *out, size_t from);
 /* A whole number argument from 1 on. */
 MUST_CHECK int pop3_parse_number(struct slice arg, uint32_t *n_out);

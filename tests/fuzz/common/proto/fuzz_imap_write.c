@@ -59,13 +59,17 @@ static void check_mailbox(struct slice in)
 static void check_stuffing(struct slice in, size_t cut)
 {
 	struct pop3_parse_stuff stuff;
-	struct buf out = {0};
+	struct buf out = {0}, whole = {0};
 	struct slice got;
 
 	pop3_parse_stuff_init(&stuff);
 	pop3_parse_stuff_add(&stuff, &out, slice_sub(in, 0, cut));
 	pop3_parse_stuff_add(&stuff, &out, slice_from(in, cut));
 	pop3_parse_stuff_end(&stuff, &out);
+	buf_add_slice(&whole, in);
+	pop3_parse_stuff_message(&whole, 0);
+	require(slice_is_equal(buf_view(&whole), buf_view(&out)));
+	buf_deinit(&whole);
 	got = buf_view(&out);
 	for (size_t i = 0; i < got.len; i++)
 		require(got.p[i] != '\n' || (i && got.p[i - 1] == '\r'));

@@ -296,6 +296,171 @@ static void test_8bit_headers_and_utf8(void **state)
 	}
 }
 
+/* ---- what is read ahead ---- */
+
+#define MANY 150
+#define MANY_BASE 2 /* messages of setup() */
+
+/* Message i of many: some with dots, some too large to be read ahead, one with an 8-bit header. */
+static void make_one(unsigned i, struct buf *out)
+{
+	size_t lines = i % 40 == 7 ? POP3_AHEAD_MESSAGE / 16 : i % 50 == 11 ? 2000 : i % 13;
+
+	buf_printf(out, "Subject: %s %u\r\n\r\n", i == 60 ? "\xc3\xa4" : "number", i);
+	for (size_t n = 0; n < lines; n++)
+		buf_printf(out, "%sline %06zu..\r\n", n % 7 == 3 ? "." : "", n);
+	if (i % 3 == 0)
+		buf_add_str(out, "no end");
+}
+
+static void want_one(unsigned i, bool is_strict, struct buf *out)
+{
+	struct buf raw = {0};
+	struct pop3_parse_stuff stuff;
+
+	make_one(i, &raw);
+	if (is_strict && i == 60) {
+		buf_add_str(out, "-ERR [UTF8] The message wants UTF8 before the login.\r\n");
+	} else {
+		buf_printf(out, "+OK %zu octets\r\n", buf_len(&raw));
+		pop3_parse_stuff_init(&stuff);
+		pop3_parse_stuff_add(&stuff, out, buf_view(&raw));
+		pop3_parse_stuff_end(&stuff, out);
+	}
+	buf_deinit(&raw);
+}
+
+/* Reads as many octets as are wanted, and compares. */
+static void expect(int fd, struct buf *want)
+{
+	struct buf got = {0};
+	char block[65536];
+
+	while (buf_len(&got) < buf_len(want)) {
+		size_t left = buf_len(want) - buf_len(&got);
+		ssize_t n = read(fd, block, left < sizeof(block) ? left : sizeof(block));
+
+		assert_true(n > 0);
+		buf_add(&got, block, (size_t)n);
+	}
+	assert_true(slice_is_equal(buf_view(&got), buf_view(want)));
+	buf_clear(want);
+	buf_deinit(&got);
+}
+
+static void ask(int fd, const char *verb, unsigned i)
+{
+	char line[40];
+	int n = snprintf(line, sizeof(line), "%s %u\r\n", verb, i + 1 + MANY_BASE);
+
+	assert_int_equal(write(fd, line, (size_t)n), n);
+}
+
+/* The session may not even have begun yet. */
+static void close_and_wait(struct world *w, int fd)
+{
+	struct pop3_lock *lock = NULL;
+	int err = ERR_DENIED;
+
+	close(fd);
+	for (int i = 0; i < 5000 && err; i++) {
+		err = pop3_lock_take(w->service, &w->account, &lock);
+		if (err)
+			usleep(1000);
+	}
+	assert_int_equal(err, 0);
+	pop3_lock_release(&lock);
+}
+
+static void test_messages_are_the_same_in_any_order(void **state)
+{
+	/* step: from one message to the next; depth: commands under way; the order wraps around */
+	static const struct {
+		unsigned first, step, depth;
+		bool is_strict, deletes;
+	} rows[] = {
+		{0, 1, 1, false, false},
+		{0, 1, 20, false, false},
+		{0, 1, MANY, false, false},
+		{0, 1, 7, true, false},
+		{0, 1, 1, true, true},
+		{140, 1, 3, true, false},
+		{0, 2, 1, false, true},
+		{3, 7, 5, true, false},
+		{MANY - 1, MANY - 1, 1, true, false},
+		{MANY - 1, MANY - 1, 4, true, true},
+	};
+	struct world *w = *state;
+	struct buf want = {0};
+
+	for (unsigned i = 0; i < MANY; i++) {
+		make_one(i, &want);
+		store_message(w, buf_str_view(&want));
+		buf_clear(&want);
+	}
+	for (size_t r = 0; r < ARRAY_LEN(rows); r++) {
+		struct pop3_limits limits = {.idle_ms = 600000,
+			.transfer_ms = 10000,
+			.bad_commands = 5,
+			.is_exclusive = true,
+			.is_strict_utf8 = rows[r].is_strict};
+		unsigned asked = 0, said = 0, at = rows[r].first, next = rows[r].first;
+		char greeting[64];
+		int fd;
+
+		pop3_service_set_limits(w->service, &limits);
+		fd = start(w);
+		assert_true(read(fd, greeting, sizeof(greeting)) > 0);
+		while (said < MANY) {
+			while (asked < MANY && asked < said + rows[r].depth) {
+				ask(fd, "RETR", at);
+				if (rows[r].deletes)
+					ask(fd, "DELE", at);
+				at = (at + rows[r].step) % MANY;
+				asked++;
+			}
+			want_one(next, rows[r].is_strict, &want);
+			if (rows[r].deletes)
+				buf_add_str(&want, "+OK\r\n");
+			expect(fd, &want);
+			next = (next + rows[r].step) % MANY;
+			said++;
+			if (said % 40 == 0 && rows[r].depth == 1) { /* something else between */
+				ask(fd, "TOP 1 0\r\nRSET\r\nRETR", next);
+				buf_add_str(&want, "+OK\r\nSubject: one\r\n\r\n.\r\n+OK\r\n");
+				want_one(next, rows[r].is_strict, &want);
+				expect(fd, &want);
+			}
+		}
+		close_and_wait(w, fd); /* without a word, and perhaps amid what is read ahead */
+	}
+	buf_deinit(&want);
+}
+
+/* A session that goes while its job is at work, at any moment. */
+static void test_a_session_may_end_while_it_reads_ahead(void **state)
+{
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < MANY; i++) {
+		struct buf text = {0};
+
+		make_one(i, &text);
+		store_message(w, buf_str_view(&text));
+		buf_deinit(&text);
+	}
+	for (unsigned i = 0; i < 60; i++) {
+		int fd = start(w);
+
+		for (unsigned n = 0; n < i; n++)
+			ask(fd, "RETR", n);
+		if (i % 3 == 0)
+			assert_int_equal(write(fd, "QUIT\r\n", 6), 6);
+		usleep(i * 37 % 900);
+		close_and_wait(w, fd);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +470,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_client_that_goes_deletes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deletions_are_stored_at_quit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_8bit_headers_and_utf8, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_messages_are_the_same_in_any_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_session_may_end_while_it_reads_ahead, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

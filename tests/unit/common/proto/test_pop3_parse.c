@@ -100,6 +100,8 @@ static void test_dots_are_stuffed_wherever_the_pieces_are_cut(void **state)
 		{"a\n.\nb\n", "a\r\n..\r\nb\r\n.\r\n"},
 		{"a\r", "a\r\n.\r\n"},
 		{"a\r.b\r\r\n", "a\r.b\r\r\n.\r\n"},
+		{"\n", "\r\n.\r\n"},
+		{"a\r\n\n\r\n", "a\r\n\r\n\r\n.\r\n"},
 	};
 
 	(void)state;
@@ -115,6 +117,16 @@ static void test_dots_are_stuffed_wherever_the_pieces_are_cut(void **state)
 			pop3_parse_stuff_add(&stuff, &out, slice_from(in, cut));
 			pop3_parse_stuff_end(&stuff, &out);
 			assert_string_equal(buf_str_view(&out), rows[i].want);
+			buf_deinit(&out);
+		}
+		{
+			struct buf out = {0};
+
+			buf_add_str(&out, ".before\n");
+			buf_add_slice(&out, in);
+			pop3_parse_stuff_message(&out, 8);
+			assert_memory_equal(buf_str_view(&out), ".before\n", 8);
+			assert_string_equal(buf_str_view(&out) + 8, rows[i].want);
 			buf_deinit(&out);
 		}
 	}
