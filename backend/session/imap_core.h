@@ -23,6 +23,8 @@
 #define IMAP_HIERARCHY "/"
 /* Text that one job makes before the socket takes it. */
 #define IMAP_BATCH (128u * 1024)
+/* A body that is no longer goes whole into a batch that has room for its beginning: half of one would have to be read twice. */
+#define IMAP_BATCH_OVER (16u * 1024)
 
 struct imap_session;
 struct imap_catenate;
@@ -130,6 +132,8 @@ struct imap_session {
 	bool is_stale;         /* the store has told of changes in the selected mailbox */
 	bool is_account_stale; /* the store has told of changes that `notify` may want */
 	bool must_sync;        /* this command changed it */
+	bool is_ahead;         /* the job's text waits for its turn */
+	int ahead_err;         /* what its `done` will hear */
 	bool is_reading;       /* the input loop is on the stack */
 	bool is_eof;
 	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
@@ -150,6 +154,9 @@ struct imap_session {
 void imap_enter(struct imap_session *s, enum imap_state state);
 /* A read or write job of the store; then `done` on the loop (what run wrote to s->out is sent before). */
 void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
+/* The same without waiting for the client: what run writes is held until he has taken enough of what was written before, and then
+ * comes `done`. So the next batch is made while the last one goes out. */
+void imap_read_ahead(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 /* As a job: adds a message; `added` is its result, NULL if err is not 0. */
 void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn *done);

@@ -402,7 +402,7 @@ static int write_piece(struct fetcher *w)
 {
 	struct imap_fetch *f = w->f;
 	size_t room = buf_len(&w->s->out) < IMAP_BATCH ? IMAP_BATCH - buf_len(&w->s->out) : 0;
-	size_t n = f->left < room ? (size_t)f->left : room;
+	size_t n = f->left < room || (room && f->left <= IMAP_BATCH_OVER) ? (size_t)f->left : room;
 	int err = read_octets(w, f->offset, n, &w->s->out);
 
 	if (err < 0)
@@ -734,7 +734,7 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 		err = 0;
 	/* What this very job has found unseen is to be written first. */
 	if (err == 0 && (buf_len(&f->seen) == 0 || f->is_marked)) {
-		(void)buf_reserve(&s->out, IMAP_BATCH + 8192);
+		(void)buf_reserve(&s->out, IMAP_BATCH + IMAP_BATCH_OVER + 8192);
 		err = fetch_messages(&w);
 	}
 	if (w.has_scan && err == 0)
@@ -746,11 +746,6 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 	if (w.has_walk)
 		store_walk_end(&w.walk);
 	return err;
-}
-
-static void fetch_next(struct imap_session *s)
-{
-	imap_read(s, fetch_run, fetch_done);
 }
 
 static void fetch_done(struct imap_session *s, int err)
@@ -767,7 +762,7 @@ static void fetch_done(struct imap_session *s, int err)
 	} else if (buf_len(&f->seen) && !f->is_marked) {
 		imap_write_job(s, seen_run, seen_done);
 	} else {
-		imap_when_sent(s, fetch_next);
+		imap_read_ahead(s, fetch_run, fetch_done);
 	}
 }
 

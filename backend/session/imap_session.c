@@ -209,17 +209,31 @@ static int job_run_write(struct store_txn *txn, void *arg)
 	return err;
 }
 
-static void job_done(void *arg, int err)
+static void finish_job(struct imap_session *s, int err)
 {
-	struct imap_session *s = arg;
-
-	s->job = NULL;
 	if (buf_len(&s->out))
 		conn_write_take(s->conn, &s->out);
 	if (err == 0 && s->own_from)
 		imap_notify_own(s, s->own_from, s->own_to);
 	s->own_from = 0;
 	s->done(s, err);
+}
+
+static void finish_ahead(struct imap_session *s)
+{
+	finish_job(s, s->ahead_err);
+}
+
+static void job_done(void *arg, int err)
+{
+	struct imap_session *s = arg;
+
+	s->job = NULL;
+	s->ahead_err = err;
+	if (s->is_ahead)
+		imap_when_sent(s, finish_ahead);
+	else
+		finish_job(s, err);
 }
 
 static void job_drop(void *arg)
@@ -244,6 +258,7 @@ static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, i
 		.name = s->cmd ? s->cmd->name : "IMAP"};
 
 	imap_enter(s, IMAP_BUSY);
+	s->is_ahead = false;
 	s->run = run;
 	s->done = done;
 	s->jobs++;
@@ -254,6 +269,12 @@ static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, i
 void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
 {
 	start_job(s, false, run, done);
+}
+
+void imap_read_ahead(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
+{
+	start_job(s, false, run, done);
+	s->is_ahead = true;
 }
 
 void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)

@@ -30,8 +30,8 @@ void queue_add(struct queue *q, struct store_job *job)
 	*q->end = job;
 	q->end = &job->next;
 	q->count++;
-	sem_post(&q->filled);
 	pthread_mutex_unlock(&q->lock);
+	sem_post(&q->filled); /* who is woken finds the lock free */
 }
 
 /* Cuts up to `most` off the front; the lock is held. */
@@ -50,16 +50,18 @@ static struct store_job *cut(struct queue *q, size_t most)
 	return first;
 }
 
-/* What a thread finds that has got a count; of a closed queue the count is passed on. The lock is held. */
+/* What a thread finds that has got a count: one job for it and for each further count, up to most. Of a closed queue one count stays. The
+ * lock is held. */
 static struct store_job *found(struct queue *q, size_t most)
 {
-	struct store_job *chain = q->first ? cut(q, most) : NULL;
+	size_t counts = 1, before = q->count;
+	struct store_job *chain;
 
-	if (!chain && q->is_closed)
+	while (counts < most && sem_trywait(&q->filled) == 0)
+		counts++;
+	chain = q->first ? cut(q, counts) : NULL;
+	if (q->is_closed && before < counts)
 		sem_post(&q->filled);
-	/* The first job's count is ours already. */
-	for (struct store_job *j = chain ? chain->next : NULL; j; j = j->next)
-		require(sem_trywait(&q->filled) == 0);
 	return chain;
 }
 
