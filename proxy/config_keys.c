@@ -4,6 +4,7 @@
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "common/front/smtp_policy.h"
+#include "common/front/smtp_settings.h"
 #include "proxy/config.h"
 #include "proxy/config_check.h"
 #include "proxy/smtp_service.h"
@@ -18,7 +19,7 @@ static const struct conf_section sections[] = {
 	{"backend-default", CONF_RELOAD, NULL, "The terms for hosts that a map names itself"},
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do before it has logged in"},
-	SMTP_SERVICE_SECTION,
+	SMTP_SETTINGS_SECTION,
 	SMTP_POLICY_SECTION,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
@@ -165,7 +166,8 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
-	usermap_conf_keys, directory_conf_keys, smtp_service_keys, smtp_policy_keys, NULL};
+	usermap_conf_keys, directory_conf_keys, smtp_settings_keys, smtp_service_keys, smtp_policy_keys,
+	NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

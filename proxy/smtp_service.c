@@ -8,30 +8,12 @@
 #include "common/base/mem.h"
 #include "common/front/front_auth.h"
 #include "common/front/smtp_policy.h"
+#include "common/front/smtp_settings.h"
 #include "proxy/smtp_client.h"
 
 #define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
 
 const struct conf_key smtp_service_keys[] = {
-	{"smtp", "message-size", CONF_SIZE, CONF_RELOAD, "64M", 1024, UINT64_C(2) << 30, NULL,
-		"Largest message", NULL},
-	{"smtp", "recipients", CONF_INT, CONF_RELOAD, "1000", 100, 100000, NULL, "Recipients of one message",
-		NULL},
-	{"smtp", "errors", CONF_INT, CONF_RELOAD, "20", 1, 10000, NULL,
-		"Refused commands after which a client is disconnected", NULL},
-	{"smtp", "hops", CONF_INT, CONF_RELOAD, "50", 1, 1000, NULL,
-		"Received fields of a message; with more it goes in circles", NULL},
-	{"smtp", "bare-newline", CONF_ENUM, CONF_RELOAD, "normalise", 0, 0, "normalise reject",
-		"A bare LF in a body becomes CRLF and a bare CR stays (or becomes CRLF towards foreign "
-		"back-ends), or both are refused",
-		NULL},
-	{"smtp", "banner-delay", CONF_DURATION, CONF_RELOAD, "0s", 0, 60000, NULL,
-		"Service smtp: how long the greeting waits; clients that talk before it are disconnected",
-		NULL},
-	{"smtp", "command-timeout", CONF_DURATION, CONF_RELOAD, "5m", 1000, 3600000, NULL,
-		"For a client's next command", NULL},
-	{"smtp", "data-timeout", CONF_DURATION, CONF_RELOAD, "3m", 1000, 3600000, NULL,
-		"Silence within a body", NULL},
 	{"smtp", "domains", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Domains of this cluster: only decides whether an unknown recipient is told `no such user` "
 		"or `no relaying`",
@@ -198,18 +180,10 @@ struct smtp_service *smtp_service_new(
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;
 	s->requires_login = id == CONFIG_SUBMISSION;
-	s->bare = conf_get_enum(conf, "smtp", NULL, "bare-newline") == 1 ? SMTP_BARE_REJECT
-									 : SMTP_BARE_NORMALISE;
+	smtp_settings_read(conf, id == CONFIG_SUBMISSION, s);
 	if (config->services[id].auth)
 		s->auth = front_auth_ref(config->services[id].auth);
 	s->policy = smtp_policy_ref(config->services[id].policy);
-	s->limits.message_size = conf_get_size(conf, "smtp", NULL, "message-size");
-	s->limits.recipients = (unsigned)conf_get_int(conf, "smtp", NULL, "recipients");
-	s->limits.errors = (unsigned)conf_get_int(conf, "smtp", NULL, "errors");
-	s->limits.hops = (unsigned)conf_get_int(conf, "smtp", NULL, "hops");
-	s->limits.banner_ms = id == CONFIG_SMTP ? conf_get_duration(conf, "smtp", NULL, "banner-delay") : 0;
-	s->limits.command_ms = conf_get_duration(conf, "smtp", NULL, "command-timeout");
-	s->limits.data_ms = conf_get_duration(conf, "smtp", NULL, "data-timeout");
 	s->limits.tls_ms = config->limits.tls_ms;
 	s->limits.failed_logins = config->limits.failed_logins;
 	s->limits.failed_delay_ms = config->limits.failed_delay_ms;

@@ -9,12 +9,8 @@
 #include "common/front/smtp_front.h"
 #include "proxy/config.h"
 
-/* Rows for the proxy's table of keys: section "smtp". */
+/* Rows for the proxy's table of keys: of section "smtp", beside smtp_settings_keys. */
 extern const struct conf_key smtp_service_keys[];
-#define SMTP_SERVICE_SECTION                                                                                 \
-	{                                                                                                    \
-		"smtp", CONF_RELOAD, NULL, "Mail in: limits of the services smtp and submission"             \
-	}
 
 /* For one listener, of service smtp or submission. tls: for STARTTLS, NULL none. Views of config's conf;
  * unref'ed with the listener, while sessions keep it. */

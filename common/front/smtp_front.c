@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/random.h"
+#include "common/crypto/digest.h"
 #include "common/front/front_auth.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
@@ -26,6 +27,7 @@ const struct smtp_limits smtp_limits_default = {
 	.failed_logins = 3,
 	.failed_delay_ms = 2 * 1000,
 	.hops = 50,
+	.own_hops = 10,
 	.banner_ms = 0,
 	.tls_ms = 30 * 1000,
 	.command_ms = 300 * 1000,
@@ -128,6 +130,8 @@ static void free_front(void *arg)
 	free(f->facts);
 	buf_deinit(&f->body);
 	buf_deinit(&f->refusal);
+	smtp_complete_free(&f->complete);
+	digest_free(&f->digest);
 	arena_deinit(&f->arena);
 	smtp_service_unref(&f->service);
 	free(f);

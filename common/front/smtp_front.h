@@ -25,6 +25,7 @@
 #include <stdatomic.h>
 
 #include "common/front/front.h"
+#include "common/front/smtp_complete.h"
 #include "common/proto/smtp_data.h"
 #include "common/proto/smtp_parse.h"
 
@@ -55,6 +56,8 @@ struct smtp_ops {
 	/* AUTH: answer by smtp_front_answer_login() (credentials->shown may want smtp_front_give_stored()). NULL: AUTH is not
 	 * offered. */
 	void (*login)(struct smtp_front *front, const struct front_credentials *credentials);
+	/* Is this address of a header one of the user's? NULL: none is. Asked where service->complete wants to know. */
+	bool (*is_own)(struct smtp_front *front, struct slice address);
 	/* The front goes with a login unanswered. */
 	void (*login_cancel)(struct smtp_front *front);
 	/* Views valid during the call. */
@@ -82,6 +85,7 @@ struct smtp_limits {
 	unsigned idle_commands; /* NOOP, RSET, VRFY, HELP ... without a transaction between them */
 	unsigned failed_logins;
 	unsigned hops;            /* Received fields: beyond it 554 5.4.6 */
+	unsigned own_hops;        /* of those that say "by" and our host; 0: not looked at */
 	uint64_t failed_delay_ms; /* before a failed login is answered; doubles with each */
 	uint64_t banner_ms;       /* who talks before this is over is refused; 0: greeted at once */
 	uint64_t tls_ms;
@@ -98,7 +102,11 @@ struct smtp_service {
 	const char *name; /* "smtp", "submission", "lmtp": in log lines and metrics */
 	const char *host; /* our name in greetings and Received; "": "localhost" */
 	bool is_lmtp;
-	bool requires_login;     /* MAIL only after AUTH */
+	bool requires_login; /* MAIL only after AUTH */
+	bool is_strict;   /* who sends more behind a command that ends its group (RFC 2920) is disconnected */
+	bool takes_marks; /* XMARK from trusted proxies, SMTP too (LMTP always does) */
+	/* Headers are completed (RFC 6409 section 8): what of; is_own and arg are not looked at, but ops->is_own. NULL: they are not */
+	const struct smtp_complete_options *complete;
 	bool allows_clear;       /* AUTH without TLS */
 	bool requires_tls;       /* MAIL only over TLS (530) */
 	struct front_auth *auth; /* how clients may log in; NULL: no AUTH. Owned by the service */
@@ -140,6 +148,9 @@ void *smtp_front_tier(const struct smtp_front *front);
 const char *smtp_front_session(const struct smtp_front *front);
 /* The client's own address: the peer's, or what a trusted proxy told. */
 const struct addr *smtp_front_client(const struct smtp_front *front);
+/* SHA-256 of the octets of the body as the client sent them (decoded, but not completed), without the first `skip` that smtp_mark.prefix
+ * tells of; from data_end() on. False: the service completes no headers, and what data_chunk() got is what was sent. */
+bool smtp_front_client_digest(const struct smtp_front *front, uint8_t digest_out[SMTP_DIGEST_LEN]);
 const char *smtp_front_helo(const struct smtp_front *front);
 /* Who has logged in; "" nobody. What smtp_front_answer_login() gave as user. */
 const char *smtp_front_user(const struct smtp_front *front);

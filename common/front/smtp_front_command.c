@@ -14,7 +14,8 @@ enum {
 	IN_ESMTP = 1,
 	IN_LMTP = 2,
 	ANYWHERE = 3,
-	COUNTED = 4 /* does nothing for a transaction: too many of them are abuse */
+	COUNTED = 4, /* does nothing for a transaction: too many of them are abuse */
+	LAST = 8 /* of its group (RFC 2920 section 3.1): who goes on before the answer talks to somebody else */
 };
 
 static void say_words(struct smtp_front *f)
@@ -41,7 +42,7 @@ static void say_words(struct smtp_front *f)
 		buf_add_str(out, "250-REQUIRETLS\r\n");
 	if (is_trusted) {
 		buf_add_str(out, "250-XCLIENT " SMTP_XCLIENT_NAMES "\r\n");
-		if (s->is_lmtp)
+		if (s->is_lmtp || s->takes_marks)
 			buf_add_str(out, "250-XMARK\r\n");
 	} else if (s->counts_hops) {
 		buf_add_str(out, "250-XCLIENT TTL\r\n");
@@ -50,7 +51,8 @@ static void say_words(struct smtp_front *f)
 		buf_printf(out, "250-SIZE %llu\r\n", (unsigned long long)s->limits.message_size);
 	else
 		buf_add_str(out, "250-SIZE\r\n");
-	buf_add_str(out, "250 ENHANCEDSTATUSCODES\r\n");
+	/* RFC 9422 */
+	buf_printf(out, "250-LIMITS RCPTMAX=%u\r\n250 ENHANCEDSTATUSCODES\r\n", s->limits.recipients);
 	conn_written(f->conn);
 }
 
@@ -276,8 +278,8 @@ static const struct {
 	unsigned flags;
 	void (*run)(struct smtp_front *f, struct slice rest);
 } commands[SMTP_VERBS] = {
-	[SMTP_HELO] = {IN_ESMTP, do_helo},
-	[SMTP_EHLO] = {IN_ESMTP, do_ehlo},
+	[SMTP_HELO] = {IN_ESMTP | LAST, do_helo},
+	[SMTP_EHLO] = {IN_ESMTP | LAST, do_ehlo},
 	[SMTP_LHLO] = {IN_LMTP, do_ehlo},
 	[SMTP_MAIL] = {ANYWHERE, do_mail},
 	[SMTP_RCPT] = {ANYWHERE, do_rcpt},
@@ -285,12 +287,12 @@ static const struct {
 	[SMTP_BDAT] = {ANYWHERE, do_bdat},
 	[SMTP_RSET] = {ANYWHERE | COUNTED, do_rset},
 	[SMTP_NOOP] = {ANYWHERE | COUNTED, do_noop},
-	[SMTP_VRFY] = {ANYWHERE | COUNTED, do_vrfy},
-	[SMTP_EXPN] = {ANYWHERE | COUNTED, do_expn},
+	[SMTP_VRFY] = {ANYWHERE | COUNTED | LAST, do_vrfy},
+	[SMTP_EXPN] = {ANYWHERE | COUNTED | LAST, do_expn},
 	[SMTP_HELP] = {ANYWHERE | COUNTED, do_help},
 	[SMTP_QUIT] = {ANYWHERE, do_quit},
 	[SMTP_STARTTLS] = {ANYWHERE, do_starttls},
-	[SMTP_AUTH] = {IN_ESMTP, do_auth},
+	[SMTP_AUTH] = {IN_ESMTP | LAST, do_auth},
 	[SMTP_XCLIENT] = {ANYWHERE, do_xclient},
 	[SMTP_UNKNOWN] = {0, NULL},
 };
@@ -311,6 +313,22 @@ static void run(struct smtp_front *f, const struct smtp_command *c)
 		return;
 	}
 	commands[c->verb].run(f, c->rest);
+}
+
+/* More is there already, and may not be. */
+static bool is_early(struct smtp_front *f, const struct smtp_command *c)
+{
+	if (!f->service->is_strict || f->service->is_lmtp || !conn_input(f->conn).len ||
+		smtp_front_is_trusted(f))
+		return false;
+	return commands[c->verb].flags & LAST || (f->helo && !f->is_extended);
+}
+
+static void refuse_early(struct smtp_front *f)
+{
+	metric_add(f->service->counters->early, 1);
+	SMTP_SAY(f, 554, "5.5.0", "You talk before your turn");
+	smtp_front_end(f, "more came behind a command that must be the last of its group");
 }
 
 static size_t line_limit(struct slice in)
@@ -348,7 +366,10 @@ ssize_t smtp_front_take_command(struct smtp_front *f)
 	conn_consume(f->conn, (size_t)n);
 	c.rest = buf_view(&line);
 	c.word = SLICE_LIT("");
-	run(f, &c);
+	if (is_early(f, &c))
+		refuse_early(f);
+	else
+		run(f, &c);
 	if (c.verb == SMTP_AUTH && line.data)
 		secret_wipe(line.data, line.cap);
 	buf_deinit(&line);

@@ -5,7 +5,9 @@
  */
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/crypto/digest.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
@@ -23,6 +25,8 @@ static const struct smtp_answer fault_answers[] = {
 	[SMTP_DATA_LONG_LINE] = ANSWER(550, "5.6.0", "A line is too long"),
 };
 static const struct smtp_answer too_big = ANSWER(552, "5.3.4", "Message is too big");
+static const struct smtp_answer foreign_from = ANSWER(550, "5.7.1", "The From of this message is not yours");
+static const struct smtp_answer big_header = ANSWER(552, "5.3.4", "The header of this message is too big");
 static const struct smtp_answer looping = ANSWER(554, "5.4.6", "Too many hops: this message goes in circles");
 
 void smtp_front_clear_body(struct smtp_front *f)
@@ -34,6 +38,9 @@ void smtp_front_clear_body(struct smtp_front *f)
 	f->ends_count = f->ends_room = f->ends_at = 0;
 	buf_deinit(&f->body);
 	buf_deinit(&f->refusal);
+	smtp_complete_free(&f->complete);
+	digest_free(&f->digest);
+	f->has_digest = false;
 	f->size = f->chunk_left = f->discarded = 0;
 	f->is_bdat = f->is_chunk_last = f->is_discarding = f->is_held = false;
 	f->body_answer = NULL;
@@ -49,10 +56,45 @@ void smtp_front_cut_body(struct smtp_front *f)
 	f->service->ops->data_cut(f);
 }
 
+static bool is_own(void *arg, struct slice address)
+{
+	struct smtp_front *f = arg;
+
+	return f->service->ops->is_own && f->service->ops->is_own(f, address);
+}
+
+static void begin_complete(struct smtp_front *f)
+{
+	struct smtp_complete_options options;
+
+	if (!f->service->complete)
+		return;
+	options = *f->service->complete;
+	options.host = f->service->host;
+	options.user = smtp_front_user(f);
+	options.unix_s = clock_wall_s();
+	options.is_own = is_own;
+	options.arg = f;
+	smtp_complete_free(&f->complete);
+	f->complete = smtp_complete_new(&options);
+	digest_free(&f->digest);
+	f->digest = digest_new(DIGEST_SHA256);
+	f->digest_skip = f->mark.prefix;
+	f->has_digest = false;
+}
+
+bool smtp_front_client_digest(const struct smtp_front *f, uint8_t digest_out[SMTP_DIGEST_LEN])
+{
+	if (f->has_digest)
+		memcpy(digest_out, f->client_digest, SMTP_DIGEST_LEN);
+	return f->has_digest;
+}
+
 static void begin_body(struct smtp_front *f, bool is_bdat)
 {
 	smtp_data_decode_init(&f->decoder, f->service->bare, !is_bdat);
-	f->hops = (struct smtp_hops){0};
+	f->hops = (struct smtp_hops){.host = f->service->limits.own_hops ? f->service->host : NULL};
+	begin_complete(f);
 	f->is_bdat = is_bdat;
 	f->size = f->discarded = 0;
 	f->is_discarding = false;
@@ -250,6 +292,62 @@ static void refuse_body(struct smtp_front *f, const struct smtp_answer *answer)
 	smtp_front_cut_body(f);
 }
 
+static void complete_failed(struct smtp_front *f, int err)
+{
+	refuse_body(f, err == ERR_DENIED ? &foreign_from : &big_header);
+}
+
+/* To the content stage, or at once to the tier. */
+static void take_piece(struct smtp_front *f, struct slice bytes)
+{
+	const struct smtp_answer *refusal = NULL;
+
+	if (f->content)
+		refusal = smtp_content_chunk(f->content, bytes);
+	else
+		f->service->ops->data_chunk(f, bytes);
+	if (refusal)
+		refuse_body(f, refusal);
+}
+
+/* Through the completion of its header, if the service has one. */
+static void give_body(struct smtp_front *f, struct slice body)
+{
+	uint64_t skip = f->digest_skip < body.len ? f->digest_skip : body.len;
+	struct buf out = {0};
+	int err;
+
+	if (!f->complete) {
+		take_piece(f, body);
+		return;
+	}
+	digest_add(f->digest, slice_from(body, (size_t)skip));
+	f->digest_skip -= skip;
+	err = smtp_complete_add(f->complete, body, &out);
+	if (err)
+		complete_failed(f, err);
+	else if (out.end)
+		take_piece(f, buf_view(&out));
+	buf_deinit(&out);
+}
+
+static void end_complete(struct smtp_front *f)
+{
+	struct buf out = {0};
+	int err;
+
+	if (!f->complete || f->is_discarding)
+		return;
+	digest_finish(f->digest, f->client_digest);
+	f->has_digest = true;
+	err = smtp_complete_end(f->complete, &out);
+	if (err)
+		complete_failed(f, err);
+	else if (out.end)
+		take_piece(f, buf_view(&out));
+	buf_deinit(&out);
+}
+
 static void pass_body(struct smtp_front *f)
 {
 	struct slice body = buf_view(&f->body);
@@ -260,18 +358,13 @@ static void pass_body(struct smtp_front *f)
 		refuse_body(f, &too_big);
 	if (!f->hops.is_past_header)
 		smtp_data_count_hops(&f->hops, body);
-	if (f->hops.count > f->service->limits.hops)
+	if (f->hops.count > f->service->limits.hops ||
+		(f->service->limits.own_hops && f->hops.own > f->service->limits.own_hops))
 		refuse_body(f, &looping);
 	if (f->decoder.fault != SMTP_DATA_OK)
 		refuse_body(f, &fault_answers[f->decoder.fault]);
-	if (body.len && !f->is_discarding && f->content) {
-		const struct smtp_answer *refusal = smtp_content_chunk(f->content, body);
-
-		if (refusal)
-			refuse_body(f, refusal);
-	} else if (body.len && !f->is_discarding) {
-		f->service->ops->data_chunk(f, body);
-	}
+	if (body.len && !f->is_discarding)
+		give_body(f, body);
 	buf_clear(&f->body);
 }
 
@@ -280,6 +373,7 @@ static void end_body(struct smtp_front *f)
 	if (f->is_held)
 		smtp_front_hold_data(f, false);
 	smtp_front_enter(f, SMTP_END_WAIT);
+	end_complete(f);
 	if (!f->is_discarding && f->content) {
 		smtp_content_end(f->content);
 		return;

@@ -9,6 +9,11 @@
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
+static bool takes_marks(const struct smtp_front *f)
+{
+	return (f->service->is_lmtp || f->service->takes_marks) && smtp_front_is_trusted(f);
+}
+
 /* Of RCPT. */
 static unsigned legal_of_rcpt(const struct smtp_front *f)
 {
@@ -28,7 +33,7 @@ static unsigned legal_parameters(const struct smtp_front *f)
 		legal |= SMTP_PARAMETER_DSN;
 	if (f->is_extended && f->service->offers_requiretls && conn_is_secure(f->conn))
 		legal |= SMTP_PARAMETER_REQUIRETLS;
-	if (f->service->is_lmtp && smtp_front_is_trusted(f))
+	if (takes_marks(f))
 		legal |= SMTP_PARAMETER_XMARK;
 	return legal;
 }
@@ -109,6 +114,7 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 	f->idle_commands = 0;
 	f->is_mail = true;
 	f->is_utf8 = mail.is_utf8;
+	f->mark = mail.mark;
 	smtp_front_set_text(&f->sender, mail.path.address);
 	if (smtp_policy_needs_content(f->service->policy))
 		f->content = smtp_content_new(f, f->service->policy, &mail);

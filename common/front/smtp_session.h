@@ -90,6 +90,7 @@ struct smtp_front {
 	bool is_mail; /* MAIL was given to the tier and not refused: reset() is owed */
 	bool is_over; /* its end was answered: only a new MAIL makes sense */
 	bool is_utf8;
+	struct smtp_mark mark;
 	unsigned index; /* RCPT commands that went to the tier */
 	unsigned accepted;
 	unsigned pending;
@@ -105,7 +106,12 @@ struct smtp_front {
 	/* the body */
 	struct smtp_decoder decoder;
 	struct smtp_hops hops;
-	struct buf body;     /* decoded, empty between calls */
+	struct buf body;                /* decoded, empty between calls */
+	struct smtp_complete *complete; /* of this body; NULL: headers are not completed */
+	struct digest *digest;          /* with complete: of the client's own octets */
+	uint64_t digest_skip;
+	uint8_t client_digest[SMTP_DIGEST_LEN];
+	bool has_digest;
 	uint64_t size;       /* decoded octets so far */
 	uint64_t chunk_left; /* BDAT: of this chunk */
 	bool is_bdat, is_chunk_last;

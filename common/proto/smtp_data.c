@@ -246,6 +246,43 @@ void smtp_data_encode_end(struct smtp_encoder *e, struct buf *out)
 
 /* ---- Received fields ---- */
 
+static bool is_gap(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Within a Received field: blanks (folds too), "by", blanks, our host, and then no more of a name. by: 1 after a blank, 2 and 3 after
+ * the letters, from 4 on octets of the host. */
+static void match_by(struct smtp_hops *h, char c)
+{
+	size_t len = strlen(h->host);
+
+	if (h->by >= 4 && h->by - 4 == len) {
+		h->own += is_gap(c) || c == ';' || c == '(';
+		h->by = is_gap(c) ? 1 : 0;
+	} else if (h->by >= 4 && ascii_lower(c) == ascii_lower(h->host[h->by - 4])) {
+		h->by++;
+	} else if (is_gap(c)) {
+		h->by = h->by == 3 || h->by == 4 ? 4 : 1;
+	} else if (h->by == 1 && ascii_lower(c) == 'b') {
+		h->by = 2;
+	} else if (h->by == 2 && ascii_lower(c) == 'y') {
+		h->by = 3;
+	} else {
+		h->by = 0;
+	}
+}
+
+static void begin_line(struct smtp_hops *h, char c)
+{
+	/* A fold goes on with the field. */
+	if (h->matched == 0 && !h->is_skipping && (c == ' ' || c == '\t')) {
+		h->is_skipping = true;
+		return;
+	}
+	h->is_received = false;
+}
+
 void smtp_data_count_hops(struct smtp_hops *h, struct slice piece)
 {
 	static const char name[] = "received:";
@@ -253,6 +290,10 @@ void smtp_data_count_hops(struct smtp_hops *h, struct slice piece)
 	for (size_t i = 0; i < piece.len && !h->is_past_header; i++) {
 		char c = piece.p[i];
 
+		if (h->matched == 0 && !h->is_skipping && c != '\n' && c != '\r')
+			begin_line(h, c);
+		if (h->is_received && h->host && *h->host)
+			match_by(h, c);
 		if (c == '\n') {
 			h->is_past_header = !h->is_skipping && h->matched == 0;
 			h->is_skipping = false;
@@ -262,7 +303,8 @@ void smtp_data_count_hops(struct smtp_hops *h, struct slice piece)
 				h->is_skipping = true;
 			} else if (!name[++h->matched]) {
 				h->count++;
-				h->is_skipping = true;
+				h->is_skipping = h->is_received = true;
+				h->by = 1;
 			}
 		}
 	}

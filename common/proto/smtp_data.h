@@ -62,12 +62,17 @@ void smtp_data_encode(struct smtp_encoder *e, struct slice piece, struct buf *ou
 /* Ends the last line if need be, then the final dot. */
 void smtp_data_encode_end(struct smtp_encoder *e, struct buf *out);
 
+/* Longest name of ours that is looked for. */
+#define SMTP_HOPS_HOST_MOST 255
 /* Counts Received fields of a message that passes by, up to the end of its header (loops: RFC 5321
  * section 6.3). */
 struct smtp_hops {
+	const char *host; /* ours; NULL: its fields are not told apart. Borrowed */
 	unsigned count;
+	unsigned own; /* of them, those that say "by" and our host */
 	bool is_past_header;
-	bool is_skipping;
+	bool is_skipping, is_received;
 	unsigned matched;
+	unsigned by; /* of " by host ": octets that have come */
 };
 void smtp_data_count_hops(struct smtp_hops *h, struct slice piece);

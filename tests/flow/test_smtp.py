@@ -44,9 +44,15 @@ class Raw:
         self.socket.sendall(data)
 
     def say(self, *commands):
-        """The codes of commands that are sent in one piece."""
-        self.send(b"".join((c.encode() if isinstance(c, str) else c) + b"\r\n" for c in commands))
-        codes = [self.reply()[0] for _ in commands]
+        """The codes of commands that are sent in as few pieces as RFC 2920 allows."""
+        codes, group = [], []
+        for c in commands:
+            group.append((c.encode() if isinstance(c, str) else c) + b"\r\n")
+            if c is not commands[-1] and not re.match(rb"(?i)(helo|ehlo|auth|data|vrfy|expn|starttls)\b", group[-1]):
+                continue
+            self.send(b"".join(group))
+            codes += [self.reply()[0] for _ in group]
+            group = []
         return codes[0] if len(codes) == 1 else codes
 
     def begin(self, *recipients, sender="sender@example.net", extra=""):

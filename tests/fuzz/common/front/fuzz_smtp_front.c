@@ -52,6 +52,12 @@ static void login(struct smtp_front *f, const struct front_credentials *c)
 	smtp_front_answer_login(f, c->authcid.p[0] == 'n' ? FRONT_NOT_NOW : FRONT_OK, c->authcid, NULL);
 }
 
+static bool is_own(struct smtp_front *f, struct slice address)
+{
+	(void)f;
+	return address.len % 2;
+}
+
 static void mail(struct smtp_front *f, const struct smtp_mail *m)
 {
 	const struct smtp_answer *answer = choose(m->path.local.len ? *m->path.local.p : 'y');
@@ -106,6 +112,7 @@ static void reset(struct smtp_front *f, enum smtp_reset how)
 static const struct smtp_ops ops = {.end = end,
 	.is_trusted = is_trusted,
 	.login = login,
+	.is_own = is_own,
 	.mail = mail,
 	.rcpt = rcpt,
 	.data_begin = data_begin,
@@ -121,6 +128,9 @@ static void no_event(void *owner, struct conn *conn, enum conn_event event)
 	(void)event;
 }
 
+static const struct smtp_complete_options completes = {
+	.adds_missing = true, .removes_bcc = true, .from = SMTP_COMPLETE_FROM_MARK};
+
 static void set_up(void)
 {
 	struct buf why = {0};
@@ -135,6 +145,9 @@ static void set_up(void)
 		services[i].auth = mechanisms_all(pool);
 		services[i].limits.failed_delay_ms = 0;
 		services[i].limits.message_size = 20000;
+		services[i].offers_dsn = services[i].offers_requiretls = services[i].takes_marks = true;
+		services[i].is_strict = true;
+		services[i].complete = &completes;
 	}
 }
 

@@ -233,8 +233,9 @@ static void greet(int fd, bool is_lmtp)
 
 	expect(fd, is_lmtp ? "220 test.example LMTP\r\n" : "220 test.example ESMTP\r\n");
 	say(fd, is_lmtp ? "LHLO c\r\n" : "EHLO c\r\n");
-	snprintf(text, sizeof(text), "%s%s250-SIZE 1000000\r\n250 ENHANCEDSTATUSCODES\r\n", words,
-		is_lmtp ? "250-XMARK\r\n" : "");
+	snprintf(text, sizeof(text),
+		"%s%s250-SIZE 1000000\r\n250-LIMITS RCPTMAX=%u\r\n250 ENHANCEDSTATUSCODES\r\n", words,
+		is_lmtp ? "250-XMARK\r\n" : "", smtp_limits_default.recipients);
 	expect(fd, text);
 }
 

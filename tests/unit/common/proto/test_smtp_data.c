@@ -198,6 +198,29 @@ static void test_hops(void **state)
 	}
 }
 
+/* "by" and our host, in any spelling and fold; a longer host, another word or another field is not ours. */
+static void test_own_hops(void **state)
+{
+	struct slice in = SLICE_LIT("Received: from a by mx.Test.example with ESMTP\r\n"
+				    "Received: from b (x)\r\n\tBY\r\n\tMX.test.example;\r\n\tdate\r\n"
+				    "Received: by mx.test.example\r\n"
+				    "Received: by mx.test.example.org with x by mx.test.example2\r\n"
+				    "Received: from mx.test.example by other (standby mx.test.example)\r\n"
+				    "Received: bymx.test.example\r\n"
+				    "X-Received: by mx.test.example\r\n"
+				    "\r\nReceived: by mx.test.example\r\n");
+
+	(void)state;
+	for (size_t cut = 0; cut <= in.len; cut++) {
+		struct smtp_hops h = {.host = "mx.test.Example"};
+
+		smtp_data_count_hops(&h, slice_sub(in, 0, cut));
+		smtp_data_count_hops(&h, slice_from(in, cut));
+		assert_int_equal(h.count, 6);
+		assert_int_equal(h.own, 3);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_bdat),
 		cmocka_unit_test(test_encode_at_every_split),
 		cmocka_unit_test(test_hops),
+		cmocka_unit_test(test_own_hops),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
