@@ -82,6 +82,14 @@ MUST_CHECK int conn_start_tls_server(struct conn *conn, struct tls *tls);
 /* STARTTLS as client; server_name for SNI and verification. */
 MUST_CHECK int conn_start_tls_client(struct conn *conn, struct tls *tls, const char *server_name);
 /*
+ * The same with TLSA records in the place of authorities: usages 2 and 3 (RFC 7672 section 3.1), the strongest digest of each (RFC 7671
+ * section 9). tls: made with uses_dane. ERR_UNSUPPORTED: no record can be used, and nothing has changed.
+ */
+MUST_CHECK int conn_start_tls_dane(struct conn *conn, struct tls *tls, const struct tls_dane *dane);
+/* As client, after the handshake: the server's certificate is verified, chain and name or by TLSA. With a lenient context it may not
+ * be. */
+bool conn_tls_is_verified(const struct conn *conn);
+/*
  * From here on both directions are raw deflate (RFC 1951), inside TLS where that is on; what was written before goes out as it
  * is. The input never makes more than 250 octets of one in the long run (beyond 32 MiB), else CONN_FAILED. ERR_DENIED: input
  * waits already, of which nobody knows what it is; ERR_UNSUPPORTED: it is on already.

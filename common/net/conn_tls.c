@@ -109,7 +109,7 @@ static int set_server_name(SSL *ssl, const struct tls *tls, const char *name)
 		return tls->verify ? ERR_CONFIG : 0; /* nothing to hold the certificate against */
 	if (!is_literal && SSL_set_tlsext_host_name(ssl, name) != 1)
 		return ERR_TLS;
-	if (!tls->verify)
+	if (!tls->verify && !tls->is_lenient)
 		return 0;
 	if (is_literal)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1 ? 0 : ERR_TLS;
@@ -124,7 +124,7 @@ static void offer_session(struct conn *c, const struct tls *tls, const char *ser
 	int n = snprintf(
 		key, sizeof(key), "%s %s", server_name ? server_name : "", addr_text(conn_peer(c), peer));
 
-	if (n > 0 && (size_t)n < sizeof(key))
+	if (tls->cache && n > 0 && (size_t)n < sizeof(key))
 		tls_cache_offer(tls->cache, c->ssl, slice_of(key, (size_t)n));
 }
 

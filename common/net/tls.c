@@ -276,9 +276,17 @@ int tls_client_new(const struct tls_client_options *options, struct buf *why, st
 	int rc = 0;
 
 	tls->verify = options->verify;
-	tls->cache = tls_cache_new(tls->ctx);
-	if (options->verify) {
+	tls->is_lenient = options->is_lenient;
+	tls->uses_dane = options->uses_dane;
+	if (options->uses_dane) {
+		require(SSL_CTX_dane_enable(tls->ctx) == 1);
 		SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
+	} else { /* what a session of DANE was verified with may be gone from the DNS: none is resumed */
+		tls->cache = tls_cache_new(tls->ctx);
+	}
+	if (options->verify || options->is_lenient) {
+		if (options->verify)
+			SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
 		if (options->ca && SSL_CTX_load_verify_file(tls->ctx, options->ca) != 1)
 			rc = refuse(why, options->ca, tls_take_error());
 		else if (!options->ca && SSL_CTX_set_default_verify_paths(tls->ctx) != 1)

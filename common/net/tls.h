@@ -51,13 +51,32 @@ MUST_CHECK int tls_server_new(
 	const struct tls_server_options *options, struct buf *why, struct tls **tls_out);
 
 struct tls_client_options {
-	const char *ca;          /* PEM file; NULL: the system's */
-	bool verify;             /* chain and name */
+	const char *ca; /* PEM file; NULL: the system's */
+	bool verify;    /* chain and name */
+	bool is_lenient; /* without verify: both are looked at all the same, decide nothing, and can be asked of
+				    the connection */
+	bool uses_dane; /* for conn_start_tls_dane() alone: TLSA records decide (RFC 7671), no authority */
 	const char *certificate; /* shown to the server; NULL: none */
 	const char *key;
 };
 MUST_CHECK int tls_client_new(
 	const struct tls_client_options *options, struct buf *why, struct tls **tls_out);
+
+/* TLSA records as the DNS gave them, validated (RFC 6698). Views. */
+struct tls_dane_record {
+	uint8_t usage, selector, matching;
+	struct slice data;
+};
+#define TLS_DANE_RECORDS_MOST 32
+#define TLS_DANE_NAMES_MOST 4
+struct tls_dane {
+	const char *base; /* the name that the records are of: SNI */
+	const char *const
+		*names; /* further names that a certificate under usage 2 may have (RFC 7672 section 3.2.2) */
+	size_t name_count;
+	const struct tls_dane_record *records;
+	size_t record_count;
+};
 
 struct tls *tls_ref(struct tls *tls);
 void tls_unref(struct tls **tls);

@@ -25,6 +25,7 @@ struct tls {
 	bool is_strict; /* names that no certificate has are refused */
 	bool is_client;
 	bool verify;
+	bool is_lenient, uses_dane;
 	unsigned char *alpn; /* wire format: length, name, … */
 	unsigned alpn_len;
 	struct tls_cache *cache; /* clients: sessions to resume; the context's */
