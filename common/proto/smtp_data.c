@@ -210,7 +210,7 @@ static void encode_octet(struct smtp_encoder *e, char c, struct buf *out)
 		e->is_after_cr = true;
 		return;
 	}
-	if (c == '.' && e->is_line_begin)
+	if (c == '.' && e->is_line_begin && !e->keeps_dots)
 		buf_add_char(out, '.');
 	buf_add_char(out, c);
 	e->is_line_begin = false;
@@ -240,7 +240,8 @@ void smtp_data_encode_end(struct smtp_encoder *e, struct buf *out)
 		end_bare_cr(e, out);
 	if (!e->is_line_begin)
 		buf_add(out, "\r\n", 2);
-	buf_add(out, ".\r\n", 3);
+	if (!e->keeps_dots)
+		buf_add(out, ".\r\n", 3);
 	e->is_line_begin = true;
 }
 

@@ -50,8 +50,9 @@ size_t smtp_data_decode(struct smtp_decoder *d, struct slice in, struct buf *out
 void smtp_data_decode_end(struct smtp_decoder *d, struct buf *out);
 
 struct smtp_encoder {
-	bool splits_cr; /* towards others: a bare CR becomes CRLF, before the dots; never a bare CR or LF on
+	bool splits_cr;  /* towards others: a bare CR becomes CRLF, before the dots; never a bare CR or LF on
 			   the wire */
+	bool keeps_dots; /* for BDAT: dots stay as they are, and nothing marks the end */
 	bool is_line_begin;
 	bool is_after_cr;
 };
@@ -59,7 +60,7 @@ struct smtp_encoder {
 void smtp_data_encode_init(struct smtp_encoder *e, bool splits_cr);
 /* Appends a piece as DATA wants it: dots doubled, a bare LF made CRLF. */
 void smtp_data_encode(struct smtp_encoder *e, struct slice piece, struct buf *out);
-/* Ends the last line if need be, then the final dot. */
+/* Ends the last line if need be, then the final dot, if there are dots. */
 void smtp_data_encode_end(struct smtp_encoder *e, struct buf *out);
 
 /* Longest name of ours that is looked for. */

@@ -124,6 +124,24 @@ static void read_xclient(struct slice rest, struct smtp_words *w)
 	}
 }
 
+/* RFC 9422: "LIMITS RCPTMAX=20 MAILMAX=5". A limit of 0, or one that is no number, says nothing. */
+static void read_limits(struct slice rest, struct smtp_words *w)
+{
+	struct slice word, value;
+	uint32_t n;
+
+	while (next_word(&rest, &word)) {
+		bool has_value = rest.len && *rest.p == '=';
+
+		if (!has_value || !next_word(&rest, &value) || num_parse_u32(value, &n) || !n)
+			continue;
+		if (slice_is_str_nocase(word, "RCPTMAX"))
+			w->rcpt_most = n;
+		else if (slice_is_str_nocase(word, "MAILMAX"))
+			w->mail_most = n;
+	}
+}
+
 static void read_words(struct slice line, struct smtp_words *w)
 {
 	struct slice name, value;
@@ -146,6 +164,8 @@ static void read_words(struct slice line, struct smtp_words *w)
 			w->size_most = 0;
 	} else if (slice_is_str_nocase(name, "AUTH")) {
 		read_auth(line, w);
+	} else if (slice_is_str_nocase(name, "LIMITS")) {
+		read_limits(line, w);
 	} else if (slice_is_str_nocase(name, "XCLIENT")) {
 		read_xclient(line, w);
 	}
@@ -166,6 +186,57 @@ void smtp_reply_words(struct slice lines, struct smtp_words *words_out)
 			read_words(slice_trim(slice_from(line, 4)), words_out);
 		is_first = false;
 	}
+}
+
+/* Length of the well-formed UTF-8 character at the start of s, 0 if there is none. */
+static size_t character_len(struct slice s)
+{
+	for (size_t n = 1; n <= 4 && n <= s.len; n++)
+		if (slice_is_utf8(slice_sub(s, 0, n)))
+			return n;
+	return 0;
+}
+
+/* Appends cleaned text; false when it did not fit. */
+static bool add_clean(struct slice text, char *out, size_t size, size_t *at)
+{
+	while (text.len) {
+		size_t n = character_len(text);
+		unsigned char c = (unsigned char)*text.p;
+		bool is_good = n > 1 || (n == 1 && c >= 32 && c != 127);
+
+		if (!n)
+			n = 1;
+		if (*at + n >= size)
+			return false;
+		if (is_good)
+			memcpy(out + *at, text.p, n);
+		else
+			out[*at] = '?';
+		*at += n;
+		text = slice_from(text, n);
+	}
+	return true;
+}
+
+void smtp_reply_text(struct slice lines, char *out, size_t size)
+{
+	size_t at = 0;
+	bool fits = true;
+
+	while (lines.len && fits) {
+		ptrdiff_t end = slice_find(lines, '\n');
+		struct slice line = slice_trim(slice_sub(lines, 0, end < 0 ? lines.len : (size_t)end));
+		unsigned digit = line.len && is_digit(*line.p) ? (unsigned)(*line.p - '0') : 0;
+		struct slice text = slice_trim(slice_from(line, 4));
+
+		lines = slice_from(lines, end < 0 ? lines.len : (size_t)end + 1);
+		text = slice_trim(slice_from(text, enhanced_len(text, digit * 100)));
+		if (text.len && at)
+			fits = add_clean(SLICE_LIT(" "), out, size, &at);
+		fits = fits && add_clean(text, out, size, &at);
+	}
+	out[at] = '\0';
 }
 
 static void write_line(struct buf *out, unsigned code, char mark, struct slice enhanced, struct slice text)

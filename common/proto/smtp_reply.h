@@ -44,11 +44,17 @@ enum smtp_reply_xclient {
 struct smtp_words {
 	bool pipelining, eightbitmime, smtputf8, enhanced, chunking, starttls, xmark, size, dsn, requiretls;
 	uint64_t size_most; /* 0: no limit said */
+	uint32_t rcpt_most; /* LIMITS RCPTMAX (RFC 9422): recipients of a transaction; 0: not said */
+	uint32_t mail_most; /* LIMITS MAILMAX: transactions of a session; 0: not said */
 	unsigned auth;      /* of enum smtp_reply_auth */
 	unsigned xclient;   /* of enum smtp_reply_xclient; 0: not offered */
 };
 /* Words of an EHLO or LHLO reply (its lines). Unknown words are passed over. */
 void smtp_reply_words(struct slice lines, struct smtp_words *words_out);
+
+/* The texts of all lines without codes, joined by blanks, for logs and notices: controls and what is no UTF-8 become '?', cut at size - 1
+ * octets (not inside a character). Always a string. */
+void smtp_reply_text(struct slice lines, char *out, size_t size);
 
 /* Appends "250 2.1.5 text" with its end; enhanced may be empty. Controls in text become '?', it is cut at
  * SMTP_REPLY_TEXT_MOST octets (not inside a UTF-8 character). */

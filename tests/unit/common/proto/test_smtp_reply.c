@@ -80,6 +80,47 @@ static void test_words(void **state)
 }
 
 /* security 04: no text of a peer makes a second line. */
+static void test_limits(void **state)
+{
+	static const struct {
+		const char *lines;
+		uint32_t rcpt, mail;
+	} rows[] = {{"250-x\r\n250 LIMITS RCPTMAX=20 MAILMAX=5\r\n", 20, 5},
+		{"250-x\r\n250 LIMITS MAILMAX=7 RCPTDOMAINMAX=1\r\n", 0, 7},
+		{"250-x\r\n250 LIMITS RCPTMAX=0 MAILMAX=-1\r\n", 0, 0},
+		{"250-x\r\n250 LIMITS RCPTMAX MAILMAX=99999999999\r\n", 0, 0},
+		{"250-x\r\n250 LIMITS\r\n", 0, 0}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct smtp_words words;
+
+		smtp_reply_words(slice_str(rows[i].lines), &words);
+		assert_int_equal(words.rcpt_most, rows[i].rcpt);
+		assert_int_equal(words.mail_most, rows[i].mail);
+	}
+}
+
+static void test_text(void **state)
+{
+	static const struct {
+		const char *lines, *want;
+		size_t size;
+	} rows[] = {{"250 2.0.0 ok\r\n", "ok", 99}, {"250 ok\r\n", "ok", 99}, {"250\r\n", "", 99},
+		{"", "", 99}, {"451-4.7.1 come\r\n451-4.7.1\r\n451 4.7.1 later\r\n", "come later", 99},
+		{"550 5.1.1 a\tb\x01\x7f\xff\r\n", "a?b???", 99}, {"550 2.0.0 odd\n", "2.0.0 odd", 99},
+		{"550 abcdef\r\n", "abc", 4}, {"550 ab\xc3\xa4\r\n", "ab", 4},
+		{"550 ab\xc3\xa4\r\n", "ab\xc3\xa4", 5}, {"550 x\r\n", "", 1}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char out[100];
+
+		smtp_reply_text(slice_str(rows[i].lines), out, rows[i].size);
+		assert_string_equal(out, rows[i].want);
+	}
+}
+
 static void test_write(void **state)
 {
 	struct buf b = {0};
@@ -106,6 +147,8 @@ int main(void)
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_write),
 	};
 
