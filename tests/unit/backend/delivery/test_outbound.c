@@ -1,0 +1,450 @@
+/* Tries against a scripted server, over real connections on one loop. */
+#include "tests/unit/backend/delivery/smtp_sink.h"
+
+#define MESSAGE "From: <from@here.example>\r\nSubject: hello\r\n\r\nhello\r\n.dot\r\n"
+#define WORDS "PIPELINING SIZE_1000000 8BITMIME SMTPUTF8 ENHANCEDSTATUSCODES DSN"
+
+static struct loop *loop;
+static struct sink sink;
+static struct sender sender;
+static struct sending sending;
+
+static void open_with(const char *words, const struct sink_rule *rules, const char *keys, const char *more)
+{
+	sink_open(&sink, loop, words, rules);
+	sender_open_to(&sender, loop, sink.port, keys, more);
+}
+
+static void end(void)
+{
+	sender_free(&sender);
+	sink_free(&sink);
+}
+
+static void send_to(size_t count)
+{
+	sending_init(&sending, &sender, "example.com", count, MESSAGE);
+	sending_start(&sending);
+	sending_finish(&sending);
+}
+
+static void test_one_message(void **state)
+{
+	static const char *const words[] = {"", "PIPELINING", WORDS, WORDS " CHUNKING", "CHUNKING"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		bool is_chunked = strstr(words[i], "CHUNKING") != NULL;
+
+		open_with(words[i], NULL, "", "");
+		send_to(3);
+		for (size_t n = 0; n < 3; n++) {
+			assert_int_equal(sending.results[n].verdict, OUTBOUND_SENT);
+			assert_int_equal(sending.results[n].code, 250);
+			assert_string_equal(sending.results[n].enhanced, "2.0.0");
+			assert_string_equal(sending.results[n].text, "queued as 1");
+			assert_int_equal(sending.results[n].has_dsn, strstr(words[i], "DSN") != NULL);
+			assert_string_equal(sending.results[n].tls, "none");
+			assert_non_null(strstr(sending.results[n].relay, "127.0.0.1[127.0.0.1]:"));
+		}
+		assert_string_equal(
+			buf_str_view(&sink.raw), is_chunked ? MESSAGE
+							    : "From: <from@here.example>\r\nSubject: "
+							      "hello\r\n\r\nhello\r\n..dot\r\n.\r\n");
+		assert_false(sending.is_unreachable);
+		end();
+	}
+}
+
+static void test_hello_falls_back(void **state)
+{
+	static const struct sink_rule rules[] = {{"EHLO", "502 5.5.1 what?", 0, 0}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	open_with(WORDS, rules, "", "");
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	assert_string_equal(buf_str_view(&sink.dialogue),
+		"EHLO mail.here.example\nHELO mail.here.example\nMAIL FROM:<from@here.example>\n"
+		"RCPT TO:<u0@example.com>\nDATA\n");
+	end();
+}
+
+static void test_parameters(void **state)
+{
+	(void)state;
+	open_with(WORDS, NULL, "", "");
+	sending_init(&sending, &sender, "example.com", 1, MESSAGE);
+	sending.request.is_8bit = sending.request.is_utf8 = true;
+	sending.request.ret = SMTP_RET_HDRS;
+	sending.request.envid = SLICE_LIT("QQ+2B");
+	sending.recipients[0].notify = SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_DELAY;
+	sending.recipients[0].orcpt = SLICE_LIT("rfc822;u@x.example");
+	sending_start(&sending);
+	sending_finish(&sending);
+	assert_non_null(strstr(buf_str_view(&sink.dialogue),
+		"MAIL FROM:<from@here.example> SIZE=58 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ+2B\n"));
+	assert_non_null(strstr(buf_str_view(&sink.dialogue),
+		"RCPT TO:<u0@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;u@x.example\n"));
+	end();
+}
+
+static void test_results_differ(void **state)
+{
+	static const struct sink_rule rules[] = {{"RCPT TO:<u1@", "550 5.1.1 who is that?", 0, 0},
+		{"RCPT TO:<u2@", "451-4.7.1 come\r\n451 4.7.1 later", 0, 0},
+		{"RCPT TO:<u3@", "553 no code", 0, 0}, {NULL, NULL, 0, 0}};
+	static const struct {
+		enum outbound_verdict verdict;
+		const char *enhanced, *text;
+	} want[] = {{OUTBOUND_SENT, "2.0.0", "queued as 1"}, {OUTBOUND_FAILED, "5.1.1", "who is that?"},
+		{OUTBOUND_NOT_NOW, "4.7.1", "come later"}, {OUTBOUND_FAILED, "5.0.0", "no code"}};
+	static const char *const words[] = {"", WORDS, WORDS " CHUNKING"};
+
+	(void)state;
+	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+		open_with(words[w], rules, "", "");
+		send_to(4);
+		for (size_t i = 0; i < ARRAY_LEN(want); i++) {
+			assert_int_equal(sending.results[i].verdict, want[i].verdict);
+			assert_string_equal(sending.results[i].enhanced, want[i].enhanced);
+			assert_string_equal(sending.results[i].text, want[i].text);
+		}
+		assert_int_equal(sink.messages, 1);
+		end();
+	}
+}
+
+/* Nobody is taken, and DATA is all the same (RFC 2920 section 3.1); the connection is good for another message. */
+static void test_nobody_taken(void **state)
+{
+	static const struct sink_rule rules[] = {{"RCPT", "550 5.1.1 no", 0, 1}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	open_with(WORDS, rules, "", "");
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_FAILED);
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	assert_int_equal(sink.conns_count, 1);
+	assert_int_equal(sink.messages, 2); /* one for nobody */
+	end();
+}
+
+static void test_reuse(void **state)
+{
+	(void)state;
+	open_with(WORDS, NULL, "", "sending {\nmessages = 3\n}\n");
+	for (unsigned i = 0; i < 7; i++)
+		send_to(1);
+	assert_int_equal(sink.conns_count, 3);
+	assert_int_equal(sink.messages, 7);
+	end();
+}
+
+/* A connection that has gone while it was idle costs nothing but a new one. */
+static void test_idle_connection_goes(void **state)
+{
+	static const struct sink_rule rules[] = {{"MAIL", "DROP", 1, 2}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	open_with(WORDS, rules, "", "");
+	send_to(1);
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	assert_int_equal(sink.conns_count, 2);
+	end();
+}
+
+static void test_many_recipients(void **state)
+{
+	static const struct sink_rule rules[] = {
+		{"RCPT TO:<u7@", "452 4.5.3 too many", 0, 1}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	open_with("PIPELINING LIMITS_RCPTMAX=20", rules, "", "sending {\nrecipients = 30\n}\n");
+	send_to(50);
+	for (size_t i = 0; i < 50; i++)
+		assert_int_equal(sending.results[i].verdict, OUTBOUND_SENT);
+	assert_int_equal(sink.messages, 3);
+	end();
+}
+
+static void test_faults(void **state)
+{
+	static const struct {
+		const char *prefix, *reply;
+		enum outbound_verdict verdict;
+		unsigned code;
+		const char *enhanced, *text;
+		bool is_unreachable;
+	} rows[] = {
+		{"", "554 5.7.1 go away", OUTBOUND_NOT_NOW, 554, "4.0.0", "go away", true},
+		{"", "421 4.3.2 full", OUTBOUND_NOT_NOW, 421, "4.3.2", "full", true},
+		{"", "DROP", OUTBOUND_NOT_NOW, 0, "4.4.2", "the server closed the connection", true},
+		{"", "junk", OUTBOUND_NOT_NOW, 0, "4.4.2", "the server's reply makes no sense", true},
+		{"", "SILENCE", OUTBOUND_NOT_NOW, 0, "4.4.2", "no greeting in time", true},
+		{"EHLO", "421 no", OUTBOUND_NOT_NOW, 421, "4.0.0", "no", true},
+		{"MAIL", "550 5.7.1 not you", OUTBOUND_FAILED, 550, "5.7.1", "not you", false},
+		{"MAIL", "451 4.7.1 not yet", OUTBOUND_NOT_NOW, 451, "4.7.1", "not yet", false},
+		{"MAIL", "SILENCE", OUTBOUND_NOT_NOW, 0, "4.4.2",
+			"no reply in time (before the message was sent)", false},
+		{"RCPT", "DROP", OUTBOUND_NOT_NOW, 0, "4.4.2",
+			"the server closed the connection (before the message was sent)", false},
+		{"DATA", "451 4.3.0 no room", OUTBOUND_NOT_NOW, 451, "4.3.0", "no room", false},
+		{"DATA", "DROP", OUTBOUND_NOT_NOW, 0, "4.4.2",
+			"the server closed the connection (before the message was sent)", false},
+		{".", "554 5.6.0 spam", OUTBOUND_FAILED, 554, "5.6.0", "spam", false},
+		{".", "452 4.3.1 full", OUTBOUND_NOT_NOW, 452, "4.3.1", "full", false},
+		{".", "DROP", OUTBOUND_NOT_NOW, 0, "4.4.2",
+			"the server closed the connection (after the message was sent)", false},
+		{".", "250-2.0.0 ok\r\n251 2.0.0 differs", OUTBOUND_NOT_NOW, 0, "4.4.2",
+			"the server's reply makes no sense (after the message was sent)", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct sink_rule rules[] = {{rows[i].prefix, rows[i].reply, 0, 0}, {NULL, NULL, 0, 0}};
+
+		open_with(WORDS, rules, "", "sending {\ncommand-timeout = 1s\ngreeting-timeout = 1s\n}\n");
+		send_to(1);
+		if (sending.results[0].verdict != rows[i].verdict ||
+			strcmp(sending.results[0].text, rows[i].text) != 0)
+			print_error("row %zu: %s\n", i, sending.results[0].text);
+		assert_int_equal(sending.results[0].verdict, rows[i].verdict);
+		assert_int_equal(sending.results[0].code, rows[i].code);
+		assert_string_equal(sending.results[0].enhanced, rows[i].enhanced);
+		assert_string_equal(sending.results[0].text, rows[i].text);
+		assert_int_equal(sending.is_unreachable, rows[i].is_unreachable);
+		end();
+	}
+}
+
+static void test_cannot_take(void **state)
+{
+	static const struct {
+		const char *words;
+		bool is_8bit, is_utf8, requires_tls;
+		const char *sender, *enhanced;
+	} rows[] = {
+		{"PIPELINING", true, false, false, "a@b.example", "5.6.3"},
+		{"PIPELINING", false, true, false, "a@b.example", "5.6.7"},
+		{"PIPELINING 8BITMIME", false, false, false, "\xc3\xa4@b.example", "5.6.7"},
+		{"SIZE_10", false, false, false, "a@b.example", "5.3.4"},
+		{"PIPELINING", false, false, false, "a@b\r\nRCPT TO:<x@y>", "5.1.7"},
+		{WORDS, false, false, true, "a@b.example", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		open_with(rows[i].words, NULL, "", "");
+		sending_init(&sending, &sender, "example.com", 1, MESSAGE);
+		sending.request.is_8bit = rows[i].is_8bit;
+		sending.request.is_utf8 = rows[i].is_utf8;
+		sending.request.requires_tls = rows[i].requires_tls;
+		sending.request.sender = slice_str(rows[i].sender);
+		sending_start(&sending);
+		sending_finish(&sending);
+		assert_int_not_equal(sending.results[0].verdict, OUTBOUND_SENT);
+		if (rows[i].enhanced)
+			assert_string_equal(sending.results[0].enhanced, rows[i].enhanced);
+		assert_int_equal(sink.messages, 0);
+		assert_null(strstr(buf_str_view(&sink.dialogue), "MAIL"));
+		end();
+	}
+}
+
+/* Every variant of line ends and dots, cut anywhere, by DATA and by BDAT: nothing but CRLF arrives, and no end of data but ours. */
+static void test_security_03_no_bare_line_ends_leave(void **state)
+{
+	static const char *const bodies[] = {"a\nb", "a\rb", "a\r\r\nb", "a\n.\nMAIL FROM:<x@y>\nb",
+		"a\r.\rb", "a\r\n.\rb\r\n", "a\n.\r\nb", "a\r.\r\nb", "\n.\n", "\r.\r", ".\r\n", ".", "\r",
+		"\n", "a\r\n.\n.\r\r\n.\r\n..\r\n", "a\r\n\r.\r\n", "a\n\r.\n\rb"};
+	static const char *const words[] = {"PIPELINING", "PIPELINING CHUNKING"};
+
+	(void)state;
+	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+		open_with(words[w], NULL, "", "");
+		for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
+			for (size_t piece = 1; piece < 4; piece++) {
+				struct slice raw;
+
+				buf_clear(&sink.raw);
+				sink.messages = 0;
+				sending_init(&sending, &sender, "example.com", 1, bodies[i]);
+				sending.piece = piece;
+				sending_start(&sending);
+				sending_finish(&sending);
+				assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+				assert_int_equal(sink.messages, 1);
+				raw = buf_view(&sink.raw);
+				for (size_t n = 0; n < raw.len; n++) {
+					if (raw.p[n] == '\r')
+						assert_true(n + 1 < raw.len && raw.p[n + 1] == '\n');
+					if (raw.p[n] == '\n')
+						assert_true(n > 0 && raw.p[n - 1] == '\r');
+				}
+			}
+		assert_null(strstr(buf_str_view(&sink.dialogue), "MAIL FROM:<x@y>"));
+		end();
+	}
+}
+
+/* A large message: pieces, back-pressure, both ways of sending; and its octets are all there. */
+static void test_large_message(void **state)
+{
+	static const char *const words[] = {"PIPELINING", "PIPELINING CHUNKING", "CHUNKING"};
+	const size_t lines = 40000;
+	struct buf text = {0};
+
+	(void)state;
+	for (size_t i = 0; i < lines; i++)
+		buf_printf(&text,
+			"%zu some text that fills a line of a large message, and then some more\r\n", i);
+	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+		open_with(words[w], NULL, "", "");
+		sending_init(&sending, &sender, "example.com", 2, "");
+		sending.message = buf_view(&text);
+		sending.request.size = sending.message.len;
+		sending_start(&sending);
+		sending_finish(&sending);
+		assert_int_equal(sending.results[1].verdict, OUTBOUND_SENT);
+		assert_int_equal(buf_len(&sink.raw), buf_len(&text) + (w == 0 ? 3 : 0));
+		assert_memory_equal(buf_view(&sink.raw).p, buf_view(&text).p, buf_len(&text));
+		end();
+	}
+	buf_deinit(&text);
+}
+
+/* A reply without end, one of a megabyte, and one that comes by single octets: each costs its deadline or its limit. */
+static void test_security_04_hostile_replies(void **state)
+{
+	struct buf endless = {0}, line = {0};
+	struct sink_rule rules[] = {{"MAIL", NULL, 0, 0}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	for (int i = 0; i < 1000; i++)
+		buf_add_str(&endless, "250-2.0.0 more and more and more and more and more\r\n");
+	buf_add_str(&endless, "250-");
+	buf_add_str(&line, "250 ");
+	while (buf_len(&line) < 1024 * 1024)
+		buf_add_str(&line, "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+	const char *replies[] = {buf_str_view(&endless), buf_str_view(&line),
+		"550 5.7.1 a\x01\x1b[31mred\x7f \xff\xfe bare\rcr"};
+	for (size_t i = 0; i < ARRAY_LEN(replies); i++) {
+		rules[0].reply = replies[i];
+		open_with(WORDS, rules, "", "");
+		send_to(1);
+		if (i < 2) {
+			assert_int_equal(sending.results[0].verdict, OUTBOUND_NOT_NOW);
+			assert_non_null(strstr(sending.results[0].text, "too long"));
+		} else {
+			assert_int_equal(sending.results[0].verdict, OUTBOUND_FAILED);
+			assert_string_equal(sending.results[0].text, "a??[31mred? ?? bare?cr");
+		}
+		end();
+	}
+	buf_deinit(&endless);
+	buf_deinit(&line);
+}
+
+/* One hop that does not answer takes its window and no more; the others go on. */
+static void test_dead_hop_keeps_to_itself(void **state)
+{
+	static const struct sink_rule rules[] = {{"", "SILENCE", 0, 0}, {NULL, NULL, 0, 0}};
+	static struct sending dead[10];
+	struct sink other;
+	struct buf text = {0};
+	unsigned begun = 0;
+
+	(void)state;
+	sink_open(&sink, loop, WORDS, rules);
+	sink_open(&other, loop, WORDS, NULL);
+	buf_printf(&text,
+		"sending {\nconnections = 4\n}\n"
+		"route a {\ndomains = {dead.example}\nhosts = {\"[127.0.0.1]:%u\"}\nconnections-first = "
+		"2\n}\n"
+		"route b {\ndomains = {live.example}\nhosts = {\"[127.0.0.1]:%u\"}\n}\n",
+		sink.port, other.port);
+	sender_open(&sender, loop, buf_str_view(&text));
+	for (size_t i = 0; i < ARRAY_LEN(dead); i++) {
+		sending_init(&dead[i], &sender, "dead.example", 1, MESSAGE);
+		if (outbound_start(sender.o, &dead[i].request, &dead[i].t) == 0)
+			begun++;
+	}
+	assert_int_equal(begun, 4); /* two connections, two that wait */
+	for (size_t i = 0; i < 20; i++) {
+		sending_init(&sending, &sender, "live.example", 1, MESSAGE);
+		sending_start(&sending);
+		sending_finish(&sending);
+		assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	}
+	assert_int_equal(sink.conns_count, 2);
+	for (size_t i = 0; i < begun; i++)
+		outbound_cancel(&dead[i].t);
+	sink_free(&other);
+	end();
+	buf_deinit(&text);
+}
+
+static void test_next_hops(void **state)
+{
+	static const struct {
+		const char *domain, *want;
+	} rows[] = {{"example.com", "route/a"}, {"EXAMPLE.com", "route/a"}, {"sub.example.com", "route/b"},
+		{"b.sub.example.com", "route/b"}, {"other.example", "other.example"},
+		{"b\xc3\xbc"
+		 "cher.example",
+			"xn--bcher-kva.example"},
+		{"[192.0.2.1]", "[192.0.2.1]"}};
+	char next_hop[OUTBOUND_NEXT_HOP_MAX];
+
+	(void)state;
+	sender_open(&sender, loop,
+		"route a {\ndomains = {example.com}\nhosts = {smart.example}\n}\n"
+		"route b {\ndomains = {.example.com}\nhosts = {\"[smart.example]:587\", \"192.0.2.7\"}\n}\n");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(outbound_next_hop(sender.o, slice_str(rows[i].domain), next_hop), 0);
+		assert_string_equal(next_hop, rows[i].want);
+	}
+	assert_int_not_equal(outbound_next_hop(sender.o, SLICE_LIT(""), next_hop), 0);
+	assert_int_not_equal(outbound_next_hop(sender.o, SLICE_LIT("a b"), next_hop), 0);
+	sender_free(&sender);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	return loop_new(&loop);
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	loop_free(&loop);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_one_message, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_hello_falls_back, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_parameters, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_results_differ, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_nobody_taken, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reuse, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_idle_connection_goes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_many_recipients, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_faults, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_cannot_take, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_security_03_no_bare_line_ends_leave, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_large_message, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_security_04_hostile_replies, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_dead_hop_keeps_to_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_next_hops, set_up, tear_down),
+	};
+
+	mem_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
