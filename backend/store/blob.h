@@ -8,6 +8,27 @@
 #define ORPHAN_PENDING 1 /* a draft is at it */
 #define ORPHAN_DEAD 2    /* waits for the reaper */
 
+/* Of the stream of a large one, so much in each piece but the last ones: it fills LMDB's pages. */
+#define BLOB_PIECE_SIZE (16 * 4096 - 16)
+#define BLOB_KEY 8
+#define BLOB_PIECE_KEY 12
+
+/* ---- writing; a piece that is put moves *n to the next ---- */
+
+/* As many as are full; *put_out is their octets. */
+MUST_CHECK int blob_put_full_pieces(
+	struct store_txn *txn, uint64_t blob, uint32_t *n, struct slice stream, size_t *put_out);
+/* All that is left of a stream. */
+MUST_CHECK int blob_put_pieces(struct store_txn *txn, uint64_t blob, uint32_t *n, struct slice stream);
+/* The record, with its inline_data. */
+MUST_CHECK int blob_put_record(
+	struct store_txn *txn, uint64_t blob, struct blob_record *r, const struct blob_frame *frames);
+/* Record and the whole stream of one that has no pieces yet. */
+MUST_CHECK int blob_put_small(struct store_txn *txn, uint64_t blob, struct blob_record *r,
+	const struct blob_frame *frames, struct slice stream);
+
+/* ---- references ---- */
+
 MUST_CHECK int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_out);
 MUST_CHECK int blob_add_ref(struct store_txn *txn, uint64_t blob, uint64_t *size_out);
 /* The last one makes it an orphan for the reaper. */

@@ -105,22 +105,106 @@ int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slic
 	return 0;
 }
 
+int db_get_near(struct store_txn *txn, enum db_name db, struct slice key, struct slice *value_out)
+{
+	struct db_near *near = &txn->near[db];
+	MDB_val k = to_val(key), v;
+	int rc = 0;
+
+	if (txn->is_write)
+		return db_get(txn, db, key, value_out);
+	if (!near->cursor)
+		rc = mdb_cursor_open(txn->txn, txn->slot->dbi[db], &near->cursor);
+	else if (!near->is_placed)
+		rc = mdb_cursor_renew(txn->txn, near->cursor);
+	near->is_placed = !rc;
+	if (!rc)
+		rc = mdb_cursor_get(near->cursor, &k, &v, MDB_SET);
+	if (rc)
+		return db_error(rc);
+	*value_out = of_val(v);
+	return 0;
+}
+
+void db_near_lose(struct store_txn *txn)
+{
+	for (size_t i = 0; i < DB_COUNT; i++)
+		txn->near[i].is_placed = false;
+}
+
+void db_near_close(struct store_txn *txn)
+{
+	for (size_t i = 0; i < DB_COUNT; i++)
+		if (txn->near[i].cursor)
+			mdb_cursor_close(txn->near[i].cursor);
+}
+
 /*
  * LMDB splits a full page so that the last row moves on with the new one: a page that is filled in the order of keys stays with a
  * row less than it has room for, which for large rows is half of it. What comes behind all others is therefore put as such.
+ *
+ * Of two tables, whose rows can be cut, it is also known how much room their last page has left: a row that comes behind all others
+ * takes its part of it, or begins a page, which the number of pages shows.
  */
+#define PAGE_ROOM (4096 - 16)
+#define NODE_HEAD 8
+#define NODE_PLACE 2
+#define NODE_MAX ((PAGE_ROOM / 2 & ~1) - NODE_PLACE)
+
+static const struct {
+	bool grows_at_end, is_cut;
+} tables[DB_COUNT] = {
+	[DB_BLOBS] = {true, true},
+	[DB_PIECES] = {true, true},
+	[DB_MESSAGES] = {true, false},
+	[DB_INDEX] = {true, false},
+	[DB_QUEUE] = {true, false},
+	[DB_QUEUE_TO] = {true, false},
+};
+
+size_t db_value_shared_max(size_t key_len)
+{
+	return NODE_MAX - NODE_HEAD - key_len;
+}
+
+/* What a row takes of a leaf page. */
+static size_t row_room(size_t key_len, size_t len)
+{
+	size_t value = len > db_value_shared_max(key_len) ? sizeof(size_t) : len;
+
+	return (NODE_PLACE + NODE_HEAD + key_len + value + 1) & ~(size_t)1;
+}
+
+size_t db_room_at_end(struct store_txn *txn, enum db_name db, size_t key_len)
+{
+	size_t room = txn->slot->ends[db].room, row = row_room(key_len, 0);
+
+	return room > row ? room - row : 0;
+}
+
+static void note_end(struct store_txn *txn, enum db_name db, size_t key_len, size_t len)
+{
+	struct db_end *end = &txn->slot->ends[db];
+	size_t row = row_room(key_len, len);
+	MDB_stat stat;
+
+	if (mdb_stat(txn->txn, txn->slot->dbi[db], &stat))
+		return;
+	if (stat.ms_leaf_pages != end->pages)
+		end->room = end->pages ? PAGE_ROOM : row;
+	end->pages = stat.ms_leaf_pages;
+	end->room = end->room > row ? end->room - row : 0;
+}
+
 static int put(struct store_txn *txn, enum db_name db, MDB_val *k, MDB_val *v, unsigned flags)
 {
-	static const bool grows_at_end[DB_COUNT] = {[DB_BLOBS] = true,
-		[DB_PIECES] = true,
-		[DB_MESSAGES] = true,
-		[DB_INDEX] = true,
-		[DB_QUEUE] = true,
-		[DB_QUEUE_TO] = true};
+	size_t key_len = k->mv_size, len = v->mv_size;
 	int rc = MDB_KEYEXIST;
 
-	if (grows_at_end[db])
+	if (tables[db].grows_at_end)
 		rc = mdb_put(txn->txn, txn->slot->dbi[db], k, v, flags | MDB_APPEND);
+	if (!rc && tables[db].is_cut)
+		note_end(txn, db, key_len, len);
 	return rc == MDB_KEYEXIST ? mdb_put(txn->txn, txn->slot->dbi[db], k, v, flags) : rc;
 }
 

@@ -54,6 +54,12 @@ enum db_name {
 
 struct names;
 
+/* What is known of the last leaf page of a table that grows at its end. */
+struct db_end {
+	size_t pages; /* of the table, when the page was begun */
+	size_t room;  /* left on it, as far as this program has filled it */
+};
+
 /* The slot's text index: see store_text.h. */
 struct db_text {
 	MDB_env *env; /* NULL: there is none */
@@ -78,6 +84,7 @@ struct db_slot {
 	bool want_grow;
 	uint64_t complained_ms; /* a full disk is worth one line a second, not one a commit */
 	uint64_t next_blob;
+	struct db_end ends[DB_COUNT];
 	uint32_t held[STORE_HELD_MAX]; /* accounts that take no changes; the first held_count */
 	unsigned held_count;
 	_Atomic size_t account_count;
@@ -119,6 +126,12 @@ struct effect {
 
 struct db_frame_cache;
 
+/* Where a reader looked last in a table. The cursor outlives the snapshot, what it points to does not. */
+struct db_near {
+	MDB_cursor *cursor;
+	bool is_placed;
+};
+
 struct store_txn {
 	struct list link; /* readers: in active or idle */
 	struct db_slot *slot;
@@ -138,6 +151,7 @@ struct store_txn {
 	uint64_t *fresh; /* blobs finished here */
 	size_t fresh_count, fresh_room;
 	struct db_frame_cache *cache; /* of blob reads; lives as long as the reader */
+	struct db_near near[DB_COUNT];
 };
 
 /* Within a write transaction: changes of this account are held off. */
@@ -155,11 +169,21 @@ int db_fail(struct store_txn *txn, int error);
 
 /* value_out: a view. ERR_NOT_FOUND. */
 MUST_CHECK int db_get(struct store_txn *txn, enum db_name db, struct slice key, struct slice *value_out);
+/* The same for rows that are read one after the other: looks first where the reader found the last one. */
+MUST_CHECK int db_get_near(struct store_txn *txn, enum db_name db, struct slice key, struct slice *value_out);
+/* The snapshot is another one; the reader is gone. */
+void db_near_lose(struct store_txn *txn);
+void db_near_close(struct store_txn *txn);
 /* Writes stick when they fail. */
 MUST_CHECK int db_put(struct store_txn *txn, enum db_name db, struct slice key, struct slice value);
 /* Room of `size` bytes for the caller to fill at once. */
 MUST_CHECK int db_reserve(
 	struct store_txn *txn, enum db_name db, struct slice key, size_t size, void **room_out);
+/* The largest value, with a key of so many octets, that shares a page with other rows. */
+size_t db_value_shared_max(size_t key_len);
+/* The largest value that a row behind all others may have and still go onto the last page; an estimate: what it is wrong by is
+ * room that stays empty. 0: nothing is known. For DB_BLOBS, DB_PIECES. */
+size_t db_room_at_end(struct store_txn *txn, enum db_name db, size_t key_len);
 /* Not there: ERR_NOT_FOUND, which does not stick. */
 MUST_CHECK int db_delete(struct store_txn *txn, enum db_name db, struct slice key);
 /* The same, absence being no error. */

@@ -10,8 +10,9 @@
  *	message:  2 | 0 u8 | trace u16 | uidl u16 | envelope u32 | bodystructure u32 | parts u32 |
  *	          blob u64 | size u64 | date i64 | saved i64 | keys u32 | email u64 | the six texts in this order
  *	          1: without keys and email
- *	blob:     1 | flags u8 (1 inline) | 0 u16 | refs u32 | size u64 | stored u64 | frames u32 | 0 u32 |
- *	          per frame: length u32, xxh3 u64 | inline: the frames' bytes
+ *	blob:     2 | 0 u8 | inline u16 | refs u32 | size u32 | stored u32 |
+ *	          per frame (one for 128 KiB of size): length u32, xxh3 u64 | the stream's first bytes
+ *	          1 | flags u8 (1: the whole stream is inline) | 0 u16 | refs u32 | size u64 | stored u64 | frames u32 | 0 u32 | the same
  *
  * u16+ is a length and as many bytes.
  */
@@ -459,48 +460,75 @@ int record_unpack_message(struct slice value, struct store_message *m)
 
 size_t record_blob_size(const struct blob_record *r)
 {
-	return RECORD_BLOB_HEAD + (size_t)r->frame_count * RECORD_FRAME + (r->is_inline ? r->stored : 0);
+	return RECORD_BLOB_HEAD + (size_t)r->frame_count * RECORD_FRAME + r->inline_data.len;
 }
 
 void record_pack_blob(const struct blob_record *r, const struct blob_frame *frames, char *out)
 {
 	char *at = out + RECORD_BLOB_HEAD;
 
-	out[0] = RECORD_1;
-	out[1] = r->is_inline ? 1 : 0;
-	bytes_put_u16(out + 2, 0);
+	out[0] = RECORD_2;
+	out[1] = 0;
+	bytes_put_u16(out + 2, (uint16_t)r->inline_data.len);
 	bytes_put_u32(out + 4, r->refs);
-	bytes_put_u64(out + 8, r->size);
-	bytes_put_u64(out + 16, r->stored);
-	bytes_put_u32(out + 24, r->frame_count);
-	bytes_put_u32(out + 28, 0);
+	bytes_put_u32(out + 8, (uint32_t)r->size);
+	bytes_put_u32(out + 12, (uint32_t)r->stored);
 	for (uint32_t i = 0; i < r->frame_count; i++, at += RECORD_FRAME) {
 		struct blob_frame f = frames ? frames[i] : record_blob_frame(r, i);
 
 		bytes_put_u32(at, f.len);
 		bytes_put_u64(at + 4, f.sum);
 	}
-	if (r->is_inline)
-		put_text(at, r->inline_data);
+	put_text(at, r->inline_data);
+}
+
+static uint32_t frames_of(uint64_t size)
+{
+	return (uint32_t)((size + STORE_FRAME_SIZE - 1) / STORE_FRAME_SIZE);
+}
+
+/* Gives the length of what is inline. */
+static uint64_t take_blob_1(struct reader *in, struct blob_record *r)
+{
+	bool is_inline = take_u8(in) & 1;
+
+	(void)take_u16(in);
+	r->refs = take_u32(in);
+	r->size = take_u64(in);
+	r->stored = take_u64(in);
+	r->frame_count = take_u32(in);
+	(void)take_u32(in);
+	in->bad |= r->frame_count != frames_of(r->size);
+	return is_inline ? r->stored : 0;
+}
+
+static uint64_t take_blob_2(struct reader *in, struct blob_record *r)
+{
+	uint16_t len;
+
+	(void)take_u8(in);
+	len = take_u16(in);
+	r->refs = take_u32(in);
+	r->size = take_u32(in);
+	r->stored = take_u32(in);
+	r->frame_count = frames_of(r->size);
+	in->bad |= len > r->stored;
+	return len;
 }
 
 int record_unpack_blob(struct slice value, struct blob_record *r)
 {
 	struct reader in = {value, false};
-	const char *head = take(&in, RECORD_BLOB_HEAD);
+	uint8_t version = take_u8(&in);
+	uint64_t inline_len;
 
-	if (!head || head[0] != RECORD_1)
+	if (version != RECORD_1 && version != RECORD_2)
 		return ERR_CORRUPT;
-	r->is_inline = head[1] & 1;
-	r->refs = bytes_get_u32(head + 4);
-	r->size = bytes_get_u64(head + 8);
-	r->stored = bytes_get_u64(head + 16);
-	r->frame_count = bytes_get_u32(head + 24);
-	if (r->size > STORE_MESSAGE_MAX ||
-		r->frame_count != (r->size + STORE_FRAME_SIZE - 1) / STORE_FRAME_SIZE)
+	inline_len = version == RECORD_1 ? take_blob_1(&in, r) : take_blob_2(&in, r);
+	if (in.bad || r->size > STORE_MESSAGE_MAX)
 		return ERR_CORRUPT;
 	r->frames = take(&in, (size_t)r->frame_count * RECORD_FRAME);
-	r->inline_data = r->is_inline ? take_bytes(&in, r->stored) : slice_of(NULL, 0);
+	r->inline_data = take_bytes(&in, inline_len);
 	return in.bad || in.left.len ? ERR_CORRUPT : 0;
 }
 

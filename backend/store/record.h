@@ -87,11 +87,10 @@ struct blob_record {
 	uint64_t size;   /* message bytes */
 	uint64_t stored; /* compressed bytes */
 	uint32_t frame_count;
-	bool is_inline;
 	const char *frames;       /* packed, frame_count of them */
-	struct slice inline_data; /* when is_inline */
+	struct slice inline_data; /* the first bytes of the stream; the others are pieces */
 };
-#define RECORD_BLOB_HEAD 32
+#define RECORD_BLOB_HEAD 16
 #define RECORD_FRAME 12
 size_t record_blob_size(const struct blob_record *r);
 /* frames: unpacked ones, or NULL to take r->frames as they are packed. */

@@ -6,7 +6,7 @@
  *	stream    |frame|frame|frame|                        one string of bytes …
  *	pieces    |<- 65520 ->|<- 65520 ->|<-rest|           … cut to what fills LMDB's pages
  *
- * A stream of at most INLINE_MAX bytes with its record stands in the record's own value.
+ * The beginning of a small stream, or all of it, stands in the record's own value; blob_put.c says what goes where.
  * DB_ORPHANS holds the blobs without a message: ORPHAN_PENDING while a draft writes them over several
  * transactions, ORPHAN_DEAD when they wait for the reaper.
  */
@@ -28,8 +28,6 @@
 #include "common/proto/mime.h"
 #include "common/proto/preview.h"
 
-#define PIECE_SIZE (16 * 4096 - 16)
-#define INLINE_MAX (4 * 4096 - 16)
 #define LEVEL 1
 /* Ids promised to be taken at once, so that DB_META is written once in so many blobs. */
 #define ID_STEP 65536
@@ -279,34 +277,17 @@ static int take_id(struct store_txn *txn, struct store_draft *d)
 	return err;
 }
 
-/* Puts pieces of what waits; `all`: also a last one that is not full. */
-static int put_pieces(struct store_txn *txn, struct store_draft *d, bool all)
-{
-	size_t at = 0, len = buf_len(&d->stream);
-	uint32_t n = d->piece_count;
-	int err = 0;
-
-	while (!err && (len - at >= PIECE_SIZE || (all && at < len))) {
-		struct slice piece = slice_sub(buf_view(&d->stream), at, PIECE_SIZE);
-		struct db_key key = db_key_u64_u32(d->blob, n++);
-
-		err = db_put(txn, DB_PIECES, db_key_view(&key), piece);
-		at += piece.len;
-	}
-	d->writing = at;
-	d->writing_pieces = n - d->piece_count;
-	return err;
-}
-
 int store_draft_write(struct store_txn *txn, struct store_draft *d)
 {
+	uint32_t n = d->piece_count;
 	int err = take_id(txn, d);
 
 	FAULT("store-draft-piece");
 	if (!err && !d->is_written)
 		err = put_orphan(txn, d->blob, ORPHAN_PENDING);
 	if (!err)
-		err = put_pieces(txn, d, false);
+		err = blob_put_full_pieces(txn, d->blob, &n, buf_view(&d->stream), &d->writing);
+	d->writing_pieces = n - d->piece_count;
 	return err;
 }
 
@@ -322,8 +303,7 @@ static void remember_fresh(struct store_txn *t, uint64_t blob)
 int store_draft_finish(struct store_txn *txn, struct store_draft *d, uint64_t *blob_out)
 {
 	struct blob_record r = {.size = d->size, .stored = d->stored, .frame_count = d->frame_count};
-	struct db_key key;
-	void *room;
+	uint32_t n = d->piece_count;
 	int err;
 
 	if (d->is_whole) {
@@ -331,19 +311,15 @@ int store_draft_finish(struct store_txn *txn, struct store_draft *d, uint64_t *b
 		return 0;
 	}
 	err = take_id(txn, d);
+	if (!err && !d->is_written) {
+		err = blob_put_small(txn, d->blob, &r, d->frames, buf_view(&d->stream));
+	} else if (!err) {
+		err = blob_put_pieces(txn, d->blob, &n, buf_view(&d->stream));
+		if (!err)
+			err = blob_put_record(txn, d->blob, &r, d->frames);
+	}
 	if (err)
 		return err;
-	r.is_inline = !d->is_written && record_blob_size(&r) + d->stored <= INLINE_MAX;
-	if (r.is_inline)
-		r.inline_data = buf_view(&d->stream);
-	else
-		err = put_pieces(txn, d, true);
-	key = db_key_u64(d->blob);
-	if (!err)
-		err = db_reserve(txn, DB_BLOBS, db_key_view(&key), record_blob_size(&r), &room);
-	if (err)
-		return err;
-	record_pack_blob(&r, d->frames, room);
 	d->is_finished = true;
 	remember_fresh(txn, d->blob);
 	*blob_out = d->blob;
@@ -352,15 +328,16 @@ int store_draft_finish(struct store_txn *txn, struct store_draft *d, uint64_t *b
 
 void store_draft_committed(struct store_draft *d)
 {
-	buf_take(&d->stream, d->writing);
-	d->piece_count += d->writing_pieces;
-	d->writing = 0;
-	d->writing_pieces = 0;
 	d->is_written = true;
 	if (d->is_finished) {
 		d->is_whole = true;
 		buf_deinit(&d->stream);
+		return;
 	}
+	buf_take(&d->stream, d->writing);
+	d->piece_count += d->writing_pieces;
+	d->writing = 0;
+	d->writing_pieces = 0;
 }
 
 void store_draft_skip(struct store_draft *d)
@@ -395,7 +372,7 @@ static int get_record(struct store_txn *txn, uint64_t blob, struct blob_record *
 {
 	struct db_key key = db_key_u64(blob);
 	struct slice value;
-	int err = db_get(txn, DB_BLOBS, db_key_view(&key), &value);
+	int err = db_get_near(txn, DB_BLOBS, db_key_view(&key), &value);
 
 	return err ? err : record_unpack_blob(value, r);
 }
@@ -586,7 +563,6 @@ int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t s
 	struct blob_record r = {.refs = refs, .size = size};
 	struct blob_frame *frames = NULL;
 	struct buf stream = {0};
-	void *room;
 	int err = size <= STORE_MESSAGE_MAX ? 0 : ERR_CORRUPT;
 
 	if (!err)
@@ -599,9 +575,7 @@ int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t s
 		err = split_frames(txn, buf_view(&stream), size, frames);
 	}
 	if (!err)
-		err = db_reserve(txn, DB_BLOBS, db_key_view(&key), record_blob_size(&r), &room);
-	if (!err)
-		record_pack_blob(&r, frames, room);
+		err = blob_put_record(txn, blob, &r, frames);
 	free(frames);
 	buf_deinit(&stream);
 	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
@@ -640,17 +614,48 @@ int db_remove_pending(struct store *store, unsigned slot)
 
 /* ---- reading ---- */
 
-/* Bytes [at, at+len) of the stream; a view of the map when they lie in one piece. */
+/* Bytes [at, at+len) of what is in pieces: a view when they lie in one, else copied to `to`. */
+static int piece_bytes(
+	struct store_txn *txn, uint64_t blob, uint64_t at, size_t len, char *to, struct slice *bytes_out)
+{
+	uint32_t n = (uint32_t)(at / BLOB_PIECE_SIZE); /* those before the last ones are full */
+	uint64_t begins = (uint64_t)n * BLOB_PIECE_SIZE;
+	size_t got = 0;
+
+	while (got < len) {
+		struct db_key key = db_key_u64_u32(blob, n++);
+		struct slice piece, part;
+		int err = db_get_near(txn, DB_PIECES, db_key_view(&key), &piece);
+
+		if (err)
+			return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+		part = slice_sub(piece, (size_t)(at + got - begins), len - got);
+		begins += piece.len;
+		if (part.len == len) {
+			*bytes_out = part;
+			return 0;
+		}
+		if (part.len)
+			memcpy(to + got, part.p, part.len);
+		got += part.len;
+	}
+	*bytes_out = slice_of(to, len);
+	return 0;
+}
+
+/* Bytes [at, at+len) of the stream; a view of the map when they lie in one place. */
 static int stream_bytes(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint64_t at,
 	size_t len, struct slice *bytes_out)
 {
 	struct db_frame_cache *c = txn->cache;
-	size_t got = 0;
+	struct slice first;
+	int err;
 
 	if (at > r->stored || len > r->stored - at)
 		return ERR_CORRUPT;
-	if (r->is_inline) {
-		*bytes_out = slice_sub(r->inline_data, (size_t)at, len);
+	first = slice_sub(r->inline_data, (size_t)at, len);
+	if (first.len == len) {
+		*bytes_out = first;
 		return 0;
 	}
 	if (len > ZSTD_compressBound(STORE_FRAME_SIZE))
@@ -659,25 +664,17 @@ static int stream_bytes(struct store_txn *txn, uint64_t blob, const struct blob_
 		c->joined_room = ZSTD_compressBound(STORE_FRAME_SIZE);
 		c->joined = xreallocarray(c->joined, c->joined_room, 1);
 	}
-	while (got < len) {
-		struct db_key key = db_key_u64_u32(blob, (uint32_t)((at + got) / PIECE_SIZE));
-		struct slice piece, part;
-		int err = db_get(txn, DB_PIECES, db_key_view(&key), &piece);
-
-		if (err)
-			return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
-		part = slice_sub(piece, (size_t)((at + got) % PIECE_SIZE), len - got);
-		if (part.len == 0)
-			return ERR_CORRUPT;
-		if (part.len == len) {
-			*bytes_out = part;
-			return 0;
-		}
-		memcpy(c->joined + got, part.p, part.len);
-		got += part.len;
+	if (first.len)
+		memcpy(c->joined, first.p, first.len);
+	at += first.len;
+	len -= first.len;
+	err = piece_bytes(txn, blob, at - r->inline_data.len, len, c->joined + first.len, bytes_out);
+	if (!err && first.len) {
+		if (bytes_out->p != c->joined + first.len)
+			memcpy(c->joined + first.len, bytes_out->p, len);
+		*bytes_out = slice_of(c->joined, first.len + len);
 	}
-	*bytes_out = slice_of(c->joined, len);
-	return 0;
+	return err;
 }
 
 static size_t frame_raw_len(const struct blob_record *r, uint32_t frame)

@@ -28,6 +28,7 @@ void db_txn_free(struct store_txn *t)
 	free(t->notes);
 	free(t->fresh);
 	db_frame_cache_free(&t->cache);
+	db_near_close(t);
 	free(t);
 }
 
@@ -201,6 +202,7 @@ int store_begin_read(struct store *store, unsigned number, struct store_txn **tx
 		put_reader(t, false);
 		return db_error(rc);
 	}
+	db_near_lose(t);
 	t->txn_id = mdb_txn_id(t->txn);
 	*txn_out = t;
 	return 0;
