@@ -30,6 +30,9 @@ MUST_CHECK int blob_put_small(struct store_txn *txn, uint64_t blob, struct blob_
 /* ---- references ---- */
 
 MUST_CHECK int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_out);
+/* All references: those that the record counts, and copies. ERR_CORRUPT. */
+MUST_CHECK int blob_refs(
+	struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t *refs_out);
 MUST_CHECK int blob_add_ref(struct store_txn *txn, uint64_t blob, uint64_t *size_out);
 /* The last one makes it an orphan for the reaper. */
 MUST_CHECK int blob_drop_ref(struct store_txn *txn, uint64_t blob);
@@ -46,7 +49,7 @@ MUST_CHECK int blob_verify_some(struct store_txn *txn, uint64_t blob, const stru
 
 /* Makes it an orphan for the reaper. */
 MUST_CHECK int blob_put_dead(struct store_txn *txn, uint64_t blob);
-/* Writes the count (above 0), and takes it out of the orphans. */
+/* Writes the count (above 0) into the record, and takes it out of the orphans. */
 MUST_CHECK int blob_set_refs(struct store_txn *txn, uint64_t blob, uint32_t refs);
 /* Makes the record anew from the pieces, which must decompress to so many bytes. ERR_CORRUPT, ERR_NOT_FOUND. */
 MUST_CHECK int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t size);

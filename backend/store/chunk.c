@@ -149,62 +149,81 @@ int chunk_store(struct store_txn *txn, struct chunk *c)
 	return err ? err : put(txn, c);
 }
 
-/* Copies the packed value with one entry more; cheaper than unpacking all of it. */
-static void pack_with(const char *value, uint32_t count, const struct store_entry *e, char *out)
+/* Copies the packed value with n entries more; cheaper than unpacking all of it. */
+static void pack_with(const char *value, uint32_t count, const struct store_entry *e, uint32_t n, char *out)
 {
 	static const uint8_t widths[] = {4, 4, 8, 8, 8, 1};
 	const char *from = value + CHUNK_HEAD;
-	char *to = out + CHUNK_HEAD;
+	char *at[ARRAY_LEN(widths)], *to = out + CHUNK_HEAD;
+	uint16_t unseen = chunk_unseen(value), deleted = chunk_deleted(value);
 	uint64_t modseq = bytes_get_u64(value + 8);
 
-	memcpy(out, value, CHUNK_HEAD);
-	bytes_put_u16(out + 2, (uint16_t)(count + 1));
-	bytes_put_u16(out + 4, (uint16_t)(chunk_unseen(value) + !(e->flags & STORE_SEEN)));
-	bytes_put_u16(out + 6, (uint16_t)(chunk_deleted(value) + ((e->flags & STORE_DELETED) != 0)));
-	bytes_put_u64(out + 8, e->modseq > modseq ? e->modseq : modseq);
 	for (size_t i = 0; i < ARRAY_LEN(widths); i++) {
 		memcpy(to, from, (size_t)count * widths[i]);
+		at[i] = to + (size_t)count * widths[i];
 		from += (size_t)count * widths[i];
-		to += (size_t)(count + 1) * widths[i];
+		to += ((size_t)count + n) * widths[i];
 	}
-	to = out + CHUNK_HEAD;
-	bytes_put_u32(to + (size_t)count * 4, e->uid);
-	to += ((size_t)count + 1) * 4;
-	bytes_put_u32(to + (size_t)count * 4, e->size);
-	to += ((size_t)count + 1) * 4;
-	bytes_put_u64(to + (size_t)count * 8, e->modseq);
-	to += ((size_t)count + 1) * 8;
-	bytes_put_u64(to + (size_t)count * 8, (uint64_t)e->date);
-	to += ((size_t)count + 1) * 8;
-	bytes_put_u64(to + (size_t)count * 8, e->keywords);
-	to += ((size_t)count + 1) * 8;
-	to[count] = (char)e->flags;
+	for (uint32_t i = 0; i < n; i++) {
+		bytes_put_u32(at[0] + (size_t)i * 4, e[i].uid);
+		bytes_put_u32(at[1] + (size_t)i * 4, e[i].size);
+		bytes_put_u64(at[2] + (size_t)i * 8, e[i].modseq);
+		bytes_put_u64(at[3] + (size_t)i * 8, (uint64_t)e[i].date);
+		bytes_put_u64(at[4] + (size_t)i * 8, e[i].keywords);
+		at[5][i] = (char)e[i].flags;
+		unseen += !(e[i].flags & STORE_SEEN);
+		deleted += (e[i].flags & STORE_DELETED) != 0;
+		modseq = e[i].modseq > modseq ? e[i].modseq : modseq;
+	}
+	memcpy(out, value, CHUNK_HEAD);
+	bytes_put_u16(out + 2, (uint16_t)(count + n));
+	bytes_put_u16(out + 4, unseen);
+	bytes_put_u16(out + 6, deleted);
+	bytes_put_u64(out + 8, modseq);
 }
 
-int chunk_append(struct store_txn *txn, uint32_t mailbox, const struct store_entry *e)
+/* What the last chunk has room for; how many that is. */
+static int fill_last(
+	struct store_txn *txn, uint32_t mailbox, const struct store_entry *e, size_t count, uint32_t *n_out)
 {
 	char value[CHUNK_BYTES];
 	struct db_cursor c;
 	struct db_key key;
-	uint32_t count = 0;
+	uint32_t has = 0, n = 0;
 	int err = db_cursor_open(txn, DB_INDEX, &c);
 
 	if (err)
 		return err;
 	err = chunk_seek(&c, mailbox, e->uid);
 	if (!err)
-		err = chunk_count(c.value, &count);
-	if (!err && count < CHUNK_ENTRIES && chunk_uid(c.value.p, count - 1) < e->uid) {
+		err = chunk_count(c.value, &has);
+	if (!err && chunk_uid(c.value.p, has - 1) >= e->uid)
+		err = ERR_CORRUPT;
+	if (!err) {
+		n = CHUNK_ENTRIES - has < count ? CHUNK_ENTRIES - has : (uint32_t)count;
 		key = db_key_u32_u32(mailbox, bytes_get_u32be(c.key.p + 4));
-		pack_with(c.value.p, count, e, value);
-		err = db_put(txn, DB_INDEX, db_key_view(&key),
-			slice_of(value, CHUNK_HEAD + ((size_t)count + 1) * CHUNK_ENTRY));
-	} else if (!err || err == ERR_NOT_FOUND) {
-		struct chunk one = {.mailbox = mailbox, .key_uid = e->uid, .count = 1};
-
-		one.entries[0] = *e;
-		err = !err && count < CHUNK_ENTRIES ? ERR_CORRUPT : put(txn, &one);
+		pack_with(c.value.p, has, e, n, value);
 	}
 	db_cursor_close(&c);
+	if (n)
+		err = db_put(txn, DB_INDEX, db_key_view(&key),
+			slice_of(value, CHUNK_HEAD + ((size_t)has + n) * CHUNK_ENTRY));
+	*n_out = n;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int chunk_append(struct store_txn *txn, uint32_t mailbox, const struct store_entry *e, size_t count)
+{
+	uint32_t n = 0;
+	int err = count ? fill_last(txn, mailbox, e, count, &n) : 0;
+
+	for (size_t at = n; at < count && !err; at += n) {
+		struct chunk new = {.mailbox = mailbox, .key_uid = e[at].uid};
+
+		n = count - at < CHUNK_ENTRIES ? (uint32_t)(count - at) : CHUNK_ENTRIES;
+		new.count = n;
+		memcpy(new.entries, e + at, n * sizeof(*e));
+		err = put(txn, &new);
+	}
 	return err;
 }

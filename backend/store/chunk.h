@@ -54,5 +54,6 @@ MUST_CHECK int chunk_seek(struct db_cursor *c, uint32_t mailbox, uint32_t uid);
 MUST_CHECK int chunk_unpack(const struct db_cursor *c, struct chunk *chunk_out);
 /* Writes it back; an empty one is deleted, a small one joined with the next. */
 MUST_CHECK int chunk_store(struct store_txn *txn, struct chunk *chunk);
-/* Adds an entry behind all others of the mailbox. */
-MUST_CHECK int chunk_append(struct store_txn *txn, uint32_t mailbox, const struct store_entry *entry);
+/* Adds entries, in their order, behind all others of the mailbox. */
+MUST_CHECK int chunk_append(
+	struct store_txn *txn, uint32_t mailbox, const struct store_entry *entries, size_t count);

@@ -33,6 +33,7 @@ enum db_name {
 	DB_BLOBS,        /* blob -> record */
 	DB_PIECES,       /* blob, number -> bytes */
 	DB_ORPHANS,      /* blob -> kind */
+	DB_COPIES,       /* blob -> references beyond those that its record counts */
 	DB_CHANGES,      /* account, modseq -> kind, mailbox, uids */
 	DB_MARKS,        /* digest -> time */
 	DB_MARK_TIMES,   /* time, digest -> nothing */

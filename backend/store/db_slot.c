@@ -38,6 +38,7 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_BLOBS] = "blobs",
 	[DB_PIECES] = "pieces",
 	[DB_ORPHANS] = "orphans",
+	[DB_COPIES] = "copies",
 	[DB_CHANGES] = "changes",
 	[DB_MARKS] = "marks",
 	[DB_MARK_TIMES] = "mark_times",

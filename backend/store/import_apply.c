@@ -73,7 +73,7 @@ static int put_message(
 	if (err)
 		return err;
 	record_pack_message(r, room);
-	err = chunk_append(txn, mailbox, e);
+	err = chunk_append(txn, mailbox, e, 1);
 	return err ? err : blob_add_ref(txn, r->blob, &size);
 }
 

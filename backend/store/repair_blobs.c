@@ -113,14 +113,17 @@ static int note_record(struct blobs *b, struct slice key, struct slice value)
 {
 	struct blob_record record;
 	struct ref *f;
+	int err;
 
 	if (key.len != 8)
 		return 0;
 	f = ref_of(b, key);
 	if (record_unpack_blob(value, &record))
 		return 0;
+	err = blob_refs(b->r->txn, bytes_get_u64be(key.p), &record, &f->said);
+	if (err) /* unreadable since check_copies() */
+		return err == ERR_CORRUPT ? 0 : err;
 	f->has_record = true;
-	f->said = record.refs;
 	f->bytes = record.size;
 	return 0;
 }
@@ -225,6 +228,19 @@ static int count_all(struct blobs *b)
 	return err;
 }
 
+/* Counts of copies that cannot be read, or that no body has. */
+static int check_copies(struct repair *r, struct slice key, struct slice value, void *arg)
+{
+	struct slice record;
+	int err = key.len == 8 && value.len == 4 && bytes_get_u32(value.p)
+			  ? db_get(r->txn, DB_BLOBS, key, &record)
+			  : ERR_NOT_FOUND;
+
+	if (err == ERR_NOT_FOUND)
+		repair_keep_key(arg, key);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
 /* ---- mending references ---- */
 
 /* The body of no message: it goes, unless it may be the body of one that is missing. */
@@ -247,6 +263,7 @@ static int mend_ref(struct repair *r, struct ref *f)
 	struct slice value;
 	uint64_t blob = bytes_get_u64be(f->key), said;
 	int64_t off = (int64_t)f->counted - (f->is_orphan ? 0 : f->said);
+	uint32_t refs;
 	bool is_orphan;
 	int err;
 
@@ -268,9 +285,11 @@ static int mend_ref(struct repair *r, struct ref *f)
 		f->body = BODY_MISSING;
 		return err == ERR_CORRUPT || err == ERR_NOT_FOUND ? 0 : err;
 	}
+	if (!err)
+		err = blob_refs(r->txn, blob, &record, &refs);
 	if (err)
 		return err;
-	said = is_orphan ? 0 : record.refs;
+	said = is_orphan ? 0 : refs;
 	if ((int64_t)said + off <= 0)
 		return is_orphan ? 0 : drop_stray(r, blob, record.size);
 	repair_mended(r, "references of blob=%llu: %llu, are %lld", (unsigned long long)blob,
@@ -502,8 +521,10 @@ static int tell_messages(struct blobs *b)
 int repair_blobs(struct repair *r)
 {
 	struct blobs b = {.r = r};
-	int err = count_all(&b);
+	int err = repair_rows(r, DB_COPIES, check_copies, "a count of copies");
 
+	if (!err)
+		err = count_all(&b);
 	if (!err)
 		err = mend_refs(&b);
 	if (!err)

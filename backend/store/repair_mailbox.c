@@ -519,7 +519,7 @@ static int write_index(struct box *b)
 			continue;
 		if (has_uid(&b->back, e->uid))
 			e->modseq = modseq;
-		err = chunk_append(b->r->txn, b->mailbox, e);
+		err = chunk_append(b->r->txn, b->mailbox, e, 1);
 	}
 	FAULT("store-repair");
 	if (!err && b->back.count)

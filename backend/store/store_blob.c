@@ -392,21 +392,65 @@ static int put_refs(struct store_txn *txn, uint64_t blob, struct blob_record *r,
 	return err;
 }
 
+/* References beyond those that the record counts; ERR_CORRUPT: not a row of ours. */
+static int get_copies(struct store_txn *txn, uint64_t blob, uint32_t *count_out)
+{
+	struct db_key key = db_key_u64(blob);
+	struct slice value;
+	int err = db_get(txn, DB_COPIES, db_key_view(&key), &value);
+
+	*count_out = 0;
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	if (value.len != 4 || bytes_get_u32(value.p) == 0)
+		return ERR_CORRUPT;
+	*count_out = bytes_get_u32(value.p);
+	return 0;
+}
+
+static int put_copies(struct store_txn *txn, uint64_t blob, uint32_t count)
+{
+	struct db_key key = db_key_u64(blob);
+	char value[4];
+
+	if (count == 0)
+		return db_drop(txn, DB_COPIES, db_key_view(&key));
+	bytes_put_u32(value, count);
+	return db_put(txn, DB_COPIES, db_key_view(&key), slice_of(value, sizeof(value)));
+}
+
+int blob_refs(struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t *refs_out)
+{
+	uint32_t copies;
+	int err = get_copies(txn, blob, &copies);
+
+	if (err)
+		return err;
+	if (copies > UINT32_MAX - r->refs)
+		return ERR_CORRUPT;
+	*refs_out = r->refs + copies;
+	return 0;
+}
+
+/* The record has the first reference. Further ones stand in a table of their own, so that a copy does not write the body anew. */
 int blob_add_ref(struct store_txn *txn, uint64_t blob, uint64_t *size_out)
 {
 	struct db_key key = db_key_u64(blob);
 	struct blob_record r;
+	uint32_t copies;
 	int err = get_record(txn, blob, &r);
 
 	if (err)
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
-	if (r.refs == UINT32_MAX)
-		return ERR_TOO_BIG;
 	*size_out = r.size;
-	err = put_refs(txn, blob, &r, r.refs + 1);
-	if (!err && r.refs == 1)
-		err = db_drop(txn, DB_ORPHANS, db_key_view(&key));
-	return err;
+	if (r.refs == 0) {
+		err = put_refs(txn, blob, &r, 1);
+		return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
+	}
+	err = get_copies(txn, blob, &copies);
+	if (!err && copies >= UINT32_MAX - r.refs)
+		return ERR_TOO_BIG;
+	return err ? err : put_copies(txn, blob, copies + 1);
 }
 
 int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_out)
@@ -423,8 +467,13 @@ int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_out)
 int blob_drop_ref(struct store_txn *txn, uint64_t blob)
 {
 	struct blob_record r;
-	int err = get_record(txn, blob, &r);
+	uint32_t copies;
+	int err = get_copies(txn, blob, &copies);
 
+	if (!err && copies)
+		return put_copies(txn, blob, copies - 1);
+	if (!err)
+		err = get_record(txn, blob, &r);
 	if (err)
 		return db_fail(txn, ERR_CORRUPT);
 	if (r.refs > 1)
@@ -471,6 +520,8 @@ int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget, bool *done
 	if (!*done_out)
 		return 0;
 	err = db_drop(txn, DB_BLOBS, db_key_view(&key));
+	if (!err)
+		err = db_drop(txn, DB_COPIES, db_key_view(&key));
 	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
 }
 
@@ -522,6 +573,8 @@ int blob_set_refs(struct store_txn *txn, uint64_t blob, uint32_t refs)
 
 	if (!err)
 		err = put_refs(txn, blob, &r, refs);
+	if (!err)
+		err = db_drop(txn, DB_COPIES, db_key_view(&key));
 	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));
 }
 
@@ -576,6 +629,8 @@ int blob_rebuild(struct store_txn *txn, uint64_t blob, uint32_t refs, uint64_t s
 	}
 	if (!err)
 		err = blob_put_record(txn, blob, &r, frames);
+	if (!err)
+		err = db_drop(txn, DB_COPIES, db_key_view(&key));
 	free(frames);
 	buf_deinit(&stream);
 	return err ? err : db_drop(txn, DB_ORPHANS, db_key_view(&key));

@@ -329,22 +329,41 @@ static int note_orphan(struct check *k, struct slice key, struct slice value, vo
 }
 
 /* A live blob's count is right; a dead one has no reference and stands among the orphans. */
-static bool is_right(const struct ref *f, const struct blob_record *r)
+static bool is_right(const struct ref *f, uint32_t refs)
 {
-	return f->count == 0 ? f->is_orphan : f->count == r->refs && !f->is_orphan;
+	return f->count == 0 ? f->is_orphan : f->count == refs && !f->is_orphan;
 }
 
 static int compare_blob(struct check *k, struct slice key, struct slice value, void *arg)
 {
 	struct blob_record r;
 	struct ref *f;
+	uint32_t refs = 0;
 	int err = key.len == 8 ? record_unpack_blob(value, &r) : ERR_CORRUPT;
 
 	if (err)
 		return check_judge(k, err, "blob", 0, 0, 0);
+	err = blob_refs(k->txn, bytes_get_u64be(key.p), &r, &refs);
+	if (err && err != ERR_CORRUPT)
+		return err;
 	f = ref_of(arg, key);
 	f->has_record = true;
-	f->is_wrong = !is_right(f, &r);
+	f->is_wrong = err || !is_right(f, refs);
+	return 0;
+}
+
+/* What compare_blob() reads with its blob; here those that no blob has. */
+static int check_copies(struct check *k, struct slice key, struct slice value, void *arg)
+{
+	struct slice record;
+	int err = key.len == 8 && value.len == 4 ? db_get(k->txn, DB_BLOBS, key, &record) : ERR_CORRUPT;
+
+	(void)arg;
+	if (err == ERR_NOT_FOUND)
+		check_finding(k, "copies are counted of blob=%llu, which is not there",
+			(unsigned long long)bytes_get_u64be(key.p));
+	else if (err)
+		return check_judge(k, err, "count of copies", 0, 0, 0);
 	return 0;
 }
 
@@ -458,6 +477,8 @@ static int check_blobs(struct check *k)
 			report_wrong(k, &r);
 		refs_free(&r);
 	}
+	if (!err)
+		err = check_each_row(k, DB_COPIES, CHECK_ROWS, check_copies, NULL);
 	return err ? err : check_each_row(k, DB_BLOBS, BLOBS_PER_SNAPSHOT, verify_blob, NULL);
 }
 

@@ -397,6 +397,7 @@ static int describe(
 	struct db_key key = db_key_u64(m->blob);
 	struct blob_record r;
 	struct slice value;
+	uint32_t refs;
 	int err = db_get(txn, DB_BLOBS, db_key_view(&key), &value);
 
 	if (!err)
@@ -405,7 +406,10 @@ static int describe(
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
 	t->body = m->blob;
 	t->body_size = r.size;
-	t->is_shared = r.refs > 1;
+	err = blob_refs(txn, m->blob, &r, &refs);
+	if (err)
+		return err;
+	t->is_shared = refs > 1;
 	if (!x->o->keep) {
 		t->body_kind = was_sent(x, m->blob, t->is_shared) ? TRANSFER_SAME : TRANSFER_FOLLOWS;
 		return 0;

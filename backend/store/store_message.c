@@ -94,29 +94,40 @@ static int put_message(struct store_txn *txn, uint32_t mailbox, uint32_t uid, co
 	return err;
 }
 
-/* Puts a message behind all others of the mailbox: index, record, counters; log and blob reference are the
- * caller's. */
-static int add_message(struct store_txn *txn, uint32_t mailbox, struct counters *c, struct store_entry *e,
+static void put_hex(uint32_t n, char *out)
+{
+	for (int i = 7; i >= 0; i--, n >>= 4)
+		out[i] = "0123456789abcdef"[n & 15];
+}
+
+/* Puts a message behind all others of the mailbox: record and counters. */
+static int add_record(struct store_txn *txn, uint32_t mailbox, struct counters *c, struct store_entry *e,
 	const struct store_message *m)
 {
 	struct store_message stored = *m;
-	char uidl[32];
+	char uidl[16];
 	int err;
 
 	if (c->mailbox.uidnext == UINT32_MAX)
 		return ERR_TOO_BIG;
 	e->uid = c->mailbox.uidnext++;
 	if (m->uidl.len == 0) {
-		int n = snprintf(
-			uidl, sizeof(uidl), "%08x%08x", (unsigned)c->mailbox.uidvalidity, (unsigned)e->uid);
-
-		stored.uidl = slice_of(uidl, (size_t)n);
+		put_hex(c->mailbox.uidvalidity, uidl);
+		put_hex(e->uid, uidl + 8);
+		stored.uidl = slice_of(uidl, sizeof(uidl));
 	}
 	err = put_message(txn, mailbox, e->uid, &stored);
-	if (!err)
-		err = chunk_append(txn, mailbox, e);
 	count_in(c, e);
 	return err;
+}
+
+/* The same, and the index; log and blob reference are the caller's. */
+static int add_message(struct store_txn *txn, uint32_t mailbox, struct counters *c, struct store_entry *e,
+	const struct store_message *m)
+{
+	int err = add_record(txn, mailbox, c, e, m);
+
+	return err ? err : chunk_append(txn, mailbox, e, 1);
 }
 
 int store_message_append(
@@ -582,6 +593,12 @@ int message_batch_end(struct message_batch *b, int err)
 
 /* ---- copy and move ---- */
 
+/* Entries between two wanted ones over which reading on is cheaper than looking up anew. */
+#define COPY_GAP 500
+/* Records are read together, then written: no cursor stands in a table that is written to. */
+#define COPY_ROWS 100
+#define COPY_BYTES (256u * 1024)
+
 struct copy {
 	struct store_txn *txn;
 	uint32_t account, from, to;
@@ -590,22 +607,36 @@ struct copy {
 	uint64_t modseq;
 	struct touched added;
 	struct buf *pairs;
-	struct store_entry *entries;
+	struct store_entry *entries; /* of the source, those of the target once they are written */
 	size_t count;
+	struct buf rows; /* records of entries from `at` on */
+	size_t ends[COPY_ROWS];
+	int64_t now;
 };
 
 /* Entries of the UIDs that are there. */
 static int collect(struct copy *k, const uint32_t *uids, size_t count)
 {
+	struct store_scan scan = {0};
+	struct store_entry e = {.uid = 0};
 	int err = 0;
 
 	k->entries = xcalloc(count + 1, sizeof(*k->entries));
 	for (size_t i = 0; i < count && !err; i++) {
-		err = store_message_entry(k->txn, k->from, uids[i], &k->entries[k->count]);
-		k->count += !err;
-		if (err == ERR_NOT_FOUND)
-			err = 0;
+		if ((uids[i] > e.uid && uids[i] - e.uid > COPY_GAP) || !scan.cursor) {
+			store_scan_end(&scan);
+			err = store_scan_begin(&scan, k->txn, k->from, uids[i]);
+			e.uid = 0;
+		}
+		while (!err && e.uid < uids[i])
+			if (!store_scan_next(&scan, &e))
+				e.uid = UINT32_MAX;
+		if (!err)
+			err = scan.error;
+		if (!err && e.uid == uids[i])
+			k->entries[k->count++] = e;
 	}
+	store_scan_end(&scan);
 	return err;
 }
 
@@ -651,47 +682,84 @@ static uint64_t mapped(const struct copy *k, uint64_t keywords)
 	return bits;
 }
 
-static int copy_one(struct copy *k, struct store_entry e, int64_t now)
+/* Reads records of the entries from `at` on: how many. */
+static int read_rows(struct copy *k, size_t at, size_t *count_out)
 {
-	struct store_message m;
-	uint32_t old = e.uid;
-	uint64_t size;
-	struct db_key key = db_key_u32_u32(k->from, old);
-	struct slice value;
-	char *copy;
-	int err = db_get(k->txn, DB_MESSAGES, db_key_view(&key), &value);
+	struct db_cursor c;
+	size_t n = 0;
+	int err = db_cursor_open(k->txn, DB_MESSAGES, &c);
 
 	if (err)
-		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
-	/* The value's page may be written to below: work on a copy. */
-	copy = xmemdup0(value.p, value.len);
-	err = record_unpack_message(slice_of(copy, value.len), &m);
-	m.save_date = now;
-	m.uidl = slice_of(NULL, 0);
-	e.keywords = mapped(k, e.keywords);
-	e.modseq = k->modseq;
-	if (!err)
-		err = add_message(k->txn, k->to, &k->c, &e, &m);
-	if (!err)
-		err = blob_add_ref(k->txn, m.blob, &size);
-	free(copy);
+		return err;
+	buf_clear(&k->rows);
+	while (!err && n < COPY_ROWS && at + n < k->count && buf_len(&k->rows) < COPY_BYTES) {
+		const struct store_entry *e = &k->entries[at + n];
+		struct db_key key = db_key_u32_u32(k->from, e->uid);
+
+		err = n && e->uid == e[-1].uid + 1 ? db_cursor_next(&c)
+						   : db_cursor_seek(&c, db_key_view(&key));
+		if (!err && !slice_is_equal(c.key, db_key_view(&key)))
+			err = ERR_NOT_FOUND;
+		if (!err) {
+			buf_add_slice(&k->rows, c.value);
+			k->ends[n++] = buf_len(&k->rows);
+		}
+	}
+	db_cursor_close(&c);
+	*count_out = n;
+	return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+}
+
+static int copy_one(struct copy *k, struct store_entry *e, struct slice row)
+{
+	struct store_message m;
+	uint32_t old = e->uid;
+	uint64_t size;
+	int err = record_unpack_message(row, &m);
+
 	if (err)
 		return err;
-	touch(&k->added, e.uid);
+	m.save_date = k->now;
+	m.uidl = slice_of(NULL, 0);
+	e->keywords = mapped(k, e->keywords);
+	e->modseq = k->modseq;
+	err = add_record(k->txn, k->to, &k->c, e, &m);
+	if (!err)
+		err = blob_add_ref(k->txn, m.blob, &size);
+	if (err)
+		return err;
+	touch(&k->added, e->uid);
 	if (k->pairs) {
-		uint32_t pair[2] = {old, e.uid};
+		uint32_t pair[2] = {old, e->uid};
 
 		buf_add(k->pairs, pair, sizeof(pair));
 	}
 	return 0;
 }
 
+static int copy_rows(struct copy *k)
+{
+	size_t n;
+	int err = 0;
+
+	for (size_t at = 0; at < k->count && !err; at += n) {
+		err = read_rows(k, at, &n);
+		for (size_t i = 0; i < n && !err; i++) {
+			size_t from = i ? k->ends[i - 1] : 0;
+
+			err = copy_one(k, &k->entries[at + i],
+				slice_sub(buf_view(&k->rows), from, k->ends[i] - from));
+		}
+	}
+	return err ? err : chunk_append(k->txn, k->to, k->entries, k->count);
+}
+
 static int copy_all(struct copy *k, bool move)
 {
 	uint64_t bytes = 0;
-	int64_t now = clock_wall_s();
 	int err = map_keywords(k);
 
+	k->now = clock_wall_s();
 	for (size_t i = 0; i < k->count; i++)
 		bytes += k->entries[i].size;
 	if (!err)
@@ -705,8 +773,7 @@ static int copy_all(struct copy *k, bool move)
 		return err;
 	k->modseq = k->c.account.modseq + 1;
 	k->added.uids = xreallocarray(NULL, k->count + 1, sizeof(uint32_t));
-	for (size_t i = 0; i < k->count && !err; i++)
-		err = copy_one(k, k->entries[i], now);
+	err = copy_rows(k);
 	if (!err)
 		err = change_log(k->txn, k->account, &k->c.account, CHANGE_ADDED, k->to, k->added.uids,
 			k->added.count);
@@ -733,5 +800,6 @@ int store_message_copy(struct store_txn *txn, uint32_t account, uint32_t from, c
 		err = expunge_all(txn, account, from, uids, count, true, false, NULL, &modseq);
 	free(k.entries);
 	free(k.added.uids);
+	buf_deinit(&k.rows);
 	return err;
 }

@@ -442,6 +442,112 @@ static void test_copy_and_move_take_everything_along(void **state)
 	temp_end(&t);
 }
 
+#define COPIED 700
+
+static uint64_t count_rows(struct temp_store *t, enum db_name db)
+{
+	struct store_txn *txn;
+	uint64_t n = 0;
+
+	assert_int_equal(store_begin_read(t->store, 0, &txn), 0);
+	assert_int_equal(db_count(txn, db, &n), 0);
+	store_end_read(&txn);
+	return n;
+}
+
+static void copy_step(struct temp_store *t, const uint32_t *uids, size_t count, uint32_t to, size_t want)
+{
+	struct store_txn *txn;
+	struct buf pairs = {0};
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_message_copy(txn, t->account, t->inbox, uids, count, to, false, &pairs), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	assert_int_equal(buf_len(&pairs), want * 2 * sizeof(uint32_t));
+	buf_deinit(&pairs);
+}
+
+static void expunge_all_of(struct temp_store *t, uint32_t mailbox)
+{
+	struct store_txn *txn;
+	uint64_t modseq;
+	uint32_t uids[3 * COPIED];
+
+	for (uint32_t i = 0; i < ARRAY_LEN(uids); i++)
+		uids[i] = i + 1;
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(
+		store_message_expunge(txn, t->account, mailbox, uids, ARRAY_LEN(uids), true, NULL, &modseq),
+		0);
+	assert_int_equal(store_commit(&txn), 0);
+	temp_reap(t, NULL);
+}
+
+/* Over chunks, gaps and records' batches; the bodies are not written again, and go with the last of their messages. */
+static void test_many_messages_are_copied(void **state)
+{
+	struct temp_store t;
+	struct store_txn *txn;
+	struct store_stat s;
+	uint32_t uids[COPIED], to, n = 0, uid = 0;
+	uint64_t modseq;
+
+	(void)state;
+	temp_start(&t);
+	to = temp_find(&t, t.account, "Trash");
+	for (unsigned i = 0; i < COPIED; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "Subject: %u\r\n\r\nbody %u", i, i);
+		uids[i] = temp_add(&t, t.inbox, text);
+	}
+	/* Some are not there: single ones, and more than are read over. */
+	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+	assert_int_equal(store_message_expunge(txn, t.account, t.inbox, uids + 3, 1, true, NULL, &modseq), 0);
+	assert_int_equal(
+		store_message_expunge(txn, t.account, t.inbox, uids + 60, 550, true, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	temp_reap(&t, NULL);
+	copy_step(&t, uids, COPIED, to, COPIED - 551);
+	copy_step(&t, uids + 650, 50, to, 50);
+	assert_int_equal(count_rows(&t, DB_COPIES), COPIED - 551);
+	assert_int_equal(temp_mailbox(&t, to).messages, COPIED - 551 + 50);
+	temp_check(&t);
+	assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
+	for (unsigned i = 0; i < COPIED; i++) {
+		struct store_message m, from;
+		struct store_entry a, b;
+
+		if (i == 3 || (i >= 60 && i < 610))
+			continue;
+		n++;
+		assert_int_equal(store_message_get(txn, to, n, &m), 0);
+		assert_int_equal(store_message_get(txn, t.inbox, uids[i], &from), 0);
+		assert_int_equal(m.blob, from.blob);
+		assert_true(slice_is_equal(m.texts.envelope, from.texts.envelope));
+		assert_int_equal(store_message_entry(txn, to, n, &a), 0);
+		assert_int_equal(store_message_entry(txn, t.inbox, uids[i], &b), 0);
+		assert_int_equal(a.size, b.size);
+		assert_int_equal(a.date, b.date);
+	}
+	store_end_read(&txn);
+	/* One message of two at a time, from a long set. */
+	for (uid = 0; uid < COPIED / 2; uid++)
+		uids[uid] = 2 * uid + 1;
+	copy_step(&t, uids, COPIED / 2, to, 75);
+	temp_check(&t);
+	expunge_all_of(&t, t.inbox);
+	assert_int_equal(store_stat(t.store, &s), 0);
+	assert_int_equal(s.blobs, COPIED - 551);
+	temp_check(&t);
+	expunge_all_of(&t, to);
+	assert_int_equal(store_stat(t.store, &s), 0);
+	assert_int_equal(s.blobs, 0);
+	assert_int_equal(count_rows(&t, DB_COPIES), 0);
+	assert_int_equal(count_rows(&t, DB_ORPHANS), 0);
+	temp_end(&t);
+}
+
 struct holding {
 	uint32_t mailbox;
 	uint64_t modseq, blob;
@@ -780,6 +886,7 @@ int main(void)
 		cmocka_unit_test(test_the_log_is_trimmed_and_says_so),
 		cmocka_unit_test(test_unchangedsince_refuses_what_is_newer),
 		cmocka_unit_test(test_copy_and_move_take_everything_along),
+		cmocka_unit_test(test_many_messages_are_copied),
 		cmocka_unit_test(test_the_reaper_waits_for_views_and_pins),
 		cmocka_unit_test(test_recent_is_taken_once),
 		cmocka_unit_test(test_marks_are_kept_and_expire),

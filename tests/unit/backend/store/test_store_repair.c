@@ -344,6 +344,25 @@ static void spoil_refs(struct damaged *d)
 	buf_deinit(&value);
 }
 
+static void spoil_copies(struct damaged *d)
+{
+	struct db_key one = db_key_u64(1), two = db_key_u64(2), three = db_key_u64(3),
+		      none = db_key_u64(99999);
+
+	put(d, DB_COPIES, db_key_view(&one), SLICE_LIT("x"));
+	put(d, DB_COPIES, db_key_view(&two), SLICE_LIT("\7\0\0\0"));
+	put(d, DB_COPIES, db_key_view(&three), SLICE_LIT("\0\0\0\0"));
+	put(d, DB_COPIES, db_key_view(&none), SLICE_LIT("\1\0\0\0"));
+	put(d, DB_COPIES, SLICE_LIT("key"), SLICE_LIT("\1\0\0\0"));
+}
+
+static void add_copies_of_none(struct damaged *d)
+{
+	struct db_key none = db_key_u64(99999);
+
+	put(d, DB_COPIES, db_key_view(&none), SLICE_LIT("\1\0\0\0"));
+}
+
 static void add_orphan(struct damaged *d)
 {
 	struct db_key key = db_key_u64(2);
@@ -561,6 +580,8 @@ static void test_each_table_is_mended(void **state)
 		{"expunged", spoil_expunged},
 		{"kept", spoil_kept},
 		{"references", spoil_refs},
+		{"copies", spoil_copies},
+		{"copies of nothing", add_copies_of_none},
 		{"orphan", add_orphan},
 		{"body's record lost", lose_blob},
 		{"body's record", spoil_blob},
