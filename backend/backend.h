@@ -21,6 +21,7 @@
 #include "common/net/work.h"
 
 struct scrub;
+struct send_limits;
 
 struct backend {
 	struct loop *loop; /* main: signals, control, status */
@@ -39,6 +40,8 @@ struct backend {
 	struct imap_service *imap;
 	struct pop3_service *pop3;
 	struct delivery_service *delivery;
+	struct send_limits *send_limits; /* what users have sent */
+	struct timer send_limits_timer;  /* writes it to its file */
 	struct quota_warning *quota_warning;
 	struct config *config;
 	struct control *control;

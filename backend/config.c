@@ -9,16 +9,22 @@
 #include "common/net/conn.h"
 #include "common/net/tls.h"
 
-static const char *const service_names[CONFIG_SERVICES] = {
-	[CONFIG_IMAP] = "imap", [CONFIG_POP3] = "pop3", [CONFIG_LMTP] = "lmtp"};
+static const char *const service_names[CONFIG_SERVICES] = {[CONFIG_IMAP] = "imap",
+	[CONFIG_POP3] = "pop3",
+	[CONFIG_LMTP] = "lmtp",
+	[CONFIG_SMTP] = "smtp",
+	[CONFIG_SUBMISSION] = "submission"};
 
 /* RFC 7301; a client that names others is refused, one that names none is welcome. */
 static const char *const alpn_imap[] = {"imap", NULL};
 static const char *const alpn_pop3[] = {"pop3", NULL};
+static const char *const alpn_smtp[] = {"smtp", NULL};
 static const char *const alpn_lmtp[] = {"lmtp", "smtp", NULL};
 const struct listen_service config_listen_services[] = {[CONFIG_IMAP] = {"imap", alpn_imap},
 	[CONFIG_POP3] = {"pop3", alpn_pop3},
 	[CONFIG_LMTP] = {"lmtp", alpn_lmtp},
+	[CONFIG_SMTP] = {"smtp", alpn_smtp},
+	[CONFIG_SUBMISSION] = {"submission", alpn_smtp},
 	[CONFIG_SERVICES] = {NULL, NULL}};
 
 const char *config_service_name(enum config_service service)
@@ -35,6 +41,7 @@ static void config_free(struct config *c)
 		free(stored);
 	}
 	users_free_sections(c);
+	submission_deinit(&c->submission);
 	free(c->listeners);
 	listen_free(&c->listen);
 	free(c->proxies);
@@ -147,6 +154,7 @@ int config_new(struct conf *conf_take, struct buf *why, struct config **config_o
 	atomic_store(&c->refs, 1);
 	c->conf = conf_take;
 	read_values(c);
+	submission_read(c->conf, &c->submission);
 	make_proxies(c);
 	make_trusted(c);
 	err = users_read(c, why);

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "backend/submission.h"
 #include "common/conf/conf.h"
 #include "common/front/front.h"
 #include "common/front/listen.h"
@@ -17,10 +18,12 @@ extern const struct conf_table config_table;
 enum config_service {
 	CONFIG_IMAP,
 	CONFIG_POP3,
-	CONFIG_LMTP
+	CONFIG_LMTP,
+	CONFIG_SMTP,
+	CONFIG_SUBMISSION
 };
-#define CONFIG_SERVICES (CONFIG_LMTP + 1)
-/* "imap", "pop3", "lmtp". */
+#define CONFIG_SERVICES (CONFIG_SUBMISSION + 1)
+/* "imap", "pop3", "lmtp", "smtp", "submission". */
 extern const struct listen_service config_listen_services[];
 const char *config_service_name(enum config_service service);
 
@@ -54,6 +57,7 @@ struct config {
 	uint64_t message_size;
 	uint64_t imap_idle_ms, pop3_idle_ms, transfer_ms;
 	unsigned wrong_commands;
+	struct submission submission;     /* what users may send, and how (backend/submission.h) */
 	uint64_t quota_size, quota_count; /* where account, class and domain say nothing; 0: none */
 	bool domains_must_exist;          /* accounts are in domains with a record only */
 	bool is_over_quota_permanent;

@@ -5,14 +5,16 @@
 #include <sys/stat.h>
 
 #include "backend/quota_settings.h"
+#include "backend/submission.h"
 #include "backend/users.h"
 #include "common/auth/password.h"
 #include "common/control/control.h"
 #include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
+#include "common/front/smtp_settings.h"
 
-#define SERVICES "imap pop3 lmtp"
+#define SERVICES "imap pop3 lmtp smtp submission"
 #define NOTE_MOST 1024
 
 static const struct conf_section sections[] = {
@@ -27,6 +29,8 @@ static const struct conf_section sections[] = {
 	DIRECTORY_CONF_SECTION,
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
+	SMTP_SETTINGS_SECTION,
+	SUBMISSION_SECTIONS,
 	QUOTA_SETTINGS_SECTION,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
@@ -155,7 +159,7 @@ static const struct conf_key keys[] = {
 	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one here; empty: `default-domain`", NULL},
 
-	FRONT_AUTH_SERVICE_KEYS("imap pop3"),
+	FRONT_AUTH_SERVICE_KEYS("imap pop3 smtp submission"),
 
 	{"proxy", "credential", CONF_SECRET, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
 		"File with its password, in clear or as a hash with its {SCHEME}", NULL},
@@ -186,7 +190,7 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
-	quota_settings_keys, users_keys, directory_conf_keys, NULL};
+	quota_settings_keys, users_keys, directory_conf_keys, smtp_settings_keys, submission_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -279,6 +283,10 @@ static void check(struct conf *conf)
 			"is empty, so no section `proxy` can ever be used");
 	check_service(conf, "imap");
 	check_service(conf, "pop3");
+	check_service(conf, "submission");
+	if (conf_get_bool(conf, "smtp", NULL, "login"))
+		check_service(conf, "smtp");
+	submission_check(conf);
 	for (size_t i = 0; i < count; i++) {
 		if (names)
 			check_names(conf, titles[i]);

@@ -9,14 +9,17 @@
 
 #include "backend/login.h"
 #include "backend/session/lmtp.h"
+#include "backend/session/smtp_in.h"
 #include "common/base/mem.h"
 #include "common/front/front_auth.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
+#include "common/front/smtp_settings.h"
 
 struct service {
 	struct front_service *front; /* IMAP, POP3 */
 	struct lmtp_service *lmtp;
+	struct smtp_in_service *smtp;
 };
 
 struct offer {
@@ -47,6 +50,7 @@ static void offer_unref(struct offer *offer)
 		if (offer->services[i].front)
 			front_service_unref(&offer->services[i].front);
 		lmtp_service_unref(&offer->services[i].lmtp);
+		smtp_in_service_unref(&offer->services[i].smtp);
 	}
 	free(offer->services);
 	config_unref(&offer->config);
@@ -116,6 +120,94 @@ static struct lmtp_service *make_lmtp(
 			     });
 }
 
+/* ---- smtp and submission ---- */
+
+static bool smtp_is_trusted(void *arg, struct conn *conn)
+{
+	const struct login_tier *tier = arg;
+
+	return config_is_trusted(tier->config, conn);
+}
+
+static void smtp_allowance(void *arg, const struct store_account *account, const char *user,
+	struct send_allowance *allowance_out)
+{
+	const struct login_tier *tier = arg;
+
+	submission_allowance(&tier->config->submission, tier->backend->store, account, user, allowance_out);
+}
+
+static bool smtp_may_relay(void *arg, const struct addr *peer)
+{
+	const struct login_tier *tier = arg;
+
+	return tier->service == CONFIG_SMTP && submission_may_relay(&tier->config->submission, peer);
+}
+
+static bool smtp_is_cluster_domain(void *arg, struct slice domain)
+{
+	const struct login_tier *tier = arg;
+
+	return submission_is_cluster_domain(&tier->config->submission, domain);
+}
+
+static void smtp_free_tier(void *arg)
+{
+	struct login_tier *tier = arg;
+
+	config_unref(&tier->config);
+	free(tier);
+}
+
+static struct smtp_in_service *make_smtp(
+	struct backend *b, struct config *config, const struct config_listener *l)
+{
+	const struct submission *s = &config->submission;
+	bool is_submission = l->service == CONFIG_SUBMISSION;
+	const char *name = config_service_name(l->service);
+	struct login_tier *tier = xcalloc(1, sizeof(*tier));
+	struct smtp_in_service *service;
+	struct smtp_service *smtp;
+
+	*tier = (struct login_tier){.backend = b, .config = config_ref(config), .service = l->service};
+	service = smtp_in_service_new(b->delivery, b->work,
+		&(struct smtp_in_settings){
+			.name = name,
+			.host = config->host,
+			.domain = l->domain,
+			.tls = l->own->tls_mode == LISTEN_TLS_START ? l->own->tls : NULL,
+			.allows_clear = l->own->allows_clear,
+			.is_submission = is_submission,
+			.auth = is_submission || s->smtp_logs_in
+					? front_auth_new(config->conf, name, config->host, b->hash_pool)
+					: NULL,
+			.penalty = b->penalty,
+			.complete = is_submission ? &s->complete : NULL,
+			.sender_check = s->sender_check,
+			.takes_null_sender = s->takes_null_sender,
+			.takes_guests = s->takes_guests,
+			.is_over_quota_permanent = config->is_over_quota_permanent,
+			.keeps_sent = s->keeps_sent,
+			.limits = b->send_limits,
+			.allowance = smtp_allowance,
+			.may_relay = smtp_may_relay,
+			.is_cluster_domain = smtp_is_cluster_domain,
+			.is_trusted = smtp_is_trusted,
+			.login = login_smtp,
+			.login_cancel = login_smtp_cancel,
+			.arg = tier,
+			.free_arg = smtp_free_tier,
+		});
+	smtp = smtp_in_service_front(service);
+	smtp_settings_read(config->conf, is_submission, smtp);
+	if (smtp->limits.message_size > config->message_size)
+		smtp->limits.message_size = config->message_size;
+	smtp->limits.tls_ms = config->limits.tls_ms;
+	smtp->limits.failed_logins = config->limits.failed_logins;
+	smtp->limits.failed_delay_ms = config->limits.failed_delay_ms;
+	return service;
+}
+
 static struct offer *offer_new(struct backend *b)
 {
 	struct offer *offer = xcalloc(1, sizeof(*offer));
@@ -126,7 +218,9 @@ static struct offer *offer_new(struct backend *b)
 	for (size_t i = 0; i < b->config->listener_count; i++) {
 		const struct config_listener *l = &b->config->listeners[i];
 
-		if (l->service == CONFIG_LMTP)
+		if (l->service == CONFIG_SMTP || l->service == CONFIG_SUBMISSION)
+			offer->services[i].smtp = make_smtp(b, b->config, l);
+		else if (l->service == CONFIG_LMTP)
 			offer->services[i].lmtp = make_lmtp(b, b->config, l);
 		else
 			offer->services[i].front = make_front(b, b->config, l);
@@ -143,7 +237,9 @@ static void on_accept(size_t index, struct conn *conn_take)
 	const struct config_listener *l = &offer->config->listeners[index];
 	unsigned flags = conn_is_tls(conn_take) ? FRONT_IMPLICIT_TLS : 0;
 
-	if (service->lmtp)
+	if (service->smtp)
+		smtp_in_start(service->smtp, conn_take, flags);
+	else if (service->lmtp)
 		lmtp_start(service->lmtp, conn_take, flags);
 	else
 		fronts[l->service](service->front, conn_take, flags);

@@ -14,6 +14,7 @@
 
 #include "backend/store/store_account.h"
 #include "backend/accounts_ensure.h"
+#include "backend/session/smtp_in.h"
 #include "backend/users.h"
 #include "common/auth/auth_name.h"
 #include "common/front/imap_front.h"
@@ -23,7 +24,9 @@
 #define LOGIN_ARENA_MOST (8 * 1024)
 
 struct login {
-	struct front *front; /* NULL once answered or cancelled */
+	/* who asks, one of the two; both NULL once answered or cancelled */
+	struct front *front;
+	struct smtp_front *smtp;
 	struct loop *loop;
 	const struct login_tier *tier;
 	struct front_credentials credentials;
@@ -52,10 +55,37 @@ static void unref(struct login *l)
 	loop_free_later(l->loop, l);
 }
 
+/* ---- who asks ---- */
+
+static struct conn *conn_of(const struct login *l)
+{
+	return l->front ? front_conn(l->front) : smtp_front_conn(l->smtp);
+}
+
+static const char *session_of(const struct login *l)
+{
+	return l->front ? front_session(l->front) : smtp_front_session(l->smtp);
+}
+
+static const char *domain_of(const struct login *l)
+{
+	return l->front ? front_service(l->front)->domain : smtp_front_service(l->smtp)->domain;
+}
+
+/* The front knows this login no more. */
+static void detach(struct login *l)
+{
+	if (l->front)
+		front_set_login(l->front, NULL);
+	else
+		smtp_in_set_login(l->smtp, NULL);
+}
+
 /* The login is answered, or nobody waits for it any more. */
 static void finish(struct login *l)
 {
 	l->front = NULL;
+	l->smtp = NULL;
 	store_work_cancel(&l->job);
 	directory_login_cancel(&l->question);
 	accounts_ensure_cancel(&l->ensure);
@@ -67,21 +97,29 @@ static void finish(struct login *l)
 static void give(struct login *l, struct slice stored, bool is_known)
 {
 	struct front *front = l->front;
+	struct smtp_front *smtp = l->smtp;
 
-	front_set_login(front, NULL);
+	detach(l);
 	l->refs++; /* stored may be ours */
 	finish(l);
-	front_give_stored(front, stored, is_known);
+	if (front)
+		front_give_stored(front, stored, is_known);
+	else
+		smtp_front_give_stored(smtp, stored, is_known);
 	unref(l);
 }
 
 static void refuse(struct login *l, enum front_result result, const char *detail)
 {
 	struct front *front = l->front;
+	struct smtp_front *smtp = l->smtp;
 
-	front_set_login(front, NULL);
+	detach(l);
 	finish(l);
-	front_refuse(front, result, detail);
+	if (front)
+		front_refuse(front, result, detail);
+	else
+		smtp_front_answer_login(smtp, result, slice_of("", 0), detail);
 }
 
 /* ---- the session ---- */
@@ -200,6 +238,22 @@ static void start_pop3(struct login *l)
 	});
 }
 
+/* has_account false: a user whom a proxy vouches for, and who has no mailbox here. */
+static void start_smtp(struct login *l)
+{
+	struct store_account account = l->account;
+	bool has_account = l->has_account, is_vouched = l->is_vouched;
+	struct smtp_front *smtp = l->smtp;
+	char *user = slice_copy_str(l->user);
+
+	detach(l);
+	finish(l);
+	if (smtp_in_logged_in(smtp, has_account ? &account : NULL, slice_str(user), is_vouched))
+		smtp_front_answer_login(
+			smtp, FRONT_NO_ACCOUNT, slice_of("", 0), "there is no such account here");
+	free(user);
+}
+
 static void enter(struct login *l);
 
 static void on_ensured(void *arg, int err)
@@ -226,7 +280,9 @@ static const char *objection(const struct login *l)
 {
 	static const uint32_t refusals[] = {[CONFIG_IMAP] = STORE_ACCOUNT_NO_IMAP,
 		[CONFIG_POP3] = STORE_ACCOUNT_NO_POP3,
-		[CONFIG_LMTP] = 0};
+		[CONFIG_LMTP] = 0,
+		[CONFIG_SMTP] = 0,
+		[CONFIG_SUBMISSION] = 0};
 
 	if (l->account.flags & STORE_ACCOUNT_SUSPENDED)
 		return "the account is suspended";
@@ -246,6 +302,10 @@ static void enter(struct login *l)
 		l->ensure = accounts_ensure(l->tier->backend, l->loop, l->user, on_ensured, l);
 		return;
 	}
+	if (!l->has_account && l->is_vouched && l->smtp) {
+		start_smtp(l);
+		return;
+	}
 	if (!l->has_account) {
 		refuse(l, FRONT_NO_ACCOUNT, "there is no such account here");
 		return;
@@ -261,8 +321,8 @@ static void enter(struct login *l)
 		refuse(l, l->is_vouched ? FRONT_NO_ACCOUNT : FRONT_NOT_PERMITTED, why);
 		return;
 	}
-	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", front_session(l->front),
-		l->account.address, config_service_name(l->tier->service),
+	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", session_of(l), l->account.address,
+		config_service_name(l->tier->service),
 		SLICE_ARG(l->is_vouched ? l->credentials.authcid : SLICE_LIT("none")));
 	switch (l->tier->service) {
 	case CONFIG_IMAP:
@@ -270,6 +330,10 @@ static void enter(struct login *l)
 		return;
 	case CONFIG_POP3:
 		start_pop3(l);
+		return;
+	case CONFIG_SMTP:
+	case CONFIG_SUBMISSION:
+		start_smtp(l);
 		return;
 	case CONFIG_LMTP:
 		refuse(l, FRONT_NOT_PERMITTED, "LMTP has no logins");
@@ -319,7 +383,7 @@ static void login_as_proxy(struct login *l)
 	const struct config_proxy *proxy;
 	int err;
 
-	if (!config_is_trusted(l->tier->config, front_conn(l->front))) {
+	if (!config_is_trusted(l->tier->config, conn_of(l))) {
 		refuse(l, FRONT_WRONG, "a foreign authorisation identity from a peer that is not trusted");
 		return;
 	}
@@ -348,7 +412,7 @@ static void enter_entry(struct login *l, const struct directory_login_answer *an
 	/* What a section's directory says of other domains is not its to say. */
 	if (users_find(l->tier->config, account) != l->users) {
 		log_warn("backend", "%s: the directory of users %s names an account of another domain: %.*s",
-			front_session(l->front), l->users->title, SLICE_ARG(account));
+			session_of(l), l->users->title, SLICE_ARG(account));
 		refuse(l, FRONT_NO_ACCOUNT, "the directory names an account of another domain");
 		return;
 	}
@@ -517,24 +581,30 @@ static struct slice normalise(struct login *l, struct slice name)
 {
 	struct slice out;
 
-	if (auth_name_normalise(&l->arena, name, slice_str(front_service(l->front)->domain), &out))
+	if (auth_name_normalise(&l->arena, name, slice_str(domain_of(l)), &out))
 		return (struct slice){NULL, 0};
 	return out;
 }
 
-static void login_begin(struct front *front, const struct front_credentials *credentials)
+static struct login *login_new(
+	struct loop *loop, const struct login_tier *tier, const struct front_credentials *credentials)
 {
 	struct login *l = xcalloc(1, sizeof(*l));
-	struct slice authcid;
 
-	l->front = front;
-	l->loop = conn_loop(front_conn(front));
-	l->tier = front_service(front)->tier;
+	l->loop = loop;
+	l->tier = tier;
 	l->credentials = *credentials;
 	l->refs = 1;
 	arena_init(&l->arena, LOGIN_ARENA_MOST);
-	front_set_login(front, l);
-	authcid = normalise(l, credentials->authcid);
+	return l;
+}
+
+/* l->front or l->smtp is set, and knows of it. */
+static void decide(struct login *l)
+{
+	const struct front_credentials *credentials = &l->credentials;
+	struct slice authcid = normalise(l, credentials->authcid);
+
 	l->user = credentials->authzid.len ? normalise(l, credentials->authzid) : authcid;
 	if (l->user.p)
 		l->users = users_find(l->tier->config, l->user);
@@ -551,6 +621,34 @@ static void login_begin(struct front *front, const struct front_credentials *cre
 		login_by_directory(l);
 	else
 		login_as_account(l);
+}
+
+static void login_begin(struct front *front, const struct front_credentials *credentials)
+{
+	struct login *l = login_new(conn_loop(front_conn(front)), front_service(front)->tier, credentials);
+
+	l->front = front;
+	front_set_login(front, l);
+	decide(l);
+}
+
+void login_smtp(void *tier, struct smtp_front *front, const struct front_credentials *credentials)
+{
+	struct login *l = login_new(smtp_front_loop(front), tier, credentials);
+
+	l->smtp = front;
+	smtp_in_set_login(front, l);
+	decide(l);
+}
+
+void login_smtp_cancel(void *tier, struct smtp_front *front)
+{
+	struct login *l = smtp_in_login(front);
+
+	(void)tier;
+	smtp_in_set_login(front, NULL);
+	if (l)
+		finish(l);
 }
 
 static void login_cancel(struct front *front)

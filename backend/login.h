@@ -16,3 +16,9 @@ struct login_tier {
 };
 
 extern const struct front_ops login_ops;
+
+/* The same for the back-end's own services smtp and submission (struct smtp_in_settings): tier is a struct login_tier. A user without an
+ * account here, whom a proxy vouches for, is a guest. */
+struct smtp_front;
+void login_smtp(void *tier, struct smtp_front *front, const struct front_credentials *credentials);
+void login_smtp_cancel(void *tier, struct smtp_front *front);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backend/session/lmtp.h"
+#include "backend/session/smtp_in.h"
 #include "common/base/mem.h"
 #include "common/front/front.h"
 
@@ -58,6 +59,12 @@ static void each_lmtp(void *arg, struct loop *loop, struct session_walk *walk)
 	lmtp_each(loop, walk);
 }
 
+static void each_smtp(void *arg, struct loop *loop, struct session_walk *walk)
+{
+	(void)arg;
+	smtp_in_each(loop, walk);
+}
+
 static void each_front(void *arg, struct loop *loop, struct session_walk *walk)
 {
 	(void)arg;
@@ -67,7 +74,7 @@ static void each_front(void *arg, struct loop *loop, struct session_walk *walk)
 
 void sessions_register(struct backend *b)
 {
-	static session_each_fn *const each[] = {each_imap, each_pop3, each_lmtp, each_front, NULL};
+	static session_each_fn *const each[] = {each_imap, each_pop3, each_lmtp, each_smtp, each_front, NULL};
 
 	b->sessions = (struct session_kinds){.each = each, .group = b->group, .arg = b};
 	session_verbs_register(b->control, &b->sessions);
@@ -88,6 +95,7 @@ static void say_bye(void *arg)
 	imap_service_bye(bye->backend->imap, bye->loop, DRAIN_TEXT);
 	pop3_service_bye(bye->backend->pop3, bye->loop, DRAIN_TEXT);
 	lmtp_close_all(bye->loop, bye->is_now);
+	smtp_in_close_all(bye->loop, bye->is_now);
 	free(bye);
 }
 
@@ -153,6 +161,18 @@ static bool recheck_pop3(void *arg, const struct pop3_session_info *i)
 	return must_end(arg, i->number, i->user, i->slot, i->account, STORE_ACCOUNT_NO_POP3);
 }
 
+static bool recheck_smtp(void *arg, const struct store_account *known)
+{
+	struct recheck *r = arg;
+	struct store_account account;
+	int err = store_get_account(r->backend->store, known->slot, known->id, &account);
+
+	if (err)
+		return err == ERR_NOT_FOUND;
+	return strcmp(account.address, known->address) != 0 ||
+	       (account.flags & (STORE_ACCOUNT_SUSPENDED | STORE_ACCOUNT_DISABLED));
+}
+
 static void recheck_step(void *arg)
 {
 	struct recheck *r = arg;
@@ -163,6 +183,7 @@ static void recheck_step(void *arg)
 	else
 		imap_service_each(r->backend->imap, r->loop, recheck_imap, r, RECHECK_TEXT);
 	if (r->looked < RECHECK_MOST && r->is_pop3) {
+		smtp_in_recheck(r->loop, recheck_smtp, r);
 		free(r);
 		return;
 	}
@@ -197,5 +218,5 @@ void sessions_end_fronts(struct backend *b)
 
 unsigned sessions_count(const struct backend *b)
 {
-	return imap_service_count(b->imap) + pop3_service_count(b->pop3) + lmtp_count();
+	return imap_service_count(b->imap) + pop3_service_count(b->pop3) + lmtp_count() + smtp_in_count();
 }

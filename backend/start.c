@@ -31,6 +31,7 @@
 #include "backend/quota_verbs.h"
 #include "backend/store_verbs.h"
 #include "backend/undelete.h"
+#include "backend/submission.h"
 #include "backend/users.h"
 #include "common/auth/sasl.h"
 #include "common/base/log.h"
@@ -367,6 +368,8 @@ static int open_store_services(struct backend *b, struct buf *why)
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
 	b->quota_warning = quota_warning_new(b->work, b->loop);
+	b->send_limits = send_limits_new();
+	submission_start(b);
 	set_warnings(b);
 	listeners_offer(b);
 	metrics_on_collect(collect, b);
@@ -427,6 +430,7 @@ static void open_places(struct backend *b, struct buf *why)
 		acl_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
+		submission_register(b);
 	}
 	must(listeners_open(b, why), why, "a listener cannot be opened");
 	must(status_open(b->loop, b->config->conf, is_ready, b, why, &b->status), why,
@@ -474,6 +478,8 @@ static void end_all(struct backend *b)
 	store_work_stop(&b->work);
 	listeners_free();
 	users_end(b->config);
+	if (b->send_limits)
+		submission_stop(b);
 	config_unref(&b->config);
 	users_free(&b->users);
 	/* What workers have finished comes home once more, to be freed. */
@@ -489,6 +495,7 @@ static void end_all(struct backend *b)
 	dns_deinit();
 	claims_deinit();
 	delivery_service_free(&b->delivery);
+	send_limits_free(&b->send_limits);
 	quota_warning_free(&b->quota_warning);
 	imap_service_free(&b->imap);
 	pop3_service_free(&b->pop3);

@@ -296,6 +296,17 @@ int delivery_add_body(struct delivery *d, struct slice bytes)
 	return d->error;
 }
 
+void delivery_set_prefix(struct delivery *d, uint64_t prefix)
+{
+	d->skip = prefix;
+}
+
+void delivery_set_digest(struct delivery *d, const uint8_t digest[SMTP_DIGEST_LEN])
+{
+	d->mark.has_digest = true;
+	memcpy(d->mark.digest, digest, SMTP_DIGEST_LEN);
+}
+
 static void add_counted(struct digest *digest, struct slice s)
 {
 	uint8_t len[4] = {

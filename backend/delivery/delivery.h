@@ -74,6 +74,11 @@ void delivery_add_trace(struct delivery *d, struct slice received);
 /* Pieces of the body. ERR_FULL, ERR_IO: sticky, told by delivery_finish() again. */
 MUST_CHECK int delivery_add_body(struct delivery *d, struct slice bytes);
 
+/* How the octets that come differ from the client's, where MAIL could not say it yet: `prefix` of ours come first. Before the first piece. */
+void delivery_set_prefix(struct delivery *d, uint64_t prefix);
+/* The digest of the client's octets, where others are delivered. Before delivery_finish(). */
+void delivery_set_digest(struct delivery *d, const uint8_t digest[SMTP_DIGEST_LEN]);
+
 /* error 0: it is stored, and on disk (or was a repeat). ERR_FULL, ERR_NOT_NOW …: not now. ERR_NOT_FOUND: the
  * account went. */
 typedef void delivery_fn(void *arg, unsigned recipient, int error);

@@ -532,6 +532,11 @@ unsigned smtp_front_ttl(const struct smtp_front *front)
 	return front->ttl;
 }
 
+void smtp_front_keep_marks(struct smtp_front *f)
+{
+	f->keeps_marks = true;
+}
+
 bool smtp_front_is_trusted(const struct smtp_front *front)
 {
 	bool (*is_trusted)(struct smtp_front *) = front->service->ops->is_trusted;
@@ -588,14 +593,15 @@ struct smtp_facts *smtp_front_facts(struct smtp_front *f)
 void smtp_front_received(const struct smtp_front *f, int64_t unix_s, struct buf *out)
 {
 	char text[ADDR_TEXT_MAX];
-	bool is_lmtp = f->service->is_lmtp;
-	const char *host = addr_host(is_lmtp ? conn_peer(f->conn) : &f->client, text);
-	const char *helo = is_lmtp ? f->helo : smtp_front_helo(f);
+	/* A proxy of ours has said who the client is in a field of its own: this one is about the hop from it. */
+	bool is_hop = f->service->is_lmtp || f->mark.prefix;
+	const char *host = addr_host(is_hop ? conn_peer(f->conn) : &f->client, text);
+	const char *helo = is_hop ? f->helo : smtp_front_helo(f);
 
 	buf_printf(out, "Received: from %s (", helo && *helo ? helo : "unknown");
 	buf_printf(out, strchr(host, ':') ? "[IPv6:%s]" : "[%s]", host);
 	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f),
-		is_lmtp ? own_protocol(f) : smtp_front_protocol(f), f->session, f->transactions);
+		is_hop ? own_protocol(f) : smtp_front_protocol(f), f->session, f->transactions);
 	date_write_rfc5322(unix_s, 0, out);
 	buf_add_str(out, "\r\n");
 }

@@ -170,6 +170,8 @@ void smtp_front_received(const struct smtp_front *front, int64_t unix_s, struct 
 
 /* As front_give_stored(). */
 void smtp_front_give_stored(struct smtp_front *front, struct slice stored, bool is_known);
+/* The peer that logs a user in is a proxy of ours that vouches for him: its marks are believed afterwards too. Before the answer. */
+void smtp_front_keep_marks(struct smtp_front *front);
 /* FRONT_OK: user (copied) has logged in. detail goes to the log alone. */
 void smtp_front_answer_login(
 	struct smtp_front *front, enum front_result result, struct slice user, const char *detail);

@@ -98,6 +98,7 @@ static void begin_body(struct smtp_front *f, bool is_bdat)
 	f->is_bdat = is_bdat;
 	f->size = f->discarded = 0;
 	f->is_discarding = false;
+	f->data_ms = loop_now_ms(f->loop);
 	smtp_front_enter(f, SMTP_DATA_WAIT);
 	if (f->content) {
 		/* The tier hears of it when the stages are done. */
@@ -164,6 +165,7 @@ void smtp_front_answer_data(struct smtp_front *f, const struct smtp_answer *answ
 	if (answer->code == 354) {
 		if (!f->is_bdat)
 			SMTP_SAY(f, 354, "", "End with CRLF.CRLF");
+		f->body_ms = loop_now_ms(f->loop);
 		smtp_front_enter(f, SMTP_BODY);
 		conn_set_input_limit(f->conn, SMTP_BODY_INPUT_MOST);
 	} else if (f->is_bdat) {
@@ -372,6 +374,7 @@ static void end_body(struct smtp_front *f)
 {
 	if (f->is_held)
 		smtp_front_hold_data(f, false);
+	f->end_ms = loop_now_ms(f->loop);
 	smtp_front_enter(f, SMTP_END_WAIT);
 	end_complete(f);
 	if (!f->is_discarding && f->content) {

@@ -11,6 +11,8 @@
 
 static bool takes_marks(const struct smtp_front *f)
 {
+	if (f->user && !f->keeps_marks)
+		return false;
 	return (f->service->is_lmtp || f->service->takes_marks) && smtp_front_is_trusted(f);
 }
 
@@ -115,6 +117,8 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 	f->is_mail = true;
 	f->is_utf8 = mail.is_utf8;
 	f->mark = mail.mark;
+	f->mail_ms = loop_now_ms(f->loop);
+	f->data_ms = f->body_ms = f->end_ms = 0;
 	smtp_front_set_text(&f->sender, mail.path.address);
 	if (smtp_policy_needs_content(f->service->policy))
 		f->content = smtp_content_new(f, f->service->policy, &mail);

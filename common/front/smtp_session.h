@@ -77,6 +77,7 @@ struct smtp_front {
 	struct sasl_session *sasl;
 	struct front_credentials credentials;
 	bool is_asked; /* the tier has this login */
+	bool keeps_marks;
 	unsigned errors, idle_commands, failed_logins;
 	uint64_t login_began_ms; /* of the loop's clock; 0: no login is being decided */
 	uint64_t penalty_ms;     /* SMTP_PENALTY: how long */
@@ -88,7 +89,9 @@ struct smtp_front {
 	/* the transaction */
 	unsigned transactions;
 	bool is_mail; /* MAIL was given to the tier and not refused: reset() is owed */
-	bool is_over; /* its end was answered: only a new MAIL makes sense */
+	uint64_t mail_ms, data_ms, body_ms,
+		end_ms; /* when its phases began, by the loop's clock; 0: not yet */
+	bool is_over;   /* its end was answered: only a new MAIL makes sense */
 	bool is_utf8;
 	struct smtp_mark mark;
 	unsigned index; /* RCPT commands that went to the tier */
