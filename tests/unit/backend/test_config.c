@@ -141,7 +141,7 @@ static void test_what_cannot_work_is_refused(void **state)
 			"LMTP answers trusted proxies only"},
 		{"listener l {\n\tservice = imap\n\tlisten = {\"*:143\"}\n}\n",
 			"there is no section tls default"},
-		{"listener l {\n\tservice = smtp\n\tlisten = {\"*:25\"}\n}\n", "service"},
+		{"listener l {\n\tservice = sieve\n\tlisten = {\"*:25\"}\n}\n", "service"},
 		{"pop3-lock = never\n", "pop3-lock"},
 		{"trusted-proxies = {\"10.0.0.1/8\"}\n", "trusted-proxies"},
 		{"limits {\n\tpop3-idle = 1m\n}\n", "pop3-idle"},
