@@ -169,13 +169,12 @@ static int add_forward(struct store *store, struct arena *arena, struct slice se
 		return ERR_SYNTAX;
 	}
 	err = store_find_account(store, address, &account);
-	if (err) {
-		buf_printf(why,
-			"%.*s is no account of this back-end; mail cannot be forwarded to other servers",
-			SLICE_ARG(address));
+	if (err && slice_find(address, '@') < 0) {
+		buf_printf(why, "%.*s is no account of this back-end, and has no domain", SLICE_ARG(address));
 		return err;
 	}
-	if (slice_is_str(self, account.address)) {
+	/* One that is no account's here is another server's: it goes there by the queue. */
+	if (!err && slice_is_str(self, account.address)) {
 		buf_printf(why, "%.*s would forward to itself", SLICE_ARG(self));
 		return ERR_DENIED;
 	}

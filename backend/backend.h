@@ -22,6 +22,8 @@
 
 struct scrub;
 struct send_limits;
+struct sending;
+struct queue;
 
 struct backend {
 	struct loop *loop; /* main: signals, control, status */
@@ -42,6 +44,8 @@ struct backend {
 	struct delivery_service *delivery;
 	struct send_limits *send_limits; /* what users have sent */
 	struct timer send_limits_timer;  /* writes it to its file */
+	struct sending *sending; /* NULL until the store is open */
+	struct queue *queue;     /* its */
 	struct quota_warning *quota_warning;
 	struct config *config;
 	struct control *control;

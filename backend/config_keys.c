@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "backend/delivery/outbound.h"
+#include "backend/queue_settings.h"
 #include "backend/quota_settings.h"
 #include "backend/submission.h"
 #include "backend/users.h"
@@ -32,6 +34,8 @@ static const struct conf_section sections[] = {
 	SMTP_SETTINGS_SECTION,
 	SUBMISSION_SECTIONS,
 	QUOTA_SETTINGS_SECTION,
+	QUEUE_SETTINGS_SECTION,
+	OUTBOUND_CONF_SECTIONS,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
 };
@@ -190,7 +194,8 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
-	quota_settings_keys, users_keys, directory_conf_keys, smtp_settings_keys, submission_keys, NULL};
+	quota_settings_keys, queue_settings_keys, outbound_keys, users_keys, directory_conf_keys, smtp_settings_keys,
+	submission_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -275,6 +280,8 @@ static void check(struct conf *conf)
 	check_spool(conf);
 	check_notes(conf);
 	quota_settings_check(conf);
+	queue_settings_check(conf);
+	outbound_check(conf);
 	proxy_titles = conf_titles(conf, "proxy", &proxies);
 	for (size_t i = 0; i < proxies; i++)
 		check_credential(conf, proxy_titles[i]);

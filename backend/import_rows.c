@@ -565,9 +565,12 @@ static void check_forwards(struct reading *r, struct import_row *row)
 			report(r, row, "it would forward to itself");
 			return;
 		}
-		if ((!target || target->state == IMPORT_WRONG) && owner_of(r, one, &owner)) {
+		/* What has a domain and is no account's goes to other servers. */
+		if ((!target || target->state == IMPORT_WRONG) && slice_find(one, '@') < 0 &&
+			owner_of(r, one, &owner)) {
 			report(r, row,
-				"it forwards to an address that is no account here, nor one of the file");
+				"it forwards to an address that is no account here, nor one of the file, and "
+				"has no domain");
 			return;
 		}
 	}

@@ -24,9 +24,11 @@
 #include "backend/backup_verbs.h"
 #include "backend/listeners.h"
 #include "backend/scrub.h"
+#include "backend/sending.h"
 #include "backend/sessions.h"
 #include "backend/store/store_kept.h"
 #include "backend/store/store_domain.h"
+#include "backend/queue_verbs.h"
 #include "backend/quota_settings.h"
 #include "backend/quota_verbs.h"
 #include "backend/store_verbs.h"
@@ -135,6 +137,7 @@ static void put_in_force(struct backend *b)
 	front_penalty_reload(b->penalty, b->config->conf);
 	store_domain_set_built_in(b->store, b->config->quota_size, b->config->quota_count);
 	listeners_set_config(b);
+	sending_reload(b);
 	handover_set_limit(b->handover, conf_get_duration(b->config->conf, "", NULL, "handover-limit"));
 }
 
@@ -185,6 +188,7 @@ static void leave(struct backend *b)
 	if (b->is_leaving)
 		return;
 	b->is_leaving = true;
+	sending_end(b);
 	listeners_close();
 	sessions_end_fronts(b);
 	if (b->status)
@@ -218,7 +222,7 @@ static void drain_step(void *arg)
 	}
 	/* Again and again: who logs in late is told too. */
 	sessions_bye(b, b->is_cut);
-	if (sessions_count(b) > 0 && !(b->is_cut && now >= b->drain_until_ms))
+	if ((sessions_count(b) > 0 || sending_is_busy(b)) && !(b->is_cut && now >= b->drain_until_ms))
 		timer_set(&b->drain, b->loop, DRAIN_POLL_MS);
 	else
 		leave(b);
@@ -234,6 +238,7 @@ static void on_term(void *arg)
 		return;
 	}
 	b->is_draining = true;
+	sending_drain(b);
 	handover_cancel(b->handover);
 	notify_send("STOPPING=1");
 	log_info("backend", "draining");
@@ -252,6 +257,7 @@ static void on_retire(void *arg)
 	uint64_t most = conf_get_duration(b->config->conf, "", NULL, "handover-limit") / 2;
 
 	b->is_draining = b->is_refusing = b->is_closed = true;
+	sending_drain(b);
 	listeners_stop(); /* but for those that the new one does not name they have been let go */
 	if (b->status)
 		status_close(&b->status);
@@ -367,12 +373,14 @@ static int open_store_services(struct backend *b, struct buf *why)
 	set_notes(b);
 	b->pop3 = pop3_service_new(b->work, loops, &pop3);
 	b->delivery = delivery_service_new(b->work);
+	must(sending_start(b, why), why, "sending cannot start");
 	b->quota_warning = quota_warning_new(b->work, b->loop);
 	b->send_limits = send_limits_new();
 	submission_start(b);
 	set_warnings(b);
 	listeners_offer(b);
 	metrics_on_collect(collect, b);
+	queue_verbs_measure(b, true);
 	log_info("backend", "started loops=%u slots=%u accounts=%zu", loops, store_slots(b->store),
 		store_count_accounts(b->store));
 	return 0;
@@ -426,6 +434,7 @@ static void open_places(struct backend *b, struct buf *why)
 		undelete_register(b);
 		backup_verbs_register(b);
 		quota_verbs_register(b);
+		queue_verbs_register(b);
 		backup_store_register(b);
 		acl_verbs_register(b);
 		front_penalty_register(b->control, b->penalty);
@@ -465,6 +474,7 @@ void start_all(struct backend *b, struct conf *conf_take)
 static void end_all(struct backend *b)
 {
 	metrics_off_collect(collect, b);
+	queue_verbs_measure(b, false);
 	work_pool_free(&b->operator_pool);
 	backups_end(b->backups);
 	account_import_end();
@@ -475,6 +485,7 @@ static void end_all(struct backend *b)
 	if (b->work)
 		store_work_halt(b->work);
 	loop_group_stop(&b->group);
+	sending_free(b);
 	store_work_stop(&b->work);
 	listeners_free();
 	users_end(b->config);

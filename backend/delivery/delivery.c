@@ -40,6 +40,7 @@ struct delivery_service *delivery_service_new(struct store_work *work)
 
 	s->work = work;
 	s->marks = mark_table_new();
+	pthread_mutex_init(&s->srs_lock, NULL);
 	s->messages = metrics_counter("mailtier_delivery_messages", NULL, "Messages that came for delivery");
 	s->stored =
 		metrics_counter("mailtier_delivery_recipients", "result=\"stored\"", "Recipients by result");
@@ -59,6 +60,8 @@ void delivery_service_free(struct delivery_service **service)
 	if (!*service)
 		return;
 	mark_table_free(&(*service)->marks);
+	srs_free(&(*service)->srs);
+	pthread_mutex_destroy(&(*service)->srs_lock);
 	free(*service);
 	*service = NULL;
 }
@@ -168,6 +171,8 @@ static int add_target(struct delivery *d, const struct forward_account *a, unsig
 	struct target *t;
 	int err;
 
+	if (a->is_remote)
+		return delivery_forward(d, a, target_out);
 	if (a->is_forwarded && find_forwarded(d, a, target_out))
 		return 0;
 	err = store_quota_reserve(store_work_store(d->service->work), a->slot, a->id, d->size);
@@ -197,6 +202,7 @@ static int add_targets(struct delivery *d, const struct forward_account *list, s
 
 			delivery_release_target(d, t);
 			free(t->address);
+			queued_free(&t->queued);
 		}
 		free(targets);
 		return err;
@@ -251,7 +257,9 @@ int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, uns
 	err = address_normalise_whole(&arena, buf_view(&whole), &name);
 	if (err == ERR_TOO_BIG)
 		err = ERR_SYNTAX;
-	if (!err)
+	if (!err && delivery_service_is_returned(d->service, path))
+		err = delivery_add_returned(d, path, recipient_out);
+	else if (!err)
 		err = add_normalised(d, &arena, name.full, recipient_out);
 	buf_deinit(&whole);
 	arena_deinit(&arena);
@@ -500,7 +508,7 @@ static void share_targets(struct delivery *d, struct share *share, struct store_
 			.ignore_quota = true,
 			.queue = message};
 		if (like) {
-			share->queued[share->count] = delivery_queue_recipient(d, t->queued);
+			share->queued[share->count] = delivery_queue_recipient(d, t);
 			to->queued = &share->queued[share->count];
 		}
 		share->targets[share->count++] = i;

@@ -64,6 +64,11 @@ void delivery_set_wishes(struct delivery *d, unsigned recipient, unsigned notify
 /* Quarantine: all of it goes to the queue and is held there until an operator releases it, recipients of this back-end too. Before
  * delivery_finish(). */
 void delivery_hold(struct delivery *d, struct slice reason);
+/* How senders of what is forwarded to other servers are rewritten (srs.h), from now on; NULL: not at all. Any thread. */
+struct srs;
+void delivery_service_set_srs(struct delivery_service *service, struct srs *srs_take);
+/* The address is such a sender, to which something comes back. Any thread. */
+bool delivery_service_is_returned(struct delivery_service *service, const struct smtp_path *path);
 /* fn is called on a delivery's loop after each commit that put something into a queue; once, at the start. */
 typedef void delivery_queued_fn(void *arg);
 void delivery_service_on_queued(struct delivery_service *service, delivery_queued_fn *fn, void *arg);

@@ -3,7 +3,11 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "backend/delivery/delivery.h"
+#include "backend/delivery/forward.h"
+#include "backend/delivery/srs.h"
 #include "common/base/metrics.h"
 #include "common/net/timer.h"
 
@@ -15,6 +19,8 @@ struct delivery_service {
 	struct store_work *work;
 	struct mark_table *marks;
 	struct metric *stored, *repeated, *failed, *messages, *forwarded, *queued;
+	pthread_mutex_t srs_lock;      /* over the next */
+	struct srs *srs;               /* NULL: senders stay as they are */
 	delivery_queued_fn *queued_fn; /* NULL: nobody asks */
 	void *queued_arg;
 };
@@ -107,4 +113,9 @@ void delivery_turn_to_queue(struct delivery *d);
 /* The message as the queue has it, for one sender (a target's, or NULL: the delivery's). Borrows. */
 struct store_queue_message delivery_queue_message(const struct delivery *d, const char *sender);
 /* The same of a recipient. */
-struct store_queue_recipient delivery_queue_recipient(const struct delivery *d, const struct queued *q);
+struct store_queue_recipient delivery_queue_recipient(const struct delivery *d, const struct target *t);
+/* A target of the recipient to come that is elsewhere, with the sender rewritten. */
+MUST_CHECK int delivery_forward(struct delivery *d, const struct forward_account *a, unsigned *target_out);
+/* The recipient whose it is. ERR_NOT_FOUND: nobody here has made it, or it is too old. */
+MUST_CHECK int delivery_add_returned(
+	struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);

@@ -6,6 +6,7 @@
 
 #include "backend/delivery/delivery_inner.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
@@ -146,6 +147,128 @@ void delivery_hold(struct delivery *d, struct slice reason)
 	d->hold = slice_copy_str(reason);
 }
 
+/* ---- forwarding to other servers ---- */
+
+void delivery_service_set_srs(struct delivery_service *s, struct srs *srs_take)
+{
+	struct srs *old;
+
+	pthread_mutex_lock(&s->srs_lock);
+	old = s->srs;
+	s->srs = srs_take;
+	pthread_mutex_unlock(&s->srs_lock);
+	srs_free(&old);
+}
+
+/* The wire's spelling of local@domain, which need not be quoted. */
+static void write_wire(struct slice address, struct buf *out)
+{
+	ptrdiff_t at = slice_find_last(address, '@');
+
+	smtp_parse_write_address(
+		out, slice_sub(address, 0, at < 0 ? 0 : (size_t)at), slice_from(address, (size_t)(at + 1)));
+}
+
+/* NULL: it stays. */
+static char *rewrite_sender(struct delivery *d)
+{
+	struct delivery_service *s = d->service;
+	struct buf text = {0}, plain = {0}, wire = {0};
+	struct smtp_path path;
+	struct arena arena;
+	char *sender = NULL;
+	int err = ERR_NOT_FOUND;
+
+	if (!d->sender[0])
+		return NULL;
+	arena_init(&arena, 16 * 1024);
+	buf_printf(&text, "<%s>", d->sender);
+	pthread_mutex_lock(&s->srs_lock);
+	if (s->srs && smtp_parse_path(&arena, buf_view(&text), &path) > 0 && path.domain.len)
+		err = srs_forward(s->srs, path.local, path.domain, clock_wall_s(), &plain);
+	pthread_mutex_unlock(&s->srs_lock);
+	if (!err) {
+		write_wire(buf_view(&plain), &wire);
+		sender = slice_copy_str(buf_view(&wire));
+	}
+	buf_deinit(&text);
+	buf_deinit(&plain);
+	buf_deinit(&wire);
+	arena_deinit(&arena);
+	return sender;
+}
+
+int delivery_forward(struct delivery *d, const struct forward_account *a, unsigned *target_out)
+{
+	struct buf wire = {0}, trace = {0};
+	struct queued *q;
+	struct target *t;
+	int err;
+
+	for (unsigned i = 0; i < d->target_count; i++) {
+		t = &d->targets[i];
+		if (t->queued && t->is_forwarded && strcmp(t->address, a->address) == 0) {
+			*target_out = i;
+			return 0;
+		}
+	}
+	write_wire(slice_str(a->address), &wire);
+	err = new_queued(buf_view(&wire), &q);
+	buf_deinit(&wire);
+	if (err)
+		return ERR_CLOSED; /* as a target that is no more */
+	buf_printf(&trace, "Delivered-To: %s\r\n", a->from);
+	q->trace = slice_copy_str(buf_view(&trace));
+	q->sender = rewrite_sender(d);
+	buf_deinit(&trace);
+	t = delivery_new_target(d, target_out);
+	t->slot = a->slot;
+	t->queued = q;
+	t->is_forwarded = true;
+	t->address = xstrdup(a->address);
+	return 0;
+}
+
+static int reverse(struct delivery_service *s, const struct smtp_path *path, struct buf *out)
+{
+	int err = ERR_NOT_FOUND;
+
+	pthread_mutex_lock(&s->srs_lock);
+	if (s->srs)
+		err = srs_reverse(s->srs, path->local, path->domain, clock_wall_s(), out);
+	pthread_mutex_unlock(&s->srs_lock);
+	return err;
+}
+
+bool delivery_service_is_returned(struct delivery_service *s, const struct smtp_path *path)
+{
+	struct buf plain = {0};
+	int err = reverse(s, path, &plain);
+
+	buf_deinit(&plain);
+	return err != ERR_NOT_FOUND;
+}
+
+int delivery_add_returned(struct delivery *d, const struct smtp_path *path, unsigned *recipient_out)
+{
+	struct buf plain = {0}, wire = {0};
+	struct smtp_rcpt rcpt = {0};
+	int err = reverse(d->service, path, &plain);
+
+	if (err) {
+		log_info("delivery", "a rewritten sender that is %s: %.*s",
+			err == ERR_TIMEOUT ? "too old" : "not ours", SLICE_ARG(path->address));
+		err = ERR_NOT_FOUND;
+	} else {
+		write_wire(buf_view(&plain), &wire);
+		rcpt.path.address = buf_view(&wire);
+		err = delivery_add_remote(d, &rcpt, recipient_out);
+	}
+	buf_deinit(&plain);
+	buf_deinit(&wire);
+	return err;
+}
+
 /* ---- what must go through the queue ---- */
 
 static bool must_turn(const struct delivery *d)
@@ -167,20 +290,15 @@ static bool must_turn(const struct delivery *d)
 static void turn_recipient(struct delivery *d, unsigned i)
 {
 	struct recipient *r = &d->recipients[i];
-	struct slice address;
 	struct buf wire = {0};
 	struct queued *q;
 	struct target *t;
-	ptrdiff_t at;
 	int err;
 	unsigned number, slot = d->targets[r->targets[0]].slot;
 
-	if (r->count == 1 && d->targets[r->targets[0]].queued)
+	if (r->count == 1 && d->targets[r->targets[0]].queued && !d->targets[r->targets[0]].is_forwarded)
 		return;
-	address = slice_str(r->address);
-	at = slice_find_last(address, '@');
-	smtp_parse_write_address(
-		&wire, slice_sub(address, 0, at < 0 ? 0 : (size_t)at), slice_from(address, (size_t)at + 1));
+	write_wire(slice_str(r->address), &wire);
 	err = new_queued(buf_view(&wire), &q);
 	buf_deinit(&wire);
 	if (err) /* it is an account's: it has a domain */
@@ -219,14 +337,20 @@ struct store_queue_message delivery_queue_message(const struct delivery *d, cons
 		.user = slice_str(d->user)};
 }
 
-struct store_queue_recipient delivery_queue_recipient(const struct delivery *d, const struct queued *q)
+struct store_queue_recipient delivery_queue_recipient(const struct delivery *d, const struct target *t)
 {
+	const struct queued *q = t->queued;
+	/* What was asked for at RCPT goes along with what is forwarded (RFC 3461 section 6.2.7.2). */
+	const struct recipient *r = &d->recipients[t->recipient];
+	unsigned notify = t->is_forwarded ? r->notify : q->notify;
+	const char *orcpt = t->is_forwarded ? r->orcpt : q->orcpt;
+
 	return (struct store_queue_recipient){.is_held = d->hold != NULL,
-		.notify = (uint8_t)q->notify,
+		.notify = (uint8_t)notify,
 		.next = clock_wall_ms(),
 		.address = slice_str(q->address),
 		.destination = slice_str(q->destination),
-		.orcpt = slice_str(q->orcpt),
+		.orcpt = slice_str(orcpt),
 		.trace = slice_str(q->trace),
 		.reason = slice_sub(slice_str(d->hold), 0, STORE_QUEUE_TEXT_MAX)};
 }

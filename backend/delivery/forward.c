@@ -14,7 +14,7 @@ struct walk {
 static bool is_seen(const struct walk *w, const struct store_account *a)
 {
 	for (size_t i = 0; i < w->count; i++)
-		if (w->list[i].slot == a->slot && w->list[i].id == a->id)
+		if (!w->list[i].is_remote && w->list[i].slot == a->slot && w->list[i].id == a->id)
 			return true;
 	return false;
 }
@@ -33,11 +33,32 @@ static int see(struct walk *w, const struct store_account *a)
 	return 0;
 }
 
+/* Not an account's here: it goes to the queue, and from there to wherever that is. */
+static int leave(struct walk *w, const struct forward_account *from, struct slice address)
+{
+	struct slice copy;
+
+	for (size_t i = 0; i < w->count; i++)
+		if (w->list[i].is_remote && slice_is_str(address, w->list[i].address))
+			return 0;
+	copy = arena_copy(w->arena, address);
+	if (slice_find(address, '@') < 0 || !copy.p || w->count == FORWARD_ACCOUNTS_MAX)
+		return ERR_CLOSED;
+	w->list[w->count++] = (struct forward_account){.slot = from->slot,
+		.is_forwarded = true,
+		.is_remote = true,
+		.address = (char *)(uintptr_t)copy.p,
+		.from = from->address};
+	return 0;
+}
+
 static int follow(struct walk *w, const struct forward_account *from, struct slice address)
 {
 	struct store_account next;
 	int err = store_find_account(w->store, address, &next);
 
+	if (err == ERR_NOT_FOUND)
+		return leave(w, from, address);
 	if (!err && is_seen(w, &next))
 		return 0;
 	if (!err && (next.flags & STORE_ACCOUNT_NO_MAIL))
@@ -59,7 +80,11 @@ static int expand(struct walk *w, size_t i)
 	struct store_account now;
 	struct slice *forwards;
 	size_t count;
-	int err = store_get_account(w->store, w->list[i].slot, w->list[i].id, &now);
+	int err;
+
+	if (w->list[i].is_remote)
+		return 0;
+	err = store_get_account(w->store, w->list[i].slot, w->list[i].id, &now);
 
 	if (err)
 		return ERR_NOT_NOW; /* gone since we looked */

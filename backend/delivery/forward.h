@@ -1,6 +1,6 @@
 /*
- * Forwarding between accounts of this back-end: where a message for an account really goes. Accounts that forward are followed, each
- * once, so that loops end; those that keep a copy, or forward nothing, are where it goes. A suspended account forwards nothing.
+ * Forwarding: where a message for an account really goes. Accounts of this back-end that forward are followed, each once, so that loops end; those
+ * that keep a copy, or forward nothing, are where it goes, and addresses that are no account's here. A suspended account forwards nothing.
  */
 #pragma once
 
@@ -14,12 +14,14 @@ struct forward_account {
 	uint32_t id;
 	bool is_forwarded;  /* not the account that was addressed */
 	bool is_on_the_way; /* forwards, and keeps nothing */
-	char *address;      /* of the account; the arena's */
+	bool is_remote;     /* no account here: id is 0, slot that of the account that forwards */
+	char *address;      /* of the account, or where it goes; the arena's */
+	char *from;         /* remote: the account that forwards */
 };
 
 /*
  * From this account on; the first that was addressed comes first, if it keeps a copy. All in the arena. ERR_DENIED: in circles, and
- * nobody keeps it. ERR_CLOSED: an account on the way is no more, or takes no mail, or there are too many: an operator's to mend, nothing
+ * nobody keeps it. ERR_CLOSED: an account on the way takes no mail, or there are too many: an operator's to mend, nothing
  * is lost meanwhile. ERR_NOT_NOW: one takes no mail now.
  */
 struct arena;

@@ -86,6 +86,14 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	s->count = 0;
 	s->delivery = delivery_begin(
 		s->service->delivery, smtp_front_loop(front), mail->path.address, mail->size, &mail->mark);
+	/* What accounts forward to other servers keeps the edge's id. */
+	delivery_set_envelope(
+		s->delivery, &(struct delivery_envelope){.session = slice_str(smtp_front_session(front)),
+				     .ret = mail->ret,
+				     .envid = mail->envid,
+				     .is_8bit = mail->body == SMTP_BODY_8BITMIME,
+				     .is_utf8 = mail->is_utf8,
+				     .requires_tls = mail->requires_tls});
 	smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
 }
 

@@ -178,7 +178,6 @@ class Domains(mt.ClusterCase):
     def test_forwarding(self):
         for name in ("a", "b", "c", "d", "e"):
             self.add(f"{name}@fw.test")
-        self.assertIn("other servers", self.refused("account", "set", "a@fw.test", "--forward", "x@elsewhere.test"))
         self.assertIn("itself", self.refused("account", "set", "a@fw.test", "--forward", "a@fw.test"))
         self.ctl("account", "set", "a@fw.test", "--forward", "b@fw.test,c@fw.test", "--no-keep")
         self.ctl("account", "set", "b@fw.test", "--forward", "d@fw.test", "--keep")
@@ -200,7 +199,7 @@ class Domains(mt.ClusterCase):
         self.ctl("account", "set", "c@fw.test", "--suspend", "--suspended-mail", "defer")
         self.assertEqual(self.rcpt("a@fw.test"), 450)
         self.ctl("account", "remove", "c@fw.test")
-        self.assertEqual(self.rcpt("a@fw.test"), 451)
+        self.assertEqual(self.rcpt("a@fw.test"), 250)  # an address elsewhere by now: for the queue
         self.ctl("account", "set", "a@fw.test", "--forward", "e@fw.test")
         self.ctl("account", "set", "e@fw.test", "--forward", "a@fw.test", "--no-keep")
         self.assertEqual(self.rcpt("a@fw.test"), 554)

@@ -46,7 +46,9 @@ static int setup(void **state)
 	make("ring1@x", "ring2@x", true);
 	make("ring2@x", "ring1@x", true);
 	make("ring3@x", "ring1@x\nend@x", true);
-	make("broken@x", "end@x\nnobody@x", false);
+	make("away@x", "end@x\nnobody@x\nwho@y.example", false);
+	make("further@x", "who@y.example\naway@x", true);
+	make("broken@x", "end@x\nnowhere", false);
 	make("refused@x", "deaf@x", false);
 	make("deaf@x", "", false);
 	change("deaf@x", &(struct store_account_change){.flags = &(uint32_t){STORE_ACCOUNT_NO_MAIL}});
@@ -79,6 +81,8 @@ static void test_where_it_goes(void **state)
 		{"chain@x", 0, "*keep@x *end@x *plain@x "},
 		{"ring1@x", ERR_DENIED, ""},
 		{"ring3@x", 0, "*end@x "},
+		{"away@x", 0, "away@x *end@x *nobody@x>away@x *who@y.example>away@x "},
+		{"further@x", 0, "*who@y.example>further@x *away@x *end@x *nobody@x>away@x "},
 		{"broken@x", ERR_CLOSED, ""},
 		{"refused@x", ERR_CLOSED, ""},
 		{"n0@x", ERR_CLOSED, ""},
@@ -96,7 +100,8 @@ static void test_where_it_goes(void **state)
 		assert_int_equal(store_find_account(t.store, slice_str(rows[i].address), &a), 0);
 		assert_int_equal(forward_expand(t.store, &a, &arena, &list, &count), rows[i].want);
 		for (size_t k = 0; k < count; k++)
-			buf_printf(&got, "%s%s ", list[k].is_forwarded ? "*" : "", list[k].address);
+			buf_printf(&got, "%s%s%s%s ", list[k].is_forwarded ? "*" : "", list[k].address,
+				list[k].is_remote ? ">" : "", list[k].is_remote ? list[k].from : "");
 		assert_string_equal(buf_str_view(&got), rows[i].targets);
 		buf_deinit(&got);
 		arena_deinit(&arena);

@@ -1,0 +1,149 @@
+"""The queue of a back-end, whole: forwarding to another server with rewritten senders, bounces to them, the schedule, notices as Python reads them,
+what operators do with the queue, mail that waits over a restart."""
+import email
+import email.policy
+import json
+import os
+import re
+import signal
+import tempfile
+import unittest
+
+import mt
+import smtp_sink
+from backend_case import BackendCase
+
+
+class Queue(BackendCase):
+    USERS = 3
+    STARTER = ["--restart"]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sink = smtp_sink.Sink(host="127.0.0.1")
+        cls.keys = tempfile.NamedTemporaryFile("w", suffix=".keys")
+        cls.keys.write("0123456789abcdef0123456789abcdef\n")
+        cls.keys.flush()
+        cls.template = tempfile.NamedTemporaryFile("w", suffix=".txt")
+        cls.template.write("Subject: Nicht zugestellt: zur\u00fcck\n\nHallo ${sender}, von ${host}:\n${recipients}\nEnde\n")
+        cls.template.flush()
+        cls.CONF = (f"slots = 2\nqueue {{\n\tretry-first = 1s\n\tretry-most = 2s\n\tsrs-domain = srs.test\n\tsrs-keys = \"{cls.keys.name}\"\n"
+                    f"\tfailure-template = \"{cls.template.name}\"\n}}\n"
+                    f"route all {{\n\tdomains = {{\"*\"}}\n\thosts = {{\"[127.0.0.1]:{cls.sink.port}\"}}\n}}\n"
+                    "route dead {\n\tdomains = {\"dead.test\"}\n\thosts = {\"[127.0.0.1]:9\"}\n}\n")
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.sink.stop()
+
+    def ctl(self, *words, code=0):
+        return self.cluster.ctl("b1", *words, code=code)
+
+    def forward(self, i, *to, keep=False):
+        self.ctl("account", "set", self.user(i), "--forward", ",".join(to), "--keep" if keep else "--no-keep")
+
+    def list(self, *words):
+        return self.cluster.ctl_json("b1", "queue", "list", *words).get("rows", [])
+
+    def wait_sent(self, address, count=1, seconds=15):
+        mt.wait_for(lambda: len(self.sink.to(address)) >= count, seconds, f"{count} messages to {address}")
+        return self.sink.to(address)[-1]
+
+    def wait_empty(self):
+        mt.wait_for(lambda: not self.list(), 15, "the queue to be empty")
+
+    def test_forwarding_elsewhere_with_a_rewritten_sender(self):
+        self.forward(1, "friend@far.test", keep=True)
+        self.deliver(self.user(1), "Subject: on\r\n\r\n.dot\r\nbody\r\n")
+        got = self.wait_sent("friend@far.test")
+        sender = got.sender.partition("<")[2].partition(">")[0]
+        self.assertRegex(sender, r"^SRS0=[a-z2-7]{8}=[a-z2-7]{2}=elsewhere\.test=sender@srs\.test$")
+        self.assertTrue(got.data.startswith(f"Delivered-To: {self.user(1)}\r\nReceived: ".encode()), got.data)
+        self.assertIn(b"\r\n\r\n.dot\r\nbody\r\n", got.data)
+        self.assertNotIn(b"Return-Path", got.data)
+        self.wait_empty()
+        # A bounce comes back to it, and goes on to whom it is for.
+        self.deliver_as("", sender, "Subject: bounced\r\n\r\nx\r\n")
+        back = self.wait_sent("sender@elsewhere.test")
+        self.assertTrue(back.sender.startswith("<>"), back.sender)
+        # Nobody else's do.
+        forged = sender.replace("=sender@", "=someone@")
+        with self.assertRaisesRegex(Exception, "550"):
+            self.deliver_as("", forged, "Subject: bounced\r\n\r\nx\r\n")
+
+    def deliver_as(self, sender, to, message):
+        import smtplib
+        host, port = self.cluster.at("b1", "lmtp")
+        with smtplib.LMTP(host, port) as lmtp:
+            lmtp.sendmail(sender, [to], message)
+
+    def test_a_refusal_comes_back_as_a_notice(self):
+        before = len(self.sink.to("sender@elsewhere.test"))
+        self.forward(2, "bad.one@far.test", "bad.two@far.test", "good@far.test")
+        self.deliver(self.user(2), "Subject: on\r\nX-Mark: 1\r\n\r\nthe body\r\n")
+        # The forwarded message's sender is ours to rewrite back: the notice goes to him.
+        got = self.wait_sent("sender@elsewhere.test", before + 1)
+        self.wait_sent("good@far.test")
+        m = email.message_from_bytes(got.data, policy=email.policy.default)
+        self.assertEqual(m.get_content_type(), "multipart/report")
+        self.assertEqual(m.get_param("report-type"), "delivery-status")
+        self.assertEqual(m["Subject"], "Nicht zugestellt: zur\u00fcck")
+        self.assertEqual(m["Auto-Submitted"], "auto-replied")
+        text, status, returned = m.get_payload()
+        self.assertIn("said: 550 5.1.1 No such", text.get_content())
+        parts = status.get_payload()
+        self.assertEqual(len(parts), 3)
+        self.assertTrue(parts[0]["Reporting-MTA"].startswith("dns;"))
+        self.assertEqual({p["Final-Recipient"] for p in parts[1:]}, {"rfc822;bad.one@far.test", "rfc822;bad.two@far.test"})
+        for p in parts[1:]:
+            self.assertEqual((p["Action"], p["Status"]), ("failed", "5.1.1"))
+            self.assertTrue(p["Diagnostic-Code"].startswith("smtp;550 5.1.1 No such"), p["Diagnostic-Code"])
+            self.assertNotIn("\x1b", p["Diagnostic-Code"])
+        self.assertEqual(returned.get_content_type(), "message/rfc822")
+        self.assertEqual(returned.get_payload(0)["X-Mark"], "1")
+        self.wait_empty()
+
+    def test_what_is_deferred_is_tried_again_and_can_be_seen_held_and_removed(self):
+        self.forward(3, "later@far.test", "x@dead.test")
+        self.deliver(self.user(3), "Subject: on\r\n\r\nx\r\n")
+        mt.wait_for(lambda: all(r["tries"] > 1 for r in self.list()) and len(self.list()) == 2, 20, "second tries")
+        rows = {r["recipient"]: r for r in self.list()}
+        self.assertEqual(rows["later@far.test"]["status"], "4.7.1")
+        self.assertIn("Come back later", rows["later@far.test"]["text"])
+        self.assertEqual(rows["x@dead.test"]["state"], "waiting")
+        self.assertEqual(len(self.list("--domain", "dead.test")), 1)
+        self.assertEqual(len(self.list("--sender", "nobody@x.test")), 0)
+        self.assertEqual(len(self.list("--older", "1h")), 0)
+        id = rows["later@far.test"]["id"]
+        self.ctl("queue", "hold", id, "--reason", "looks odd")
+        shown = self.cluster.ctl_json("b1", "queue", "show", id)
+        self.assertEqual((shown["rows"][0]["state"], shown["rows"][0]["reason"]), ("held", "looks odd"))
+        self.ctl("queue", "remove", "--domain", "dead.test")
+        self.assertEqual([r["recipient"] for r in self.list()], ["later@far.test"])
+        self.assertEqual(self.cluster.metric("b1", 'mailtier_queue_recipients{state="held"}'), 1)
+        # Held and waiting ones are there after a crash.
+        old = self.cluster.pid("b1")
+        self.cluster.kill("b1", signal.SIGKILL)
+        self.cluster.wait_restarted("b1", old)
+        mt.wait_for(lambda: self.ctl("queue", "list", code=None)[0] == 0, 20, "the control socket to answer")
+        self.assertEqual([r["state"] for r in self.list()], ["held"])
+        self.sink.is_kind = True
+        self.ctl("queue", "release", id)
+        self.wait_sent("later@far.test")
+        self.wait_empty()
+        code, text = self.ctl("queue", "retry", id, code=None)
+        self.assertEqual(code, 1, text)
+        code, text = self.ctl("queue", "remove", code=None)
+        self.assertEqual(code, 64, text)
+        log = self.cluster.log("b1")
+        line = re.search(r"queue: (\S+): from=<SRS0=\S+@srs\.test> to=<later@far\.test> relay=\S+ delay=[\d./]+ tls=none "
+                         r"dsn=4\.7\.1 status=deferred \(Come back later\) queue=\S+ tries=2", log)
+        self.assertTrue(line)
+        self.assertIn(f"lmtp: {line.group(1)}: message from=", log)  # one id from the edge on
+        self.assertIn("status=removed (by an operator)", log)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,652 @@
+/* The queue's runner with a sender that does as it is told, and a clock that is moved: schedule, deferral of a next hop, notices, mail for accounts
+ * here, a window that is smaller than the queue. */
+#include "tests/unit/backend/store/temp_store.h"
+
+#include <time.h>
+
+#include "backend/delivery/queue.h"
+#include "backend/store/store_queue.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/net/timer.h"
+
+#define START UINT64_C(1800000000000)
+#define MINUTE UINT64_C(60000)
+#define TRIES_SEEN 4000
+
+struct seen {
+	uint64_t at; /* minutes since the start */
+	char sender[64], first[64];
+	size_t recipients;
+	char *body;
+};
+
+struct outbound_try {
+	struct fixture *f;
+	struct outbound_request request;
+	struct outbound_recipient recipients[100];
+	char next_hop[64];
+	struct buf body;
+	bool is_dead;
+	size_t index;
+};
+
+struct fixture {
+	struct temp_store t;
+	struct store_work *work;
+	struct delivery_service *service;
+	struct loop *loop;
+	struct queue *queue;
+	struct seen seen[TRIES_SEEN];
+	size_t count;
+	unsigned active, most_active, room; /* room 0: no limit */
+	bool (*until)(struct fixture *f);
+	struct timespec limit;
+	/* What the sender says: by the recipient's domain. */
+	bool has_dsn;
+};
+
+/* ---- the sender ---- */
+
+static int next_hop(void *arg, struct slice domain, char out[OUTBOUND_NEXT_HOP_MAX])
+{
+	(void)arg;
+	snprintf(out, OUTBOUND_NEXT_HOP_MAX, "%.*s", SLICE_ARG(domain));
+	return 0;
+}
+
+static void answer(struct outbound_try *t, size_t i)
+{
+	struct slice a = t->recipients[i].address;
+	struct outbound_result r = {.verdict = OUTBOUND_SENT,
+		.code = 250,
+		.enhanced = "2.0.0",
+		.text = "Ok",
+		.host = "mx.test",
+		.relay = "mx.test[127.0.0.1]:25",
+		.tls = "none",
+		.has_dsn = t->f->has_dsn};
+
+	if (slice_has_prefix(a, "bad")) {
+		r.verdict = OUTBOUND_FAILED;
+		r.code = 550;
+		r.enhanced = "5.1.1";
+		r.text = "No such user";
+	} else if (slice_has_prefix(a, "later")) {
+		r.verdict = OUTBOUND_NOT_NOW;
+		r.code = 451;
+		r.enhanced = "4.7.1";
+		r.text = "Come back later";
+	} else if (t->is_dead) {
+		r = (struct outbound_result){.verdict = OUTBOUND_NOT_NOW,
+			.enhanced = "4.4.1",
+			.text = "Connection refused",
+			.host = "",
+			.relay = "none",
+			.tls = "none"};
+	}
+	t->request.result(t->request.arg, i, &r);
+}
+
+static void finish(void *arg)
+{
+	struct outbound_try *t = arg;
+	struct fixture *f = t->f;
+	struct outbound_facts facts = {
+		.is_unreachable = t->is_dead, .next_hop = t->next_hop, .reason = "Connection refused"};
+	struct outbound_request request = t->request;
+	size_t count = t->request.recipient_count;
+
+	f->seen[t->index].body = slice_copy_str(buf_view(&t->body));
+	for (size_t i = 0; i < count; i++)
+		answer(t, i);
+	f->active--;
+	buf_deinit(&t->body);
+	free(t);
+	request.done(request.arg, &facts);
+	if (f->room)
+		queue_room(f->queue, NULL);
+}
+
+static void go_on(void *arg)
+{
+	struct outbound_try *t = arg;
+	uint64_t at = buf_len(&t->body);
+
+	if (t->is_dead || at == t->request.size)
+		finish(t);
+	else
+		t->request.read(t->request.arg, t, at, (size_t)(t->request.size - at));
+}
+
+static void octets(struct outbound_try *t, int error, struct slice bytes)
+{
+	assert_int_equal(error, 0);
+	assert_true(bytes.len > 0);
+	buf_add_slice(&t->body, bytes);
+	loop_post(t->f->loop, go_on, t);
+}
+
+static int start_try(void *arg, const struct outbound_request *request, struct outbound_try **out)
+{
+	struct fixture *f = arg;
+	struct outbound_try *t;
+	struct seen *s = &f->seen[f->count];
+
+	if (f->room && f->active >= f->room)
+		return ERR_NOT_NOW;
+	t = calloc(1, sizeof(*t));
+	t->f = f;
+	t->request = *request;
+	assert_true(request->recipient_count <= ARRAY_LEN(t->recipients));
+	for (size_t i = 0; i < request->recipient_count; i++)
+		t->recipients[i] = request->recipients[i];
+	snprintf(t->next_hop, sizeof(t->next_hop), "%s", request->next_hop);
+	t->is_dead = strstr(t->next_hop, "dead") != NULL;
+	t->index = f->count++;
+	assert_true(t->index < TRIES_SEEN);
+	s->at = (clock_wall_ms() - START) / MINUTE;
+	s->recipients = request->recipient_count;
+	snprintf(s->sender, sizeof(s->sender), "%.*s", SLICE_ARG(request->sender));
+	snprintf(s->first, sizeof(s->first), "%.*s", SLICE_ARG(request->recipients[0].address));
+	if (++f->active > f->most_active)
+		f->most_active = f->active;
+	loop_post(f->loop, go_on, t);
+	*out = t;
+	return 0;
+}
+
+/* ---- the fixture ---- */
+
+static const struct queue_settings defaults = {.plan = {.retry_first = 5 * MINUTE,
+						       .retry_most = 480 * MINUTE,
+						       .tries = 20,
+						       .lifetime = 7200 * MINUTE,
+						       .warning = 240 * MINUTE},
+	.window = 400,
+	.hops = 30,
+	.notice_size = 4096,
+	.host = "b1.test",
+	.notice_from = "",
+	.postmaster = ""};
+
+static void woken(void *arg)
+{
+	struct fixture *f = arg;
+
+	queue_wake(f->queue);
+}
+
+static struct fixture *start(const struct queue_settings *settings)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct store_work_options o = {0};
+	struct queue_sender sender = {next_hop, start_try, octets, f};
+
+	log_set_level(LOG_ERROR);
+	temp_start(&f->t);
+	assert_int_equal(store_work_start(f->t.store, &o, &f->work), 0);
+	assert_int_equal(loop_new(&f->loop), 0);
+	f->service = delivery_service_new(f->work);
+	clock_fake_start(START);
+	f->queue = queue_new(f->work, f->service, f->loop, &sender, settings);
+	delivery_service_on_queued(f->service, woken, f);
+	return f;
+}
+
+static void stop(void *arg)
+{
+	loop_stop(((struct fixture *)arg)->loop);
+}
+
+static void end(struct fixture *f)
+{
+	queue_end(f->queue);
+	clock_fake_stop();
+	store_work_halt(f->work); /* its last answers are taken */
+	loop_post(f->loop, stop, f);
+	loop_run(f->loop);
+	queue_free(&f->queue);
+	store_work_stop(&f->work);
+	delivery_service_free(&f->service);
+	loop_free(&f->loop);
+	for (size_t i = 0; i < f->count; i++)
+		free(f->seen[i].body);
+	temp_end(&f->t);
+	free(f);
+}
+
+static struct store_queue_stat stat_of(struct fixture *f)
+{
+	struct store_queue_stat s;
+	struct store_txn *txn;
+
+	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
+	assert_int_equal(store_queue_stat(txn, &s), 0);
+	store_end_read(&txn);
+	return s;
+}
+
+static void poll(void *arg)
+{
+	struct fixture *f = arg;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (f->until(f)) {
+		loop_stop(f->loop);
+		return;
+	}
+	if (now.tv_sec > f->limit.tv_sec)
+		fail_msg("it did not come: %zu tries, %llu wait", f->count,
+			(unsigned long long)stat_of(f).waiting);
+	nanosleep(&(struct timespec){0, 200000}, NULL);
+	loop_post(f->loop, poll, f);
+}
+
+static void wait_until(struct fixture *f, bool (*until)(struct fixture *f))
+{
+	f->until = until;
+	clock_gettime(CLOCK_MONOTONIC, &f->limit);
+	f->limit.tv_sec += 20;
+	loop_post(f->loop, poll, f);
+	loop_run(f->loop);
+}
+
+static bool is_empty(struct fixture *f)
+{
+	return stat_of(f).messages == 0;
+}
+
+/* Nobody is due any more. */
+static bool is_calm(struct fixture *f)
+{
+	struct store_txn *txn;
+	uint64_t next;
+	int err;
+
+	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
+	err = store_queue_next(txn, &next);
+	store_end_read(&txn);
+	return f->active == 0 && (err == ERR_NOT_FOUND || next > clock_wall_ms());
+}
+
+static void advance(struct fixture *f, uint64_t minutes)
+{
+	clock_fake_advance(minutes * MINUTE);
+	queue_wake(f->queue);
+	wait_until(f, is_calm);
+}
+
+struct add {
+	const char *sender, *to[4], *body;
+	unsigned notify;
+	unsigned ret;
+	const char *envid, *orcpt;
+};
+
+static void add(struct fixture *f, struct add a)
+{
+	struct store_queue_message m = {.sender = slice_str(a.sender),
+		.arrived = clock_wall_ms(),
+		.ret = (uint8_t)a.ret,
+		.envid = slice_str(a.envid),
+		.session = SLICE_LIT("sess1")};
+	bool done;
+	struct store_draft *d =
+		temp_draft(slice_str(a.body ? a.body : "Subject: hello\r\n\r\nthe body\r\n"), &done);
+	struct store_txn *txn;
+	uint64_t id;
+
+	assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+	assert_int_equal(store_draft_finish(txn, d, &m.blob), 0);
+	assert_int_equal(store_queue_add(txn, &m, &id), 0);
+	for (unsigned i = 0; i < ARRAY_LEN(a.to) && a.to[i]; i++) {
+		struct store_queue_recipient r = {.message = id,
+			.number = i,
+			.next = m.arrived,
+			.notify = (uint8_t)a.notify,
+			.address = slice_str(a.to[i]),
+			.orcpt = slice_str(a.orcpt),
+			.destination = slice_str(strchr(a.to[i], '@') + 1)};
+
+		assert_int_equal(store_queue_add_recipient(txn, &r), 0);
+	}
+	assert_int_equal(store_commit(&txn), 0);
+	store_draft_committed(d);
+	store_draft_free(&d);
+}
+
+/* ---- tests ---- */
+
+static void test_a_message_is_sent_once_and_gone(void **state)
+{
+	struct fixture *f = start(&defaults);
+
+	(void)state;
+	add(f, (struct add){.sender = "a@b.test", .to = {"x@c.test", "y@c.test", "z@d.test"}});
+	queue_start(f->queue);
+	wait_until(f, is_empty);
+	assert_int_equal(f->count, 2);
+	assert_int_equal(f->seen[0].recipients + f->seen[1].recipients, 3);
+	for (int i = 0; i < 2; i++) {
+		assert_string_equal(f->seen[i].body, "Subject: hello\r\n\r\nthe body\r\n");
+		assert_string_equal(f->seen[i].sender, "a@b.test");
+	}
+	end(f);
+}
+
+static void test_the_schedule(void **state)
+{
+	/* Minutes since the start: five minutes, doubling to eight hours. */
+	static const uint64_t times[] = {0, 5, 15, 35, 75, 155, 315, 635, 1115, 1595, 2075, 2555, 3035, 3515,
+		3995, 4475, 4955, 5435, 5915, 6395};
+	struct fixture *f = start(&defaults);
+	size_t n = 0;
+
+	(void)state;
+	add(f, (struct add){.sender = "a@b.test", .to = {"later@c.test"}, .notify = SMTP_NOTIFY_FAILURE});
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	for (uint64_t minute = 1; minute < 6395; minute++) {
+		bool is_due = false;
+
+		for (size_t i = 0; i < ARRAY_LEN(times); i++)
+			is_due |= minute == times[i] || minute + 1 == times[i];
+		if (is_due)
+			advance(f, minute - (clock_wall_ms() - START) / MINUTE);
+	}
+	advance(f, 6395 - (clock_wall_ms() - START) / MINUTE);
+	wait_until(f, is_empty);
+	for (size_t i = 0; i < f->count; i++) {
+		if (strcmp(f->seen[i].first, "later@c.test") == 0) {
+			assert_true(n < ARRAY_LEN(times));
+			assert_int_equal(f->seen[i].at, times[n]);
+			n++;
+		}
+	}
+	assert_int_equal(n, 20);
+	/* Then its sender hears of it. */
+	assert_int_equal(f->count, 21);
+	assert_string_equal(f->seen[20].first, "a@b.test");
+	assert_string_equal(f->seen[20].sender, "");
+	assert_non_null(strstr(f->seen[20].body, "Status: 5.4.7\r\n"));
+	assert_non_null(strstr(f->seen[20].body, "Gave up after 20 tries: Come back later"));
+	assert_non_null(strstr(f->seen[20].body, "Action: failed\r\n"));
+	end(f);
+}
+
+static void test_age_ends_it_too(void **state)
+{
+	struct queue_settings s = defaults;
+	struct fixture *f;
+
+	(void)state;
+	s.plan.lifetime = 60 * MINUTE;
+	f = start(&s);
+	add(f, (struct add){.sender = "", .to = {"later@c.test"}});
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	for (int i = 0; i < 59; i++)
+		advance(f, 1);
+	assert_int_equal(stat_of(f).waiting, 1);
+	assert_int_equal(f->count, 4); /* 0, 5, 15, 35 */
+	advance(f, 1);
+	wait_until(f, is_empty);
+	assert_int_equal(f->count, 5);
+	end(f);
+}
+
+static unsigned count_to(struct fixture *f, const char *domain)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < f->count; i++)
+		n += strstr(f->seen[i].first, domain) != NULL;
+	return n;
+}
+
+static void test_a_dead_destination_costs_one_try(void **state)
+{
+	struct fixture *f = start(&defaults);
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		char to[32];
+
+		snprintf(to, sizeof(to), "u%d@%s.test", i, i % 4 ? "good" : "dead");
+		add(f, (struct add){.sender = "a@b.test", .to = {to}});
+	}
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	assert_int_equal(stat_of(f).waiting, 50);
+	assert_int_equal(count_to(f, "good"), 150);
+	/* What began side by side before anything was known may be several; afterwards it is one. */
+	assert_true(count_to(f, "dead") >= 1 && count_to(f, "dead") <= 50);
+	for (int i = 0; i < 3; i++) {
+		unsigned before = count_to(f, "dead");
+
+		advance(f, 500);
+		assert_int_equal(count_to(f, "dead"), before + 1);
+		assert_int_equal(count_to(f, "good"), 150);
+	}
+	end(f);
+}
+
+static void test_a_small_window_takes_all(void **state)
+{
+	struct queue_settings s = defaults;
+	struct fixture *f;
+
+	(void)state;
+	s.window = 20;
+	f = start(&s);
+	f->room = 3;
+	for (int i = 0; i < 600; i++) {
+		char to[32];
+
+		snprintf(to, sizeof(to), "u%d@h%d.test", i, i < 500 ? 1 : i % 7);
+		add(f, (struct add){.sender = "a@b.test", .to = {to}});
+	}
+	queue_start(f->queue);
+	wait_until(f, is_empty);
+	assert_int_equal(f->count, 600);
+	assert_int_equal(f->most_active, 3);
+	end(f);
+}
+
+static void test_mail_for_accounts_here_is_stored(void **state)
+{
+	struct fixture *f = start(&defaults);
+	struct store_message m;
+	struct store_txn *txn;
+	char text[200];
+	size_t len;
+
+	(void)state;
+	add(f, (struct add){.sender = "a@b.test",
+		       .to = {"Alice@Example.com", "nobody@example.com"},
+		       .notify = SMTP_NOTIFY_SUCCESS});
+	queue_start(f->queue);
+	wait_until(f, is_empty);
+	assert_int_equal(temp_mailbox(&f->t, f->t.inbox).messages, 1);
+	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
+	assert_int_equal(store_message_get(txn, f->t.inbox, 1, &m), 0);
+	assert_int_equal(store_message_read(txn, &m, 0, text, sizeof(text), &len), 0);
+	assert_true(slice_is_str(
+		slice_of(text, len), "Return-Path: <a@b.test>\r\nSubject: hello\r\n\r\nthe body\r\n"));
+	store_end_read(&txn);
+	/* The other one has no account here: his domain's host gets it. Both are told. */
+	assert_int_equal(count_to(f, "nobody@example.com"), 1);
+	assert_int_equal(count_to(f, "a@b.test"), 2);
+	end(f);
+}
+
+static const char *notice(struct fixture *f)
+{
+	for (size_t i = 0; i < f->count; i++)
+		if (!f->seen[i].sender[0])
+			return f->seen[i].body;
+	return NULL;
+}
+
+static void test_who_is_told(void **state)
+{
+	static const struct {
+		const char *sender, *to;
+		unsigned notify;
+		bool has_dsn;
+		const char *action; /* NULL: nobody is told */
+	} rows[] = {
+		{"a@b.test", "bad@c.test", 0, false, "Action: failed"},
+		{"a@b.test", "bad@c.test", SMTP_NOTIFY_FAILURE, false, "Action: failed"},
+		{"a@b.test", "bad@c.test", SMTP_NOTIFY_NEVER, false, NULL},
+		{"a@b.test", "bad@c.test", SMTP_NOTIFY_DELAY, false, NULL},
+		{"a@b.test", "bad@c.test", SMTP_NOTIFY_SUCCESS, false, NULL},
+		{"", "bad@c.test", 0, false, NULL},
+		{"", "bad@c.test", SMTP_NOTIFY_FAILURE, false, NULL},
+		{"a@b.test", "x@c.test", 0, false, NULL},
+		{"a@b.test", "x@c.test", SMTP_NOTIFY_SUCCESS, false, "Action: relayed"},
+		{"a@b.test", "x@c.test", SMTP_NOTIFY_SUCCESS, true, NULL},
+		{"a@b.test", "alice@example.com", SMTP_NOTIFY_SUCCESS, true, "Action: delivered"},
+		{"", "x@c.test", SMTP_NOTIFY_SUCCESS, false, NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct fixture *f = start(&defaults);
+		const char *text;
+
+		f->has_dsn = rows[i].has_dsn;
+		add(f, (struct add){.sender = rows[i].sender, .to = {rows[i].to}, .notify = rows[i].notify});
+		queue_start(f->queue);
+		wait_until(f, is_empty);
+		text = rows[i].sender[0] ? notice(f) : f->count > 1 ? "" : NULL;
+		if (!text != !rows[i].action)
+			print_error("row %zu\n", i);
+		assert_int_equal(!text, !rows[i].action);
+		if (text)
+			assert_non_null(strstr(text, rows[i].action));
+		end(f);
+	}
+}
+
+static void test_a_delay_is_told_once(void **state)
+{
+	struct fixture *f = start(&defaults);
+	unsigned told = 0;
+
+	(void)state;
+	add(f, (struct add){.sender = "a@b.test",
+		       .to = {"x@dead.test"},
+		       .envid = "QQ+3D1",
+		       .orcpt = "rfc822;o+2Bx@dead.test"});
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	for (int i = 0; i < 12; i++)
+		advance(f, 20);
+	assert_null(notice(f));
+	for (int i = 0; i < 60; i++)
+		advance(f, 30);
+	for (size_t i = 0; i < f->count; i++) {
+		if (f->seen[i].sender[0])
+			continue;
+		told++;
+		assert_non_null(strstr(f->seen[i].body, "Action: delayed\r\n"));
+		assert_non_null(strstr(f->seen[i].body, "Original-Envelope-Id: QQ=1\r\n"));
+		assert_non_null(strstr(f->seen[i].body, "Original-Recipient: rfc822;o+x@dead.test\r\n"));
+		assert_non_null(strstr(f->seen[i].body, "Will-Retry-Until: "));
+		assert_null(strstr(f->seen[i].body, "the body"));
+	}
+	assert_int_equal(told, 1);
+	end(f);
+}
+
+static void test_security_23_a_bounce_of_a_bounce_ends_at_the_postmaster(void **state)
+{
+	struct queue_settings s = defaults;
+	struct fixture *f;
+
+	(void)state;
+	s.postmaster = "bad-too@post.test";
+	f = start(&s);
+	add(f, (struct add){.sender = "bad@b.test", .to = {"bad@c.test"}});
+	queue_start(f->queue);
+	wait_until(f, is_empty);
+	/* The message, its notice, the notice about that one: and nothing about the last, which fails too. */
+	assert_int_equal(f->count, 3);
+	assert_string_equal(f->seen[1].first, "bad@b.test");
+	assert_string_equal(f->seen[2].first, "bad-too@post.test");
+	assert_string_equal(f->seen[2].sender, "");
+	end(f);
+}
+
+static void test_what_is_returned(void **state)
+{
+	static char big[20000];
+	static const char head[] = "Subject: long one\r\n\r\n";
+	static const struct {
+		unsigned ret;
+		bool is_big;
+		bool has_body;
+	} rows[] = {{SMTP_RET_NONE, false, true}, {SMTP_RET_FULL, false, true}, {SMTP_RET_HDRS, false, false},
+		{SMTP_RET_FULL, true, false}};
+
+	(void)state;
+	memset(big, 'x', sizeof(big) - 1);
+	memcpy(big, head, strlen(head));
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct fixture *f = start(&defaults);
+
+		add(f, (struct add){.sender = "a@b.test",
+			       .to = {"bad@c.test"},
+			       .ret = rows[i].ret,
+			       .body = rows[i].is_big ? big : NULL});
+		queue_start(f->queue);
+		wait_until(f, is_empty);
+		assert_non_null(notice(f));
+		assert_non_null(strstr(notice(f), rows[i].is_big ? "Subject: long one" : "Subject: hello"));
+		assert_int_equal(
+			strstr(notice(f), rows[i].is_big ? "xxxxx" : "the body") != NULL, rows[i].has_body);
+		if (rows[i].is_big)
+			assert_int_equal(strlen(f->seen[0].body), sizeof(big) - 1);
+		end(f);
+	}
+}
+
+static void test_circles_end(void **state)
+{
+	struct fixture *f = start(&defaults);
+	struct buf body = {0};
+
+	(void)state;
+	for (int i = 0; i < 31; i++)
+		buf_add_str(&body, "Received: from x\r\n by y\r\n");
+	buf_add_str(&body, "\r\nReceived: no field\r\n");
+	add(f, (struct add){.sender = "a@b.test", .to = {"x@c.test"}, .body = buf_str_view(&body)});
+	queue_start(f->queue);
+	wait_until(f, is_empty);
+	assert_int_equal(count_to(f, "x@c.test"), 0);
+	assert_non_null(strstr(notice(f), "Status: 5.4.6\r\n"));
+	buf_deinit(&body);
+	end(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_message_is_sent_once_and_gone),
+		cmocka_unit_test(test_the_schedule),
+		cmocka_unit_test(test_age_ends_it_too),
+		cmocka_unit_test(test_a_dead_destination_costs_one_try),
+		cmocka_unit_test(test_a_small_window_takes_all),
+		cmocka_unit_test(test_mail_for_accounts_here_is_stored),
+		cmocka_unit_test(test_who_is_told),
+		cmocka_unit_test(test_a_delay_is_told_once),
+		cmocka_unit_test(test_security_23_a_bounce_of_a_bounce_ends_at_the_postmaster),
+		cmocka_unit_test(test_what_is_returned),
+		cmocka_unit_test(test_circles_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
