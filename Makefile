@@ -214,7 +214,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test test-directory crash bench bench-map bench-directory bench-import format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test test-directory crash crash-queue bench bench-map bench-directory bench-import format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -230,6 +230,8 @@ test-directory: ## the flow tests with OpenLDAP and a Samba domain controller (r
 	$(Q)tests/flow/run directory
 crash: ## kill -9, disk full and power loss, longer than in make test
 	$(Q)tests/crash/run --long
+crash-queue: all ## kill -9 fifty times while the queue drains into a recording sink
+	$(Q)MAILTIER_QUEUE_KILLS=50 python3 -W ignore tests/crash/test_queue_kill.py -v
 soak-imap: all ## fifty sessions on one mailbox against a model, ten minutes or so
 	$(Q)MAILTIER_ROUNDS=60 MAILTIER_PHASES=5 tests/flow/run -v crowd
 imaptest: all ## imaptest against a back-end and a proxy, where tests/imaptest/build has made it

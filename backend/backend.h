@@ -44,8 +44,8 @@ struct backend {
 	struct delivery_service *delivery;
 	struct send_limits *send_limits; /* what users have sent */
 	struct timer send_limits_timer;  /* writes it to its file */
-	struct sending *sending; /* NULL until the store is open */
-	struct queue *queue;     /* its */
+	struct sending *sending;         /* NULL until the store is open */
+	struct queue *queue;             /* its */
 	struct quota_warning *quota_warning;
 	struct config *config;
 	struct control *control;

@@ -565,12 +565,9 @@ static void check_forwards(struct reading *r, struct import_row *row)
 			report(r, row, "it would forward to itself");
 			return;
 		}
-		/* What has a domain and is no account's goes to other servers. */
-		if ((!target || target->state == IMPORT_WRONG) && slice_find(one, '@') < 0 &&
-			owner_of(r, one, &owner)) {
-			report(r, row,
-				"it forwards to an address that is no account here, nor one of the file, and "
-				"has no domain");
+		/* Whom neither this back-end nor the file knows is another server's. */
+		if (target && target->state == IMPORT_WRONG && owner_of(r, one, &owner)) {
+			report(r, row, "it forwards to an account of the file that cannot be made");
 			return;
 		}
 	}

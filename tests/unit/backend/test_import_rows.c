@@ -115,9 +115,9 @@ static void test_errors_have_their_lines(void **state)
 			"6 2 4 5 ", IMPORT_CSV},
 		{"address\nalso@example.com\na@small.test\nb@small.test\nc@alias.test\n", "2 4 5 ",
 			IMPORT_CSV},
-		{"address,forward\na@x.test,a@x.test\nb@x.test,nobody@x.test\nc@x.test,b@x.test\nd@x.test,c@"
+		{"address,forward\na@x.test,a@x.test\nb@x.test,nobody@x.test\nc@x.test,a@x.test\nd@x.test,c@"
 		 "x.test\n",
-			"2 3 4 5 ", IMPORT_CSV},
+			"2 4 5 ", IMPORT_CSV},
 		{"address,disabled,keep,class\na@x.test,perhaps,,\nb@x.test,,x,\nc@x.test,,,nosuch\n",
 			"2 3 4 ", IMPORT_CSV},
 		{"dn: a\nmail: a@x.test\nuserPassword: {NO}x\n\ndn: b\nmail: b@x.test\nchangetype: "
