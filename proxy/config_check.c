@@ -6,6 +6,7 @@
 
 #include "common/base/slice.h"
 #include "common/front/front_auth.h"
+#include "common/front/smtp_policy.h"
 #include "common/net/addr.h"
 #include "common/net/dial.h"
 #include "common/net/tls.h"
@@ -287,6 +288,7 @@ void config_check(struct conf *conf)
 			check_service(conf, *service);
 	}
 	check_spool(conf);
+	smtp_policy_check(conf);
 	check_map_title(conf, "map");
 	usermap_conf_check(conf);
 	directory_conf_check(conf);

@@ -22,6 +22,7 @@
 #include "common/control/status.h"
 #include "common/front/dns_keys.h"
 #include "common/front/front_penalty.h"
+#include "common/front/mail_auth.h"
 #include "common/net/dns.h"
 #include "common/net/spool.h"
 #include "common/net/timer.h"
@@ -347,6 +348,8 @@ static void start(struct program *p, struct conf *conf)
 	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
 		     &p->hash_pool),
 		&why, "no threads");
+	must(mail_auth_workers_start((unsigned)conf_get_int(conf, "", NULL, "mail-auth-workers")), &why,
+		"no threads");
 	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
 	must(loop_group_start(program_loops(p->verbs.config->conf), &p->group), &why, "no threads");
 	workers_start(p->group, p->verbs.config);
@@ -376,6 +379,7 @@ static void stop(struct program *p)
 	listeners_close();
 	handover_stop(p->handover);
 	work_pool_end(p->hash_pool); /* its answers go to the loops */
+	mail_auth_workers_end();
 	loop_group_stop(&p->group);
 	listeners_free();
 	workers_end();
@@ -383,6 +387,7 @@ static void stop(struct program *p)
 	penalty_free(&p->penalty);
 	usermap_set_close(&p->verbs.maps);
 	work_pool_free(&p->hash_pool);
+	mail_auth_workers_free();
 	timer_stop(&p->drain);
 	timer_stop(&p->retired);
 	/* What workers have finished comes home once more, to be freed. */

@@ -63,7 +63,7 @@ void mail_auth_workers_free(void)
 
 int mail_auth_workers_submit(struct loop *loop, struct work *work)
 {
-	return pool ? work_submit(pool, loop, work) : ERR_NOT_NOW;
+	return pool ? work_submit(pool, loop, work) : ERR_UNSUPPORTED;
 }
 
 /* ---- the end ---- */

@@ -22,7 +22,7 @@ MUST_CHECK int mail_auth_workers_start(unsigned threads);
 /* Before the loops end: what runs ends, what waits is cancelled. Then, after them, free. */
 void mail_auth_workers_end(void);
 void mail_auth_workers_free(void);
-/* For who signs: runs the job on a worker. As work_submit(). */
+/* For who signs: runs the job on a worker, as work_submit(). ERR_UNSUPPORTED: there are none. */
 MUST_CHECK int mail_auth_workers_submit(struct loop *loop, struct work *work);
 
 struct mail_auth_input {

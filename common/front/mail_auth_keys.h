@@ -20,7 +20,49 @@
 /* Most octets of a file with a key. */
 #define MAIL_AUTH_KEYS_FILE_MOST (64 * 1024)
 
-extern const struct conf_key mail_auth_keys_table[];
+/* Rows of sections "", "mail-auth" and "dkim": smtp_policy_keys has them, for both programs. */
+#define MAIL_AUTH_KEYS                                                                                       \
+	{"", "mail-auth-workers", CONF_INT, 0, "2", 1, 64, NULL,                                             \
+		"Threads that hash and sign messages which are too large for a loop", NULL},                 \
+		{"mail-auth", "verify", CONF_LIST, CONF_RELOAD, "dkim dmarc arc", 0, 0, "dkim dmarc arc",    \
+			"What is checked of mail that comes in by smtp; dmarc needs dkim. An empty list: "   \
+			"nothing",                                                                           \
+			NULL},                                                                               \
+		{"mail-auth", "dmarc-policy", CONF_ENUM, CONF_RELOAD, "tell", 0, 0,                          \
+			"tell quarantine reject",                                                            \
+			"What becomes of mail that DMARC fails: tell: it is written into the message; "      \
+			"quarantine: it "                                                                    \
+			"is held, whatever the domain asks for beyond none; reject: as the domain asks",     \
+			NULL},                                                                               \
+		{"mail-auth", "rsa-least", CONF_INT, CONF_RELOAD, "1024", 1024, 4096, NULL,                  \
+			"Bits of an RSA key below which a signature does not count (result policy)", NULL},  \
+		{"mail-auth", "dns-timeout", CONF_DURATION, CONF_RELOAD, "5s", 100, 60000, NULL,             \
+			"How long keys and policies are waited for; without them the result is temperror",   \
+			NULL},                                                                               \
+		{"mail-auth", "arc-seal", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,                          \
+			"A domain with a key in a dkim section: mail that comes in by smtp is sealed with "  \
+			"it (ARC)",                                                                          \
+			NULL},                                                                               \
+		{"dkim", "domains", CONF_LIST, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,                \
+			"Domains of From whose mail this key signs, each with itself as d=", NULL},          \
+		{"dkim", "selector", CONF_STRING, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,             \
+			"The selector: the key is published at SELECTOR._domainkey.DOMAIN", NULL},           \
+		{"dkim", "key", CONF_PATH, CONF_RELOAD | CONF_REQUIRED | CONF_PRIVATE, NULL, 0, 0, NULL,     \
+			"File with the private key in PEM, RSA of 1024 to 4096 bits or Ed25519, mode 0600 "  \
+			"or tighter",                                                                        \
+			NULL},                                                                               \
+		{"dkim", "sign-from", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,                              \
+			"Signs from this day or minute on (2026-12-01, 2026-12-01T12:00, UTC), and an "      \
+			"older key of "                                                                      \
+			"the domain no more; empty: always",                                                 \
+			NULL},                                                                               \
+		{"dkim", "subdomains", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL,                             \
+			"Signs mail from subdomains too, unless they have keys of their own", NULL},         \
+	{                                                                                                    \
+		"dkim", "canonicalization", CONF_ENUM, CONF_RELOAD, "relaxed/relaxed", 0, 0,                 \
+			"relaxed/relaxed relaxed/simple simple/simple simple/relaxed",                       \
+			"Forms of header and body that are signed", NULL                                     \
+	}
 #define MAIL_AUTH_SECTIONS                                                                                   \
 	{"mail-auth", CONF_RELOAD, NULL, "DKIM, DMARC and ARC: what is checked of mail that comes in"},      \
 	{                                                                                                    \

@@ -184,6 +184,7 @@ void mail_auth_plan_init(struct mail_auth_plan *plan, const struct mail_auth_wan
 	mail_auth_body_init(&plan->body, spool, body_at);
 	plan->now = wants->now;
 	plan->rsa_least = wants->rsa_least;
+	plan->wants_dkim = wants->dkim;
 	plan->author = DMARC_AUTHOR_MALFORMED;
 	plan->keys = arena_calloc(&plan->arena, MAIL_AUTH_KEYS_MOST, sizeof(*plan->keys));
 	plan->signatures = arena_calloc(&plan->arena, MAIL_AUTH_SIGNATURES_MOST, sizeof(*plan->signatures));

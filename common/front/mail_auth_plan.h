@@ -59,6 +59,7 @@ struct mail_auth_plan {
 	enum dmarc_author author; /* of the From field */
 	struct slice author_domain;
 
+	bool wants_dkim;
 	unsigned signature_count, left_out; /* more than are checked */
 	struct mail_auth_signature *signatures;
 	struct mail_auth_chain *arc; /* NULL: not checked */

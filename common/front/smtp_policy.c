@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "common/front/mail_auth_keys.h"
+#include "common/front/mail_auth_stage.h"
 
 const struct conf_key smtp_policy_keys[] = {
 	{"policy", "spool-memory", CONF_SIZE, CONF_RELOAD, "1M", 4096, UINT64_C(1) << 30, NULL,
@@ -15,10 +17,15 @@ const struct conf_key smtp_policy_keys[] = {
 		NULL},
 	{"policy", "header-size", CONF_SIZE, CONF_RELOAD, "1M", 16384, UINT64_C(50) << 20, NULL,
 		"Largest header of a message that is looked at; it is kept in memory", NULL},
+	MAIL_AUTH_KEYS,
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
 static const struct smtp_stage *const stages[] = {
+	&mail_auth_stage_verify,
+	/* Behind all that edits. */
+	&mail_auth_stage_seal,
+	&mail_auth_stage_sign,
 	NULL,
 };
 
@@ -37,6 +44,11 @@ static void add_stage(struct smtp_policy *p, const struct smtp_stage *stage, voi
 	require(p->stage_count < SMTP_STAGES_MOST);
 	p->stages[p->stage_count].stage = stage;
 	p->stages[p->stage_count++].settings = settings;
+}
+
+void smtp_policy_check(struct conf *conf)
+{
+	mail_auth_keys_check(conf);
 }
 
 int smtp_policy_new(

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "common/conf/conf.h"
+#include "common/front/mail_auth_keys.h"
 #include "common/front/smtp_content.h"
 
 #define SMTP_STAGES_MOST 16
@@ -23,13 +24,14 @@ struct smtp_policy {
 	} stages[SMTP_STAGES_MOST];
 };
 
-/* Rows for the tables of keys of both programs: section "policy". */
+/* Rows for the tables of keys of both programs: section "policy", and those of DKIM (mail_auth_keys.h). */
 extern const struct conf_key smtp_policy_keys[];
 #define SMTP_POLICY_SECTION                                                                                  \
-	{                                                                                                    \
-		"policy", CONF_RELOAD, NULL, "Mail in: how its content is kept while it is looked at"        \
-	}
+	{"policy", CONF_RELOAD, NULL, "Mail in: how its content is kept while it is looked at"},             \
+		MAIL_AUTH_SECTIONS
 
+/* For a program's check of its configuration: what single keys cannot show. */
+void smtp_policy_check(struct conf *conf);
 /* For one service ("smtp", "submission"). ERR_CONFIG with the reasons in why. */
 MUST_CHECK int smtp_policy_new(
 	const struct conf *conf, const char *service, struct buf *why, struct smtp_policy **policy_out);
