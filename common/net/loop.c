@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -175,16 +176,30 @@ static void run_posted(struct loop *loop)
 	}
 }
 
-static void on_wake(uv_async_t *handle)
+/* Edge-triggered, so that the count need not be read. Not uv_async_t: its loop spins until whoever woke it has come back from
+ * write(2), which on a busy processor is the one thing that it must not wait for. */
+static void on_wake(struct loop_io *io, uint32_t events)
 {
-	struct loop *loop = handle->data;
+	struct loop *loop = container_of(io, struct loop, wake);
 	/* Looked at first: what was posted before the stop is run before it. */
 	bool stops = atomic_load(&loop->stopping);
 
+	(void)events;
 	loop_enter(loop);
 	run_posted(loop);
 	if (stops)
 		uv_stop(&loop->uv);
+}
+
+static void wake(struct loop *loop)
+{
+	const uint64_t one = 1;
+	ssize_t n;
+
+	do
+		n = write(loop->wake_fd, &one, sizeof(one));
+	while (n < 0 && errno == EINTR);
+	require(n == sizeof(one));
 }
 
 void loop_poll(struct loop *loop)
@@ -213,10 +228,16 @@ static void on_poll(uv_poll_t *handle, int status, int uv_events)
 
 static int start_handles(struct loop *loop)
 {
-	int rc = uv_async_init(&loop->uv, &loop->wake, on_wake);
+	int rc;
 
-	if (rc == 0)
-		rc = uv_poll_init(&loop->uv, &loop->poll, loop->epoll_fd);
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop->wake.fn = on_wake;
+	if (loop->wake_fd < 0)
+		return error_from_errno(errno);
+	rc = loop_io_start(loop, loop->wake_fd, EPOLLIN | EPOLLET, &loop->wake);
+	if (rc)
+		return rc;
+	rc = uv_poll_init(&loop->uv, &loop->poll, loop->epoll_fd);
 	if (rc == 0)
 		rc = uv_poll_start(&loop->poll, UV_READABLE, on_poll);
 	if (rc)
@@ -225,7 +246,7 @@ static int start_handles(struct loop *loop)
 	uv_check_init(&loop->uv, &loop->check);
 	uv_idle_init(&loop->uv, &loop->idle);
 	uv_timer_init(&loop->uv, &loop->tick);
-	loop->wake.data = loop->poll.data = loop->prepare.data = loop->check.data = loop->tick.data = loop;
+	loop->poll.data = loop->prepare.data = loop->check.data = loop->tick.data = loop;
 	uv_prepare_start(&loop->prepare, on_prepare);
 	uv_check_start(&loop->check, on_check);
 	return 0;
@@ -244,6 +265,8 @@ static void close_uv(struct loop *loop)
 	while (uv_run(&loop->uv, UV_RUN_NOWAIT))
 		;
 	uv_loop_close(&loop->uv);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
 	if (loop->epoll_fd >= 0)
 		close(loop->epoll_fd);
 }
@@ -255,6 +278,7 @@ static int loop_new_as(unsigned index, const char *label, struct loop **loop_out
 
 	signal(SIGPIPE, SIG_IGN); /* splice(2) has no MSG_NOSIGNAL */
 	loop->index = index;
+	loop->wake_fd = -1;
 	list_init(&loop->conns);
 	list_init(&loop->todo);
 	list_init(&loop->again);
@@ -344,7 +368,7 @@ void loop_run(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
 	atomic_store(&loop->stopping, true);
-	uv_async_send(&loop->wake);
+	wake(loop);
 }
 
 struct loop *loop_current(void)
@@ -364,13 +388,15 @@ uint64_t loop_now_ms(const struct loop *loop)
 
 void loop_post(struct loop *loop, loop_fn *fn, void *arg)
 {
-	struct loop_posted *p = xmalloc(sizeof(*p));
+	struct loop_posted *p = xmalloc(sizeof(*p)), *before = atomic_load(&loop->posted);
 
 	p->call = (struct loop_call){fn, arg};
-	p->next = atomic_load(&loop->posted);
-	while (!atomic_compare_exchange_weak(&loop->posted, &p->next, p))
-		;
-	uv_async_send(&loop->wake);
+	do
+		p->next = before;
+	while (!atomic_compare_exchange_weak(&loop->posted, &before, p));
+	/* Now it may have been run, and p be gone. */
+	if (!before) /* else whoever posted that has woken the loop, or is about to */
+		wake(loop);
 }
 
 void loop_defer(struct loop *loop, loop_fn *fn, void *arg)

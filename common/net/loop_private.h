@@ -64,13 +64,14 @@ struct tls_tickets;
 
 struct loop {
 	uv_loop_t uv;
-	uv_async_t wake;
 	uv_prepare_t prepare;
 	uv_check_t check;
 	uv_idle_t idle; /* active while work is left over: libuv does not block then */
 	uv_timer_t tick;
 	uv_poll_t poll;
 	int epoll_fd;
+	int wake_fd; /* an eventfd among them: what was posted */
+	struct loop_io wake;
 	unsigned index;
 
 	_Atomic(struct loop_posted *) posted; /* last first */
