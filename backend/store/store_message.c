@@ -739,7 +739,7 @@ static int copy_one(struct copy *k, struct store_entry *e, struct slice row)
 
 static int copy_rows(struct copy *k)
 {
-	size_t n;
+	size_t n = 0;
 	int err = 0;
 
 	for (size_t at = 0; at < k->count && !err; at += n) {

@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 
-from measure import OUT, ROOT
+from measure import OUT, ROOT, wait_port
 
 
 class Cluster:
@@ -27,6 +27,18 @@ class Cluster:
             elif words[:1] == ["ready"]:
                 return
         raise RuntimeError(f"the cluster did not start, see {self.dir}.log")
+
+    def restart(self, name):
+        """With --restart: kills one and waits until it is there again."""
+        os.kill(self.pid[name], signal.SIGKILL)
+        for line in self.process.stdout:
+            self.log.write(line)
+            words = line.split()
+            if words[:2] == ["pid", name]:
+                self.pid[name] = int(words[2])
+                break
+        host, port = self.at[name, "imap"]
+        wait_port(host, port)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -30,10 +30,18 @@ class Peer:
             overlay = f"mount -t overlay peers -o lowerdir={UNPACKED}/usr:/usr /usr && exec \"$@\""
             command = [command[0][len(UNPACKED):]] + command[1:]
             prefix = ["unshare", "-m", "sh", "-c", overlay, "sh"] + prefix
-        self.process = subprocess.Popen(prefix + command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        self.command = prefix + command
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.pids = [self.process.pid]
-        for port in ports.values():
-            wait_port(host, port)
+        for port in self.ports.values():
+            wait_port(self.host, port)
+
+    def restart(self):
+        self.stop()
+        self.start()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
