@@ -11,6 +11,7 @@
 #include "backend/users.h"
 #include "common/auth/password.h"
 #include "common/control/control.h"
+#include "common/control/program.h"
 #include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
@@ -154,10 +155,7 @@ static const struct conf_key keys[] = {
 		"On SIGUSR2: how long the new program may take to be ready, and after that the old one to "
 		"end",
 		NULL},
-	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug",
-		"Least urgent lines logged", NULL},
-	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,
-		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
+	PROGRAM_LOG_KEYS,
 
 	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, SERVICES, "What is offered", NULL},
 	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,

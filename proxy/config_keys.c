@@ -1,5 +1,6 @@
 /* The proxy's table of keys: one row is one key. What rows cannot say is in config_check.c. */
 #include "common/control/control.h"
+#include "common/control/program.h"
 #include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
@@ -119,10 +120,7 @@ static const struct conf_key keys[] = {
 		NULL},
 	{"", "handover-sessions", CONF_DURATION, CONF_RELOAD, "1d", 0, 2592000000, NULL,
 		"How long the old program may live on after a hand-over, for the sessions that it has", NULL},
-	{"", "log-level", CONF_ENUM, CONF_RELOAD, "info", 0, 0, "error warn info debug",
-		"Least urgent lines logged", NULL},
-	{"", "log-file", CONF_PATH, CONF_RELOAD, "", 0, 0, NULL,
-		"Where the log goes; empty: standard error. SIGHUP opens it again", NULL},
+	PROGRAM_LOG_KEYS,
 
 	{"listener", "service", CONF_ENUM, CONF_REQUIRED, NULL, 0, 0, CONFIG_SERVICE_TITLES,
 		"What is offered", NULL},

@@ -1,5 +1,5 @@
 /*
- * The log: one line an event on standard error (or a file), written whole, from any thread.
+ * The log: one line an event, written whole, from any thread: on standard error or a file, to a syslog daemon, or to systemd's journal.
  *
  *	2026-11-20T12:30:10.123Z INFO proxy: <session prefix> words key=value
  *
@@ -23,6 +23,24 @@ enum log_level {
 void log_set_level(enum log_level level);
 /* -1 when the name is none of error, warn, info, debug. */
 int log_level_parse(const char *name);
+/* Levels of single areas ("smtp", "imap" ...), instead of the one for all: a list of "AREA=LEVEL". -1: one of them is none such, or there are more
+ * than LOG_AREAS_MOST; nothing is changed then. Any thread; lines that are being written meanwhile go by the old ones. */
+#define LOG_AREAS_MOST 32
+MUST_CHECK int log_set_levels(const char *const *list, size_t count);
+
+/*
+ * Where lines go. LOG_TO_STREAM: standard error, or the file of log_open(); with prefix "<6>" and no time where the journal listens at standard error
+ * (JOURNAL_STREAM), so that it knows the level. LOG_TO_SYSLOG: datagrams to /dev/log (RFC 3164, facility mail). LOG_TO_JOURNAL: its own
+ * protocol, with the fields MESSAGE, PRIORITY, SYSLOG_IDENTIFIER, MAILTIER_AREA and, where a line begins with one, MAILTIER_SESSION. socket: another
+ * place than the usual one; NULL. name: the program's. A line that the daemon does not take at once is counted (mailtier_log_lost) and lost, never waited for;
+ * when it is not there the line goes to standard error. Any thread.
+ */
+enum log_target {
+	LOG_TO_STREAM,
+	LOG_TO_SYSLOG,
+	LOG_TO_JOURNAL
+};
+MUST_CHECK int log_to(enum log_target target, const char *socket, const char *name);
 /* Appends to this file instead of standard error; reopens it when called again (after rotation). 0 or ERR_*. */
 MUST_CHECK int log_open(const char *path);
 

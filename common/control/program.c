@@ -1,6 +1,7 @@
 /* Small things, written once so that both programs do them alike. */
 #include "common/control/program.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -8,8 +9,17 @@
 void program_set_log(const struct conf *conf, const char *area)
 {
 	const char *file = conf_get_string(conf, "", NULL, "log-file");
+	size_t count;
+	const char *const *levels = conf_get_list(conf, "", NULL, "log-levels", &count);
+	char name[32];
 
 	log_set_level((enum log_level)conf_get_enum(conf, "", NULL, "log-level"));
+	if (log_set_levels(levels, count) < 0)
+		log_error(area, "log-levels are AREA=LEVEL each, at most %d", LOG_AREAS_MOST);
+	snprintf(name, sizeof(name), "mailtier-%s", area);
+	if (log_to((enum log_target)conf_get_enum(conf, "", NULL, "log-to"),
+		    conf_get_string(conf, "", NULL, "log-socket"), name) < 0)
+		log_error(area, "the log cannot go where log-to says; it stays where it was");
 	if (file[0] && log_open(file) < 0)
 		log_error(area, "the log file cannot be opened file=%s", file);
 }

@@ -9,6 +9,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import unittest
 
 import mt
@@ -291,6 +292,18 @@ send-limit few {
                                f"RCPT TO:<{self.user(1)}> ORCPT=rfc822;a+0Ab", f"RCPT TO:<{self.user(1)}> ORCPT=rfc822;a+0D+0A1", f"RCPT TO:<{self.user(1)}> ORCPT=rfc822;a+00",
                                f"RCPT TO:<{self.user(1)}> NOTIFY=NEVER,DELAY", f"RCPT TO:<{self.user(1)}> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@c.example"),
                          [250, 501, 501, 501, 501, 250])
+
+    def test_the_log_report_of_the_manual(self):
+        c = self.raw()
+        self.assertEqual(c.say("EHLO x", "MAIL FROM:<report@b.example>", f"RCPT TO:<{self.user(1)}>", "RCPT TO:<nobody@example.test>", "DATA")[-1], 354)
+        self.assertEqual(c.say(b"Subject: report\r\n\r\nx\r\n."), 250)
+        with open(os.path.join(mt.ROOT, "docs", "operations.md")) as f:
+            script = re.search(r"<!-- log report -->\n```python\n(.*?)```", f.read(), re.S).group(1)
+        lines = "".join(l + "\n" for l in self.cluster.log("b1").splitlines() if "from=<report@b.example>" in l)
+        done = subprocess.run([sys.executable, "-c", script], input=lines, capture_output=True, text=True, timeout=30)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"(?m)^ +1 smtp +rejected +5\.1\.1$")
+        self.assertRegex(done.stdout, r"(?m)^ +1 smtp +sent +2\.0\.0$")
 
     def test_zz_what_was_sent_outlives_the_program(self):
         self.cluster.ctl("b1", "submission", "clear")
