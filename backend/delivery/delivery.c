@@ -299,6 +299,9 @@ int delivery_add_body(struct delivery *d, struct slice bytes)
 	FAULT("lmtp-amid-body");
 	if (!d->error)
 		d->error = spool_add(d->spool, bytes);
+	/* What goes out must be known to need 8BITMIME, whatever was said. */
+	if ((d->is_whole || d->has_queued) && !(d->queue_flags & STORE_QUEUE_8BIT) && !slice_is_ascii(bytes))
+		d->queue_flags |= STORE_QUEUE_8BIT;
 	if (!d->error)
 		digest_client_bytes(d, bytes);
 	return d->error;

@@ -123,6 +123,7 @@ int delivery_add_remote(struct delivery *d, const struct smtp_rcpt *rcpt, unsign
 	t = delivery_new_target(d, &number);
 	t->slot = d->slot;
 	t->queued = q;
+	d->has_queued = true;
 	r = delivery_new_recipient(d);
 	r->address = name;
 	r->targets = xcalloc(1, sizeof(*r->targets));
@@ -224,6 +225,7 @@ int delivery_forward(struct delivery *d, const struct forward_account *a, unsign
 	t = delivery_new_target(d, target_out);
 	t->slot = a->slot;
 	t->queued = q;
+	d->has_queued = true;
 	t->is_forwarded = true;
 	t->address = xstrdup(a->address);
 	return 0;
@@ -274,16 +276,19 @@ int delivery_add_returned(struct delivery *d, const struct smtp_path *path, unsi
 static bool must_turn(const struct delivery *d)
 {
 	uint64_t slots = 0;
-	bool has_queued = false, has_stored = false;
+	bool has_queued = false, has_stored = false, wants_news = false;
 
 	for (unsigned i = 0; i < d->target_count; i++) {
 		slots |= UINT64_C(1) << d->targets[i].slot;
 		has_queued |= d->targets[i].queued != NULL;
 		has_stored |= d->targets[i].queued == NULL;
 	}
+	/* Who wants to hear of a success is told by the queue. */
+	for (unsigned i = 0; i < d->count; i++)
+		wants_news |= (d->recipients[i].notify & SMTP_NOTIFY_SUCCESS) != 0;
 	if (d->hold)
 		return has_stored;
-	return d->is_whole && has_stored && (has_queued || (slots & (slots - 1)));
+	return d->is_whole && has_stored && (has_queued || wants_news || (slots & (slots - 1)));
 }
 
 /* This recipient is addressed anew by the queue, which finds out where his mail goes when it brings it. */

@@ -73,11 +73,14 @@ struct queue_hop *queue_hop_get(struct queue *q, const char *name)
 struct queue_hop *queue_hop_of(struct queue *q, struct slice destination)
 {
 	char name[OUTBOUND_NEXT_HOP_MAX];
+	struct queue_hop *hop;
+	bool is_none = q->sender.next_hop(q->sender.arg, destination, name) != 0;
 
-	/* What cannot be a domain is told by the try. */
-	if (q->sender.next_hop(q->sender.arg, destination, name))
-		snprintf(name, sizeof(name), "%.*s", SLICE_ARG(destination));
-	return queue_hop_get(q, name);
+	if (is_none) /* no next hop has a blank */
+		snprintf(name, sizeof(name), "no domain");
+	hop = queue_hop_get(q, name);
+	hop->is_none = is_none;
+	return hop;
 }
 
 static void set_text(char **to, const char *text)
@@ -110,7 +113,7 @@ static void free_parcel(struct queue_parcel *p)
 
 void queue_parcel_end(struct queue_parcel *p)
 {
-	if (p->left || p->is_active)
+	if (p->left || p->is_active || p->reads)
 		return;
 	queue_local_end(p);
 	free_parcel(p);
@@ -176,6 +179,17 @@ static int run_read(struct store_txn *txn, void *arg)
 	return store_queue_read(txn, &r->parcel->message, r->offset, r->bytes, r->most, &r->len);
 }
 
+/* The try may have ended meanwhile, and all else of the parcel. */
+static void drop_read(void *arg)
+{
+	struct reading *r = arg;
+	struct queue_parcel *p = r->parcel;
+
+	p->reads--;
+	free(r);
+	queue_parcel_end(p);
+}
+
 static void was_read(void *arg, int err)
 {
 	struct reading *r = arg;
@@ -209,10 +223,11 @@ static void on_read(void *arg, struct outbound_try *t, uint64_t offset, size_t m
 	r->parcel = p;
 	r->offset = offset - p->trace.len;
 	r->most = most;
+	p->reads++;
 	(void)store_work_read(p->queue->work, p->slot->number,
 		&(struct store_work_call){.run = run_read,
 			.done = was_read,
-			.drop = free,
+			.drop = drop_read,
 			.arg = r,
 			.loop = p->queue->loop,
 			.name = "queue read"});
@@ -414,7 +429,7 @@ void queue_hop_run(struct queue *q, struct queue_hop *hop)
 		if (hop->is_full || (hop->failures && hop->active))
 			return;
 		list_remove(&p->link);
-		err = start_try(p);
+		err = hop->is_none ? ERR_SYNTAX : start_try(p);
 		if (err == ERR_NOT_NOW) {
 			list_add_first(&hop->waiting, &p->link);
 			hop->is_full = true;

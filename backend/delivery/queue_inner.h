@@ -36,6 +36,7 @@ struct queue_hop {
 	char *reason;        /* why it could not be reached */
 	char *status;
 	bool is_full; /* outbound has no room: until it says so */
+	bool is_none; /* the domain cannot be one: nothing is tried */
 	char *parked[QUEUE_PARKED_MOST];
 	unsigned parked_count;
 	bool has_more_parked;
@@ -105,6 +106,7 @@ struct queue_parcel {
 	unsigned hops; /* Received fields in what was loaded */
 	/* Of a try. */
 	struct outbound_try *try;
+	unsigned reads; /* of the body, under way */
 	struct outbound_recipient *recipients;
 	/* Of a delivery here. */
 	struct delivery *delivery;

@@ -131,7 +131,7 @@ static void log_line(const struct queue_item *item, const struct queue_outcome *
 	clean(&text, item->text.len ? item->text.p : "");
 	/* delay: in the store, in memory, until the first command, from there. */
 	log_info("queue",
-		"%.*s: from=<%.*s> to=<%.*s> relay=%s delay=%.2f/%.2f/%.2f/%.2f tls=%s dsn=%.*s status=%s "
+		"%.*s: from=<%.*s> to=<%.*s> relay=%s delay=%.3f/%.3f/%.3f/%.3f tls=%s dsn=%.*s status=%s "
 		"(%s) "
 		"queue=%s tries=%u",
 		SLICE_ARG(m->session.len ? m->session : slice_str(id)), SLICE_ARG(m->sender),

@@ -201,6 +201,24 @@ static void test_a_single_slot_of_accounts_needs_no_queue(void **state)
 	end(&f);
 }
 
+static void test_who_wants_to_hear_of_success_is_queued(void **state)
+{
+	struct smtp_rcpt own = rcpt("alice", "example.com", "alice@example.com");
+	struct fixture f;
+	struct delivery *d;
+	unsigned n;
+
+	(void)state;
+	start(&f);
+	d = begin(&f, true, NULL);
+	assert_int_equal(delivery_add_recipient(d, &own.path, &n), 0);
+	delivery_set_wishes(d, n, SMTP_NOTIFY_SUCCESS, slice_of(NULL, 0));
+	finish(&f, d, 1, true);
+	assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, 0);
+	expect(&f, "1 alice@example.com>alice@example.com@example.com 2\n");
+	end(&f);
+}
+
 static void test_quarantine_holds_all(void **state)
 {
 	struct smtp_rcpt own = rcpt("alice", "example.com", "alice@example.com"),
@@ -248,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_recipients_elsewhere_are_queued_in_one_message),
 		cmocka_unit_test(test_one_answer_takes_local_recipients_along),
 		cmocka_unit_test(test_a_single_slot_of_accounts_needs_no_queue),
+		cmocka_unit_test(test_who_wants_to_hear_of_success_is_queued),
 		cmocka_unit_test(test_quarantine_holds_all),
 		cmocka_unit_test(test_a_repeat_is_not_queued_twice),
 	};
