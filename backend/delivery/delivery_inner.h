@@ -96,7 +96,7 @@ struct delivery {
 	unsigned queue_flags; /* enum store_queue_flag */
 	unsigned slot;        /* the sender's */
 	bool is_whole;        /* one answer for all recipients */
-	bool has_queued; /* some of it goes to the queue */
+	bool has_queued;      /* some of it goes to the queue */
 	uint32_t skip_queued; /* octets of the spool that do not go out */
 };
 

@@ -2,10 +2,10 @@
 what operators do with the queue, mail that waits over a restart."""
 import email
 import email.policy
-import json
-import os
+import imaplib
 import re
 import signal
+import smtplib
 import tempfile
 import unittest
 
@@ -15,7 +15,7 @@ from backend_case import BackendCase
 
 
 class Queue(BackendCase):
-    USERS = 3
+    USERS = 5
     STARTER = ["--restart"]
 
     @classmethod
@@ -74,7 +74,6 @@ class Queue(BackendCase):
             self.deliver_as("", forged, "Subject: bounced\r\n\r\nx\r\n")
 
     def deliver_as(self, sender, to, message):
-        import smtplib
         host, port = self.cluster.at("b1", "lmtp")
         with smtplib.LMTP(host, port) as lmtp:
             lmtp.sendmail(sender, [to], message)
@@ -104,6 +103,60 @@ class Queue(BackendCase):
         self.assertEqual(returned.get_content_type(), "message/rfc822")
         self.assertEqual(returned.get_payload(0)["X-Mark"], "1")
         self.wait_empty()
+
+    def submit(self, i, to, message, mail=(), rcpt=()):
+        context = self.tls()
+        context.check_hostname = False
+        with smtplib.SMTP_SSL(*self.cluster.at("b1", "submissions"), context=context, timeout=20) as s:
+            s.login(self.user(i), self.password(i))
+            s.sendmail(self.user(i), to, message, mail_options=mail, rcpt_options=rcpt)
+
+    def inbox(self, i):
+        """The messages of a user, parsed; they go."""
+        m = imaplib.IMAP4_SSL(*self.cluster.at("b1", "imaps"), ssl_context=self.tls(), timeout=20)
+        try:
+            m.login(self.user(i), self.password(i))
+            m.select()
+            found = []
+            for number in m.search(None, "ALL")[1][0].split():
+                found.append(email.message_from_bytes(m.fetch(number, "BODY[]")[1][0][1], policy=email.policy.default))
+                m.store(number, "+FLAGS", "\\Deleted")
+            m.expunge()
+            return found
+        finally:
+            m.logout()
+
+    def wait_inbox(self, i, count):
+        found = []
+
+        def look():
+            found.extend(self.inbox(i))
+            return len(found) >= count
+
+        mt.wait_for(look, 15, f"{count} messages for user {i}")
+        return found
+
+    def test_submission_to_here_and_elsewhere_with_wishes(self):
+        self.submit(4, [self.user(5), "there@far.test", "bad.three@far.test"], "Subject: wishes\r\n\r\nsee\r\n",
+                    ["RET=HDRS", "ENVID=QQ+3D1"], ["NOTIFY=SUCCESS,FAILURE"])
+        self.assertEqual(self.wait_inbox(5, 1)[0]["Subject"], "wishes")
+        got = self.wait_sent("there@far.test")
+        self.assertIn(f"<{self.user(4)}>", got.sender)  # nobody's sender is rewritten who sends himself
+        told = {}
+        for m in self.wait_inbox(4, 3):
+            text, status, returned = m.get_payload()
+            self.assertEqual(returned.get_content_type(), "text/rfc822-headers")
+            self.assertEqual(status.get_payload()[0]["Original-Envelope-Id"], "QQ=1")
+            self.assertEqual(m["Return-Path"], "<>")
+            for p in status.get_payload()[1:]:
+                told[p["Final-Recipient"].partition(";")[2]] = p["Action"]
+        self.assertEqual(told, {self.user(5): "delivered", "there@far.test": "relayed", "bad.three@far.test": "failed"})
+        # A server that does DSN is asked to tell, and never is told to for two.
+        self.submit(4, ["quiet@far.test"], "Subject: never\r\n\r\nsee\r\n", [], ["NOTIFY=NEVER"])
+        self.submit(4, ["bad.quiet@far.test"], "Subject: never\r\n\r\nsee\r\n", [], ["NOTIFY=NEVER"])
+        self.wait_sent("quiet@far.test")
+        self.wait_empty()
+        self.assertEqual(self.inbox(4), [])
 
     def test_what_is_deferred_is_tried_again_and_can_be_seen_held_and_removed(self):
         self.forward(3, "later@far.test", "x@dead.test")
