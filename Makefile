@@ -20,7 +20,7 @@ BIN := $(B)/bin
 Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the rooms: what each may use of ours (transitive), what it links of others ----
-ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control common/front \
+ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control common/front common/spf \
 	mapping proxy backend/store backend/store_work backend/search backend/delivery backend/session backend
 uses_common/base :=
 uses_common/crypto := common/base
@@ -31,6 +31,7 @@ uses_common/directory := common/base common/net common/conf common/proto common/
 uses_common/auth := common/base common/crypto common/net common/conf common/proto common/directory
 uses_common/control := common/base common/proto common/net common/conf
 uses_common/front := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control
+uses_common/spf := common/base common/proto
 uses_mapping := common/base common/crypto common/proto common/net common/conf common/directory common/auth
 uses_proxy := mapping common/base common/crypto common/proto common/net common/conf common/directory common/auth common/front common/control
 uses_backend/store := common/base common/crypto common/proto
@@ -48,6 +49,7 @@ libs_common/conf := -lconfuse
 libs_common/directory := -lldap -llber -lgssapi_krb5
 libs_common/auth := -lsasl2 -lcrypt -largon2 -lgssapi_krb5
 libs_common/control := -ljansson
+libs_common/spf := -lspf2 -lseccomp
 libs_mapping := -lpcre2-8
 libs_backend/store := -llmdb -lzstd
 
@@ -82,7 +84,7 @@ cflags += $(CFLAGS)
 ldflags += $(LDFLAGS)
 
 # ---- sources: every .c of a room but the programs' mains ----
-mains := proxy/main.c backend/main.c common/control/mailtierctl.c
+mains := proxy/main.c backend/main.c common/control/mailtierctl.c common/spf/main.c
 room_src = $(filter-out $(mains),$(wildcard $(1)/*.c))
 room_lib = $(B)/lib/lib$(subst /,_,$(1)).a
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -95,7 +97,8 @@ link = $(foreach r,$(call link_rooms,$(1)),$(call room_lib,$r)) $(call link_libs
 
 .PHONY: all lib
 programs := $(if $(wildcard proxy/main.c),$(BIN)/mailtier-proxy) $(if $(wildcard backend/main.c),$(BIN)/mailtier-backend) \
-	$(if $(wildcard common/control/mailtierctl.c),$(BIN)/mailtierctl)
+	$(if $(wildcard common/control/mailtierctl.c),$(BIN)/mailtierctl) \
+	$(if $(wildcard common/spf/main.c),$(B)/libexec/mailtier-spf)
 all: $(programs)
 lib: $(foreach r,$(live_rooms),$(call room_lib,$r))
 
@@ -121,6 +124,10 @@ $(BIN)/mailtier-backend: $(call obj,backend/main.c) $(foreach r,$(call link_room
 $(BIN)/mailtierctl: $(call obj,common/control/mailtierctl.c) $(foreach r,$(call link_rooms,common/control),$(call room_lib,$r))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(call obj,common/control/mailtierctl.c) $(call link,common/control) $(ldflags) -o $@
+# The checker of SPF records, which the programs start from ../libexec beside their own folder.
+$(B)/libexec/mailtier-spf: $(call obj,common/spf/main.c) $(foreach r,$(call link_rooms,common/spf),$(call room_lib,$r))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(call obj,common/spf/main.c) $(call link,common/spf) $(ldflags) -o $@
 
 # ---- unit tests: tests/unit/<room>/test_x.c links that room and what it may use, nothing else ----
 unit_src := $(foreach r,$(live_rooms),$(wildcard tests/unit/$(r)/test_*.c))
@@ -131,6 +138,8 @@ $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/$(1)/test_*.c)): $(B
 	$$(Q)$$(CC) $$< $(call link,$(1)) -lcmocka $$(ldflags) -o $$@
 endef
 $(foreach r,$(live_rooms),$(eval $(call unit_rules,$r)))
+# It runs the real checker.
+$(B)/unit/common/front/test_spf: | $(B)/libexec/mailtier-spf
 .PHONY: unit
 unit: $(unit_bin)
 	$(Q)tests/run-unit $(unit_bin)

@@ -73,6 +73,8 @@ foreign 'pcre2\.h' mapping
 foreign 'jansson\.h' common/control backend/session
 foreign '(ldap|openldap|lber)\.h' common/directory
 foreign '(gssapi|krb5)' common/directory common/auth
+foreign 'spf2/' common/spf
+foreign 'seccomp\.h' common/spf
 foreign 'xxhash\.h' common/base
 foreign '(idn2|unicase|uninorm|unistr|unictype|uniconv|unitypes)\.h' common/proto
 exit $bad

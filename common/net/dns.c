@@ -36,6 +36,7 @@ struct dns_request {
 	int id;
 	bool is_asked; /* and not answered yet */
 	bool is_over;
+	bool any_name;
 	char name[DNS_NAME_MOST + 1]; /* without final dot */
 };
 
@@ -271,7 +272,7 @@ static void read_records(struct arena *arena, const struct dns_request *r, const
 		}
 		if (result->len[i] >= 0 &&
 			dns_record_parse(arena, r->type, slice_of(result->data[i], (size_t)result->len[i]),
-				&records[answer->count]) == 0)
+				r->any_name, &records[answer->count]) == 0)
 			answer->count++;
 		else
 			answer->refused++;
@@ -359,8 +360,8 @@ static void escape_name(const char *name, char *text)
 	*text = '\0';
 }
 
-int dns_ask(struct loop *loop, const char *name, enum dns_type type, uint64_t timeout_ms, dns_fn *fn,
-	void *arg, struct dns_request **request_out)
+static int ask(struct loop *loop, const char *name, enum dns_type type, bool any_name, uint64_t timeout_ms,
+	dns_fn *fn, void *arg, struct dns_request **request_out)
 {
 	char text[4 * DNS_NAME_MOST + 1];
 	struct slice trimmed = dns_name_trim(slice_str(name));
@@ -377,6 +378,7 @@ int dns_ask(struct loop *loop, const char *name, enum dns_type type, uint64_t ti
 	r->fn = fn;
 	r->arg = arg;
 	r->type = type;
+	r->any_name = any_name;
 	memcpy(r->name, trimmed.p, trimmed.len);
 	timer_init(&r->timer, on_time, r);
 	list_init(&r->link);
@@ -391,6 +393,18 @@ int dns_ask(struct loop *loop, const char *name, enum dns_type type, uint64_t ti
 	timer_set(&r->timer, loop, timeout_ms);
 	*request_out = r;
 	return 0;
+}
+
+int dns_ask(struct loop *loop, const char *name, enum dns_type type, uint64_t timeout_ms, dns_fn *fn,
+	void *arg, struct dns_request **request_out)
+{
+	return ask(loop, name, type, false, timeout_ms, fn, arg, request_out);
+}
+
+int dns_ask_any(struct loop *loop, const char *name, enum dns_type type, uint64_t timeout_ms, dns_fn *fn,
+	void *arg, struct dns_request **request_out)
+{
+	return ask(loop, name, type, true, timeout_ms, fn, arg, request_out);
 }
 
 void dns_cancel(struct dns_request **request)

@@ -57,6 +57,9 @@ typedef void dns_fn(void *arg, const struct dns_answer *answer);
  */
 MUST_CHECK int dns_ask(struct loop *loop, const char *name, enum dns_type type, uint64_t timeout_ms,
 	dns_fn *fn, void *arg, struct dns_request **request_out);
+/* The same; names in records are taken that are no names of hosts, for who does nothing with them but ask the DNS. */
+MUST_CHECK int dns_ask_any(struct loop *loop, const char *name, enum dns_type type, uint64_t timeout_ms,
+	dns_fn *fn, void *arg, struct dns_request **request_out);
 /* fn will not be called. NULL is taken. */
 void dns_cancel(struct dns_request **request);
 

@@ -216,14 +216,22 @@ static void release(struct auth_results_filter *f, struct buf *out)
 	buf_clear(&f->held);
 }
 
+/* A bare CR before it must not meet a LF behind it. */
+static void take_out(struct auth_results_filter *f, struct buf *out)
+{
+	f->removed++;
+	if (f->is_behind_cr)
+		buf_add_char(out, '\n');
+	buf_clear(&f->held);
+}
+
 /* The field that was held is whole. */
 static void decide(struct auth_results_filter *f, struct buf *out)
 {
 	if (auth_results_is_forged(buf_view(&f->held), f->ids))
-		f->removed++;
+		take_out(f, out);
 	else
-		buf_add_slice(out, buf_view(&f->held));
-	buf_clear(&f->held);
+		release(f, out);
 }
 
 static void begin_line(struct auth_results_filter *f, char c, struct buf *out)
@@ -242,6 +250,7 @@ static void begin_line(struct auth_results_filter *f, char c, struct buf *out)
 		f->state = FILTER_BODY;
 	else
 		f->state = c == '\r' ? FILTER_PASS : FILTER_NAME;
+	f->is_behind_cr = f->end != FILTER_END_LF;
 }
 
 /* Does what is held still begin as our name, blanks and a colon do? */
@@ -300,8 +309,7 @@ static size_t take(struct auth_results_filter *f, struct slice s, struct buf *ou
 	else if (f->state != FILTER_DROP)
 		buf_add(&f->held, s.p, len);
 	if (buf_len(&f->held) > AUTH_RESULTS_FIELD_MOST) {
-		buf_clear(&f->held);
-		f->removed++;
+		take_out(f, out);
 		f->state = FILTER_DROP;
 	}
 	if (f->state == FILTER_NAME)

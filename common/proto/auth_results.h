@@ -50,6 +50,7 @@ struct auth_results_filter {
 	const char *const *ids; /* must live on */
 	unsigned removed;       /* fields taken out so far */
 	int state, end;         /* private from here */
+	bool is_behind_cr;
 	struct buf held;
 };
 void auth_results_filter_init(struct auth_results_filter *f, const char *const *ids);

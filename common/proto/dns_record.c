@@ -1,6 +1,7 @@
 #include "common/proto/dns_record.h"
 
 typedef int parse_fn(struct arena *arena, struct slice data, struct dns_record *r);
+typedef bool name_fn(struct slice name);
 
 static int keep(struct arena *arena, struct slice s, struct slice *out)
 {
@@ -9,7 +10,7 @@ static int keep(struct arena *arena, struct slice s, struct slice *out)
 }
 
 /* Labels, each behind its length, up to the empty one, which must be the end of the data. The root gives an empty name. */
-static int parse_name(struct arena *arena, struct slice data, struct slice *name_out)
+static int parse_name(struct arena *arena, struct slice data, name_fn *is_allowed, struct slice *name_out)
 {
 	char text[DNS_NAME_MOST + 2];
 	size_t at = 0, len = 0;
@@ -33,14 +34,14 @@ static int parse_name(struct arena *arena, struct slice data, struct slice *name
 		len += label + 1;
 		at += label;
 	}
-	if (at != data.len || (len && !dns_name_is_host(slice_of(text, len))))
+	if (at != data.len || (len && !is_allowed(slice_of(text, len))))
 		return ERR_SYNTAX;
 	return keep(arena, slice_of(text, len ? len - 1 : 0), name_out);
 }
 
 static int parse_host(struct arena *arena, struct slice data, struct dns_record *r)
 {
-	int err = parse_name(arena, data, &r->name);
+	int err = parse_name(arena, data, r->any_name ? dns_name_is_question : dns_name_is_host, &r->name);
 
 	return err ? err : r->name.len ? 0 : ERR_SYNTAX;
 }
@@ -60,7 +61,8 @@ static int parse_mx(struct arena *arena, struct slice data, struct dns_record *r
 	if (data.len < 3)
 		return ERR_SYNTAX;
 	r->preference = (uint16_t)((unsigned char)data.p[0] << 8 | (unsigned char)data.p[1]);
-	return parse_name(arena, slice_from(data, 2), &r->name);
+	return parse_name(
+		arena, slice_from(data, 2), r->any_name ? dns_name_is_question : dns_name_is_host, &r->name);
 }
 
 static int parse_txt(struct arena *arena, struct slice data, struct dns_record *r)
@@ -109,10 +111,10 @@ static const struct {
 	{DNS_TLSA, parse_tlsa},
 };
 
-int dns_record_parse(
-	struct arena *arena, enum dns_type type, struct slice data, struct dns_record *record_out)
+int dns_record_parse(struct arena *arena, enum dns_type type, struct slice data, bool any_name,
+	struct dns_record *record_out)
 {
-	struct dns_record record = {.type = type};
+	struct dns_record record = {.type = type, .any_name = any_name};
 	int err = ERR_UNSUPPORTED;
 
 	for (size_t i = 0; i < ARRAY_LEN(types); i++)

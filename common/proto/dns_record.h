@@ -22,6 +22,7 @@ enum dns_type {
 
 struct dns_record {
 	enum dns_type type;
+	bool any_name;   /* the name may be no host's */
 	struct slice ip; /* A: 4 octets, AAAA: 16; network order */
 	/* MX, PTR, CNAME: a host's name in lower case, without final dot; a NUL follows. MX: empty where there is no host,
 	 * which says that the domain takes no mail (RFC 7505) */
@@ -36,5 +37,6 @@ struct dns_record {
  * Everything in *record_out is the arena's. ERR_SYNTAX: the data is not of that type, or names what is not a host. ERR_TOO_BIG: the
  * arena is full. Nothing is read beyond the data.
  */
-MUST_CHECK int dns_record_parse(
-	struct arena *arena, enum dns_type type, struct slice data, struct dns_record *record_out);
+/* any_name: names may be all that may be asked (dns_name_is_question()), which no protocol but the DNS itself can take. */
+MUST_CHECK int dns_record_parse(struct arena *arena, enum dns_type type, struct slice data, bool any_name,
+	struct dns_record *record_out);

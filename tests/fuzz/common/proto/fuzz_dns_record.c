@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	in = slice_from(slice_of(data, size), 1);
 	arena_init(&arena, 0);
-	if (dns_record_parse(&arena, (enum dns_type)data[0], in, &r) == 0) {
+	if (dns_record_parse(&arena, (enum dns_type)data[0], in, false, &r) == 0) {
 		require(r.ip.len + r.name.len + r.text.len + r.data.len <= in.len);
 		require(r.name.len == 0 || dns_name_is_host(r.name));
 		require(r.name.len || r.type == DNS_MX || !r.name.p);

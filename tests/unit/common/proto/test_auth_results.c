@@ -141,8 +141,9 @@ static void test_security_20_forged_fields_go_in_passing(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(forged); i++) {
 		struct buf in = {0}, want = {0}, out = {0};
 		const char *field = forged[i].field;
-		const char *kept =
-			forged[i].is_forged ? strncmp(field, "Subject", 7) == 0 ? "Subject: x\r" : "" : field;
+		const char *kept = forged[i].is_forged
+					   ? strncmp(field, "Subject", 7) == 0 ? "Subject: x\r\n" : ""
+					   : field;
 
 		buf_printf(&in, "%sFrom: a\r\n b\r\n%sTo: c\r\n%s\r\n%s\r\nbody\r\n", field, field, field,
 			field);
@@ -182,6 +183,8 @@ static void test_security_20_ends_of_headers(void **state)
 		{"A: b\r\n\rX: y\r\n" AR " mx.example.test\r\n\r\n", "A: b\r\n\rX: y\r\n\r\n"},
 		{"A: b\r\r\n" AR " mx.example.test\r\n\r\n", "A: b\r\r\n\r\n"},
 		{"A: b\r\n\r\r\n" AR " mx.example.test\r\n\r\n", "A: b\r\n\r\r\n\r\n"},
+		/* what is taken out joins no CR and LF to a line end */
+		{"X: y\r" AR " mx.example.test\r\n\nbody\r\n", "X: y\r\n\nbody\r\n"},
 		{AR " mx.example.test", ""},
 		{"Authentication-Res", "Authentication-Res"},
 		{AR " else.test", AR " else.test"},

@@ -70,14 +70,15 @@ static void test_data(void **state)
 		int err;
 
 		arena_init(&arena, 0);
-		err = dns_record_parse(&arena, rows[i].type, page.text, &r);
+		err = dns_record_parse(&arena, rows[i].type, page.text, false, &r);
 		show(&r, &out);
 		if (err != (rows[i].want ? 0 : ERR_SYNTAX) ||
 			strcmp(buf_str_view(&out), rows[i].want ? rows[i].want : "") != 0)
 			fail_msg("row %zu: %d %s", i, err, buf_str_view(&out));
 		arena_fail_after(1);
 		if (rows[i].want)
-			assert_int_equal(dns_record_parse(&arena, rows[i].type, page.text, &r), ERR_TOO_BIG);
+			assert_int_equal(
+				dns_record_parse(&arena, rows[i].type, page.text, false, &r), ERR_TOO_BIG);
 		arena_fail_after(0);
 		arena_deinit(&arena);
 		buf_deinit(&out);
@@ -97,7 +98,7 @@ static void test_security_04_long_names_are_refused(void **state)
 		for (size_t i = 0; i < labels; i++)
 			memcpy(data + 2 * i, "\1a", 2);
 		data[2 * labels] = '\0';
-		assert_int_equal(dns_record_parse(&arena, DNS_PTR, slice_of(data, 2 * labels + 1), &r),
+		assert_int_equal(dns_record_parse(&arena, DNS_PTR, slice_of(data, 2 * labels + 1), false, &r),
 			2 * labels - 1 <= DNS_NAME_MOST ? 0 : ERR_SYNTAX);
 	}
 	arena_deinit(&arena);
