@@ -83,6 +83,7 @@ static void free_hop(struct outbound_hop *hop)
 	timer_stop(&hop->unused);
 	list_remove(&hop->crowded);
 	mx_hosts_unref(&hop->hosts);
+	mta_sts_policy_unref(&hop->policy);
 	free(hop);
 }
 
@@ -147,6 +148,7 @@ static void free_session(void *arg)
 
 	outbound_settings_unref(&s->settings);
 	mx_hosts_unref(&s->hosts);
+	mta_sts_policy_unref(&s->policy);
 	buf_deinit(&s->body);
 	free(s->asked);
 	free(s);
@@ -164,6 +166,7 @@ void outbound_session_end(struct outbound_session *s)
 	list_remove(&s->all);
 	list_remove(&s->every);
 	mx_lookup_cancel(&s->lookup);
+	mta_sts_cancel(&s->sts);
 	smtp_client_close(&s->client);
 	hop->sessions--;
 	hop->o->sessions--;
@@ -489,11 +492,13 @@ int outbound_new(struct loop *loop, const struct conf *conf, const char *host_na
 {
 	struct outbound *o;
 	struct outbound_settings *s;
+	struct buf path = {0};
 	int err = outbound_settings_new(conf, host_name, why, &s);
 
-	(void)folder;
 	if (err)
 		return err;
+	if (folder)
+		buf_printf(&path, "%s/mta-sts", folder);
 	o = xcalloc(1, sizeof(*o));
 	o->loop = loop;
 	pthread_mutex_init(&o->lock, NULL);
@@ -504,6 +509,8 @@ int outbound_new(struct loop *loop, const struct conf *conf, const char *host_na
 	list_init(&o->every);
 	o->room = room;
 	o->room_arg = room_arg;
+	o->sts = mta_sts_new(loop, folder ? buf_str_view(&path) : NULL);
+	buf_deinit(&path);
 	*outbound_out = o;
 	return 0;
 }
@@ -584,6 +591,7 @@ static void cut_now(void *arg)
 		if (t)
 			end_try(t);
 	}
+	mta_sts_end(o->sts);
 }
 
 void outbound_end(struct outbound *o)
@@ -614,6 +622,7 @@ void outbound_free(struct outbound **outbound)
 	while (table_next(o->hops, &at, &key, &value))
 		free_hop(value);
 	table_free(&o->hops);
+	mta_sts_free(&o->sts);
 	outbound_settings_unref(&o->settings);
 	pthread_mutex_destroy(&o->lock);
 	free(o);

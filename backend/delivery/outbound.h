@@ -92,7 +92,8 @@ struct outbound_request {
 /* next_hop NULL: any may have room again. */
 typedef void outbound_room_fn(void *arg, const char *next_hop);
 
-/* One per program, for that loop; conf and host name (EHLO) are read here. ERR_CONFIG with reasons in why. Any thread. */
+/* One per program, for that loop; conf and host name (EHLO) are read here. folder: of what is remembered over restarts (MTA-STS policies);
+ * NULL: nothing is. ERR_CONFIG with reasons in why. Any thread. */
 MUST_CHECK int outbound_new(struct loop *loop, const struct conf *conf, const char *host_name,
 	const char *folder, outbound_room_fn *room, void *room_arg, struct buf *why,
 	struct outbound **outbound_out);

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "backend/delivery/mta_sts.h"
 #include "backend/delivery/outbound.h"
 #include "backend/delivery/outbound_settings.h"
 #include "common/base/list.h"
@@ -29,6 +30,7 @@ struct outbound {
 	bool wants_room, is_pumping, is_over;
 	outbound_room_fn *room;
 	void *room_arg;
+	struct mta_sts *sts;
 };
 
 struct outbound_hop {
@@ -39,7 +41,8 @@ struct outbound_hop {
 	double window;       /* connections that it may have now */
 	unsigned sessions, busy, tries;
 	bool wants_room;
-	struct mx_hosts *hosts; /* what was found last */
+	struct mx_hosts *hosts;        /* what was found last */
+	struct mta_sts_policy *policy; /* with the hosts; NULL: none */
 	struct timer unused;
 	char name[];
 };
@@ -93,7 +96,9 @@ struct outbound_session {
 	enum outbound_step step;
 	/* the search */
 	struct mx_lookup *lookup;
+	struct mta_sts_request *sts;
 	struct mx_hosts *hosts;
+	struct mta_sts_policy *policy;
 	unsigned host, addr, tried;
 	bool in_clear;     /* TLS failed at this address: once more without */
 	bool was_reached;  /* some host has taken commands since the try began */

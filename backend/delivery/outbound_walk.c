@@ -92,6 +92,15 @@ static bool demand_tls(struct outbound_session *s, const struct mx_host *h, stru
 	} else if (obeys_dane && h->dane == DANE_UNUSABLE) {
 		level = OUTBOUND_TLS_ENCRYPT;
 	}
+	/* RFC 8461 section 2: never in the place of DANE. */
+	if (level < OUTBOUND_TLS_VERIFY && s->policy && s->policy->mode == STS_POLICY_ENFORCE) {
+		if (!mta_sts_policy_has_host(s->policy, h->name)) {
+			outbound_note(
+				s, false, 0, "4.7.5", "the domain's MTA-STS policy does not name the host");
+			return false;
+		}
+		level = OUTBOUND_TLS_VERIFY;
+	}
 	/* RFC 8689 section 4.2.1: where the host's name is validated, its certificate may be too. */
 	if (s->t->r.requires_tls && level < OUTBOUND_TLS_VERIFY) {
 		if (!h->is_mx_secure) {
@@ -328,18 +337,39 @@ static void found(struct outbound_session *s)
 	try_next(s);
 }
 
+/* Both answers are there. */
+static void known(struct outbound_session *s)
+{
+	struct outbound_hop *hop = s->hop;
+
+	if (s->lookup || s->sts)
+		return;
+	if (s->hosts->fault == MX_SOUND) {
+		mx_hosts_unref(&hop->hosts);
+		mta_sts_policy_unref(&hop->policy);
+		hop->hosts = mx_hosts_ref(s->hosts);
+		hop->policy = mta_sts_policy_ref(s->policy);
+	}
+	found(s);
+}
+
+static void on_policy(void *arg, struct mta_sts_policy *policy, enum mta_sts_fault fault)
+{
+	struct outbound_session *s = arg;
+
+	(void)fault;
+	s->sts = NULL;
+	s->policy = mta_sts_policy_ref(policy);
+	known(s);
+}
+
 static void on_found(void *arg, struct mx_hosts *hosts_take)
 {
 	struct outbound_session *s = arg;
 
 	s->lookup = NULL;
-	mx_hosts_unref(&s->hosts);
 	s->hosts = hosts_take;
-	if (hosts_take->fault == MX_SOUND) {
-		mx_hosts_unref(&s->hop->hosts);
-		s->hop->hosts = mx_hosts_ref(hosts_take);
-	}
-	found(s);
+	known(s);
 }
 
 /* The domain itself is the one source of its hosts; a literal is its own host. */
@@ -359,10 +389,15 @@ static void look_up(struct outbound_session *s)
 
 	if (is_literal && slice_has_prefix_nocase(slice_str(domain), "IPv6:"))
 		own.name = domain + 5;
+	mx_hosts_unref(&s->hosts);
+	mta_sts_policy_unref(&s->policy);
 	if (s->route->source_count) {
 		options.sources = s->route->sources;
 		options.count = s->route->source_count;
 		options.own = "";
+	} else if (!is_literal && s->settings->uses_sts && s->route->tls != OUTBOUND_TLS_NONE) {
+		mta_sts_ask(s->hop->o->sts, domain, s->settings->verified, s->settings->dns_ms, on_policy, s,
+			&s->sts);
 	}
 	mx_lookup_start(s->hop->o->loop, &options, on_found, s, &s->lookup);
 	free(domain);
@@ -378,14 +413,16 @@ static void use_known(void *arg)
 
 void outbound_walk(struct outbound_session *s)
 {
-	struct mx_hosts *known = s->hop->hosts;
+	struct mx_hosts *hosts = s->hop->hosts;
 
 	s->step = OUTBOUND_SEARCHES;
-	if (!known || known->until_ms <= clock_mono_ms()) {
+	if (!hosts || hosts->until_ms <= clock_mono_ms()) {
 		look_up(s);
 		return;
 	}
 	mx_hosts_unref(&s->hosts);
-	s->hosts = mx_hosts_ref(known);
+	mta_sts_policy_unref(&s->policy);
+	s->hosts = mx_hosts_ref(hosts);
+	s->policy = mta_sts_policy_ref(s->hop->policy);
 	loop_defer(s->hop->o->loop, use_known, s);
 }
