@@ -289,8 +289,7 @@ static inline void sender_open(struct sender *s, struct loop *loop, const char *
 	*s = (struct sender){.loop = loop};
 	err = conf_load_text(&sink_table, "test.conf", slice_str(text), &why, &s->conf);
 	if (!err)
-		err = outbound_new(
-			loop, s->conf, "mail.here.example", NULL, sender_on_room, s, &why, &s->o);
+		err = outbound_new(loop, s->conf, "mail.here.example", NULL, sender_on_room, s, &why, &s->o);
 	if (err)
 		print_error("%s\n", buf_str_view(&why));
 	assert_int_equal(err, 0);
