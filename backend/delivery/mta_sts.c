@@ -2,7 +2,7 @@
  * Entries are found by domain, and stand in a list in the order of their last use; the oldest goes when there are too many. A fetch is
  * shared by all who wait for that domain.
  *
- * The file: one line an entry, fields separated by tabs, written aside and renamed by a worker, some seconds after a change.
+ * The file: one line an entry, fields separated by tabs.
  *
  *	domain TAB id TAB mode TAB max_age TAB fetched TAB expires TAB mx mx ...
  */
@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "backend/delivery/kept_file.h"
 #include "common/base/clock.h"
 #include "common/base/list.h"
 #include "common/base/log.h"
@@ -21,7 +21,6 @@
 #include "common/net/dial.h"
 #include "common/net/dns.h"
 #include "common/net/timer.h"
-#include "common/net/work.h"
 #include "common/proto/http1_response.h"
 
 #define HTTPS_PORT 443
@@ -29,8 +28,6 @@
 #define FAILED_S 300
 /* A policy is fetched anew after half its age, at most after a day. */
 #define REFRESH_S 86400
-#define SAVE_MS 5000
-#define FILE_MOST (32 * 1024 * 1024)
 #define LINE_FIELDS 7
 
 struct entry {
@@ -69,22 +66,12 @@ struct mta_sts_request {
 	enum mta_sts_fault fault;
 };
 
-struct saving {
-	struct work work;
-	struct mta_sts *m; /* NULL: it has gone */
-	struct buf text;
-	char *path;
-};
-
 struct mta_sts {
 	struct loop *loop;
-	char *path;
+	struct kept_file *file;
 	struct table *table;
 	struct list entries, fetches;
 	unsigned fetch_count;
-	struct timer save;
-	struct work_pool *pool;
-	bool is_changed;
 };
 
 /* ---- policies ---- */
@@ -190,8 +177,10 @@ int mta_sts_read_line(struct slice line, char **domain_out, struct mta_sts_polic
 	return 0;
 }
 
-static void write_text(struct mta_sts *m, struct buf *out)
+static void write_text(void *arg, struct buf *out)
 {
+	struct mta_sts *m = arg;
+
 	list_for_each (at, &m->entries) {
 		struct entry *e = container_of(at, struct entry, link);
 
@@ -202,63 +191,10 @@ static void write_text(struct mta_sts *m, struct buf *out)
 	}
 }
 
-static void write_file(const char *path, struct slice text)
-{
-	struct buf aside = {0};
-	FILE *file;
-
-	buf_printf(&aside, "%s.new", path);
-	file = fopen(buf_str_view(&aside), "we");
-	if (!file || fwrite(text.p, 1, text.len, file) != text.len || fflush(file) != 0 ||
-		fsync(fileno(file)) != 0)
-		log_error("sending", "%s cannot be written: policies are forgotten with a restart", path);
-	else if (rename(buf_str_view(&aside), path) != 0)
-		log_error("sending", "%s cannot be replaced", path);
-	if (file)
-		fclose(file);
-	buf_deinit(&aside);
-}
-
-static void run_saving(void *arg)
-{
-	struct saving *s = arg;
-
-	write_file(s->path, buf_view(&s->text));
-}
-
-static void done_saving(void *arg, int error)
-{
-	struct saving *s = arg;
-
-	(void)error;
-	buf_deinit(&s->text);
-	free(s->path);
-	free(s);
-}
-
-static void on_save(void *arg)
-{
-	struct mta_sts *m = arg;
-	struct saving *s = xcalloc(1, sizeof(*s));
-
-	s->work = (struct work){.run = run_saving, .done = done_saving, .job = s};
-	s->path = xstrdup(m->path);
-	write_text(m, &s->text);
-	m->is_changed = false;
-	if (work_submit(m->pool, m->loop, &s->work) != 0) {
-		done_saving(s, 0);
-		m->is_changed = true;
-		timer_set(&m->save, m->loop, SAVE_MS);
-	}
-}
-
 static void changed(struct mta_sts *m)
 {
-	m->is_changed = true;
-	if (!m->path || !m->pool)
-		return;
-	if (!timer_is_set(&m->save))
-		timer_set(&m->save, m->loop, SAVE_MS);
+	if (m->file)
+		kept_file_changed(m->file);
 }
 
 /* ---- entries ---- */
@@ -317,23 +253,6 @@ static void read_text(struct mta_sts *m, struct slice text)
 		e->policy = policy;
 		free(domain);
 	}
-}
-
-static void read_file(struct mta_sts *m)
-{
-	FILE *file = fopen(m->path, "re");
-	struct buf text = {0};
-	char piece[8192];
-	size_t n;
-
-	if (!file)
-		return;
-	buf_init(&text, FILE_MOST);
-	while ((n = fread(piece, 1, sizeof(piece), file)) > 0 && !text.failed)
-		buf_add(&text, piece, n);
-	fclose(file);
-	read_text(m, buf_view(&text));
-	buf_deinit(&text);
 }
 
 /* ---- requests ---- */
@@ -636,46 +555,44 @@ void mta_sts_ask(struct mta_sts *m, const char *domain, struct tls *tls, uint64_
 struct mta_sts *mta_sts_new(struct loop *loop, const char *path)
 {
 	struct mta_sts *m = xcalloc(1, sizeof(*m));
+	struct buf text = {0};
 
 	m->loop = loop;
-	m->path = path ? xstrdup(path) : NULL;
 	m->table = table_new();
 	list_init(&m->entries);
 	list_init(&m->fetches);
-	timer_init(&m->save, on_save, m);
 	if (path) {
-		read_file(m);
-		if (work_pool_new("mta-sts", 1, 4, &m->pool) != 0)
-			log_error("sending", "no thread: policies are forgotten with a restart");
+		m->file = kept_file_new(loop, "mta-sts", path, write_text, m);
+		kept_file_read(m->file, &text);
+		read_text(m, buf_view(&text));
+		buf_deinit(&text);
 	}
 	return m;
 }
 
 void mta_sts_end(struct mta_sts *m)
 {
-	list_for_each_safe (at, &m->fetches)
-		end_fetch(container_of(at, struct fetch, link));
-	timer_stop(&m->save);
-	work_pool_end(m->pool); /* while the loop can still hear of it */
+	list_for_each_safe (at, &m->fetches) {
+		struct fetch *f = container_of(at, struct fetch, link);
+
+		list_for_each_safe (waits, &f->waiting)
+			list_remove(waits);
+		end_fetch(f);
+	}
+	if (m->file)
+		kept_file_end(m->file);
 }
 
 void mta_sts_free(struct mta_sts **mta_sts)
 {
 	struct mta_sts *m = *mta_sts;
-	struct buf text = {0};
 
 	*mta_sts = NULL;
 	if (!m)
 		return;
-	work_pool_free(&m->pool);
-	if (m->path && m->is_changed) {
-		write_text(m, &text);
-		write_file(m->path, buf_view(&text));
-		buf_deinit(&text);
-	}
+	kept_file_free(&m->file);
 	list_for_each_safe (at, &m->entries)
 		drop_entry(m, container_of(at, struct entry, link));
 	table_free(&m->table);
-	free(m->path);
 	free(m);
 }

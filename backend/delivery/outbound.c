@@ -497,8 +497,6 @@ int outbound_new(struct loop *loop, const struct conf *conf, const char *host_na
 
 	if (err)
 		return err;
-	if (folder)
-		buf_printf(&path, "%s/mta-sts", folder);
 	o = xcalloc(1, sizeof(*o));
 	o->loop = loop;
 	pthread_mutex_init(&o->lock, NULL);
@@ -509,7 +507,13 @@ int outbound_new(struct loop *loop, const struct conf *conf, const char *host_na
 	list_init(&o->every);
 	o->room = room;
 	o->room_arg = room_arg;
+	if (folder)
+		buf_printf(&path, "%s/mta-sts", folder);
 	o->sts = mta_sts_new(loop, folder ? buf_str_view(&path) : NULL);
+	buf_clear(&path);
+	if (folder)
+		buf_printf(&path, "%s/tls-report", folder);
+	o->report = tls_report_new(loop, folder ? buf_str_view(&path) : NULL);
 	buf_deinit(&path);
 	*outbound_out = o;
 	return 0;
@@ -592,6 +596,12 @@ static void cut_now(void *arg)
 			end_try(t);
 	}
 	mta_sts_end(o->sts);
+	tls_report_end(o->report);
+}
+
+struct tls_report *outbound_tls_report(struct outbound *o)
+{
+	return o->report;
 }
 
 void outbound_end(struct outbound *o)
@@ -623,6 +633,7 @@ void outbound_free(struct outbound **outbound)
 		free_hop(value);
 	table_free(&o->hops);
 	mta_sts_free(&o->sts);
+	tls_report_free(&o->report);
 	outbound_settings_unref(&o->settings);
 	pthread_mutex_destroy(&o->lock);
 	free(o);

@@ -23,6 +23,7 @@
 
 struct outbound;
 struct outbound_try;
+struct tls_report;
 
 /* Recipients of one try; more than a server takes at once go in several transactions. */
 #define OUTBOUND_RECIPIENTS_MOST 1000
@@ -97,6 +98,8 @@ typedef void outbound_room_fn(void *arg, const char *next_hop);
 MUST_CHECK int outbound_new(struct loop *loop, const struct conf *conf, const char *host_name,
 	const char *folder, outbound_room_fn *room, void *room_arg, struct buf *why,
 	struct outbound **outbound_out);
+/* What is counted of TLS (backend/delivery/tls_report.h), as long as this lives. Any thread. */
+struct tls_report *outbound_tls_report(struct outbound *o);
 /* After a reload, any thread: what begins from now on goes by it; ERR_CONFIG changes nothing. */
 MUST_CHECK int outbound_set_config(
 	struct outbound *o, const struct conf *conf, const char *host_name, struct buf *why);

@@ -12,6 +12,7 @@
 #include "backend/delivery/mta_sts.h"
 #include "backend/delivery/outbound.h"
 #include "backend/delivery/outbound_settings.h"
+#include "backend/delivery/tls_report.h"
 #include "common/base/list.h"
 #include "common/net/timer.h"
 #include "common/proto/smtp_data.h"
@@ -31,6 +32,7 @@ struct outbound {
 	outbound_room_fn *room;
 	void *room_arg;
 	struct mta_sts *sts;
+	struct tls_report *report;
 };
 
 struct outbound_hop {

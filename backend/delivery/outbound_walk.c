@@ -41,6 +41,63 @@ static void give_up(struct outbound_session *s)
 	outbound_done(s);
 }
 
+/* ---- what is counted of TLS (RFC 8460) ---- */
+
+/* Of domains and their MX hosts alone: what a route says is the operator's own. */
+static void report(const struct outbound_session *s, const struct mx_host *h, enum tls_report_result result)
+{
+	enum tls_report_policy policy = TLS_REPORT_NONE;
+
+	if (s->route->source_count || s->hop->name[0] == '[')
+		return;
+	if (h && h->dane != DANE_NONE && s->settings->uses_dane)
+		policy = TLS_REPORT_TLSA;
+	else if (!h || (s->policy && s->policy->mode != STS_POLICY_NONE))
+		policy = TLS_REPORT_STS;
+	tls_report_count(s->hop->o->report, s->hop->name, policy, h ? h->name : "", result);
+}
+
+static void report_ready(const struct outbound_session *s)
+{
+	const struct mx_host *h = &s->hosts->hosts[s->host];
+	struct conn *conn = smtp_client_conn(s->client);
+
+	if (s->in_clear)
+		return; /* counted when it failed */
+	if (!conn_is_tls(conn))
+		report(s, h, TLS_REPORT_NO_STARTTLS);
+	else if (s->policy && s->policy->mode == STS_POLICY_TESTING && h->dane == DANE_NONE &&
+		 !(conn_tls_is_verified(conn) && mta_sts_policy_has_host(s->policy, h->name)))
+		report(s, h, TLS_REPORT_FAILURE);
+	else
+		report(s, h, TLS_REPORT_SUCCESS);
+}
+
+static void report_failure(
+	const struct outbound_session *s, enum smtp_client_fault fault, enum conn_tls_fault tls)
+{
+	static const enum tls_report_result results[] = {[CONN_TLS_FAILED] = TLS_REPORT_FAILURE,
+		[CONN_TLS_EXPIRED] = TLS_REPORT_EXPIRED,
+		[CONN_TLS_WRONG_NAME] = TLS_REPORT_WRONG_NAME,
+		[CONN_TLS_UNTRUSTED] = TLS_REPORT_UNTRUSTED};
+
+	if (fault == SMTP_CLIENT_NO_TLS)
+		report(s, &s->hosts->hosts[s->host], TLS_REPORT_NO_STARTTLS);
+	else if (fault == SMTP_CLIENT_BAD_TLS)
+		report(s, &s->hosts->hosts[s->host], results[tls]);
+}
+
+static void report_policy(const struct outbound_session *s, enum mta_sts_fault fault)
+{
+	static const enum tls_report_result results[] = {[MTA_STS_SOUND] = TLS_REPORT_SUCCESS,
+		[MTA_STS_UNFETCHED] = TLS_REPORT_STS_FETCH,
+		[MTA_STS_UNTRUSTED] = TLS_REPORT_STS_WEBPKI,
+		[MTA_STS_INVALID] = TLS_REPORT_STS_INVALID};
+
+	if (fault != MTA_STS_SOUND)
+		report(s, NULL, results[fault]);
+}
+
 /* ---- TLS of one host ---- */
 
 struct demand {
@@ -79,6 +136,7 @@ static bool demand_tls(struct outbound_session *s, const struct mx_host *h, stru
 			  (level == OUTBOUND_TLS_ENCRYPT && s->settings->uses_dane);
 
 	if (obeys_dane && h->dane == DANE_NOT_NOW) {
+		report(s, h, TLS_REPORT_DNSSEC_INVALID);
 		outbound_note(
 			s, false, 0, "4.7.5", "the TLSA records of the host cannot be had, or are forged");
 		return false;
@@ -95,6 +153,7 @@ static bool demand_tls(struct outbound_session *s, const struct mx_host *h, stru
 	/* RFC 8461 section 2: never in the place of DANE. */
 	if (level < OUTBOUND_TLS_VERIFY && s->policy && s->policy->mode == STS_POLICY_ENFORCE) {
 		if (!mta_sts_policy_has_host(s->policy, h->name)) {
+			report(s, h, TLS_REPORT_FAILURE);
 			outbound_note(
 				s, false, 0, "4.7.5", "the domain's MTA-STS policy does not name the host");
 			return false;
@@ -234,6 +293,7 @@ static bool is_ourselves(const struct outbound_session *s)
 static void on_ready(struct outbound_session *s)
 {
 	note_tls(s);
+	report_ready(s);
 	if (is_ourselves(s)) {
 		smtp_client_close(&s->client);
 		outbound_note(s, true, 0, "5.4.6",
@@ -256,13 +316,15 @@ static void on_ready(struct outbound_session *s)
 
 /* Before it took commands. */
 static void on_failed(
-	struct outbound_session *s, enum smtp_client_fault fault, const struct smtp_client_reply *reply)
+	struct outbound_session *s, struct smtp_client *c, const struct smtp_client_reply *reply)
 {
 	const struct mx_host *h = &s->hosts->hosts[s->host];
+	enum smtp_client_fault fault = smtp_client_fault(c);
 	bool may_do_without = s->route->tls == OUTBOUND_TLS_MAY && s->trust == OUTBOUND_ENCRYPTED &&
 			      !s->in_clear && !(s->settings->uses_dane && h->dane != DANE_NONE);
 	char text[SMTP_CLIENT_TEXT_MAX];
 
+	report_failure(s, fault, smtp_client_tls_fault(c));
 	if (fault == SMTP_CLIENT_NO_AUTH)
 		log_warn("sending", "%s: route %s: login refused: %s", s->relay, s->route->name, reply->text);
 	if (fault == SMTP_CLIENT_BAD_TLS && may_do_without) {
@@ -300,7 +362,7 @@ static void on_client(void *owner, struct smtp_client *c, enum smtp_client_event
 		if (!s->t)
 			outbound_session_end(s);
 		else if (s->step == OUTBOUND_SEARCHES)
-			on_failed(s, smtp_client_fault(c), reply);
+			on_failed(s, c, reply);
 		else
 			outbound_send_lost(s, reply);
 		break;
@@ -357,8 +419,8 @@ static void on_policy(void *arg, struct mta_sts_policy *policy, enum mta_sts_fau
 {
 	struct outbound_session *s = arg;
 
-	(void)fault;
 	s->sts = NULL;
+	report_policy(s, fault);
 	s->policy = mta_sts_policy_ref(policy);
 	known(s);
 }

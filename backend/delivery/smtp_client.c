@@ -47,6 +47,7 @@ struct smtp_client {
 	struct timer timer;
 	enum state state;
 	enum smtp_client_fault fault;
+	enum conn_tls_fault tls_fault;
 	struct smtp_client_options options;
 	char *host_name, *server_name;
 	struct smtp_words words;
@@ -99,6 +100,7 @@ static void fail(struct smtp_client *c, enum smtp_client_fault fault, const stru
 	if (c->state == STATE_GONE)
 		return;
 	c->fault = fault;
+	c->tls_fault = c->conn ? conn_tls_fault(c->conn) : CONN_TLS_FAILED;
 	gone(c);
 	fn(c->owner, c, SMTP_CLIENT_FAILED, 0, reply);
 }
@@ -573,6 +575,11 @@ const char *smtp_client_name(const struct smtp_client *c)
 enum smtp_client_fault smtp_client_fault(const struct smtp_client *c)
 {
 	return c->fault;
+}
+
+enum conn_tls_fault smtp_client_tls_fault(const struct smtp_client *c)
+{
+	return c->tls_fault;
 }
 
 struct conn *smtp_client_conn(const struct smtp_client *c)

@@ -87,7 +87,9 @@ const char *smtp_client_name(const struct smtp_client *c);
 enum smtp_client_fault smtp_client_fault(const struct smtp_client *c);
 /* The connection; NULL in SMTP_CLIENT_FAILED. */
 struct conn *smtp_client_conn(const struct smtp_client *c);
-/* A failed handshake's reason for reports (RFC 8460 section 4.3): ERR_TLS of the certificate, or of the rest. */
+/* With SMTP_CLIENT_BAD_TLS. */
+enum conn_tls_fault smtp_client_tls_fault(const struct smtp_client *c);
+/* Nothing is under way. */
 bool smtp_client_is_idle(const struct smtp_client *c);
 
 /* Queues a command with its end (bytes of BDAT may follow it); goes out with smtp_client_flush(). is_end: its reply may take as long as

@@ -89,6 +89,14 @@ MUST_CHECK int conn_start_tls_dane(struct conn *conn, struct tls *tls, const str
 /* As client, after the handshake: the server's certificate is verified, chain and name or by TLSA. With a lenient context it may not
  * be. */
 bool conn_tls_is_verified(const struct conn *conn);
+/* As client, when the handshake has failed: what is wrong with the server's certificate. */
+enum conn_tls_fault {
+	CONN_TLS_FAILED, /* nothing that is known: the handshake broke, or no TLSA record fits */
+	CONN_TLS_EXPIRED,
+	CONN_TLS_WRONG_NAME,
+	CONN_TLS_UNTRUSTED
+};
+enum conn_tls_fault conn_tls_fault(const struct conn *conn);
 /*
  * From here on both directions are raw deflate (RFC 1951), inside TLS where that is on; what was written before goes out as it
  * is. The input never makes more than 250 octets of one in the long run (beyond 32 MiB), else CONN_FAILED. ERR_DENIED: input

@@ -71,3 +71,22 @@ bool conn_tls_is_verified(const struct conn *c)
 		return false;
 	return SSL_get0_peer_certificate(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
+
+enum conn_tls_fault conn_tls_fault(const struct conn *c)
+{
+	long code = c->ssl ? SSL_get_verify_result(c->ssl) : X509_V_OK;
+
+	switch (code) {
+	case X509_V_OK:
+	case X509_V_ERR_DANE_NO_MATCH:
+		return CONN_TLS_FAILED;
+	case X509_V_ERR_CERT_HAS_EXPIRED:
+	case X509_V_ERR_CERT_NOT_YET_VALID:
+		return CONN_TLS_EXPIRED;
+	case X509_V_ERR_HOSTNAME_MISMATCH:
+	case X509_V_ERR_IP_ADDRESS_MISMATCH:
+		return CONN_TLS_WRONG_NAME;
+	default:
+		return CONN_TLS_UNTRUSTED;
+	}
+}

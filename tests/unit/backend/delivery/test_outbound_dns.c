@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "backend/delivery/tls_report.h"
 #include "common/net/dns.h"
 #include "tests/unit/backend/delivery/smtp_sink.h"
 
@@ -509,14 +510,59 @@ static void test_security_23_a_policy_has_a_size(void **state)
 	check(rows, ARRAY_LEN(rows));
 }
 
+/* What is counted for reports of TLS (RFC 8460). */
+static void test_reports(void **state)
+{
+	static const struct {
+		const char *domain;
+		enum tls_report_policy policy;
+		const char *host;
+		enum tls_report_result result;
+	} rows[] = {
+		{"good.signed.test", TLS_REPORT_TLSA, "mxgood.signed.test", TLS_REPORT_SUCCESS},
+		{"wrong.signed.test", TLS_REPORT_TLSA, "mxwrong.signed.test", TLS_REPORT_FAILURE},
+		{"order.plain.test", TLS_REPORT_NONE, "up.plain.test", TLS_REPORT_SUCCESS},
+		{"sts.plain.test", TLS_REPORT_STS, "mxsts.plain.test", TLS_REPORT_SUCCESS},
+		{"stswrong.plain.test", TLS_REPORT_STS, "mxplain.plain.test", TLS_REPORT_WRONG_NAME},
+		{"stsother.plain.test", TLS_REPORT_STS, "mxsts.plain.test", TLS_REPORT_FAILURE},
+		{"ststesting.plain.test", TLS_REPORT_STS, "mxplain.plain.test", TLS_REPORT_FAILURE},
+		{"stsbadcert.plain.test", TLS_REPORT_STS, "", TLS_REPORT_STS_WEBPKI},
+		{"stsmoved.plain.test", TLS_REPORT_STS, "", TLS_REPORT_STS_FETCH},
+	};
+
+	(void)state;
+	if (!has_nsd || !web)
+		skip();
+	open_sender("", "");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct tls_report_rows found;
+		uint64_t count = 0;
+
+		sending_init(&sending, &sender, rows[i].domain, 1, MESSAGE);
+		sending_start(&sending);
+		for (int n = 0; !sending.is_done && n < 4000; n++)
+			sink_run_short(loop);
+		tls_report_rows(outbound_tls_report(sender.o), rows[i].domain, -1, 100, &found);
+		for (size_t n = 0; n < found.count; n++)
+			if (found.rows[n].policy == rows[i].policy &&
+				strcmp(found.rows[n].host, rows[i].host) == 0)
+				count += found.rows[n].counts[rows[i].result];
+		if (count != 1)
+			print_error("%s: %llu\n", rows[i].domain, (unsigned long long)count);
+		assert_int_equal(count, 1);
+		tls_report_rows_free(&found);
+	}
+	sender_free(&sender);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_mx), cmocka_unit_test(test_security_22_dane),
 		cmocka_unit_test(test_security_01_no_fall_back_under_dane),
 		cmocka_unit_test(test_security_01_starttls_injection),
 		cmocka_unit_test(test_state_is_forgotten_by_starttls), cmocka_unit_test(test_levels),
-		cmocka_unit_test(test_requiretls), cmocka_unit_test(test_mta_sts),
-		cmocka_unit_test(test_security_23_a_policy_has_a_size)};
+		cmocka_unit_test(test_requiretls), cmocka_unit_test(test_reports),
+		cmocka_unit_test(test_mta_sts), cmocka_unit_test(test_security_23_a_policy_has_a_size)};
 
 	mem_init();
 	return cmocka_run_group_tests(tests, set_up, tear_down);
