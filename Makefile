@@ -223,7 +223,7 @@ $(B)/headers/%.ok: %.h
 headers: $(header_objs)
 
 # ---- what people call ----
-.PHONY: run check test test-directory crash crash-queue bench bench-map bench-directory bench-import format format-check tidy coverage compdb install deb help clean deps
+.PHONY: run check test test-directory crash crash-queue bench-queue bench bench-map bench-directory bench-import format format-check tidy coverage compdb install deb help clean deps
 run: ## install what is missing, build, run the demo cluster in the foreground
 	$(Q)deploy/install-deps build
 	$(Q)$(MAKE) --no-print-directory all
@@ -239,6 +239,8 @@ test-directory: ## the flow tests with OpenLDAP and a Samba domain controller (r
 	$(Q)tests/flow/run directory
 crash: ## kill -9, disk full and power loss, longer than in make test
 	$(Q)tests/crash/run --long
+bench-queue: all ## how fast mail gets into the queue and out of it, beside Postfix; 10,000 messages to 100 destinations, one of them dead
+	$(Q)tests/bench/queue_drain && tests/bench/queue_drain --dead --messages 10000
 crash-queue: all ## kill -9 fifty times while the queue drains into a recording sink
 	$(Q)MAILTIER_QUEUE_KILLS=50 python3 -W ignore tests/crash/test_queue_kill.py -v
 soak-imap: all ## fifty sessions on one mailbox against a model, ten minutes or so

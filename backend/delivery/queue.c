@@ -14,6 +14,8 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
+#define LOOK_EVERY_MS 1000 /* at all next hops, at most */
+
 /* ---- next hops ---- */
 
 unsigned queue_share(const struct queue *q)
@@ -61,8 +63,10 @@ struct queue_hop *queue_hop_get(struct queue *q, const char *name)
 
 	if (hop)
 		return hop;
-	if (table_count(q->hops) >= QUEUE_HOPS_MOST)
+	if (table_count(q->hops) >= QUEUE_HOPS_MOST && clock_mono_ms() >= q->sweep_at) {
+		q->sweep_at = clock_mono_ms() + LOOK_EVERY_MS;
 		sweep_hops(q);
+	}
 	hop = xcalloc(1, sizeof(*hop));
 	snprintf(hop->name, sizeof(hop->name), "%s", name);
 	list_init(&hop->waiting);
@@ -89,13 +93,16 @@ static void set_text(char **to, const char *text)
 	*to = text ? xstrdup(text) : NULL;
 }
 
-static void count_deferred(struct queue *q)
+void queue_count_deferred(struct queue *q)
 {
 	struct slice key;
 	void *value;
 	int64_t n = 0;
-	uint64_t now = clock_wall_ms();
+	uint64_t now = clock_wall_ms(), mono = clock_mono_ms();
 
+	if (mono < q->count_at)
+		return;
+	q->count_at = mono + LOOK_EVERY_MS;
 	for (size_t at = 0; table_next(q->hops, &at, &key, &value);)
 		n += ((struct queue_hop *)value)->until > now;
 	metric_set(q->m_hops_deferred, n);
@@ -134,7 +141,8 @@ void queue_item_gone(struct queue_item *item)
 	metric_set(q->m_window, (int64_t)table_count(q->window));
 	if ((hop->parked_count || hop->has_more_parked) && hop->in_window <= queue_share(q) / 2)
 		queue_scan_refill(q, hop);
-	if (slot->is_pass && !slot->is_scanning && slot->in_window <= q->settings.window / 4 * 3)
+	if ((slot->is_pass || slot->is_again || !list_is_empty(&slot->refills)) && !slot->is_scanning &&
+		slot->in_window <= q->settings.window / 4 * 3)
 		queue_scan(slot);
 }
 
@@ -312,7 +320,7 @@ static void hop_failed(struct queue *q, struct queue_hop *hop, const char *reaso
 	log_warn("queue", "the next hop %s is put off for %llu s: %s", hop->name,
 		(unsigned long long)((hop->until - now) / 1000), hop->reason);
 	put_off_waiting(hop);
-	count_deferred(q);
+	queue_count_deferred(q);
 }
 
 static void on_done(void *arg, const struct outbound_facts *facts)
@@ -330,7 +338,7 @@ static void on_done(void *arg, const struct outbound_facts *facts)
 		log_info("queue", "the next hop %s can be reached again", hop->name);
 		hop->failures = 0;
 		hop->until = 0;
-		count_deferred(q);
+		queue_count_deferred(q);
 	}
 	for (size_t i = 0, count = p->count; i < count; i++) {
 		if (p->items[i].is_done)
@@ -395,11 +403,11 @@ static int start_try(struct queue_parcel *p)
 	return err;
 }
 
-/* It cannot be begun at all: a domain that is none. */
-static void refuse(struct queue_parcel *p, int err)
+/* It cannot be begun at all: a domain that is none, or a route that a reload has taken away. */
+static void refuse(struct queue_parcel *p)
 {
 	size_t count = p->count;
-	bool is_for_good = err == ERR_SYNTAX;
+	bool is_for_good = p->hop->is_none;
 
 	p->is_active = true;
 	for (size_t i = 0; i < count; i++)
@@ -440,7 +448,7 @@ void queue_hop_run(struct queue *q, struct queue_hop *hop)
 			return;
 		}
 		if (err)
-			refuse(p, err);
+			refuse(p);
 	}
 }
 
@@ -607,7 +615,7 @@ static void touch(void *arg)
 	}
 	for (unsigned i = 0; i < q->slot_count; i++)
 		q->slots[i].full_pass_at = 0;
-	count_deferred(q);
+	queue_count_deferred(q);
 	free(t);
 	queue_wake(q);
 }

@@ -130,6 +130,7 @@ struct queue {
 	_Atomic bool is_ended;
 	_Atomic unsigned active; /* tries, and deliveries here */
 	unsigned local_active;
+	uint64_t sweep_at, count_at; /* monotonic: when next hops may be looked through again */
 	uint64_t began;
 	struct metric *m_sent, *m_deferred, *m_failed, *m_local, *m_notices, *m_tries, *m_window,
 		*m_hops_deferred;
@@ -141,6 +142,8 @@ struct queue_hop *queue_hop_get(struct queue *q, const char *name);
 struct queue_hop *queue_hop_of(struct queue *q, struct slice destination);
 /* Tries what waits there, as far as there is room. */
 void queue_hop_run(struct queue *q, struct queue_hop *hop);
+/* The gauge of those that are put off, once a second at most. */
+void queue_count_deferred(struct queue *q);
 /* The share of a next hop of a slot's window. */
 unsigned queue_share(const struct queue *q);
 /* Frees it once all its items are committed and its try is over. */

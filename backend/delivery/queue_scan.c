@@ -389,6 +389,7 @@ static void end_pass(struct queue_slot *slot, const struct scan *s)
 	uint64_t now = clock_wall_ms(), wait = WAIT_MOST_MS;
 
 	slot->is_pass = false;
+	queue_count_deferred(slot->queue);
 	if (s->next && s->next < now + wait)
 		wait = s->next > now ? s->next - now : 1;
 	if (slot->is_again)
