@@ -49,6 +49,7 @@ libs_common/conf := -lconfuse
 libs_common/directory := -lldap -llber -lgssapi_krb5
 libs_common/auth := -lsasl2 -lcrypt -largon2 -lgssapi_krb5
 libs_common/control := -ljansson
+libs_common/front := -lpcre2-8 -lmaxminddb
 libs_common/spf := -lspf2 -lseccomp
 libs_mapping := -lpcre2-8
 libs_backend/store := -llmdb -lzstd

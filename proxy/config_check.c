@@ -288,7 +288,7 @@ void config_check(struct conf *conf)
 			check_service(conf, *service);
 	}
 	check_spool(conf);
-	smtp_policy_check(conf);
+	smtp_policy_check(conf, "backend");
 	check_map_title(conf, "map");
 	usermap_conf_check(conf);
 	directory_conf_check(conf);

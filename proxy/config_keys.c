@@ -21,7 +21,7 @@ static const struct conf_section sections[] = {
 	{"tls", CONF_TITLED | CONF_RELOAD, NULL, "A certificate for listeners, and who may come under it"},
 	{"limits", CONF_RELOAD, NULL, "What a client may do before it has logged in"},
 	SMTP_SETTINGS_SECTION,
-	SMTP_POLICY_SECTION,
+	SMTP_POLICY_SECTIONS,
 	CONTROL_CONF_SECTIONS,
 	{NULL, 0, NULL, NULL},
 };

@@ -10,6 +10,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/front/smtp_content.h"
 #include "proxy/smtp_client.h"
 
 #include <stdlib.h>
@@ -57,6 +58,28 @@ static void refuse_data(struct smtp_client *c)
 	smtp_front_answer_data(c->front, is_no ? &no : &later);
 }
 
+/* What rules and filters have made of the message since MAIL. False: it is to be held, and a back-end cannot. */
+static bool tell_marks(struct smtp_client *c)
+{
+	const char *held = smtp_front_held(c->front);
+	struct smtp_mark mark;
+	bool is_told = true;
+
+	smtp_front_mark(c->front, &mark);
+	if (!mark.prefix && !mark.has_digest && !held)
+		return true;
+	mark.prefix += buf_len(&c->received);
+	for_each_share(s, c)
+	{
+		if (!s->leg || smtp_leg_mark(s->leg, &mark, held) || !held)
+			continue;
+		log_error("proxy", "%s: this back-end cannot hold a message in quarantine backend=%s",
+			smtp_front_session(c->front), s->backend->name);
+		is_told = false;
+	}
+	return is_told;
+}
+
 void smtp_body_begin(struct smtp_client *c)
 {
 	bool is_lost = false;
@@ -69,7 +92,7 @@ void smtp_body_begin(struct smtp_client *c)
 		if (!s->accepted)
 			smtp_leg_release(&s->leg);
 	}
-	if (is_lost) {
+	if (is_lost || !tell_marks(c)) {
 		c->has_later = true;
 		refuse_data(c);
 		return;

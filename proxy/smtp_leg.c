@@ -32,6 +32,7 @@ enum expect {
 	EXPECT_XCLIENT,
 	EXPECT_MAIL,
 	EXPECT_RCPT,
+	EXPECT_MARK,
 	EXPECT_DATA,
 	EXPECT_CHUNK,
 	EXPECT_END,
@@ -230,13 +231,17 @@ static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
 		lose(l, "XCLIENT was refused");
 		return;
 	}
+	if (e.kind == EXPECT_MARK && reply->code / 100 != 2) {
+		lose(l, "a mark was refused");
+		return;
+	}
 	if (e.kind == EXPECT_CHUNK && reply->code / 100 != 2) {
 		lose(l, "a chunk was refused");
 		return;
 	}
 	advance(l);
-	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_CHUNK ||
-		e.kind == EXPECT_RSET)
+	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_MARK ||
+		e.kind == EXPECT_CHUNK || e.kind == EXPECT_RSET)
 		return;
 	l->fn(l->owner, l, events[e.kind], e.number, reply);
 }
@@ -680,6 +685,18 @@ void smtp_leg_rcpt(
 	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_RCPT, number, from);
 	advance(l);
+}
+
+bool smtp_leg_mark(struct smtp_leg *l, const struct smtp_mark *mark, const char *hold)
+{
+	size_t from = buf_len(&l->todo);
+
+	if (!l->words.xmark)
+		return false;
+	smtp_parse_write_xmark(&l->todo, mark, slice_str(hold));
+	expect(l, EXPECT_MARK, 0, from);
+	advance(l);
+	return true;
 }
 
 /* ---- the body ---- */

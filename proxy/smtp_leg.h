@@ -64,6 +64,9 @@ void smtp_leg_mail(struct smtp_leg *leg, const struct smtp_leg_mail *mail);
 /* notify and orcpt go along where the server knows them (DSN). */
 void smtp_leg_rcpt(
 	struct smtp_leg *leg, unsigned number, struct slice address, unsigned notify, struct slice orcpt);
+/* What MAIL said of the client's octets is no longer so, or the message is to be held (hold: why; NULL: it is not). Before smtp_leg_data(). False: the
+ * server knows nothing of marks; nothing is said. */
+bool smtp_leg_mark(struct smtp_leg *leg, const struct smtp_mark *mark, const char *hold);
 /* The body begins. False: octets may be given at once (chunks). True: SMTP_LEG_DATA will tell. */
 bool smtp_leg_data(struct smtp_leg *leg);
 void smtp_leg_body(struct smtp_leg *leg, struct slice bytes);

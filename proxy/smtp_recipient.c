@@ -391,6 +391,22 @@ static void ask_map(struct smtp_recipient *r)
 		mapped(r, &answer);
 }
 
+/* An acceptance rule says where: no map is asked. */
+static void to_route(struct smtp_recipient *r, const char *name)
+{
+	struct config *config = r->client->config;
+	struct backend *backend = backends_find(config->backends, name);
+	const char *why = "a rule routes to a back-end that there is not any more";
+
+	if (backend && config_may_reach(&config->services[r->client->service], backend, &why)) {
+		to_backend(r, backend, 0);
+		return;
+	}
+	log_error("proxy", "%s: %s recipient=%s backend=%s", smtp_front_session(r->client->front), why,
+		r->name, name);
+	smtp_recipient_answer(r, &not_now);
+}
+
 static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 {
 	struct slice domain = slice_str(r->client->config->default_domain), name;
@@ -415,6 +431,7 @@ static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	struct smtp_recipient *r = xcalloc(1, sizeof(*r));
+	const char *route = smtp_front_wish(c->front)->route;
 
 	r->client = c;
 	r->index = index;
@@ -424,6 +441,8 @@ void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp
 	list_add_last(&c->recipients, &r->link);
 	if (normalise(r, &rcpt->path))
 		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.1.3", "No recipient can have this address"));
+	else if (route)
+		to_route(r, route);
 	else
 		ask_map(r);
 }

@@ -69,7 +69,8 @@ foreign 'zstd\.h' backend/store
 foreign 'confuse\.h' common/conf
 foreign 'sasl/' common/auth
 foreign '(crypt|argon2)\.h' common/auth
-foreign 'pcre2\.h' mapping
+foreign 'pcre2\.h' mapping common/front
+foreign 'maxminddb\.h' common/front
 foreign 'jansson\.h' common/control backend/session
 foreign '(ldap|openldap|lber)\.h' common/directory
 foreign '(gssapi|krb5)' common/directory common/auth

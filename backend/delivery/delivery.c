@@ -114,6 +114,12 @@ static void unref(struct delivery *d)
 	free(d);
 }
 
+void delivery_set_mark(struct delivery *d, const struct smtp_mark *mark)
+{
+	d->mark = *mark;
+	d->skip = mark->prefix;
+}
+
 /* ---- recipients ---- */
 
 struct recipient *delivery_new_recipient(struct delivery *d)

@@ -55,6 +55,8 @@ struct delivery_envelope {
 	bool requires_tls;
 	bool is_whole;
 };
+/* Another mark than delivery_begin() was given. Before the first piece of the body. */
+void delivery_set_mark(struct delivery *d, const struct smtp_mark *mark);
 /* What the transaction asks for. Before the first recipient; copied. Not called: nothing is asked for, LMTP. */
 void delivery_set_envelope(struct delivery *d, const struct delivery_envelope *envelope);
 /* One that goes to the queue. 0 and its number, as delivery_add_recipient(); ERR_SYNTAX: no domain, or one that cannot be. */

@@ -155,6 +155,15 @@ static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcp
 	smtp_front_answer_rcpt(front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
 }
 
+static void take_mark(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold)
+{
+	struct session *s = smtp_front_tier(front);
+
+	delivery_set_mark(s->delivery, mark);
+	if (hold.p)
+		delivery_hold(s->delivery, hold);
+}
+
 static void data_begin(struct smtp_front *front)
 {
 	struct session *s = smtp_front_tier(front);
@@ -227,6 +236,7 @@ static const struct smtp_ops ops = {
 	.is_trusted = is_trusted,
 	.mail = mail,
 	.rcpt = rcpt,
+	.mark = take_mark,
 	.data_begin = data_begin,
 	.data_chunk = data_chunk,
 	.data_end = data_end,

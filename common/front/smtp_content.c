@@ -12,6 +12,7 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/front/smtp_judge.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
 
@@ -104,6 +105,7 @@ void smtp_content_rcpt(struct smtp_content *c, unsigned index, const struct smtp
 
 	r->rcpt = *rcpt;
 	r->index = index;
+	r->route = c->front->wish.route;
 	r->text = smtp_content_copy_texts(texts, ARRAY_LEN(texts));
 }
 
@@ -293,6 +295,7 @@ static void begin_rcpt(struct smtp_content *c)
 		if (!is_wanted(c, &c->recipients[i]))
 			continue;
 		c->recipients[i].index = f->index++;
+		f->wish = (struct smtp_wish){.route = c->recipients[i].route};
 		f->service->ops->rcpt(f, c->recipients[i].index, &c->recipients[i].rcpt);
 	}
 	if (c->phase == SMTP_CONTENT_RCPT && --c->answers_due == 0)
@@ -408,6 +411,20 @@ static void run_stages(struct smtp_content *c)
 		finish(c);
 }
 
+/* What rules have added before the content was seen: first of all, in their order. */
+static void add_earlier(struct smtp_content *c)
+{
+	struct header_reader r;
+	struct header_field field;
+	size_t at = 0;
+
+	header_reader_init(&r, smtp_judge_added(c->front->judge));
+	while (header_next(&r, &field)) {
+		if (smtp_content_insert_first(c, at++, field.name, field.value))
+			log_warn(c->front->service->name, "%s: a field was not added", c->front->session);
+	}
+}
+
 void smtp_content_end(struct smtp_content *c)
 {
 	if (!c->spool) {
@@ -424,6 +441,7 @@ void smtp_content_end(struct smtp_content *c)
 		answer(c, &header_too_big);
 		return;
 	}
+	add_earlier(c);
 	c->phase = SMTP_CONTENT_STAGES;
 	run_stages(c);
 }
@@ -525,8 +543,10 @@ void smtp_front_mark(const struct smtp_front *f, struct smtp_mark *mark_out)
 {
 	const struct smtp_content *c = f->content;
 
-	*mark_out = (struct smtp_mark){.is_set = true};
-	if (!c)
+	*mark_out = (struct smtp_mark){.is_set = true, .prefix = smtp_judge_added(f->judge).len};
+	/* A completed header: the digest is of what came before that. */
+	mark_out->has_digest = smtp_front_client_digest(f, mark_out->digest);
+	if (!c || mark_out->has_digest)
 		return;
 	mark_out->prefix = c->prefix;
 	mark_out->has_digest = c->is_edited;
@@ -536,5 +556,7 @@ void smtp_front_mark(const struct smtp_front *f, struct smtp_mark *mark_out)
 
 const char *smtp_front_held(const struct smtp_front *f)
 {
-	return f->content ? f->content->hold : NULL;
+	if (f->content && f->content->hold)
+		return f->content->hold;
+	return smtp_judge_held(f->judge);
 }

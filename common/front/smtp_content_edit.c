@@ -126,7 +126,8 @@ static int write_field(
 	return 0;
 }
 
-int smtp_content_insert(struct smtp_content *c, size_t i, struct slice name, struct slice value)
+/* Behind i fields that are ours and count as prefix. */
+static int insert(struct smtp_content *c, size_t i, bool is_prefix, struct slice name, struct slice value)
 {
 	struct header_field field;
 	int err = write_field(c, name, value, &field);
@@ -140,11 +141,21 @@ int smtp_content_insert(struct smtp_content *c, size_t i, struct slice name, str
 	memmove(&c->fields[i + 1], &c->fields[i], (c->field_count - i) * sizeof(*c->fields));
 	c->fields[i] = field;
 	c->field_count++;
-	if (i == 0)
+	if (is_prefix)
 		c->prefix += field.raw.len;
 	else
 		c->is_edited = true;
 	return 0;
+}
+
+int smtp_content_insert(struct smtp_content *c, size_t i, struct slice name, struct slice value)
+{
+	return insert(c, i, i == 0, name, value);
+}
+
+int smtp_content_insert_first(struct smtp_content *c, size_t i, struct slice name, struct slice value)
+{
+	return insert(c, i, true, name, value);
 }
 
 int smtp_content_change(struct smtp_content *c, size_t i, struct slice value)

@@ -19,7 +19,8 @@ enum smtp_content_phase {
 struct smtp_content_recipient {
 	struct smtp_rcpt rcpt; /* texts in one heap block, `text` */
 	char *text;
-	unsigned index; /* the tier's number of it */
+	const char *route; /* smtp_wish: view of the policy */
+	unsigned index;    /* the tier's number of it */
 	bool is_accepted;
 	bool is_added;   /* by a stage, not told to the tier yet */
 	bool is_removed; /* by a stage */
@@ -71,6 +72,9 @@ struct smtp_content {
 
 /* Splits the header into fields, once it is whole. ERR_TOO_BIG. */
 MUST_CHECK int smtp_content_split(struct smtp_content *c);
+/* Before the client's first field, behind i of ours. */
+MUST_CHECK int smtp_content_insert_first(
+	struct smtp_content *c, size_t i, struct slice name, struct slice value);
 /* Copies texts to one heap block, each with a NUL; the slices point into it. */
 char *smtp_content_copy_texts(struct slice *const *texts, size_t count);
 /* local@domain on the wire to a path with texts of its own. ERR_SYNTAX. */

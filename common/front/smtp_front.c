@@ -14,6 +14,7 @@
 #include "common/base/random.h"
 #include "common/crypto/digest.h"
 #include "common/front/front_auth.h"
+#include "common/front/smtp_judge.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/date.h"
@@ -50,6 +51,7 @@ static const struct {
 	[SMTP_PENALTY] = {"penalty", 0, false},
 	[SMTP_LOGIN] = {"login", offsetof(struct smtp_limits, answer_ms), false},
 	[SMTP_DELAY] = {"delay", offsetof(struct smtp_limits, failed_delay_ms), false},
+	[SMTP_CHECK] = {"check", offsetof(struct smtp_limits, answer_ms), false},
 	[SMTP_MAIL_WAIT] = {"mail", offsetof(struct smtp_limits, answer_ms), false},
 	[SMTP_RCPT_WAIT] = {"recipients", offsetof(struct smtp_limits, answer_ms), true},
 	[SMTP_DATA_WAIT] = {"data", offsetof(struct smtp_limits, answer_ms), false},
@@ -148,6 +150,7 @@ void smtp_front_end(struct smtp_front *f, const char *why)
 			addr_host(&f->client, text), states[f->state].name);
 	smtp_front_forget_login(f);
 	smtp_front_cut_body(f);
+	smtp_judge_free(&f->judge);
 	smtp_front_enter(f, SMTP_ENDED);
 	smtp_front_end_transaction(f, SMTP_RESET_CUT);
 	if (f->is_begun)
@@ -212,7 +215,8 @@ void smtp_front_pump(struct smtp_front *f)
 		if (conn_input(f->conn).len == 0 && !is_empty_chunk(f))
 			break;
 		n = take(f);
-		arena_reset(&f->arena);
+		if (f->state != SMTP_CHECK) /* the command's texts wait in it */
+			arena_reset(&f->arena);
 		if (f->state == SMTP_ENDED)
 			return;
 		if (n < 0) {
@@ -255,6 +259,40 @@ static void greet(struct smtp_front *f)
 	smtp_front_pump(f);
 }
 
+/* The rules let the client in, or not. */
+static void connected(struct smtp_front *f, const struct smtp_answer *refusal)
+{
+	if (refusal) {
+		smtp_front_say(f, refusal);
+		smtp_front_end(f, "refused by a rule");
+	} else if (f->service->limits.banner_ms && !conn_input(f->conn).len) {
+		smtp_front_enter(f, SMTP_BANNER);
+	} else {
+		greet(f);
+	}
+}
+
+void smtp_front_judged(struct smtp_front *f, const struct smtp_judged *judged)
+{
+	switch (judged->phase) {
+	case SMTP_PHASE_CONNECT:
+		connected(f, judged->refusal);
+		break;
+	case SMTP_PHASE_HELO:
+		smtp_front_judged_helo(f, judged);
+		break;
+	case SMTP_PHASE_MAIL:
+		smtp_front_judged_mail(f, judged);
+		break;
+	case SMTP_PHASE_RCPT:
+		smtp_front_judged_rcpt(f, judged);
+		break;
+	case SMTP_PHASE_HEADER:
+	case SMTP_PHASE_DATA:
+		break; /* they are stages */
+	}
+}
+
 static void begin(struct smtp_front *f)
 {
 	struct smtp_service *s = f->service;
@@ -269,10 +307,10 @@ static void begin(struct smtp_front *f)
 		s->ops->begin(f);
 	if (f->state == SMTP_ENDED)
 		return;
-	if (s->limits.banner_ms && !conn_input(f->conn).len)
-		smtp_front_enter(f, SMTP_BANNER);
+	if (smtp_judge_is_wanted(f, SMTP_PHASE_CONNECT))
+		smtp_judge_connect(f);
 	else
-		greet(f);
+		connected(f, NULL);
 }
 
 static void secured(struct smtp_front *f)
@@ -525,6 +563,11 @@ const char *smtp_front_user(const struct smtp_front *front)
 	const char *user = front->user ? front->user : front->told_user;
 
 	return user ? user : "";
+}
+
+const struct smtp_wish *smtp_front_wish(const struct smtp_front *front)
+{
+	return &front->wish;
 }
 
 unsigned smtp_front_ttl(const struct smtp_front *front)

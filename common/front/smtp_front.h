@@ -64,6 +64,9 @@ struct smtp_ops {
 	void (*mail)(struct smtp_front *front, const struct smtp_mail *mail);
 	/* index counts the RCPT commands of the transaction that came here, from 0. */
 	void (*rcpt)(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt);
+	/* Between RCPT and the body, from a trusted proxy that has announced marks: instead of what MAIL said. hold: why the message is
+	 * to be held in the queue; NULL pointer: it is not. NULL: such marks are not taken. */
+	void (*mark)(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold);
 	/* At least one recipient is accepted, all are answered. */
 	void (*data_begin)(struct smtp_front *front);
 	/* Decoded: lines end with CRLF, dots are undone. Valid during the call. */
@@ -75,6 +78,13 @@ struct smtp_ops {
 	/* NULL: nobody asks. */
 	void (*sent)(struct smtp_front *front);
 	void (*reset)(struct smtp_front *front, enum smtp_reset how);
+};
+
+/* What acceptance rules want of a recipient beside his being taken. */
+struct smtp_wish {
+	bool is_greylisted; /* a stranger's first try is put off */
+	const char *
+		route; /* title of the back-end (or route) that he is to go to; NULL: as the tier decides. View of the policy */
 };
 
 struct smtp_limits {
@@ -160,6 +170,8 @@ const char *smtp_front_protocol(const struct smtp_front *front);
 bool smtp_front_is_trusted(const struct smtp_front *front);
 /* What is known of the session and its transaction (smtp_facts.h); what the front knows itself is up to date. The front's. */
 struct smtp_facts *smtp_front_facts(struct smtp_front *front);
+/* Of the recipient that ops->rcpt() is about: valid during that call. */
+const struct smtp_wish *smtp_front_wish(const struct smtp_front *front);
 /* As front_ttl(). */
 unsigned smtp_front_ttl(const struct smtp_front *front);
 /* Appends one Received field (RFC 5321 section 4.4) for the present transaction: from, by, with, id; no

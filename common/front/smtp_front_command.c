@@ -7,6 +7,7 @@
 
 #include "common/base/log.h"
 #include "common/front/dialogue.h"
+#include "common/front/smtp_judge.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
@@ -67,13 +68,34 @@ static bool take_greeting(struct smtp_front *f, struct slice rest)
 	return true;
 }
 
+void smtp_front_judged_helo(struct smtp_front *f, const struct smtp_judged *judged)
+{
+	smtp_front_enter(f, SMTP_COMMAND);
+	if (judged->refusal) {
+		smtp_front_set_text(&f->helo, SLICE_LIT(""));
+		smtp_front_wrong(f, judged->refusal);
+	} else if (f->is_extended) {
+		say_words(f);
+	} else {
+		smtp_front_say(f, &(struct smtp_answer){250, SLICE_LIT(""),
+					  slice_str(*f->service->host ? f->service->host : "localhost")});
+	}
+}
+
+static void greeted(struct smtp_front *f)
+{
+	if (smtp_judge_is_wanted(f, SMTP_PHASE_HELO))
+		smtp_judge_helo(f);
+	else
+		smtp_front_judged_helo(f, &(struct smtp_judged){.phase = SMTP_PHASE_HELO});
+}
+
 static void do_helo(struct smtp_front *f, struct slice rest)
 {
 	if (!take_greeting(f, rest))
 		return;
 	f->is_extended = false;
-	smtp_front_say(f, &(struct smtp_answer){250, SLICE_LIT(""),
-				  slice_str(*f->service->host ? f->service->host : "localhost")});
+	greeted(f);
 }
 
 static void do_ehlo(struct smtp_front *f, struct slice rest)
@@ -81,7 +103,7 @@ static void do_ehlo(struct smtp_front *f, struct slice rest)
 	if (!take_greeting(f, rest))
 		return;
 	f->is_extended = true;
-	say_words(f);
+	greeted(f);
 }
 
 static void do_rset(struct smtp_front *f, struct slice rest)
@@ -244,6 +266,25 @@ static void do_xclient(struct smtp_front *f, struct slice rest)
 				  slice_str(*f->service->host ? f->service->host : "localhost")});
 }
 
+/* What a proxy of ours says of a message whose content it has seen: instead of what MAIL said. */
+static void do_xmark(struct smtp_front *f, struct slice rest)
+{
+	struct smtp_mark mark;
+	struct slice hold;
+
+	if (!f->service->ops->mark || !smtp_front_is_trusted(f)) {
+		SMTP_WRONG(f, 550, "5.7.1", "Not for you");
+	} else if (!f->is_mail || f->is_over || f->is_bdat || !f->mark.is_set) {
+		SMTP_WRONG(f, 503, "5.5.1", "Not now");
+	} else if (smtp_parse_xmark(&f->arena, rest, &mark, &hold)) {
+		SMTP_WRONG(f, 501, "5.5.4", "Cannot read that");
+	} else {
+		f->mark = mark;
+		f->service->ops->mark(f, &mark, hold);
+		SMTP_SAY(f, 250, "2.0.0", "Ok");
+	}
+}
+
 /* ---- the table ---- */
 
 static void do_auth(struct smtp_front *f, struct slice rest)
@@ -294,6 +335,7 @@ static const struct {
 	[SMTP_STARTTLS] = {ANYWHERE, do_starttls},
 	[SMTP_AUTH] = {IN_ESMTP | LAST, do_auth},
 	[SMTP_XCLIENT] = {ANYWHERE, do_xclient},
+	[SMTP_XMARK] = {ANYWHERE, do_xmark},
 	[SMTP_UNKNOWN] = {0, NULL},
 };
 

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/crypto/digest.h"
+#include "common/front/smtp_judge.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
 
@@ -168,6 +169,8 @@ void smtp_front_answer_data(struct smtp_front *f, const struct smtp_answer *answ
 		f->body_ms = loop_now_ms(f->loop);
 		smtp_front_enter(f, SMTP_BODY);
 		conn_set_input_limit(f->conn, SMTP_BODY_INPUT_MOST);
+		if (!f->content && smtp_judge_added(f->judge).len)
+			f->service->ops->data_chunk(f, smtp_judge_added(f->judge));
 	} else if (f->is_bdat) {
 		smtp_reply_write(&f->refusal, answer->code, answer->enhanced, answer->text);
 		f->is_discarding = true;

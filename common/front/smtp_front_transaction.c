@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "common/front/smtp_judge.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
 #include "common/proto/smtp_reply.h"
@@ -55,6 +56,7 @@ void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how)
 		f->ring_count--;
 	}
 	smtp_front_clear_body(f);
+	smtp_judge_end_transaction(f->judge);
 	if (f->facts)
 		smtp_facts_end_transaction(f->facts);
 	if (was_mail)
@@ -112,18 +114,33 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 		return;
 	}
 	smtp_front_end_transaction(f, SMTP_RESET_ORDER);
+	if (smtp_judge_is_wanted(f, SMTP_PHASE_MAIL))
+		smtp_judge_mail(f, &mail);
+	else
+		smtp_front_judged_mail(f, &(struct smtp_judged){.phase = SMTP_PHASE_MAIL, .mail = mail});
+}
+
+void smtp_front_judged_mail(struct smtp_front *f, const struct smtp_judged *judged)
+{
+	const struct smtp_mail *mail = &judged->mail;
+
+	if (judged->refusal) {
+		smtp_front_enter(f, SMTP_COMMAND);
+		smtp_front_refuse(f, judged->refusal);
+		return;
+	}
 	f->transactions++;
 	f->idle_commands = 0;
 	f->is_mail = true;
-	f->is_utf8 = mail.is_utf8;
-	f->mark = mail.mark;
+	f->is_utf8 = mail->is_utf8;
+	f->mark = mail->mark;
 	f->mail_ms = loop_now_ms(f->loop);
 	f->data_ms = f->body_ms = f->end_ms = 0;
-	smtp_front_set_text(&f->sender, mail.path.address);
+	smtp_front_set_text(&f->sender, mail->path.address);
 	if (smtp_policy_needs_content(f->service->policy))
-		f->content = smtp_content_new(f, f->service->policy, &mail);
+		f->content = smtp_content_new(f, f->service->policy, mail);
 	smtp_front_enter(f, SMTP_MAIL_WAIT);
-	f->service->ops->mail(f, &mail);
+	f->service->ops->mail(f, mail);
 }
 
 void smtp_front_answer_mail(struct smtp_front *f, const struct smtp_answer *answer)
@@ -217,10 +234,24 @@ void smtp_front_rcpt(struct smtp_front *f, struct slice rest)
 	slot = add_slot(f);
 	slot->index = f->index++;
 	f->pending++;
+	if (smtp_judge_is_wanted(f, SMTP_PHASE_RCPT))
+		smtp_judge_rcpt(f, slot->index, &rcpt);
+	else
+		smtp_front_judged_rcpt(f,
+			&(struct smtp_judged){.phase = SMTP_PHASE_RCPT, .rcpt = rcpt, .index = slot->index});
+}
+
+void smtp_front_judged_rcpt(struct smtp_front *f, const struct smtp_judged *judged)
+{
 	smtp_front_enter(f, SMTP_RCPT_WAIT);
+	if (judged->refusal) {
+		smtp_front_answer_rcpt(f, judged->index, judged->refusal);
+		return;
+	}
+	f->wish = *smtp_judge_wish(f->judge);
 	if (f->content)
-		smtp_content_rcpt(f->content, slot->index, &rcpt);
-	f->service->ops->rcpt(f, slot->index, &rcpt);
+		smtp_content_rcpt(f->content, judged->index, &judged->rcpt);
+	f->service->ops->rcpt(f, judged->index, &judged->rcpt);
 }
 
 static void count_rcpt(struct smtp_front *f, unsigned code)
@@ -274,7 +305,8 @@ static struct smtp_slot *find_slot(struct smtp_front *f, unsigned index)
 
 void smtp_front_answer_rcpt(struct smtp_front *f, unsigned index, const struct smtp_answer *answer)
 {
-	struct smtp_slot *slot = f->state == SMTP_RCPT_WAIT ? find_slot(f, index) : NULL;
+	bool may = f->state == SMTP_RCPT_WAIT || f->state == SMTP_CHECK;
+	struct smtp_slot *slot = may ? find_slot(f, index) : NULL;
 	struct buf line = {0};
 
 	if (f->content && smtp_content_is_feeding(f->content)) {

@@ -10,13 +10,20 @@
 #include "common/conf/conf.h"
 #include "common/front/mail_auth_keys.h"
 #include "common/front/smtp_content.h"
+#include "common/front/smtp_rule.h"
 
 #define SMTP_STAGES_MOST 16
 
 struct smtp_policy {
 	_Atomic unsigned refs;
-	size_t spool_memory; /* octets of one message in memory; beyond it an unlinked file */
-	size_t header_most;  /* octets of a header that is looked at; beyond it the message is refused */
+	size_t spool_memory;      /* octets of one message in memory; beyond it an unlinked file */
+	size_t header_most;       /* octets of a header that is looked at; beyond it the message is refused */
+	struct smtp_rule **rules; /* of all phases, in order */
+	size_t rule_count;
+	unsigned phases; /* bits of enum smtp_phase: there are rules */
+	unsigned always; /* bits of enum smtp_subject: found out at MAIL whether a rule asks or not */
+	uint64_t dns_timeout_ms;
+	struct smtp_country *country; /* NULL: no database */
 	unsigned stage_count;
 	struct {
 		const struct smtp_stage *stage;
@@ -24,14 +31,19 @@ struct smtp_policy {
 	} stages[SMTP_STAGES_MOST];
 };
 
-/* Rows for the tables of keys of both programs: section "policy", and those of DKIM (mail_auth_keys.h). */
+/* Rows for the tables of keys of both programs: sections "policy" and "rule", and those of DKIM (mail_auth_keys.h). */
 extern const struct conf_key smtp_policy_keys[];
-#define SMTP_POLICY_SECTION                                                                                  \
-	{"policy", CONF_RELOAD, NULL, "Mail in: how its content is kept while it is looked at"},             \
+#define SMTP_POLICY_SECTIONS                                                                                 \
+	{"policy", CONF_RELOAD, NULL, "Mail in: what acceptance rules and filters need"},                    \
+		{"rule", CONF_TITLED | CONF_RELOAD, NULL,                                                    \
+			"An acceptance rule; rules are looked at in the order of the file"},                 \
 		MAIL_AUTH_SECTIONS
+/* There is a rule of that phase for that service. */
+bool smtp_policy_has_rule(const struct conf *conf, const char *service, enum smtp_phase phase);
 
-/* For a program's check of its configuration: what single keys cannot show. */
-void smtp_policy_check(struct conf *conf);
+/* For a program's check of its configuration: what single keys cannot show, every condition and action with its place. routes: the titled
+ * section whose titles the action `route` may name; NULL: nothing can be routed. */
+void smtp_policy_check(struct conf *conf, const char *routes);
 /* For one service ("smtp", "submission"). ERR_CONFIG with the reasons in why. */
 MUST_CHECK int smtp_policy_new(
 	const struct conf *conf, const char *service, struct buf *why, struct smtp_policy **policy_out);

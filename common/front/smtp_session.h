@@ -34,6 +34,7 @@ enum smtp_state {
 	SMTP_PENALTY,   /* a login waits for failures before it */
 	SMTP_LOGIN,     /* the tier decides on a login */
 	SMTP_DELAY,     /* a failed login is about to be answered */
+	SMTP_CHECK,     /* an acceptance rule wants to know something first */
 	SMTP_MAIL_WAIT, /* the tier's answer to MAIL */
 	SMTP_RCPT_WAIT, /* as COMMAND, but only RCPT is taken: answers are awaited */
 	SMTP_DATA_WAIT, /* the tier's answer to the beginning of a body */
@@ -104,6 +105,8 @@ struct smtp_front {
 	unsigned ends_count, ends_room, ends_at;
 
 	struct smtp_facts *facts;     /* heap, NULL: nobody has asked */
+	struct smtp_judge *judge;     /* heap, NULL: no rules have run yet */
+	struct smtp_wish wish;        /* smtp_front_wish() */
 	struct smtp_content *content; /* of this transaction; NULL: its body streams */
 
 	/* the body */
@@ -125,6 +128,8 @@ struct smtp_front {
 	const struct smtp_answer *body_answer; /* why it was refused, constant; NULL: the tier will answer */
 	struct buf refusal;                    /* the tier's refusal of a BDAT, told after its octets */
 };
+
+struct smtp_judged;
 
 /* The one place that changes the state; sets its deadline. */
 void smtp_front_enter(struct smtp_front *f, enum smtp_state state);
@@ -150,6 +155,7 @@ size_t smtp_front_offered(const struct smtp_front *f, const char *offered_out[SA
 /* smtp_front_command.c: one command line of the input. As smtp_front_take functions: > 0 taken, 0 more
  * needed, < 0 frame lost. */
 ssize_t smtp_front_take_command(struct smtp_front *f);
+void smtp_front_judged_helo(struct smtp_front *f, const struct smtp_judged *judged);
 
 /* smtp_front_auth.c */
 void smtp_front_auth(struct smtp_front *f, struct slice rest);
@@ -162,6 +168,9 @@ void smtp_front_ask_tier(struct smtp_front *f);
 /* smtp_front_transaction.c */
 void smtp_front_mail(struct smtp_front *f, struct slice rest);
 void smtp_front_rcpt(struct smtp_front *f, struct slice rest);
+/* The rules have spoken. */
+void smtp_front_judged_mail(struct smtp_front *f, const struct smtp_judged *judged);
+void smtp_front_judged_rcpt(struct smtp_front *f, const struct smtp_judged *judged);
 void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how);
 
 /* smtp_front_data.c */

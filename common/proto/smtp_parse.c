@@ -24,6 +24,7 @@ static const struct {
 	{"AUTH", SMTP_AUTH},
 	{"STARTTLS", SMTP_STARTTLS},
 	{"XCLIENT", SMTP_XCLIENT},
+	{"XMARK", SMTP_XMARK},
 	{"VRFY", SMTP_VRFY},
 	{"EXPN", SMTP_EXPN},
 	{"HELP", SMTP_HELP},
@@ -451,13 +452,12 @@ static int set_auth(struct arena *a, struct slice value, struct smtp_mail *mail)
 	return value.len ? read_xtext_text(a, value, &mail->auth) : ERR_SYNTAX;
 }
 
-static int set_mark(struct arena *a, struct slice value, struct smtp_mail *mail)
+static int parse_mark(struct slice value, struct smtp_mark *mark)
 {
 	ptrdiff_t colon = slice_find(value, ':');
 	struct slice digest = colon < 0 ? slice_of("", 0) : slice_from(value, (size_t)colon + 1);
 
-	(void)a;
-	if (num_parse_u64(colon < 0 ? value : slice_sub(value, 0, (size_t)colon), &mail->mark.prefix))
+	if (num_parse_u64(colon < 0 ? value : slice_sub(value, 0, (size_t)colon), &mark->prefix))
 		return ERR_SYNTAX;
 	if (colon >= 0) {
 		if (digest.len != 2 * SMTP_DIGEST_LEN)
@@ -467,12 +467,18 @@ static int set_mark(struct arena *a, struct slice value, struct smtp_mail *mail)
 
 			if (high < 0 || low < 0)
 				return ERR_SYNTAX;
-			mail->mark.digest[i] = (uint8_t)(high * 16 + low);
+			mark->digest[i] = (uint8_t)(high * 16 + low);
 		}
-		mail->mark.has_digest = true;
+		mark->has_digest = true;
 	}
-	mail->mark.is_set = true;
+	mark->is_set = true;
 	return 0;
+}
+
+static int set_mark(struct arena *a, struct slice value, struct smtp_mail *mail)
+{
+	(void)a;
+	return parse_mark(value, &mail->mark);
 }
 
 /*
@@ -739,6 +745,38 @@ int smtp_parse_rcpt(struct arena *a, struct slice rest, unsigned legal, struct s
 	}
 	*rcpt_out = rcpt;
 	return 0;
+}
+
+int smtp_parse_xmark(struct arena *a, struct slice rest, struct smtp_mark *mark_out, struct slice *hold_out)
+{
+	struct smtp_mark mark = {0};
+	struct slice word, hold = {NULL, 0};
+	int err = next_word(&rest, &word) ? parse_mark(word, &mark) : ERR_SYNTAX;
+
+	if (!err && next_word(&rest, &word)) {
+		if (!slice_has_prefix_nocase(word, "HOLD="))
+			return ERR_SYNTAX;
+		err = read_xtext_text(a, slice_from(word, 5), &hold);
+	}
+	if (!err && next_word(&rest, &word))
+		err = ERR_SYNTAX;
+	if (err)
+		return err;
+	*mark_out = mark;
+	*hold_out = hold;
+	return 0;
+}
+
+void smtp_parse_write_xmark(struct buf *out, const struct smtp_mark *mark, struct slice hold)
+{
+	buf_printf(out, "XMARK %llu", (unsigned long long)mark->prefix);
+	for (size_t i = 0; mark->has_digest && i < SMTP_DIGEST_LEN; i++)
+		buf_printf(out, i ? "%02x" : ":%02x", mark->digest[i]);
+	if (hold.p) {
+		buf_add_str(out, " HOLD=");
+		smtp_parse_write_xtext(out, hold);
+	}
+	buf_add_str(out, "\r\n");
 }
 
 int smtp_parse_bdat(struct slice rest, uint64_t *size_out, bool *is_last_out)

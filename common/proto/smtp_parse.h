@@ -39,6 +39,7 @@ enum smtp_verb {
 	SMTP_STARTTLS,
 	SMTP_AUTH,
 	SMTP_XCLIENT,
+	SMTP_XMARK,
 	SMTP_UNKNOWN
 };
 #define SMTP_VERBS (SMTP_UNKNOWN + 1)
@@ -150,6 +151,14 @@ void smtp_parse_write_notify(struct buf *out, unsigned notify);
 /* What ORCPT says, decoded: the address type ("rfc822") and the address, without controls, UTF-8. ERR_SYNTAX. */
 MUST_CHECK int smtp_parse_orcpt(
 	struct arena *a, struct slice orcpt, bool is_utf8, struct slice *type_out, struct slice *address_out);
+/*
+ * The rest of XMARK, a command of our proxies between RCPT and the body: "n", "n:digest", each perhaps with " HOLD=xtext", as what is said
+ * of the message once its content has been seen. It stands in for what MAIL said. hold_out: decoded, without controls; an empty slice with
+ * NULL: not said. ERR_SYNTAX, ERR_TOO_BIG (arena).
+ */
+MUST_CHECK int smtp_parse_xmark(
+	struct arena *a, struct slice rest, struct smtp_mark *mark_out, struct slice *hold_out);
+void smtp_parse_write_xmark(struct buf *out, const struct smtp_mark *mark, struct slice hold);
 /* The rest of BDAT ("1000 LAST"). */
 MUST_CHECK int smtp_parse_bdat(struct slice rest, uint64_t *size_out, bool *is_last_out);
 /* The argument of HELO, EHLO, LHLO: a name or an address literal, or at least text without blanks that can do
