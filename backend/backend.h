@@ -17,6 +17,7 @@
 #include "common/control/session_verbs.h"
 #include "common/control/status.h"
 #include "common/front/front_penalty.h"
+#include "common/front/smtp_explain.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
 
@@ -50,6 +51,7 @@ struct backend {
 	struct config *config;
 	struct control *control;
 	struct session_kinds sessions;
+	struct smtp_explain explain;
 	struct status *status;
 	struct handover *handover; /* made by main(), before all else */
 	struct timer drain;

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 
 #include "backend/users.h"
+#include "backend/delivery/greylist.h"
 #include "common/base/mem.h"
 #include "common/control/program.h"
 #include "common/net/conn.h"
 #include "common/net/tls.h"
+#include "common/front/smtp_policy.h"
 
 static const char *const service_names[CONFIG_SERVICES] = {[CONFIG_IMAP] = "imap",
 	[CONFIG_POP3] = "pop3",
@@ -42,6 +44,8 @@ static void config_free(struct config *c)
 	}
 	users_free_sections(c);
 	submission_deinit(&c->submission);
+	smtp_policy_unref(&c->policies[0]);
+	smtp_policy_unref(&c->policies[1]);
 	free(c->listeners);
 	listen_free(&c->listen);
 	free(c->proxies);
@@ -157,7 +161,12 @@ int config_new(struct conf *conf_take, struct buf *why, struct config **config_o
 	submission_read(c->conf, &c->submission);
 	make_proxies(c);
 	make_trusted(c);
+	greylist_terms(c->conf, &c->greylist);
 	err = users_read(c, why);
+	if (!err)
+		err = smtp_policy_new(c->conf, "smtp", why, &c->policies[0]);
+	if (!err)
+		err = smtp_policy_new(c->conf, "submission", why, &c->policies[1]);
 	if (!err)
 		err = make_listeners(c, why);
 	if (err)

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "backend/store/store_greylist.h"
 #include "backend/submission.h"
 #include "common/conf/conf.h"
 #include "common/front/front.h"
@@ -57,6 +58,9 @@ struct config {
 	uint64_t message_size;
 	uint64_t imap_idle_ms, pop3_idle_ms, transfer_ms;
 	unsigned wrong_commands;
+	struct smtp_policy
+		*policies[2]; /* counted; of smtp and submission: acceptance rules, stages of content */
+	struct store_greylist_terms greylist;
 	struct submission submission;     /* what users may send, and how (backend/submission.h) */
 	uint64_t quota_size, quota_count; /* where account, class and domain say nothing; 0: none */
 	bool domains_must_exist;          /* accounts are in domains with a record only */

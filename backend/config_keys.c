@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
+#include "backend/delivery/greylist.h"
 #include "backend/delivery/outbound.h"
 #include "backend/queue_settings.h"
 #include "backend/quota_settings.h"
@@ -15,6 +16,7 @@
 #include "common/front/dns_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
+#include "common/front/smtp_policy.h"
 #include "common/front/smtp_settings.h"
 
 #define SERVICES "imap pop3 lmtp smtp submission"
@@ -34,6 +36,8 @@ static const struct conf_section sections[] = {
 	{"limits", CONF_RELOAD, NULL, "What a client may do"},
 	SMTP_SETTINGS_SECTION,
 	SUBMISSION_SECTIONS,
+	SMTP_POLICY_SECTIONS,
+	GREYLIST_SECTION,
 	QUOTA_SETTINGS_SECTION,
 	QUEUE_SETTINGS_SECTION,
 	OUTBOUND_CONF_SECTIONS,
@@ -193,7 +197,7 @@ static const struct conf_key keys[] = {
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
 	quota_settings_keys, queue_settings_keys, outbound_keys, users_keys, directory_conf_keys,
-	smtp_settings_keys, submission_keys, NULL};
+	smtp_settings_keys, submission_keys, smtp_policy_keys, greylist_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -276,6 +280,7 @@ static void check(struct conf *conf)
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
 	check_spool(conf);
+	smtp_policy_check(conf, NULL);
 	check_notes(conf);
 	quota_settings_check(conf);
 	queue_settings_check(conf);

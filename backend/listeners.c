@@ -14,6 +14,7 @@
 #include "common/front/front_auth.h"
 #include "common/front/imap_front.h"
 #include "common/front/pop3_front.h"
+#include "common/front/smtp_policy.h"
 #include "common/front/smtp_settings.h"
 
 struct service {
@@ -114,6 +115,8 @@ static struct lmtp_service *make_lmtp(
 				     .command_ms = config->limits.command_ms,
 				     .wrong_commands = config->limits.wrong_commands,
 				     .transfer_ms = config->transfer_ms,
+				     .work = b->work,
+				     .greylist = config->greylist,
 				     .is_trusted = is_trusted,
 				     .arg = config_ref(config),
 				     .free_arg = free_config,
@@ -188,6 +191,7 @@ static struct smtp_in_service *make_smtp(
 			.takes_guests = s->takes_guests,
 			.is_over_quota_permanent = config->is_over_quota_permanent,
 			.keeps_sent = s->keeps_sent,
+			.greylist = config->greylist,
 			.limits = b->send_limits,
 			.allowance = smtp_allowance,
 			.may_relay = smtp_may_relay,
@@ -200,6 +204,7 @@ static struct smtp_in_service *make_smtp(
 		});
 	smtp = smtp_in_service_front(service);
 	smtp_settings_read(config->conf, is_submission, smtp);
+	smtp->policy = smtp_policy_ref(config->policies[is_submission]);
 	if (smtp->limits.message_size > config->message_size)
 		smtp->limits.message_size = config->message_size;
 	smtp->limits.tls_ms = config->limits.tls_ms;

@@ -41,6 +41,7 @@
 #include "common/control/notify.h"
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
+#include "common/front/mail_auth.h"
 #include "common/net/dns.h"
 #include "common/net/spool.h"
 
@@ -348,6 +349,8 @@ static void make_services(struct backend *b, struct buf *why)
 	must(work_pool_new("hash", (unsigned)conf_get_int(conf, "", NULL, "hash-workers"), HASH_QUEUE_MOST,
 		     &b->hash_pool),
 		why, "no threads");
+	must(mail_auth_workers_start((unsigned)conf_get_int(conf, "", NULL, "mail-auth-workers")), why,
+		"no threads");
 	must(work_pool_new("operator", 1, OPERATOR_QUEUE_MOST, &b->operator_pool), why, "no threads");
 	b->backups = backups_new(b, why);
 	must(b->backups ? 0 : ERR_NOT_NOW, why, "no threads");
@@ -417,6 +420,16 @@ static void start_handover(struct backend *b, struct buf *why)
 	must(handover_start(b->handover, &options, why), why, "no signals");
 }
 
+static struct smtp_policy *find_policy(void *arg, const char *service)
+{
+	const struct backend *b = arg;
+	bool is_submission = strcmp(service, "submission") == 0;
+
+	if (!is_submission && strcmp(service, "smtp") != 0)
+		return NULL;
+	return smtp_policy_ref(b->config->policies[is_submission]);
+}
+
 static void open_places(struct backend *b, struct buf *why)
 {
 	must(control_open_conf(b->loop, "mailtier-backend", b->config->conf, why, &b->control), why,
@@ -437,6 +450,8 @@ static void open_places(struct backend *b, struct buf *why)
 		queue_verbs_register(b);
 		backup_store_register(b);
 		acl_verbs_register(b);
+		b->explain = (struct smtp_explain){find_policy, b};
+		smtp_explain_register(b->control, &b->explain);
 		front_penalty_register(b->control, b->penalty);
 		users_register(b);
 		submission_register(b);
@@ -480,6 +495,7 @@ static void end_all(struct backend *b)
 	account_import_end();
 	work_pool_free(&b->import_pool);
 	work_pool_end(b->hash_pool);
+	mail_auth_workers_end();
 	quota_warning_end(b->quota_warning);
 	search_worker_stop(&b->indexer);
 	if (b->work)
@@ -497,6 +513,7 @@ static void end_all(struct backend *b)
 	loop_post(b->loop, stop_loop, b);
 	loop_run(b->loop);
 	work_pool_free(&b->hash_pool);
+	mail_auth_workers_free();
 	backups_free(&b->backups);
 	scrub_stop(&b->scrub);
 	store_close(&b->store);

@@ -26,10 +26,11 @@ struct smtp_recipient {
 	unsigned index; /* of the RCPT command */
 	enum smtp_recipient_state state;
 	struct usermap_request *request;
-	char *wire;      /* the address as it came, for the leg */
-	char *name;      /* normalised, with its detail */
-	unsigned notify; /* of enum smtp_notify */
-	char *orcpt;     /* as on the wire */
+	char *wire;         /* the address as it came, for the leg */
+	char *name;         /* normalised, with its detail */
+	unsigned notify;    /* of enum smtp_notify */
+	char *orcpt;        /* as on the wire */
+	bool is_greylisted; /* the back-end is to put strangers off */
 };
 
 struct smtp_share {

@@ -672,16 +672,17 @@ void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 	advance(l);
 }
 
-void smtp_leg_rcpt(
-	struct smtp_leg *l, unsigned number, struct slice address, unsigned notify, struct slice orcpt)
+void smtp_leg_rcpt(struct smtp_leg *l, unsigned number, const struct smtp_rcpt *rcpt)
 {
 	size_t from = buf_len(&l->todo);
 
 	buf_add_str(&l->todo, "RCPT TO:<");
-	buf_add_slice(&l->todo, address);
+	buf_add_slice(&l->todo, rcpt->path.address);
 	buf_add_char(&l->todo, '>');
 	if (l->words.dsn)
-		smtp_parse_write_rcpt_dsn(&l->todo, notify, orcpt);
+		smtp_parse_write_rcpt_dsn(&l->todo, rcpt->notify, rcpt->orcpt);
+	if (l->words.xmark && rcpt->grey.len)
+		buf_printf(&l->todo, " XGREY=%.*s", SLICE_ARG(rcpt->grey));
 	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_RCPT, number, from);
 	advance(l);

@@ -61,9 +61,8 @@ bool smtp_leg_is_smtp(const struct smtp_leg *leg);
 bool smtp_leg_keeps_tls(const struct smtp_leg *leg);
 
 void smtp_leg_mail(struct smtp_leg *leg, const struct smtp_leg_mail *mail);
-/* notify and orcpt go along where the server knows them (DSN). */
-void smtp_leg_rcpt(
-	struct smtp_leg *leg, unsigned number, struct slice address, unsigned notify, struct slice orcpt);
+/* Of rcpt the address as on the wire, and what the server knows of the rest: notify and orcpt with DSN, grey with XMARK. */
+void smtp_leg_rcpt(struct smtp_leg *leg, unsigned number, const struct smtp_rcpt *rcpt);
 /* What MAIL said of the client's octets is no longer so, or the message is to be held (hold: why; NULL: it is not). Before smtp_leg_data(). False: the
  * server knows nothing of marks; nothing is said. */
 bool smtp_leg_mark(struct smtp_leg *leg, const struct smtp_mark *mark, const char *hold);

@@ -7,6 +7,7 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/front/smtp_facts.h"
 #include "proxy/smtp_client.h"
 
 #define NAME_ARENA_MOST (8 * 1024)
@@ -55,6 +56,8 @@ static void start_mail(struct smtp_share *s)
 
 static void ask_leg(struct smtp_recipient *r)
 {
+	struct buf grey = {0};
+
 	if (r->client->mail.is_utf8 && !smtp_leg_words(r->share->leg)->smtputf8) {
 		smtp_recipient_answer(
 			r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
@@ -67,7 +70,14 @@ static void ask_leg(struct smtp_recipient *r)
 		return;
 	}
 	r->state = SMTP_RECIPIENT_ASKED;
-	smtp_leg_rcpt(r->share->leg, r->index, slice_str(r->wire), r->notify, slice_str(r->orcpt));
+	if (r->is_greylisted)
+		smtp_facts_network(smtp_front_client(r->client->front), &grey);
+	smtp_leg_rcpt(r->share->leg, r->index,
+		&(struct smtp_rcpt){.path.address = slice_str(r->wire),
+			.notify = r->notify,
+			.orcpt = slice_str(r->orcpt),
+			.grey = buf_view(&grey)});
+	buf_deinit(&grey);
 }
 
 static void leg_ready(struct smtp_share *s)
@@ -433,6 +443,7 @@ void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp
 	struct smtp_recipient *r = xcalloc(1, sizeof(*r));
 	const char *route = smtp_front_wish(c->front)->route;
 
+	r->is_greylisted = smtp_front_wish(c->front)->is_greylisted;
 	r->client = c;
 	r->index = index;
 	r->wire = slice_copy_str(rcpt->path.address);

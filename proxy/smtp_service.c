@@ -183,6 +183,7 @@ struct smtp_service *smtp_service_new(
 	smtp_settings_read(conf, id == CONFIG_SUBMISSION, s);
 	if (config->services[id].auth)
 		s->auth = front_auth_ref(config->services[id].auth);
+	s->is_passed_on = true;
 	s->policy = smtp_policy_ref(config->services[id].policy);
 	s->limits.tls_ms = config->limits.tls_ms;
 	s->limits.failed_logins = config->limits.failed_logins;

@@ -369,9 +369,22 @@ static const struct control_verb rows[] = {
 	{"backend resume", "NAME", "Takes a drain back", backend_resume, 1, 1, NULL, 0},
 };
 
+static struct smtp_policy *find_policy(void *arg, const char *service)
+{
+	const struct verbs *v = arg;
+
+	for (size_t i = 0; i < CONFIG_SERVICES; i++) {
+		if (strcmp(service, config_service_name((enum config_service)i)) == 0)
+			return smtp_policy_ref(v->config->services[i].policy);
+	}
+	return NULL;
+}
+
 void verbs_register(struct control *control, struct loop_group *group, struct verbs *verbs)
 {
 	verbs->kinds = (struct session_kinds){.each = each, .group = group, .has_backends = true};
 	control_register(control, rows, ARRAY_LEN(rows), verbs);
 	session_verbs_register(control, &verbs->kinds);
+	verbs->explain = (struct smtp_explain){find_policy, verbs};
+	smtp_explain_register(control, &verbs->explain);
 }

@@ -5,12 +5,14 @@
 
 #include "common/control/control.h"
 #include "common/control/session_verbs.h"
+#include "common/front/smtp_explain.h"
 #include "proxy/config.h"
 
 struct verbs {
 	struct usermap_set *maps;
 	struct config *config; /* the one in force; the program's count */
 	struct session_kinds kinds;
+	struct smtp_explain explain;
 };
 
 /* group: of the workers. verbs: the program's, changed by a reload; lives as long as the control. */

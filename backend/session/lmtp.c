@@ -30,6 +30,8 @@ struct session {
 	struct smtp_front *front;
 	struct lmtp_service *service;
 	struct delivery *delivery;
+	struct list grey; /* recipients that greylisting is asked about */
+	char *sender;
 	struct named *names;
 	unsigned count, room;
 };
@@ -54,6 +56,7 @@ static void begin(struct smtp_front *front)
 	s->number = ++numbers;
 	s->since = clock_wall_s();
 	s->service = smtp_front_service(front)->tier;
+	list_init(&s->grey);
 	list_add_last(own_sessions(), &s->link);
 	atomic_fetch_add(&session_count, 1);
 	smtp_front_set_tier(front, s);
@@ -66,6 +69,8 @@ static void end(struct smtp_front *front)
 	list_remove(&s->link);
 	atomic_fetch_sub(&session_count, 1);
 	delivery_end(&s->delivery, false);
+	greylist_cancel_all(&s->grey);
+	free(s->sender);
 	free(s->names);
 	free(s);
 	smtp_front_set_tier(front, NULL);
@@ -84,6 +89,8 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	struct session *s = smtp_front_tier(front);
 
 	s->count = 0;
+	free(s->sender);
+	s->sender = slice_copy_str(mail->path.address);
 	s->delivery = delivery_begin(
 		s->service->delivery, smtp_front_loop(front), mail->path.address, mail->size, &mail->mark);
 	/* What accounts forward to other servers keeps the edge's id. */
@@ -136,23 +143,52 @@ static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
 	return &later;
 }
 
-static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
+static void add_recipient(struct session *s, unsigned index, const struct smtp_rcpt *rcpt)
 {
-	struct session *s = smtp_front_tier(front);
-	struct smtp_path whole = rcpt->path;
 	unsigned recipient;
-	int err;
+	int err = delivery_add_recipient(s->delivery, &rcpt->path, &recipient);
 
-	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
-	if (!rcpt->path.domain.len && s->service->settings.domain)
-		whole.domain = slice_str(s->service->settings.domain);
-	err = delivery_add_recipient(s->delivery, &whole, &recipient);
 	if (err) {
-		smtp_front_answer_rcpt(front, index, rcpt_refusal(s, err));
+		smtp_front_answer_rcpt(s->front, index, rcpt_refusal(s, err));
 		return;
 	}
 	add_name(s, index, recipient);
-	smtp_front_answer_rcpt(front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
+	smtp_front_answer_rcpt(s->front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
+}
+
+static void greylisted(void *arg, unsigned index, const struct smtp_rcpt *rcpt, uint64_t wait_s, int err)
+{
+	struct session *s = arg;
+	char text[GREYLIST_TEXT_MOST];
+	struct smtp_answer answer;
+
+	if (!wait_s && !err) {
+		add_recipient(s, index, rcpt);
+		return;
+	}
+	greylist_answer(wait_s, err, text, &answer.code, &answer.enhanced, &answer.text);
+	smtp_front_answer_rcpt(s->front, index, &answer);
+}
+
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
+{
+	struct session *s = smtp_front_tier(front);
+	struct smtp_rcpt whole = *rcpt;
+	const struct greylist_question question = {.work = s->service->settings.work,
+		.loop = smtp_front_loop(front),
+		.pending = &s->grey,
+		.terms = s->service->settings.greylist,
+		.network = rcpt->grey,
+		.sender = slice_str(s->sender),
+		.index = index,
+		.rcpt = &whole};
+
+	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
+	if (!rcpt->path.domain.len && s->service->settings.domain)
+		whole.path.domain = slice_str(s->service->settings.domain);
+	if (rcpt->grey.len && greylist_ask(&question, greylisted, s))
+		return;
+	add_recipient(s, index, &whole);
 }
 
 static void take_mark(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold)
@@ -226,6 +262,7 @@ static void reset(struct smtp_front *front, enum smtp_reset how)
 {
 	struct session *s = smtp_front_tier(front);
 
+	greylist_cancel_all(&s->grey);
 	delivery_end(&s->delivery, how == SMTP_RESET_ORDER);
 	s->count = 0;
 }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "backend/delivery/delivery.h"
+#include "backend/delivery/greylist.h"
 #include "common/control/session_verbs.h"
 #include "common/front/smtp_front.h"
 
@@ -20,6 +21,8 @@ struct lmtp_settings {
 	bool is_over_quota_permanent;     /* 552 instead of 452 */
 	uint64_t command_ms, transfer_ms; /* 0: the defaults */
 	unsigned wrong_commands;          /* senseless ones before the end; 0: the default */
+	struct store_work *work;          /* of greylisting */
+	struct store_greylist_terms greylist;
 	bool (*is_trusted)(void *arg, struct conn *conn);
 	void *arg;
 	void (*free_arg)(void *arg); /* when the last session has gone; NULL: nothing */

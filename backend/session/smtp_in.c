@@ -52,7 +52,11 @@ struct session {
 	struct store_account *account; /* of the user; NULL: a guest, or nobody */
 
 	struct delivery *delivery;
-	uint64_t prefix; /* octets that a proxy of ours puts first */
+	uint64_t prefix;  /* octets that a proxy of ours puts first */
+	struct list grey; /* recipients that greylisting is asked about */
+	char *sender;
+	bool has_digest; /* of the client's octets: a proxy of ours has changed them, and told */
+	uint8_t digest[SMTP_DIGEST_LEN];
 	struct named *names;
 	unsigned count, room;
 	unsigned recipients; /* of the delivery: numbers so far */
@@ -87,6 +91,7 @@ static void begin(struct smtp_front *front)
 	s->number = ++numbers;
 	s->since = clock_wall_s();
 	s->service = service_of(front);
+	list_init(&s->grey);
 	list_add_last(own_sessions(), &s->link);
 	atomic_fetch_add(&session_count, 1);
 	smtp_front_set_tier(front, s);
@@ -94,6 +99,10 @@ static void begin(struct smtp_front *front)
 
 static void clear(struct session *s, bool is_retired)
 {
+	greylist_cancel_all(&s->grey);
+	free(s->sender);
+	s->sender = NULL;
+	s->has_digest = false;
 	delivery_end(&s->delivery, is_retired);
 	for (unsigned i = 0; i < s->count; i++)
 		free(s->names[i].address);
@@ -317,6 +326,7 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 		return;
 	}
 	s->prefix = mark.prefix;
+	s->sender = slice_copy_str(mail->path.address);
 	mark.is_set = true;
 	/* Of the octets as the client sent them, which are known when all have come. */
 	if (s->service->settings.complete)
@@ -422,22 +432,16 @@ static void refuse(
 	smtp_front_answer_rcpt(s->front, index, answer);
 }
 
-static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
+static void add_recipient(struct session *s, unsigned index, const struct smtp_rcpt *rcpt)
 {
-	struct session *s = smtp_front_tier(front);
-	struct smtp_rcpt whole = *rcpt;
 	const struct smtp_answer *refusal = NULL;
 	bool is_remote = false;
 	unsigned recipient = 0;
-	int err;
+	int err = delivery_add_recipient(s->delivery, &rcpt->path, &recipient);
 
-	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
-	if (!whole.path.domain.len && s->service->settings.domain)
-		whole.path.domain = slice_str(s->service->settings.domain);
-	err = delivery_add_recipient(s->delivery, &whole.path, &recipient);
 	if (err == ERR_NOT_FOUND) {
 		is_remote = true;
-		refusal = add_remote(s, &whole, &recipient);
+		refusal = add_remote(s, rcpt, &recipient);
 	} else if (err) {
 		refusal = local_refusal(s, err);
 	} else {
@@ -450,7 +454,69 @@ static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcp
 		return;
 	}
 	add_name(s, recipient, is_remote, rcpt->path.address);
-	smtp_front_answer_rcpt(front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
+	smtp_front_answer_rcpt(s->front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
+}
+
+static void greylisted(void *arg, unsigned index, const struct smtp_rcpt *rcpt, uint64_t wait_s, int err)
+{
+	struct session *s = arg;
+	char text[GREYLIST_TEXT_MOST];
+	struct smtp_answer answer;
+
+	if (!wait_s && !err) {
+		add_recipient(s, index, rcpt);
+		return;
+	}
+	greylist_answer(wait_s, err, text, &answer.code, &answer.enhanced, &answer.text);
+	refuse(s, index, rcpt, &answer);
+}
+
+/* A rule of our own wants it, or a proxy's. */
+static bool is_greylisted(struct session *s, unsigned index, const struct smtp_rcpt *rcpt)
+{
+	struct greylist_question question = {.work = s->service->work,
+		.loop = smtp_front_loop(s->front),
+		.pending = &s->grey,
+		.terms = s->service->settings.greylist,
+		.network = rcpt->grey,
+		.sender = slice_str(s->sender),
+		.index = index,
+		.rcpt = rcpt};
+	struct buf network = {0};
+	bool is = false;
+
+	if (smtp_front_wish(s->front)->is_greylisted && !rcpt->grey.len) {
+		smtp_facts_network(smtp_front_client(s->front), &network);
+		question.network = buf_view(&network);
+	}
+	if (question.network.len)
+		is = greylist_ask(&question, greylisted, s);
+	buf_deinit(&network);
+	return is;
+}
+
+static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
+{
+	struct session *s = smtp_front_tier(front);
+	struct smtp_rcpt whole = *rcpt;
+
+	/* <postmaster> alone is the only path without a domain (RFC 5321 section 4.5.1). */
+	if (!whole.path.domain.len && s->service->settings.domain)
+		whole.path.domain = slice_str(s->service->settings.domain);
+	if (!is_greylisted(s, index, &whole))
+		add_recipient(s, index, &whole);
+}
+
+/* What a proxy of ours has made of the message since MAIL. */
+static void take_mark(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold)
+{
+	struct session *s = smtp_front_tier(front);
+
+	s->prefix = mark->prefix;
+	s->has_digest = mark->has_digest;
+	memcpy(s->digest, mark->digest, sizeof(s->digest));
+	if (hold.p)
+		delivery_hold(s->delivery, hold);
 }
 
 /* ---- the body ---- */
@@ -531,7 +597,9 @@ static void data_end(struct smtp_front *front)
 	struct session *s = smtp_front_tier(front);
 	uint8_t digest[SMTP_DIGEST_LEN];
 
-	if (smtp_front_client_digest(front, digest))
+	if (s->has_digest)
+		delivery_set_digest(s->delivery, s->digest);
+	else if (smtp_front_client_digest(front, digest))
 		delivery_set_digest(s->delivery, digest);
 	s->due = s->recipients;
 	delivery_finish(s->delivery, stored, s);
@@ -562,6 +630,7 @@ static const struct smtp_ops ops = {
 	.is_own = is_own,
 	.mail = mail,
 	.rcpt = rcpt,
+	.mark = take_mark,
 	.data_begin = data_begin,
 	.data_chunk = data_chunk,
 	.data_end = data_end,

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "backend/delivery/delivery.h"
+#include "backend/delivery/greylist.h"
 #include "backend/session/send_limits.h"
 #include "backend/store/store.h"
 #include "common/control/session_verbs.h"
@@ -37,6 +38,7 @@ struct smtp_in_settings {
 	bool takes_guests;      /* users without an account here, whom a proxy has logged in */
 	bool is_over_quota_permanent;
 	bool keeps_sent; /* a copy goes into the user's mailbox with the special use \Sent */
+	struct store_greylist_terms greylist;
 	struct send_limits *limits;
 	/* What this user may send. account NULL: a guest. */
 	void (*allowance)(void *arg, const struct store_account *account, const char *user,

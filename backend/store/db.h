@@ -50,6 +50,8 @@ enum db_name {
 	DB_QUEUE_TO,     /* message, number -> record of a recipient */
 	DB_QUEUE_DUE,    /* time, message, number -> destination: who waits */
 	DB_QUEUE_OF,     /* destination, NUL, time, message, number -> nothing */
+	DB_GREYLIST,     /* triplet -> first seen, last seen, when it goes, passes; see store_greylist.h */
+	DB_GREYLIST_TIMES, /* when it goes, triplet -> nothing */
 	DB_COUNT
 };
 

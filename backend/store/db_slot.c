@@ -55,6 +55,8 @@ static const char *const db_names[DB_COUNT] = {
 	[DB_QUEUE_TO] = "queue_to",
 	[DB_QUEUE_DUE] = "queue_due",
 	[DB_QUEUE_OF] = "queue_of",
+	[DB_GREYLIST] = "greylist",
+	[DB_GREYLIST_TIMES] = "greylist_times",
 };
 
 const char *db_slot_db_name(enum db_name db)

@@ -534,6 +534,24 @@ static int check_marks(struct check *k)
 	return err;
 }
 
+/* Each row by itself is small; what may go wrong is that one of the two tables has lost some. */
+static int check_greylist(struct check *k)
+{
+	uint64_t rows, times;
+	int err = store_begin_read(k->store, k->slot, &k->txn);
+
+	if (err)
+		return err;
+	err = db_count(k->txn, DB_GREYLIST, &rows);
+	if (!err)
+		err = db_count(k->txn, DB_GREYLIST_TIMES, &times);
+	if (!err && rows != times)
+		check_finding(k, "%llu entries of the greylist, %llu times of them", (unsigned long long)rows,
+			(unsigned long long)times);
+	store_end_read(&k->txn);
+	return err;
+}
+
 static void report_text(void *arg, const char *text)
 {
 	check_finding(arg, "%s", text);
@@ -628,6 +646,8 @@ int store_check(struct store *store, const struct store_check_options *options, 
 			err = check_pieces(&k);
 		if (!err)
 			err = check_marks(&k);
+		if (!err)
+			err = check_greylist(&k);
 		if (!err)
 			err = check_numbers(&k);
 		if (!err)

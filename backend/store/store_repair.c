@@ -9,6 +9,7 @@
  *	          meanwhile, so it may be added later
  *	bodies    those that cannot be read are told by message
  */
+#include "backend/store/store_greylist.h"
 #include "backend/store/store_repair.h"
 
 #include <stdio.h>
@@ -405,6 +406,32 @@ static int check_mark_time(struct repair *r, struct slice key, struct slice valu
 	return 0;
 }
 
+static int check_grey(struct repair *r, struct slice key, struct slice value, void *arg)
+{
+	char room[STORE_GREYLIST_TIME_LEN];
+	struct slice row;
+
+	if (store_greylist_time_key(key, value, room) == 0 &&
+		db_get(r->txn, DB_GREYLIST_TIMES, slice_of(room, sizeof(room)), &row) == 0)
+		return 0;
+	repair_keep_key(arg, key);
+	return 0;
+}
+
+static int check_grey_time(struct repair *r, struct slice key, struct slice value, void *arg)
+{
+	char room[STORE_GREYLIST_TIME_LEN];
+	struct slice row;
+
+	(void)value;
+	if (key.len == sizeof(room) && db_get(r->txn, DB_GREYLIST, slice_from(key, 8), &row) == 0 &&
+		store_greylist_time_key(slice_from(key, 8), row, room) == 0 &&
+		memcmp(room, key.p, sizeof(room)) == 0)
+		return 0;
+	repair_keep_key(arg, key);
+	return 0;
+}
+
 static int check_intent(struct repair *r, struct slice key, struct slice value, void *arg)
 {
 	(void)r;
@@ -482,7 +509,13 @@ static int mend_slot(struct repair *r)
 		err = repair_blobs(r);
 	if (!err)
 		err = repair_rows(r, DB_MARKS, check_mark, "a repeat mark had no time");
-	return err ? err : repair_rows(r, DB_MARK_TIMES, check_mark_time, "a time had no repeat mark");
+	if (!err)
+		err = repair_rows(r, DB_MARK_TIMES, check_mark_time, "a time had no repeat mark");
+	if (!err)
+		err = repair_rows(r, DB_GREYLIST, check_grey, "an entry of the greylist had no time");
+	return err ? err
+		   : repair_rows(
+			     r, DB_GREYLIST_TIMES, check_grey_time, "a time had no entry of the greylist");
 }
 
 static void tell_stray(void *arg, const char *text)

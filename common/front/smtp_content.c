@@ -383,7 +383,7 @@ static void finish(struct smtp_content *c)
 {
 	struct smtp_front *f = c->front;
 
-	if (loop_now_ms(f->loop) - c->began_ms > COLD_MS)
+	if (f->service->is_passed_on && loop_now_ms(f->loop) - c->began_ms > COLD_MS)
 		c->is_envelope_new = true;
 	if (!smtp_content_recipient(c, 0)) {
 		log_info(f->service->name, "%s: discarded: no recipient is left", f->session);

@@ -124,3 +124,18 @@ struct smtp_dnsbl_fact *smtp_facts_dnsbl(struct smtp_facts *f, struct slice zone
 	smtp_facts_set(&f->dnsbl[f->dnsbl_count].zone, zone);
 	return &f->dnsbl[f->dnsbl_count++];
 }
+
+void smtp_facts_network(const struct addr *client, struct buf *out)
+{
+	struct slice ip = addr_ip(client);
+	const unsigned char *p = (const unsigned char *)ip.p;
+
+	if (ip.len == 4)
+		buf_printf(out, "%u.%u.%u.0/24", p[0], p[1], p[2]);
+	else if (ip.len == 16)
+		buf_printf(out, "%x:%x:%x:%x::/64", (unsigned)(p[0] << 8 | p[1]),
+			(unsigned)(p[2] << 8 | p[3]), (unsigned)(p[4] << 8 | p[5]),
+			(unsigned)(p[6] << 8 | p[7]));
+	else
+		buf_add_str(out, "unix");
+}

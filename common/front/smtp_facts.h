@@ -10,7 +10,7 @@
 
 #include <stdbool.h>
 
-#include "common/base/slice.h"
+#include "common/base/buf.h"
 #include "common/net/addr.h"
 
 enum smtp_fact_state {
@@ -116,3 +116,5 @@ void smtp_facts_add_dkim(
 	struct smtp_facts *facts, enum smtp_result result, struct slice domain, struct slice selector);
 /* The entry of a list; a new one with SMTP_FACT_UNKNOWN if there is none yet. NULL: SMTP_FACTS_DNSBL_MOST are there. */
 struct smtp_dnsbl_fact *smtp_facts_dnsbl(struct smtp_facts *facts, struct slice zone);
+/* Appends the network that an address stands for, the same text on all hosts: /24, /64; "unix" for a socket. */
+void smtp_facts_network(const struct addr *client, struct buf *out);

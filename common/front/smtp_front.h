@@ -113,8 +113,9 @@ struct smtp_service {
 	const char *host; /* our name in greetings and Received; "": "localhost" */
 	bool is_lmtp;
 	bool requires_login; /* MAIL only after AUTH */
-	bool is_strict;   /* who sends more behind a command that ends its group (RFC 2920) is disconnected */
-	bool takes_marks; /* XMARK from trusted proxies, SMTP too (LMTP always does) */
+	bool is_strict; /* who sends more behind a command that ends its group (RFC 2920) is disconnected */
+	bool is_passed_on; /* the tier passes transactions on to others, who do not wait for ever: a body that takes long needs new ones */
+	bool takes_marks;  /* XMARK from trusted proxies, SMTP too (LMTP always does) */
 	/* Headers are completed (RFC 6409 section 8): what of; is_own and arg are not looked at, but ops->is_own. NULL: they are not */
 	const struct smtp_complete_options *complete;
 	bool allows_clear;       /* AUTH without TLS */

@@ -21,7 +21,7 @@ static bool takes_marks(const struct smtp_front *f)
 static unsigned legal_of_rcpt(const struct smtp_front *f)
 {
 	return (f->is_extended && f->service->offers_dsn ? SMTP_PARAMETER_DSN : 0) |
-	       (f->is_utf8 ? SMTP_PARAMETER_SMTPUTF8 : 0);
+	       (f->is_utf8 ? SMTP_PARAMETER_SMTPUTF8 : 0) | (f->mark.is_set ? SMTP_PARAMETER_XGREY : 0);
 }
 
 static unsigned legal_parameters(const struct smtp_front *f)

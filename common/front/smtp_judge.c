@@ -124,8 +124,8 @@ static struct slice domain_of(struct slice address)
 	return at < 0 ? SLICE_LIT("") : slice_from(address, (size_t)at + 1);
 }
 
-static void rate_key(const struct smtp_facts *f, const struct smtp_rule *rule, const struct smtp_action *a,
-	struct buf *out)
+void smtp_judge_rate_key(const struct smtp_facts *f, const struct smtp_rule *rule,
+	const struct smtp_action *a, struct buf *out)
 {
 	struct slice sender = slice_str(f->sender ? f->sender : "");
 	struct slice recipient = slice_str(f->recipient ? f->recipient : "");
@@ -154,7 +154,7 @@ static bool do_rate(struct smtp_judge *j, const struct smtp_rule *rule, const st
 	struct buf key = {0};
 	bool yes;
 
-	rate_key(j->front->facts, rule, a, &key);
+	smtp_judge_rate_key(j->front->facts, rule, a, &key);
 	yes = smtp_rates_take(
 		smtp_rates_shared(), buf_view(&key), a->count, a->period_ms, loop_now_ms(j->front->loop));
 	buf_deinit(&key);
@@ -466,6 +466,10 @@ void smtp_judge_mail(struct smtp_front *f, const struct smtp_mail *mail)
 	f->facts->messages++; /* with this one */
 	f->facts->size = mail->size;
 	smtp_facts_set(&f->facts->sender, mail->path.address.p ? mail->path.address : SLICE_LIT(""));
+	/* Who has not logged in has no addresses of his own. */
+	f->facts->is_sender_own_known = f->user && f->service->ops->is_own;
+	f->facts->is_sender_own =
+		f->facts->is_sender_own_known && f->service->ops->is_own(f, mail->path.address);
 	proceed(j);
 }
 

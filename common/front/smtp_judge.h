@@ -42,6 +42,9 @@ struct slice smtp_judge_added(const struct smtp_judge *judge);
 /* Why the message is to be held; NULL: it is not. */
 const char *smtp_judge_held(const struct smtp_judge *judge);
 const struct smtp_wish *smtp_judge_wish(const struct smtp_judge *judge);
+/* Appends what a rate-limit counts by. */
+void smtp_judge_rate_key(const struct smtp_facts *facts, const struct smtp_rule *rule,
+	const struct smtp_action *action, struct buf *out);
 /* The answer of an action that refuses (or of a rate that is exceeded): views of the action. */
 void smtp_judge_answer(
 	const struct smtp_action *action, enum smtp_phase phase, struct smtp_answer *answer_out);

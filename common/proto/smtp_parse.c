@@ -646,9 +646,26 @@ static int set_orcpt(struct arena *a, struct slice value, bool is_utf8, struct s
 	return rcpt->orcpt.p ? 0 : ERR_TOO_BIG;
 }
 
+/* A network as we write it: nothing else may stand there. */
+static int set_grey(struct arena *a, struct slice value, bool is_utf8, struct smtp_rcpt *rcpt)
+{
+	(void)is_utf8;
+	for (size_t i = 0; i < value.len; i++) {
+		char c = ascii_lower(value.p[i]);
+
+		if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'z') && c != '.' && c != ':' && c != '/')
+			return ERR_SYNTAX;
+	}
+	if (!value.len || value.len > SMTP_GREY_MOST)
+		return ERR_SYNTAX;
+	rcpt->grey = arena_copy(a, value);
+	return rcpt->grey.p ? 0 : ERR_TOO_BIG;
+}
+
 static const struct parameter rcpt_parameters[] = {
 	{"NOTIFY", SMTP_PARAMETER_DSN, NULL, set_notify},
 	{"ORCPT", SMTP_PARAMETER_DSN, NULL, set_orcpt},
+	{"XGREY", SMTP_PARAMETER_XGREY, NULL, set_grey},
 	{NULL, 0, NULL, NULL},
 };
 

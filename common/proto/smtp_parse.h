@@ -87,7 +87,8 @@ enum smtp_parameter {
 	SMTP_PARAMETER_AUTH = 8,
 	SMTP_PARAMETER_XMARK = 16,
 	SMTP_PARAMETER_DSN = 32, /* RET and ENVID; of RCPT: NOTIFY and ORCPT */
-	SMTP_PARAMETER_REQUIRETLS = 64
+	SMTP_PARAMETER_REQUIRETLS = 64,
+	SMTP_PARAMETER_XGREY = 128 /* of RCPT, from a proxy of ours */
 };
 
 /* What a sender wants back if his message cannot be delivered (RFC 3461 section 4.3). */
@@ -106,6 +107,7 @@ enum smtp_notify {
 };
 
 #define SMTP_ENVID_MOST 100 /* octets of ENVID as it stands on the wire (RFC 3461 section 4.4) */
+#define SMTP_GREY_MOST 50   /* of XGREY */
 #define SMTP_ORCPT_MOST 500 /* of ORCPT (RFC 3461 section 4.2) */
 
 /* XMARK=n or XMARK=n:digest: how a proxy of ours names the client's own bytes. */
@@ -133,6 +135,8 @@ struct smtp_rcpt {
 	struct smtp_path path;
 	unsigned notify;    /* of enum smtp_notify */
 	struct slice orcpt; /* "rfc822;xtext" as it was written, checked; "" if not said; the arena's */
+	struct slice
+		grey; /* XGREY: strangers of this network of the client are to be put off; "" if not said; the arena's */
 };
 
 /* The rest of MAIL ("FROM:<...> SIZE=1"). 0; ERR_SYNTAX; ERR_TOO_BIG (path or arena); ERR_UNSUPPORTED: a

@@ -1,0 +1,98 @@
+"""Greylisting by the back-end, exact behind two proxies and the same for its own service; what `smtp explain` says of it; and messages that a rule
+of a proxy has put into quarantine."""
+import os
+import unittest
+
+import mt
+from test_smtp import Base
+
+A, B = "user0001@example.test", "user0002@example.test"
+RULES = """
+rule known { at = "rcpt" when = {"sender friend@*"} then = {"accept"} }
+rule grey { at = "rcpt" then = {"greylist"} }
+"""
+PROXY = RULES + """
+rule held { at = "header" when = {"header Subject *bad*"} then = {"quarantine looks bad to me"} }
+rule nosuch { at = "mail" when = {"sender no@*"} then = {"reject 553 5.7.1 Not you"} }
+"""
+BACKEND = RULES + """
+greylist { delay = 2s }
+"""
+
+
+class Greylist(Base):
+    FLAGS = ["--proxies", 2, "--backends", 1, "--users", 2, "--password", "secret"]
+
+    @classmethod
+    def setUpClass(cls):
+        cls.files = []
+        for name, text in (("proxy", PROXY), ("backend", BACKEND)):
+            path = f"/tmp/mt-grey-{os.getpid()}-{name}.conf"
+            with open(path, "w") as f:
+                f.write(text)
+            cls.files.append(path)
+        cls.FLAGS = Greylist.FLAGS + ["--conf", cls.files[0], "--backend-conf", cls.files[1]]
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        for path in cls.files:
+            os.unlink(path)
+
+    def rcpt(self, proxy, sender, recipient=A):
+        raw = self.raw(name=proxy)
+        try:
+            self.assertEqual([250, 250], raw.say("EHLO c.example", f"MAIL FROM:<{sender}>"))
+            raw.send(f"RCPT TO:<{recipient}>\r\n".encode())
+            return raw.reply()
+        finally:
+            raw.file.close()
+            raw.close()
+
+    def test_one_table_behind_two_proxies(self):
+        self.assertEqual(250, self.rcpt("p1", "friend@example.net")[0])
+        code, text = self.rcpt("p1", "stranger@example.net")
+        self.assertEqual(450, code, text)
+        self.assertIn("4.7.1 Not known here yet, try again in 2 seconds", text)
+        # Too soon, at the other proxy: it is the same first try.
+        code, text = self.rcpt("p2", "STRANGER@example.net")
+        self.assertEqual(450, code, text)
+        mt.wait_for(lambda: self.rcpt("p2", "stranger@example.net")[0] == 250, 20, "the second try to pass")
+        self.assertEqual(250, self.rcpt("p1", "stranger@example.net")[0])
+        self.assertEqual(250, self.rcpt("p2", "stranger@example.net")[0])
+        # Another recipient is another triplet; an unknown one is refused and not remembered.
+        self.assertEqual(450, self.rcpt("p1", "stranger@example.net", B)[0])
+        self.assertEqual(550, self.rcpt("p1", "stranger@example.net", "nobody@example.test")[0])
+
+    def explain(self, program, *words, code=0):
+        return self.cluster.ctl_json(program, "smtp", "explain", *words)
+
+    def test_explain(self):
+        got = self.explain("p1", "--ip", "192.0.2.7", "--from", "x@example.net", "--to", A, "--no-dns")
+        rules = {(r["phase"], r["rule"]): r["holds"] for r in got["rows"]}
+        self.assertEqual("yes", rules["rcpt", "grey"])
+        self.assertEqual("no", rules["rcpt", "known"])
+        self.assertEqual(("accepted", "grey"), (got["verdict"], got["rule"]))
+        got = self.explain("p1", "--ip", "192.0.2.7", "--from", "no@example.net", "--to", A)
+        self.assertEqual(("refused", "mail", "nosuch", 553, "5.7.1", "Not you"),
+                         tuple(got[k] for k in ("verdict", "phase", "rule", "code", "enhanced", "text")))
+        got = self.explain("b1", "--ip", "2001:db8::1", "--from", "", "--to", A, "--header", "Subject: x")
+        self.assertEqual("grey", got["rule"])
+        self.cluster.ctl("p1", "smtp", "explain", "--ip", "192.0.2.7", "--from", "x@example.net", code=64)
+
+    def test_quarantine(self):
+        """The back-end takes it, and no mailbox gets it."""
+        raw = self.raw(name="p1")
+        raw.begin(A, sender="friend@example.net")
+        raw.send(b"Subject: this is bad\r\n\r\nx\r\n.\r\n")
+        self.assertEqual(250, raw.reply()[0])
+        self.assertEqual([], [m for m in self.inbox(A) if b"this is bad" in m])
+        raw.begin(A, sender="friend@example.net")
+        raw.send(b"Subject: this is good\r\n\r\nx\r\n.\r\n")
+        self.assertEqual(250, raw.reply()[0])
+        self.assertEqual(1, len([m for m in self.inbox(A) if b"this is good" in m]))
+
+
+if __name__ == "__main__":
+    unittest.main()
