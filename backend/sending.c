@@ -97,6 +97,11 @@ void sending_reload(struct backend *b)
 	buf_deinit(&why);
 }
 
+struct tls_report *sending_tls_report(struct backend *b)
+{
+	return b->sending ? outbound_tls_report(b->sending->outbound) : NULL;
+}
+
 void sending_drain(struct backend *b)
 {
 	if (b->sending)

@@ -32,6 +32,7 @@
 #include "backend/quota_settings.h"
 #include "backend/quota_verbs.h"
 #include "backend/store_verbs.h"
+#include "backend/tls_report_verbs.h"
 #include "backend/undelete.h"
 #include "backend/submission.h"
 #include "backend/users.h"
@@ -448,6 +449,7 @@ static void open_places(struct backend *b, struct buf *why)
 		backup_verbs_register(b);
 		quota_verbs_register(b);
 		queue_verbs_register(b);
+		tls_report_verbs_register(b);
 		backup_store_register(b);
 		acl_verbs_register(b);
 		b->explain = (struct smtp_explain){find_policy, b};

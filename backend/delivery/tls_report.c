@@ -308,7 +308,16 @@ void tls_report_rows_free(struct tls_report_rows *rows)
 	*rows = (struct tls_report_rows){0};
 }
 
-/* Names of hosts and words of ours need no escapes; what is printable ASCII without quote and backslash is all that comes here. */
+/* Names of hosts need no escapes; what would is none, and is not shown. */
+static void clean_name(const char *from, char to[DNS_NAME_MOST + 1])
+{
+	size_t n = 0;
+
+	for (; *from && n < DNS_NAME_MOST; from++)
+		to[n++] = *from > 32 && *from < 127 && *from != '"' && *from != '\\' ? *from : '?';
+	to[n] = '\0';
+}
+
 static void add_details(struct buf *out, const struct tls_report_row *row, bool *is_first)
 {
 	for (size_t i = TLS_REPORT_SUCCESS + 1; i < TLS_REPORT_RESULTS; i++) {
@@ -322,7 +331,7 @@ static void add_details(struct buf *out, const struct tls_report_row *row, bool 
 	}
 }
 
-static void add_policy(struct buf *out, const struct tls_report_row *rows, size_t count)
+static void add_policy(struct buf *out, const char *domain, const struct tls_report_row *rows, size_t count)
 {
 	uint64_t good = 0, bad = 0;
 	bool is_first = true;
@@ -336,7 +345,7 @@ static void add_policy(struct buf *out, const struct tls_report_row *rows, size_
 		"{\"policy\":{\"policy-type\":\"%s\",\"policy-domain\":\"%s\"},\"summary\":{\"total-"
 		"successful-session-count\":%llu,"
 		"\"total-failure-session-count\":%llu}",
-		policy_words[rows->policy], rows->domain, (unsigned long long)good, (unsigned long long)bad);
+		policy_words[rows->policy], domain, (unsigned long long)good, (unsigned long long)bad);
 	if (bad) {
 		buf_add_str(out, ",\"failure-details\":[");
 		for (size_t n = 0; n < count; n++)
@@ -350,7 +359,7 @@ int tls_report_json(
 	struct tls_report *r, const char *organization, const char *domain, int64_t day, struct buf *out)
 {
 	struct tls_report_rows rows;
-	char date[16];
+	char date[16], own[DNS_NAME_MOST + 1], name[DNS_NAME_MOST + 1];
 
 	tls_report_rows(r, domain, day, REPORT_ROWS_MOST, &rows);
 	if (!rows.count) {
@@ -358,18 +367,20 @@ int tls_report_json(
 		return ERR_NOT_FOUND;
 	}
 	tls_report_day_text(day, date);
+	clean_name(organization, own);
+	clean_name(domain, name);
 	buf_printf(out,
 		"{\"organization-name\":\"%s\",\"date-range\":{\"start-datetime\":\"%sT00:00:00Z\",\"end-"
 		"datetime\":"
 		"\"%sT23:59:59Z\"},\"contact-info\":\"postmaster@%s\",\"report-id\":\"%s_%s@%s\","
 		"\"policies\":[",
-		organization, date, date, organization, date, domain, organization);
+		own, date, date, own, date, name, own);
 	for (size_t i = 0, n; i < rows.count; i += n) {
 		for (n = 1; i + n < rows.count && rows.rows[i + n].policy == rows.rows[i].policy; n++)
 			;
 		if (i)
 			buf_add_char(out, ',');
-		add_policy(out, &rows.rows[i], n);
+		add_policy(out, name, &rows.rows[i], n);
 	}
 	buf_add_str(out, "]}");
 	tls_report_rows_free(&rows);

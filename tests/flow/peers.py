@@ -1,4 +1,4 @@
-"""Servers of other makers for the flow tests: Dovecot, Cyrus and Postfix as Debian packages them, unpacked below build/peers by
+"""Servers of other makers for the flow tests: Dovecot, Cyrus, Postfix and OpenSMTPD as Debian packages them, unpacked below build/peers by
 tests/bench/peers and never installed. Each runs in a mount namespace of its own, where the unpacked tree lies over /usr: that wants root.
 Where a server cannot be had, the test is skipped and says why."""
 import fcntl
@@ -240,10 +240,10 @@ syslog_prefix: cyrus
 
 
 class Postfix(Peer):
-    """SMTP with STARTTLS, which takes mail for example.test into maildirs; XCLIENT is believed of loopback. client_ca: whoever delivers
+    """SMTP with STARTTLS, which takes mail for these domains into maildirs; XCLIENT is believed of loopback. client_ca: whoever delivers
     must show a certificate."""
 
-    def __init__(self, certificate, client_ca=None):
+    def __init__(self, certificate, client_ca=None, domains="example.test"):
         need("/usr/lib/postfix/sbin/master", "postfix")
         super().__init__(["smtp"])
         for sub in ("etc", "queue", "data", "mail"):
@@ -277,7 +277,7 @@ inet_interfaces = all
 inet_protocols = ipv4
 myhostname = postfix.example.test
 mydestination =
-virtual_mailbox_domains = example.test
+virtual_mailbox_domains = {domains}
 virtual_mailbox_base = {self.dir}/mail
 virtual_mailbox_maps = static:all/
 virtual_uid_maps = static:4000
@@ -307,4 +307,40 @@ local_recipient_maps =
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             with open(os.path.join(folder, name), errors="replace") as f:
                 out.append(f.read())
+        return out
+
+
+class OpenSmtpd(Peer):
+    """SMTP with STARTTLS, which takes mail for a domain into files. Debian 12's fails every TLS handshake (it is older than OpenSSL 3): who
+    sends to it does without."""
+
+    def __init__(self, certificate, domain):
+        need("/usr/sbin/smtpd", "opensmtpd, libevent-2.1-7, libdb5.3")
+        super().__init__(["smtp"])
+        os.makedirs(self.path("mail"))
+        shutil.chown(self.path("mail"), "nobody")
+        shutil.copy(certificate[0], self.path("cert.pem"))
+        shutil.copy(certificate[1], self.path("key.pem"))
+        for source, lines in (("/etc/passwd", "opensmtpd:x:4101:4101::/nonexistent:/bin/false\nopensmtpq:x:4102:4102::/nonexistent:/bin/false\n"),
+                              ("/etc/group", "opensmtpd:x:4101:\nopensmtpq:x:4102:\n")):
+            with open(source) as f:
+                self.write(os.path.basename(source), f.read() + lines)
+        self.write("smtpd.conf", f"""pki own cert "{self.dir}/cert.pem"
+pki own key "{self.dir}/key.pem"
+table all {{ "@" = "nobody" }}
+listen on {self.host} port {self.ports['smtp']} tls pki own hostname opensmtpd.example
+action "in" mda "/bin/sh -c 'cat >{self.dir}/mail/$$.new && mv {self.dir}/mail/$$.new {self.dir}/mail/$$'" user nobody virtual <all>
+match from any for domain "{domain}" action "in"
+""")
+        self.setup = (f"mount --bind {self.dir}/passwd /etc/passwd && mount --bind {self.dir}/group /etc/group && "
+                      "mount -t tmpfs none /var/spool && mkdir -m 711 /var/spool/smtpd && mount -t tmpfs none /var/lib && "
+                      "mkdir -p /var/lib/opensmtpd/empty && chmod 755 /var/lib/opensmtpd /var/lib/opensmtpd/empty && mount -t tmpfs none /run")
+        self.start(["/usr/sbin/smtpd", "-d", "-f", self.path("smtpd.conf")], ["smtp"])
+
+    def messages(self):
+        out = []
+        for name in os.listdir(self.path("mail")):
+            if name.isdigit():
+                with open(os.path.join(self.path("mail"), name), errors="replace") as f:
+                    out.append(f.read())
         return out

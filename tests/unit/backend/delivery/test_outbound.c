@@ -1,6 +1,8 @@
 /* Tries against a scripted server, over real connections on one loop. */
 #include "tests/unit/backend/delivery/smtp_sink.h"
 
+#include <unistd.h>
+
 #define MESSAGE "From: <from@here.example>\r\nSubject: hello\r\n\r\nhello\r\n.dot\r\n"
 #define WORDS "PIPELINING SIZE_1000000 8BITMIME SMTPUTF8 ENHANCEDSTATUSCODES DSN"
 
@@ -387,6 +389,70 @@ static void test_dead_hop_keeps_to_itself(void **state)
 	buf_deinit(&text);
 }
 
+/* AUTH by what is offered; the password's file is read by the configuration. A login that is refused is not for good. */
+static void test_logins(void **state)
+{
+	static const struct {
+		const char *words;
+		struct sink_rule rules[4];
+		enum outbound_verdict verdict;
+		const char *said;
+	} rows[] = {
+		{"AUTH_PLAIN_LOGIN", {{"AUTH", "235 2.7.0 in", 0, 0}, {NULL, NULL, 0, 0}}, OUTBOUND_SENT,
+			"AUTH PLAIN AG1lAHNlY3JldA==\n"},
+		{"AUTH_LOGIN",
+			{{"AUTH", "334 VXNlcm5hbWU6", 0, 0}, {"bWU=", "334 UGFzc3dvcmQ6", 0, 0},
+				{"c2VjcmV0", "235 2.7.0 in", 0, 0}, {NULL, NULL, 0, 0}},
+			OUTBOUND_SENT, "AUTH LOGIN\nbWU=\nc2VjcmV0\n"},
+		{"AUTH_PLAIN", {{"AUTH", "535 5.7.8 wrong", 0, 0}, {NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW,
+			"AUTH PLAIN"},
+		{"AUTH_CRAM-MD5", {{NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW, "EHLO"},
+		{"PIPELINING", {{NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW, "EHLO"},
+	};
+	char path[] = "/tmp/mailtier-password-XXXXXX", keys[128];
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_int_equal(write(fd, "secret\n", 7), 7);
+	close(fd);
+	snprintf(keys, sizeof(keys), "user = me\npassword = \"%s\"", path);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		open_with(rows[i].words, rows[i].rules, keys, "");
+		send_to(1);
+		assert_int_equal(sending.results[0].verdict, rows[i].verdict);
+		assert_non_null(strstr(buf_str_view(&sink.dialogue), rows[i].said));
+		assert_int_equal(sink.messages, rows[i].verdict == OUTBOUND_SENT);
+		end();
+	}
+	unlink(path);
+}
+
+/* What --check refuses. */
+static void test_configuration(void **state)
+{
+	static const char *const bad[] = {
+		"route a {\ndomains = {x.example}\nhosts = {\"[192.0.2.1]:25\"}\nuser = me\n}\n",
+		"route a {\ndomains = {x.example}\nhosts = {\"[192.0.2.1\"}\n}\n",
+		"route a {\ndomains = {x.example}\nhosts = {\"mx.example:0\"}\n}\n",
+		"route a {\ndomains = {x.example}\nhosts = {\"mx.example:70000\"}\n}\n",
+		"route a {\ndomains = {\"x y\"}\nhosts = {mx.example}\n}\n",
+		"route a {\ndomains = {x.example}\n}\n",
+		"route a {\ndomains = {x.example}\nhosts = {mx.example}\nimplicit-tls = yes\n}\n",
+		"sending {\nsource-addresses = {nowhere}\n}\n",
+	};
+	struct buf why = {0};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct conf *conf = NULL;
+
+		assert_int_equal(
+			conf_load_text(&sink_table, "test.conf", slice_str(bad[i]), &why, &conf), ERR_CONFIG);
+		conf_free(&conf);
+	}
+	buf_deinit(&why);
+}
+
 static void test_next_hops(void **state)
 {
 	static const struct {
@@ -442,6 +508,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_large_message, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_security_04_hostile_replies, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dead_hop_keeps_to_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_logins, set_up, tear_down),
+		cmocka_unit_test(test_configuration),
 		cmocka_unit_test_setup_teardown(test_next_hops, set_up, tear_down),
 	};
 
