@@ -1,7 +1,7 @@
 /*
  * The hosts of a next hop with their addresses and TLSA records, from the DNS: all questions side by side, one answer. DNSSEC's verdicts
  * are kept: TLSA records are asked for only where the way to them is validated (RFC 7672 section 2.2). Own loop's thread; the answer is
- * constant and counted.
+ * counted, and constant but for what is learnt of its hosts.
  */
 #pragma once
 
@@ -24,7 +24,8 @@ struct mx_host {
 	bool is_mx_secure; /* that this is a host of the next hop is validated */
 	bool is_secure;    /* and its addresses too */
 	enum dane_state dane;
-	char *dane_base;                 /* the name of the TLSA records */
+	uint64_t down_until_ms; /* of clock_mono_ms(): it did not answer; others are tried first till then */
+	char *dane_base;        /* the name of the TLSA records */
 	struct tls_dane_record *records; /* their data is this struct's */
 	size_t record_count;
 };

@@ -102,6 +102,8 @@ struct outbound_session {
 	struct mx_hosts *hosts;
 	struct mta_sts_policy *policy;
 	unsigned host, addr, tried;
+	uint32_t seen;     /* a bit for each host that had its turn */
+	bool spares_down;  /* hosts that did not answer lately come in a second round */
 	bool in_clear;     /* TLS failed at this address: once more without */
 	bool was_reached;  /* some host has taken commands since the try began */
 	bool is_reused;    /* the try began on a connection that was there */

@@ -15,6 +15,8 @@
 
 /* Addresses that one search tries. */
 #define ADDRESSES_MOST 20
+/* A host none of whose addresses could be connected to is tried after the others for so long. */
+#define DOWN_MS 60000
 
 static void try_next(struct outbound_session *s);
 
@@ -228,20 +230,41 @@ static bool dial_address(struct outbound_session *s, const struct mx_host *h)
 	return true;
 }
 
+static void next_host(struct outbound_session *s)
+{
+	s->host++;
+	s->addr = 0;
+	s->in_clear = false;
+}
+
+/* A host comes once: in the first round if it is not known to be down, else in the second. */
+static bool is_passed_over(const struct outbound_session *s, const struct mx_host *h)
+{
+	if (s->addr || s->in_clear) /* its turn goes on */
+		return false;
+	return s->seen & (1u << s->host) || (s->spares_down && h->down_until_ms > clock_mono_ms());
+}
+
 static void try_next(struct outbound_session *s)
 {
 	s->step = OUTBOUND_SEARCHES;
-	while (s->host < s->hosts->count && s->tried < ADDRESSES_MOST) {
+	for (;;) {
 		const struct mx_host *h = &s->hosts->hosts[s->host];
 
-		if (s->addr >= h->addr_count) {
-			if (h->addr_count == 0 && !s->text[0])
-				outbound_note(s, false, 0, "4.4.3", "a host of it has no address");
-			s->host++;
-			s->addr = 0;
-			s->in_clear = false;
+		if (s->tried >= ADDRESSES_MOST || (s->host >= s->hosts->count && !s->spares_down))
+			break;
+		if (s->host >= s->hosts->count) {
+			s->spares_down = false;
+			s->host = s->addr = 0;
 			continue;
 		}
+		if (h->addr_count == 0 && !s->text[0])
+			outbound_note(s, false, 0, "4.4.3", "a host of it has no address");
+		if (s->addr >= h->addr_count || is_passed_over(s, h)) {
+			next_host(s);
+			continue;
+		}
+		s->seen |= 1u << s->host;
 		s->tried++;
 		if (dial_address(s, h))
 			return;
@@ -318,13 +341,15 @@ static void on_ready(struct outbound_session *s)
 static void on_failed(
 	struct outbound_session *s, struct smtp_client *c, const struct smtp_client_reply *reply)
 {
-	const struct mx_host *h = &s->hosts->hosts[s->host];
+	struct mx_host *h = &s->hosts->hosts[s->host];
 	enum smtp_client_fault fault = smtp_client_fault(c);
 	bool may_do_without = s->route->tls == OUTBOUND_TLS_MAY && s->trust == OUTBOUND_ENCRYPTED &&
 			      !s->in_clear && !(s->settings->uses_dane && h->dane != DANE_NONE);
 	char text[SMTP_CLIENT_TEXT_MAX];
 
 	report_failure(s, fault, smtp_client_tls_fault(c));
+	if (fault == SMTP_CLIENT_UNREACHED && s->addr + 1 >= h->addr_count)
+		h->down_until_ms = clock_mono_ms() + DOWN_MS;
 	if (fault == SMTP_CLIENT_NO_AUTH)
 		log_warn("sending", "%s: route %s: login refused: %s", s->relay, s->route->name, reply->text);
 	if (fault == SMTP_CLIENT_BAD_TLS && may_do_without) {
@@ -394,6 +419,9 @@ static void found(struct outbound_session *s)
 		return;
 	}
 	s->host = s->addr = s->tried = 0;
+	s->in_clear = false;
+	s->seen = 0;
+	s->spares_down = true;
 	s->text[0] = '\0';
 	s->was_temporary = s->is_for_good = false;
 	try_next(s);

@@ -209,16 +209,22 @@ static inline void sink_on_accept(void *arg, struct conn *conn)
 		conn_write_str(conn, "220 sink.example ESMTP\r\n");
 }
 
-static inline void sink_open(
-	struct sink *s, struct loop *loop, const char *words, const struct sink_rule *rules)
+static inline void sink_open_at(struct sink *s, struct loop *loop, const char *host, uint16_t port,
+	const char *words, const struct sink_rule *rules)
 {
 	struct listener_options options = {.name = "sink"};
 	struct buf why = {0};
 
 	*s = (struct sink){.loop = loop, .words = words, .rules = rules};
-	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1"), 0, &options.addr), 0);
+	assert_int_equal(addr_parse(slice_str(host), port, &options.addr), 0);
 	assert_int_equal(listener_open_on(loop, &options, sink_on_accept, s, &why, &s->listener), 0);
 	s->port = addr_port(listener_addr(s->listener));
+}
+
+static inline void sink_open(
+	struct sink *s, struct loop *loop, const char *words, const struct sink_rule *rules)
+{
+	sink_open_at(s, loop, "127.0.0.1", 0, words, rules);
 }
 
 static inline void sink_stop_loop(void *arg)

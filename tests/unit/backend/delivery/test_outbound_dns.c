@@ -95,6 +95,7 @@ static void write_zones(struct buf *out)
 	buf_printf(out, "{\"zones\": {\"signed.test\": \"%s\", ", buf_str_view(&s));
 	buf_clear(&s);
 	buf_printf(&s, "order MX 10 down\\norder MX 20 up\\ndown A 127.0.0.93\\nup A 127.0.0.1\\n");
+	buf_printf(&s, "dead MX 10 dead1\\ndead MX 20 dead2\\ndead1 A 127.0.0.93\\ndead2 A 127.0.0.94\\n");
 	buf_printf(&s, "null MX 0 .\\nnohost MX 10 nowhere\\nimplicit A 127.0.0.1\\n");
 	buf_printf(&s, "self MX 10 mail.here.example.\\nself MX 20 up\\nbehind MX 10 up\\nbehind MX 20 "
 		       "mail.here.example.\\n");
@@ -117,7 +118,7 @@ static int start_nsd(void)
 	char line[512] = "", server[64], anchor[256];
 	struct dns_options options = {.servers = server, .trust_anchor = anchor};
 	struct buf zones = {0}, why = {0};
-	ssize_t n;
+	ssize_t n = 0;
 
 	if (system("PATH=$PATH:/usr/sbin which nsd ldns-signzone >/dev/null 2>&1") != 0)
 		return 0;
@@ -137,7 +138,11 @@ static int start_nsd(void)
 	if (write(nsd_in, buf_view(&zones).p, buf_len(&zones)) < 0)
 		return -1;
 	buf_deinit(&zones);
-	n = read(out[0], line, sizeof(line) - 1);
+	for (size_t at = 0; at < sizeof(line) - 1 && !strchr(line, '\n'); at += (size_t)n) {
+		n = read(out[0], line + at, sizeof(line) - 1 - at);
+		if (n <= 0)
+			break;
+	}
 	close(out[0]);
 	if (n <= 0 || sscanf(line, "ready %63s %255s", server, anchor) != 2) {
 		print_error("the name server did not start: %zd %s\n", n, line);
@@ -342,6 +347,30 @@ static void test_mx(void **state)
 	(void)state;
 	open_sender("mta-sts = no", "");
 	check(rows, ARRAY_LEN(rows));
+}
+
+/* A host that did not answer is not waited for again by the next message; when no other is left, it is. */
+static void test_hosts_that_are_down(void **state)
+{
+	static const struct row order[] = {
+		{"order.plain.test", OUTBOUND_SENT, "2.0.0", "unverified", "up.plain.test"}};
+	static const struct row down[] = {
+		{"dead.plain.test", OUTBOUND_NOT_NOW, "4.4.1", "none", "dead2.plain.test"}};
+	struct sink back;
+
+	(void)state;
+	if (!has_nsd)
+		skip();
+	open_sender("mta-sts = no", "");
+	check_row(order);
+	sink_open_at(
+		&back, loop, "127.0.0.93", sink.port, "", NULL); /* it is there again, and not asked yet */
+	check_row(order);
+	assert_int_equal(back.conns_count, 0);
+	sink_free(&back);
+	check_row(down);
+	check_row(down); /* both are known to be down now, and tried all the same */
+	sender_free(&sender);
 }
 
 static void test_security_22_dane(void **state)
@@ -557,7 +586,8 @@ static void test_reports(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_mx), cmocka_unit_test(test_security_22_dane),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_mx),
+		cmocka_unit_test(test_hosts_that_are_down), cmocka_unit_test(test_security_22_dane),
 		cmocka_unit_test(test_security_01_no_fall_back_under_dane),
 		cmocka_unit_test(test_security_01_starttls_injection),
 		cmocka_unit_test(test_state_is_forgotten_by_starttls), cmocka_unit_test(test_levels),
