@@ -16,6 +16,7 @@ from backend_case import BackendCase
 
 class Queue(BackendCase):
     USERS = 5
+    ROUTE = ""
     STARTER = ["--restart"]
 
     @classmethod
@@ -29,7 +30,7 @@ class Queue(BackendCase):
         cls.template.flush()
         cls.CONF = (f"slots = 2\nqueue {{\n\tretry-first = 1s\n\tretry-most = 2s\n\tsrs-domain = srs.test\n\tsrs-keys = \"{cls.keys.name}\"\n"
                     f"\tfailure-template = \"{cls.template.name}\"\n}}\n"
-                    f"route all {{\n\tdomains = {{\"*\"}}\n\thosts = {{\"[127.0.0.1]:{cls.sink.port}\"}}\n}}\n"
+                    f"route all {{\n\tdomains = {{\"*\"}}\n\thosts = {{\"[127.0.0.1]:{cls.sink.port}\"}}\n}}\n{cls.ROUTE}"
                     "route dead {\n\tdomains = {\"dead.test\"}\n\thosts = {\"[127.0.0.1]:9\"}\n}\n")
         super().setUpClass()
 
