@@ -197,7 +197,7 @@ static const struct conf_key keys[] = {
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
 	quota_settings_keys, queue_settings_keys, outbound_keys, users_keys, directory_conf_keys,
-	smtp_settings_keys, submission_keys, smtp_policy_keys, greylist_keys, NULL};
+	smtp_settings_keys, submission_keys, smtp_policy_keys, milters_keys, greylist_keys, NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)

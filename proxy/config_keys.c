@@ -165,7 +165,7 @@ static const struct conf_key keys[] = {
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
 	usermap_conf_keys, directory_conf_keys, smtp_settings_keys, smtp_service_keys, smtp_policy_keys,
-	NULL};
+	milters_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

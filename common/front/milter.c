@@ -126,6 +126,8 @@ static void fail(struct milter *m, const char *why)
 	timer_stop(&m->timer);
 	if (m->conn)
 		conn_abort(&m->conn);
+	if (m->message)
+		m->message->edit(m->message->arg, NULL);
 	if (m->fn)
 		answer_broken(m);
 }
@@ -593,14 +595,10 @@ void milter_mail(struct milter *m, const struct milter_facts *facts, struct slic
 }
 
 void milter_rcpt(struct milter *m, const struct milter_facts *facts, struct slice path, struct slice params,
-	bool refused, milter_fn *fn, void *arg)
+	milter_fn *fn, void *arg)
 {
 	if (!can_ask(m, QUESTION_RCPT, facts, fn, arg))
 		return;
-	if (refused && !(m->protocol & MILTER_REFUSED_RCPT)) {
-		go_on(m);
-		return;
-	}
 	m->is_message = true;
 	ask_path(m, QUESTION_RCPT, path, params, milter_write_rcpt);
 }

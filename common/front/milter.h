@@ -60,8 +60,11 @@ struct milter_message {
 	bool (*field)(void *arg, size_t i, struct slice *name_out, struct slice *value_out);
 	/* At most size octets of the body from offset; 0 at the end, < 0 an error. */
 	ssize_t (*body)(void *arg, uint64_t offset, void *out, size_t size);
-	/* One edit: MILTER_REPLY_ADD_HEADER and those that follow it there; checked against what was agreed. Its texts are the
-	 * filter's: see milter_field_text(). Good only if the outcome is MILTER_GO_ON: to be forgotten otherwise. */
+	/*
+	 * One edit: MILTER_REPLY_ADD_HEADER and those that follow it there; checked against what was agreed. Its texts are the filter's:
+	 * see milter_field_text(). Good only if the outcome is MILTER_GO_ON, to be forgotten otherwise. NULL: the filter has broken,
+	 * all of its edits are to be forgotten, whatever the outcome.
+	 */
 	void (*edit)(void *arg, const struct milter_reply *edit);
 	void *arg;
 };
@@ -77,10 +80,9 @@ void milter_helo(struct milter *m, const struct milter_facts *facts, milter_fn *
 /* path without angle brackets; params: of ESMTP, as they came. */
 void milter_mail(struct milter *m, const struct milter_facts *facts, struct slice path, struct slice params,
 	milter_fn *fn, void *arg);
-/* MILTER_REFUSED means this recipient; MILTER_DISCARD the whole message. refused: we have refused it ourselves, the filter is only
- * told, if it wants to know; fn comes all the same. */
+/* MILTER_REFUSED means this recipient; MILTER_DISCARD the whole message. */
 void milter_rcpt(struct milter *m, const struct milter_facts *facts, struct slice path, struct slice params,
-	bool refused, milter_fn *fn, void *arg);
+	milter_fn *fn, void *arg);
 void milter_data(struct milter *m, const struct milter_facts *facts, milter_fn *fn, void *arg);
 /* A command that nobody knows. */
 void milter_unknown(

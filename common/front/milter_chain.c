@@ -15,10 +15,9 @@ struct milter_chain {
 	void *arg;
 };
 
-struct milter_chain *milter_chain_new(struct milters *milters, const char *service, struct loop *loop)
+struct milter_chain *milter_chain_new(struct milters *milters, const struct milter_settings *const *settings,
+	size_t count, struct loop *loop)
 {
-	const struct milter_settings *settings[MILTERS_MOST];
-	size_t count = milters ? milters_of(milters, service, settings) : 0;
 	struct milter_chain *c;
 
 	if (!count)
@@ -26,7 +25,7 @@ struct milter_chain *milter_chain_new(struct milters *milters, const char *servi
 	c = xcalloc(1, sizeof(*c));
 	c->milters = milters_ref(milters);
 	c->loop = loop;
-	for (; c->count < count; c->count++)
+	for (; c->count < count && c->count < MILTERS_MOST; c->count++)
 		c->ones[c->count] = milter_new(settings[c->count], loop);
 	return c;
 }
@@ -98,7 +97,7 @@ static void ask_next(struct milter_chain *c)
 		milter_mail(m, c->facts, e->path, e->params, on_answer, c);
 		break;
 	case MILTER_EVENT_RCPT:
-		milter_rcpt(m, c->facts, e->path, e->params, e->refused, on_answer, c);
+		milter_rcpt(m, c->facts, e->path, e->params, on_answer, c);
 		break;
 	case MILTER_EVENT_DATA:
 		milter_data(m, c->facts, on_answer, c);

@@ -7,8 +7,9 @@
 #include "common/front/milters.h"
 
 struct milter_chain;
-/* Those that the service names; NULL: none. References the set. */
-struct milter_chain *milter_chain_new(struct milters *milters, const char *service, struct loop *loop);
+/* These, of the set, which is referenced; at most MILTERS_MOST. NULL: none. */
+struct milter_chain *milter_chain_new(struct milters *milters, const struct milter_settings *const *settings,
+	size_t count, struct loop *loop);
 /* At any time. Accepts NULL. */
 void milter_chain_free(struct milter_chain **chain);
 
@@ -25,7 +26,6 @@ struct milter_event {
 	enum milter_event_kind kind;
 	struct slice path;   /* of MAIL and RCPT, without brackets; UNKNOWN: the line */
 	struct slice params; /* of MAIL and RCPT */
-	bool refused;        /* RCPT: we have refused it ourselves */
 };
 void milter_chain_ask(struct milter_chain *c, const struct milter_event *event,
 	const struct milter_facts *facts, milter_fn *fn, void *arg);

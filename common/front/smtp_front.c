@@ -151,6 +151,7 @@ void smtp_front_end(struct smtp_front *f, const char *why)
 	smtp_front_forget_login(f);
 	smtp_front_cut_body(f);
 	smtp_judge_free(&f->judge);
+	milter_watch_free(&f->milters);
 	smtp_front_enter(f, SMTP_ENDED);
 	smtp_front_end_transaction(f, SMTP_RESET_CUT);
 	if (f->is_begun)

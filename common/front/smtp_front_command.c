@@ -261,6 +261,7 @@ static void do_xclient(struct smtp_front *f, struct slice rest)
 		SMTP_WRONG(f, 501, "5.5.4", "Bad XCLIENT");
 		return;
 	}
+	milter_watch_free(&f->milters); /* another client: filters are told anew */
 	/* The greeting again, as Postfix has it; the peer may say EHLO anew and need not. */
 	smtp_front_say(f, &(struct smtp_answer){220, SLICE_LIT(""),
 				  slice_str(*f->service->host ? f->service->host : "localhost")});
@@ -339,10 +340,38 @@ static const struct {
 	[SMTP_UNKNOWN] = {0, NULL},
 };
 
+static void on_unknown(void *arg, enum milter_outcome outcome, const struct smtp_answer *answer)
+{
+	struct smtp_front *f = arg;
+	bool was_waiting = f->state == SMTP_CHECK;
+
+	if (was_waiting)
+		smtp_front_enter(f, SMTP_COMMAND);
+	smtp_front_wrong(
+		f, outcome == MILTER_REFUSED ? answer : SMTP_ANSWER(500, "5.5.1", "Unknown command"));
+	if (was_waiting && f->state != SMTP_ENDED)
+		smtp_front_pump(f);
+	else
+		f->is_unknown_told = true;
+}
+
+/* Filters are told of it, and may have an answer of their own. */
+static void do_unknown(struct smtp_front *f, struct slice line)
+{
+	f->is_unknown_told = false;
+	milter_watch_unknown(f, line, on_unknown, f);
+	if (!f->is_unknown_told && f->state != SMTP_ENDED)
+		smtp_front_enter(f, SMTP_CHECK);
+}
+
 static void run(struct smtp_front *f, const struct smtp_command *c)
 {
 	unsigned flags = commands[c->verb].flags;
 
+	if (c->verb == SMTP_UNKNOWN && milter_watch_is_wanted(f)) {
+		do_unknown(f, c->rest);
+		return;
+	}
 	if (!(flags & (f->service->is_lmtp ? IN_LMTP : IN_ESMTP))) {
 		SMTP_WRONG(f, 500, "5.5.1", "Unknown command");
 		return;
@@ -402,7 +431,7 @@ ssize_t smtp_front_take_command(struct smtp_front *f)
 	}
 	/* The function may write and consume: give it a line of its own, and wipe what may hold a password.
 	 */
-	buf_add_slice(&line, c.rest);
+	buf_add_slice(&line, c.verb == SMTP_UNKNOWN ? slice_trim(slice_sub(in, 0, (size_t)n)) : c.rest);
 	if (c.verb == SMTP_AUTH)
 		secret_wipe((void *)(uintptr_t)in.p, (size_t)n);
 	conn_consume(f->conn, (size_t)n);

@@ -57,6 +57,7 @@ void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how)
 	}
 	smtp_front_clear_body(f);
 	smtp_judge_end_transaction(f->judge);
+	milter_watch_end_transaction(f->milters);
 	if (f->facts)
 		smtp_facts_end_transaction(f->facts);
 	if (was_mail)

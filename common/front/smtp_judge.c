@@ -24,6 +24,8 @@ struct smtp_judge {
 	struct smtp_lookup *lookup;
 	unsigned asked; /* bits of enum smtp_subject */
 	bool is_running;
+	bool is_filtering; /* filters have not answered yet */
+	bool is_telling;   /* tell_filters() is on the stack */
 	struct smtp_judged judged;
 	struct smtp_answer answer;
 
@@ -260,6 +262,13 @@ static bool do_greylist(struct smtp_judge *j, const struct smtp_rule *rule, cons
 	return true;
 }
 
+static bool do_milter(struct smtp_judge *j, const struct smtp_rule *rule, const struct smtp_action *a)
+{
+	(void)rule;
+	milter_watch_call(j->front, a->name);
+	return false;
+}
+
 static bool do_decide(struct smtp_judge *j, const struct smtp_rule *rule, const struct smtp_action *a)
 {
 	(void)j;
@@ -283,6 +292,7 @@ static bool (*const doers[SMTP_ACTIONS])(
 	[SMTP_ACTION_REDIRECT] = do_redirect,
 	[SMTP_ACTION_ROUTE] = do_route,
 	[SMTP_ACTION_RATE_LIMIT] = do_rate,
+	[SMTP_ACTION_MILTER] = do_milter,
 };
 
 static bool act(void *arg, const struct smtp_rule *rule, const struct smtp_action *a)
@@ -353,6 +363,47 @@ static void end_content(struct smtp_judge *j)
 	smtp_policy_unref(&policy);
 }
 
+/* What filters say of a step that the rules let pass. */
+static void filtered(void *arg, enum milter_outcome outcome, const struct smtp_answer *answer)
+{
+	struct smtp_judge *j = arg;
+	struct smtp_front *f = j->front;
+	bool was_waiting = !j->is_telling;
+
+	j->is_filtering = false;
+	j->judged.refusal = outcome == MILTER_REFUSED ? answer : NULL;
+	smtp_front_judged(f, &j->judged);
+	if (was_waiting && f->state != SMTP_ENDED)
+		smtp_front_pump(f);
+}
+
+static void tell_filters(struct smtp_judge *j)
+{
+	struct smtp_front *f = j->front;
+
+	j->is_filtering = j->is_telling = true;
+	switch (j->judged.phase) {
+	case SMTP_PHASE_CONNECT:
+		milter_watch_connect(f, filtered, j);
+		break;
+	case SMTP_PHASE_HELO:
+		milter_watch_helo(f, filtered, j);
+		break;
+	case SMTP_PHASE_MAIL:
+		milter_watch_mail(f, &j->judged.mail, filtered, j);
+		break;
+	case SMTP_PHASE_RCPT:
+		milter_watch_rcpt(f, &j->judged.rcpt, filtered, j);
+		break;
+	case SMTP_PHASE_HEADER:
+	case SMTP_PHASE_DATA:
+		break; /* they are stages */
+	}
+	j->is_telling = false;
+	if (j->is_filtering && f->state != SMTP_CHECK)
+		smtp_front_enter(f, SMTP_CHECK);
+}
+
 static void end_phase(struct smtp_judge *j)
 {
 	struct smtp_policy *policy;
@@ -365,7 +416,10 @@ static void end_phase(struct smtp_judge *j)
 	policy = smtp_policy_ref(j->policy);
 	j->judged.refusal = refusal_of(j);
 	forget_run(j);
-	smtp_front_judged(j->front, &j->judged);
+	if (!j->judged.refusal && milter_watch_is_wanted(j->front))
+		tell_filters(j);
+	else
+		smtp_front_judged(j->front, &j->judged);
 	smtp_policy_unref(&policy);
 }
 
@@ -445,7 +499,8 @@ bool smtp_judge_is_wanted(const struct smtp_front *f, enum smtp_phase phase)
 {
 	const struct smtp_policy *p = f->service->policy;
 
-	return p && (p->phases & 1U << phase || (phase == SMTP_PHASE_MAIL && p->always));
+	return milter_watch_is_wanted(f) ||
+	       (p && (p->phases & 1U << phase || (phase == SMTP_PHASE_MAIL && p->always)));
 }
 
 void smtp_judge_connect(struct smtp_front *f)

@@ -9,6 +9,7 @@
 #include "common/base/mem.h"
 #include "common/front/mail_auth_keys.h"
 #include "common/front/mail_auth_stage.h"
+#include "common/front/milter_stage.h"
 #include "common/front/smtp_country.h"
 #include "common/front/smtp_judge.h"
 
@@ -43,6 +44,7 @@ const struct conf_key smtp_policy_keys[] = {
 static const struct smtp_stage *const stages[] = {
 	&smtp_judge_header_stage,
 	&mail_auth_stage_verify,
+	&milter_stage,
 	&smtp_judge_data_stage,
 	/* Behind all that edits. */
 	&mail_auth_stage_seal,
@@ -73,6 +75,25 @@ bool smtp_policy_has_rule(const struct conf *conf, const char *service, enum smt
 		if (conf_get_enum(conf, "rule", titles[i], "at") == (int)phase &&
 			is_for(conf, titles[i], service))
 			return true;
+	}
+	return false;
+}
+
+bool smtp_policy_has_action(const struct conf *conf, const char *service, const char *word)
+{
+	size_t count, actions;
+	const char *const *titles = conf_titles(conf, "rule", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		const char *const *then = conf_get_list(conf, "rule", titles[i], "then", &actions);
+
+		for (size_t k = 0; is_for(conf, titles[i], service) && k < actions; k++) {
+			struct slice text = slice_trim(slice_str(then[k]));
+
+			if (slice_has_prefix(text, word) && text.len > strlen(word) &&
+				text.p[strlen(word)] == ' ')
+				return true;
+		}
 	}
 	return false;
 }
@@ -128,6 +149,9 @@ static void check_actions(struct conf *conf, const char *title, enum smtp_phase 
 				!(routes && conf_has_title(conf, routes, action.name)))
 				conf_error(conf, "rule", title, "then", "\"%s\": there is no %s of that name",
 					texts[i], routes ? routes : "route");
+			if (action.kind == SMTP_ACTION_MILTER && !conf_has_title(conf, "milter", action.name))
+				conf_error(conf, "rule", title, "then",
+					"\"%s\": there is no section milter of that name", texts[i]);
 			smtp_rule_action_deinit(&action);
 		}
 		buf_deinit(&why);
@@ -140,6 +164,7 @@ void smtp_policy_check(struct conf *conf, const char *routes)
 	const char *const *titles = conf_titles(conf, "rule", &count);
 
 	mail_auth_keys_check(conf);
+	milters_check(conf);
 	if (count > SMTP_RULES_MOST)
 		conf_error(conf, "rule", titles[SMTP_RULES_MOST], "at", "at most %d rules", SMTP_RULES_MOST);
 	for (size_t i = 0; i < count; i++) {

@@ -9,6 +9,7 @@
 
 #include "common/conf/conf.h"
 #include "common/front/mail_auth_keys.h"
+#include "common/front/milters.h"
 #include "common/front/smtp_content.h"
 #include "common/front/smtp_rule.h"
 
@@ -31,19 +32,23 @@ struct smtp_policy {
 	} stages[SMTP_STAGES_MOST];
 };
 
-/* Rows for the tables of keys of both programs: sections "policy" and "rule", and those of DKIM (mail_auth_keys.h). */
+/* Rows for the tables of keys of both programs: sections "policy" and "rule", and those of DKIM (mail_auth_keys.h);
+ * milters_keys go with them. */
 extern const struct conf_key smtp_policy_keys[];
 #define SMTP_POLICY_SECTIONS                                                                                 \
 	{"policy", CONF_RELOAD, NULL, "Mail in: what acceptance rules and filters need"},                    \
 		{"rule", CONF_TITLED | CONF_RELOAD, NULL,                                                    \
 			"An acceptance rule; rules are looked at in the order of the file"},                 \
-		MAIL_AUTH_SECTIONS
+		MAIL_AUTH_SECTIONS, MILTERS_SECTION
 /* There is a rule of that phase for that service. */
 bool smtp_policy_has_rule(const struct conf *conf, const char *service, enum smtp_phase phase);
 
 /* For a program's check of its configuration: what single keys cannot show, every condition and action with its place. routes: the titled
  * section whose titles the action `route` may name; NULL: nothing can be routed. */
 void smtp_policy_check(struct conf *conf, const char *routes);
+/* A rule for that service has an action that begins with this word and has something behind it. */
+bool smtp_policy_has_action(const struct conf *conf, const char *service, const char *word);
+
 /* For one service ("smtp", "submission"). ERR_CONFIG with the reasons in why. */
 MUST_CHECK int smtp_policy_new(
 	const struct conf *conf, const char *service, struct buf *why, struct smtp_policy **policy_out);

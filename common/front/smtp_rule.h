@@ -92,9 +92,10 @@ enum smtp_action_kind {
 	SMTP_ACTION_ADD_RECIPIENT,
 	SMTP_ACTION_REDIRECT,
 	SMTP_ACTION_ROUTE,
-	SMTP_ACTION_RATE_LIMIT
+	SMTP_ACTION_RATE_LIMIT,
+	SMTP_ACTION_MILTER
 };
-#define SMTP_ACTIONS (SMTP_ACTION_RATE_LIMIT + 1)
+#define SMTP_ACTIONS (SMTP_ACTION_MILTER + 1)
 const char *smtp_rule_action_name(enum smtp_action_kind kind);
 
 /* What a rate is counted by: bits. */
@@ -112,7 +113,7 @@ struct smtp_action {
 	enum smtp_action_kind kind;
 	unsigned code;                /* reject, tempreject, rate-limit */
 	char *enhanced;               /* "5.7.1" */
-	char *name;                   /* header: field; recipient: address; route: target */
+	char *name;                   /* header: field; recipient: address; route: target; milter: title */
 	char *value;                  /* header: value; reject: text; quarantine: reason */
 	struct smtp_pattern *pattern; /* remove-header: of values; NULL: all */
 	uint64_t count, period_ms;    /* rate-limit */

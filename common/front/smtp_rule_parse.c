@@ -451,6 +451,7 @@ static const struct {
 	[SMTP_ACTION_REDIRECT] = {"redirect", take_address, AT(RCPT) | WITH_CONTENT},
 	[SMTP_ACTION_ROUTE] = {"route", take_target, AT(RCPT)},
 	[SMTP_ACTION_RATE_LIMIT] = {"rate-limit", take_rate, ANYWHERE},
+	[SMTP_ACTION_MILTER] = {"milter", take_target, AT(MAIL) | AT(RCPT) | AT(HEADER)},
 };
 
 const char *smtp_rule_action_name(enum smtp_action_kind kind)

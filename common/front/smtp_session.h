@@ -15,6 +15,7 @@
 #include "common/base/arena.h"
 #include "common/base/metrics.h"
 #include "common/front/smtp_content.h"
+#include "common/front/milter_watch.h"
 #include "common/front/smtp_front.h"
 #include "common/net/timer.h"
 
@@ -66,6 +67,7 @@ struct smtp_front {
 	struct timer timer;
 	enum smtp_state state;
 	bool is_pumping, is_eof, is_closing, is_begun;
+	bool is_unknown_told; /* filters have answered to an unknown command at once */
 	bool is_sent_owed; /* the answers to a body are written, and have not left yet */
 
 	/* the client */
@@ -106,6 +108,7 @@ struct smtp_front {
 
 	struct smtp_facts *facts;     /* heap, NULL: nobody has asked */
 	struct smtp_judge *judge;     /* heap, NULL: no rules have run yet */
+	struct milter_watch *milters; /* heap, NULL: no filter has been told anything */
 	struct smtp_wish wish;        /* smtp_front_wish() */
 	struct smtp_content *content; /* of this transaction; NULL: its body streams */
 

@@ -62,8 +62,9 @@ enum milter_protocol {
 	MILTER_SILENT_BODY = 0x80000,
 	MILTER_LEADING_SPACE = 0x100000 /* values of header fields with the blank behind the colon */
 };
-/* All that we can do; what a filter asks for beyond it ends the negotiation. */
-#define MILTER_PROTOCOL 0x1fffffU
+/* All that we can do; what a filter asks for beyond it ends the negotiation. 0x800, being told of recipients that we refuse, is not
+ * among it. */
+#define MILTER_PROTOCOL 0x1ff7ffU
 
 /* Moments for which a filter may name the macros that it wants; numbers of the protocol. */
 enum milter_stage {

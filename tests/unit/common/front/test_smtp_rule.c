@@ -190,6 +190,7 @@ static void test_actions_that_are_none(void **state)
 		{SMTP_PHASE_RCPT, "add-header X", "octet 12: a field belongs here, as in X-Rule: text"},
 		{SMTP_PHASE_RCPT, "redirect alice", "octet 10: this is no address (ASCII, with a domain)"},
 		{SMTP_PHASE_RCPT, "redirect a@b c@d", "octet 14: nothing belongs here"},
+		{SMTP_PHASE_DATA, "milter rspamd", "octet 1: this cannot be done at that phase"},
 		{SMTP_PHASE_RCPT, "rate-limit 10 by peer", "octet 12: a rate belongs here, as in 100/1h"},
 		{SMTP_PHASE_RCPT, "rate-limit 10/1h peer",
 			"octet 18: `by` and what is counted by belong here, as in 100/1h by peer"},
