@@ -159,6 +159,7 @@ static bool act(void *arg, const struct smtp_rule *rule, const struct smtp_actio
 	case SMTP_ACTION_REMOVE_HEADER:
 	case SMTP_ACTION_ADD_RECIPIENT:
 	case SMTP_ACTION_ROUTE:
+	case SMTP_ACTION_MILTER:
 		return false;
 	}
 	return false;

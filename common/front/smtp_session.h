@@ -68,7 +68,7 @@ struct smtp_front {
 	enum smtp_state state;
 	bool is_pumping, is_eof, is_closing, is_begun;
 	bool is_unknown_told; /* filters have answered to an unknown command at once */
-	bool is_sent_owed; /* the answers to a body are written, and have not left yet */
+	bool is_sent_owed;    /* the answers to a body are written, and have not left yet */
 
 	/* the client */
 	char session[FRONT_SESSION_MOST + 1];

@@ -300,7 +300,8 @@ static void test_dialogues(void **state)
 			"11/0/N/v;13/1/S/;15/0/<c>/;14/0//xy;"},
 		/* what follows is nonsense: 451 by the settings */
 		{"edit not agreed on", 0, 0, {{'E', PACKET("\0\0\0\5hN\0v\0")}}, STEP_MESSAGE, MILTER_REFUSED,
-			"ODCHDMDRDTLLDNBDE", "451 4.7.1 A filter does not answer; try again later", "forget;"},
+			"ODCHDMDRDTLLDNBDE", "451 4.7.1 A filter does not answer; try again later",
+			"forget;"},
 		{"edit too early", 0x1ff, 0, {{'M', PACKET("\0\0\0\5hN\0v\0")}}, STEP_MAIL, MILTER_REFUSED,
 			"ODCHDM", "451 4.7.1 A filter does not answer; try again later", ""},
 		{"wants too much", 0, 0x80000000, {{0}}, STEP_CONNECT, MILTER_REFUSED, "O",
