@@ -240,7 +240,7 @@ static enum step run_session(struct filter *f, const struct milter_settings *set
 			milter_mail(m, &facts, SLICE_LIT("a@example"), SLICE_LIT("SIZE=1"), on_answer, s);
 			break;
 		case STEP_RCPT:
-			milter_rcpt(m, &facts, SLICE_LIT("b@example"), SLICE_LIT(""), false, on_answer, s);
+			milter_rcpt(m, &facts, SLICE_LIT("b@example"), SLICE_LIT(""), on_answer, s);
 			break;
 		case STEP_DATA:
 			milter_data(m, &facts, on_answer, s);
