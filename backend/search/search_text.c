@@ -39,7 +39,7 @@ struct search_text {
 	struct buf range;   /* what was read last of one that is larger */
 	struct buf header;  /* folded */
 	struct buf values;
-	struct buf envelope;
+	struct buf opened, envelope;
 	struct buf plain, utf8, text, folded;
 	struct fold_stream fold;
 	struct mime_part *root; /* offsets from behind the trace */
@@ -73,6 +73,7 @@ void search_text_free(struct search_text **text)
 	buf_deinit(&t->range);
 	buf_deinit(&t->header);
 	buf_deinit(&t->values);
+	buf_deinit(&t->opened);
 	buf_deinit(&t->envelope);
 	buf_deinit(&t->plain);
 	buf_deinit(&t->utf8);
@@ -232,12 +233,12 @@ int search_text_values(struct search_text *t, struct slice name, struct slice *f
 
 int search_text_subject(struct search_text *t, struct slice *folded_out, bool *is_there_out)
 {
-	struct slice date, subject = {NULL, 0};
+	struct slice envelope, date, subject = {NULL, 0};
+	int err = store_text_view(&t->message->texts.envelope, &t->opened, &envelope);
 
 	buf_clear(&t->envelope);
 	buf_clear(&t->values);
-	*is_there_out =
-		envelope_read(t->message->texts.envelope, &t->envelope, &date, &subject) == 0 && subject.p;
+	*is_there_out = !err && envelope_read(envelope, &t->envelope, &date, &subject) == 0 && subject.p;
 	if (!*is_there_out)
 		return 0;
 	/* Most are plain: nothing to decode. */

@@ -196,13 +196,12 @@ static bool was_just_seen(const struct imap_fetch *f, uint32_t uid)
 #define NO_ENVELOPE "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"
 #define NO_STRUCTURE "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 0 0)"
 
-static void write_text(struct fetcher *w, const char *name, struct slice text, const char *otherwise)
+static void write_text(
+	struct fetcher *w, const char *name, const struct store_text *text, const char *otherwise)
 {
 	begin_item(w);
 	buf_add_str(&w->s->out, name);
-	if (text.len)
-		buf_add_slice(&w->s->out, text);
-	else
+	if (text->len == 0 || store_text_add(text, &w->s->out) < 0)
 		buf_add_str(&w->s->out, otherwise);
 }
 
@@ -210,16 +209,20 @@ static void write_texts(struct fetcher *w, unsigned items)
 {
 	struct buf *out = &w->s->out;
 	const struct store_texts *texts = &w->message.texts;
+	struct slice structure;
+	struct buf room = {0};
 
 	if (items & IMAP_FETCH_ENVELOPE)
-		write_text(w, "ENVELOPE ", texts->envelope, NO_ENVELOPE);
+		write_text(w, "ENVELOPE ", &texts->envelope, NO_ENVELOPE);
 	if (items & IMAP_FETCH_BODYSTRUCTURE)
-		write_text(w, "BODYSTRUCTURE ", texts->bodystructure, NO_STRUCTURE);
+		write_text(w, "BODYSTRUCTURE ", &texts->bodystructure, NO_STRUCTURE);
 	if (items & IMAP_FETCH_BODY) {
 		begin_item(w);
 		buf_add_str(out, "BODY ");
-		if (bodystructure_shorten(texts->bodystructure, out) < 0)
+		if (store_text_view(&texts->bodystructure, &room, &structure) < 0 ||
+			bodystructure_shorten(structure, out) < 0)
 			buf_add_str(out, NO_STRUCTURE);
+		buf_deinit(&room);
 	}
 }
 

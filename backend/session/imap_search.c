@@ -142,6 +142,7 @@ void imap_searcher_deinit(struct imap_searcher *s)
 {
 	search_text_free(&s->text);
 	search_index_free(&s->index);
+	buf_deinit(&s->opened);
 	buf_deinit(&s->envelope);
 }
 
@@ -178,10 +179,13 @@ static bool load_message(struct judge *j)
 /* Date and subject from the record; false: they are not in it, and must be looked for in the message. */
 static bool load_envelope(struct judge *j)
 {
+	struct slice envelope;
+
 	if (!j->has_envelope && load_message(j)) {
 		buf_clear(&j->searcher->envelope);
-		j->has_envelope = envelope_read(j->m->message.texts.envelope, &j->searcher->envelope,
-					  &j->date, &j->subject) == 0;
+		j->has_envelope = store_text_view(&j->m->message.texts.envelope, &j->searcher->opened,
+					  &envelope) == 0 &&
+				  envelope_read(envelope, &j->searcher->envelope, &j->date, &j->subject) == 0;
 	}
 	return j->has_envelope;
 }

@@ -19,6 +19,7 @@ void imap_search_free(struct imap_search_key *key);
 struct imap_searcher {
 	struct search_text *text;
 	struct search_index *index; /* NULL: not wanted, or there is none */
+	struct buf opened;          /* the envelope's text */
 	struct buf envelope;        /* of date and subject */
 };
 /* v: of the mailbox that is searched, as it will be from now on. */

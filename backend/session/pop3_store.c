@@ -121,11 +121,13 @@ void pop3_store_piece(struct pop3_session *s)
 /* Adds the line of message i if the record is its. True: it was. */
 static bool add_uidl(struct pop3_session *s, uint32_t i, const struct store_message *message)
 {
+	char room[STORE_UIDL_MADE];
+	struct slice uidl = store_message_uidl(message, room);
+
 	if (message->uid != s->drop.uids[i])
 		return false;
 	if (!s->drop.deleted || !s->drop.deleted[i])
-		buf_printf(&s->job_text, "%s%u %.*s\r\n", s->is_single ? "+OK " : "", i + 1,
-			SLICE_ARG(message->uidl));
+		buf_printf(&s->job_text, "%s%u %.*s\r\n", s->is_single ? "+OK " : "", i + 1, SLICE_ARG(uidl));
 	return true;
 }
 

@@ -97,7 +97,8 @@ static int apply_message(struct store_txn *txn, struct store_import *m, const st
 		r.save_date = t.save_date;
 		r.email = t.email;
 		r.trace = t.trace;
-		r.uidl = t.uidl;
+		r.uid = t.entry.uid;
+		record_set_uidl(&r, t.uidl);
 		err = put_message(txn, box->id, &t.entry, &r);
 	}
 	free(copy);

@@ -1,5 +1,5 @@
 /*
- * Records as bytes, little-endian.
+ * Records as bytes, little-endian. That of a message: record_message.c.
  *
  *	account:  2 | flags u32 | created i64 | policy | address u16+ | password u16+ | class u16+ | name u16+ | forwards u16+
  *	          1 | flags u32 | bytes u64 | count u64 | created i64 | address u16+ | password u16+ (a limit of 0: the account says none)
@@ -7,9 +7,6 @@
  *	domain:   1 | 0 u8 | 0 u16 | accounts u32 | bytes u64 | count u64 | policy | class u16+ | catch-all u16+ | postmaster u16+ | aliases u16+
  *	class:    1 | policy
  *	folder:   1 | use u8 | flags u8 (1 noselect) | name u16+ | keywords u8, each u8+
- *	message:  2 | 0 u8 | trace u16 | uidl u16 | envelope u32 | bodystructure u32 | parts u32 |
- *	          blob u64 | size u64 | date i64 | saved i64 | keys u32 | email u64 | the six texts in this order
- *	          1: without keys and email
  *	blob:     2 | 0 u8 | inline u16 | refs u32 | size u32 | stored u32 |
  *	          per frame (one for 128 KiB of size): length u32, xxh3 u64 | the stream's first bytes
  *	          1 | flags u8 (1: the whole stream is inline) | 0 u16 | refs u32 | size u64 | stored u64 | frames u32 | 0 u32 | the same
@@ -387,73 +384,11 @@ int record_unpack_folder(struct slice value, struct folder_record *r)
 	return in.bad || in.left.len ? ERR_CORRUPT : 0;
 }
 
-/* ---- messages ---- */
-
-#define MESSAGE_1_HEAD 50
-#define MESSAGE_HEAD 62
-
-size_t record_message_size(const struct store_message *m)
-{
-	return MESSAGE_HEAD + m->trace.len + m->uidl.len + m->texts.envelope.len +
-	       m->texts.bodystructure.len + m->texts.parts.len + m->texts.keys.len;
-}
-
 static char *put_text(char *at, struct slice s)
 {
 	if (s.len)
 		memcpy(at, s.p, s.len);
 	return at + s.len;
-}
-
-void record_pack_message(const struct store_message *m, char *out)
-{
-	char *at = out + MESSAGE_HEAD;
-
-	out[0] = RECORD_2;
-	out[1] = 0;
-	bytes_put_u16(out + 2, (uint16_t)m->trace.len);
-	bytes_put_u16(out + 4, (uint16_t)m->uidl.len);
-	bytes_put_u32(out + 6, (uint32_t)m->texts.envelope.len);
-	bytes_put_u32(out + 10, (uint32_t)m->texts.bodystructure.len);
-	bytes_put_u32(out + 14, (uint32_t)m->texts.parts.len);
-	bytes_put_u64(out + 18, m->blob);
-	bytes_put_u64(out + 26, m->size);
-	bytes_put_u64(out + 34, (uint64_t)m->date);
-	bytes_put_u64(out + 42, (uint64_t)m->save_date);
-	bytes_put_u32(out + 50, (uint32_t)m->texts.keys.len);
-	bytes_put_u64(out + 54, m->email);
-	at = put_text(at, m->trace);
-	at = put_text(at, m->uidl);
-	at = put_text(at, m->texts.envelope);
-	at = put_text(at, m->texts.bodystructure);
-	at = put_text(at, m->texts.parts);
-	put_text(at, m->texts.keys);
-}
-
-int record_unpack_message(struct slice value, struct store_message *m)
-{
-	struct reader in = {value, false};
-	const char *head = take(&in, MESSAGE_1_HEAD), *more = NULL;
-
-	if (!head || (head[0] != RECORD_1 && head[0] != RECORD_2))
-		return ERR_CORRUPT;
-	if (head[0] == RECORD_2) {
-		more = take(&in, MESSAGE_HEAD - MESSAGE_1_HEAD);
-		if (!more)
-			return ERR_CORRUPT;
-	}
-	m->trace = take_bytes(&in, bytes_get_u16(head + 2));
-	m->uidl = take_bytes(&in, bytes_get_u16(head + 4));
-	m->texts.envelope = take_bytes(&in, bytes_get_u32(head + 6));
-	m->texts.bodystructure = take_bytes(&in, bytes_get_u32(head + 10));
-	m->texts.parts = take_bytes(&in, bytes_get_u32(head + 14));
-	m->texts.keys = take_bytes(&in, more ? bytes_get_u32(more) : 0);
-	m->email = more ? bytes_get_u64(more + 4) : 0;
-	m->blob = bytes_get_u64(head + 18);
-	m->size = bytes_get_u64(head + 26);
-	m->date = (int64_t)bytes_get_u64(head + 34);
-	m->save_date = (int64_t)bytes_get_u64(head + 42);
-	return in.bad || in.left.len || m->size < m->trace.len ? ERR_CORRUPT : 0;
 }
 
 /* ---- blobs ---- */

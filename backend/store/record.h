@@ -7,6 +7,7 @@
 #include "backend/store/db.h"
 #include "backend/store/store_domain.h"
 #include "backend/store/store_message.h"
+#include "common/base/squeeze.h"
 
 /* ---- accounts ---- */
 struct account_record {
@@ -75,6 +76,12 @@ MUST_CHECK int record_unpack_folder(struct slice value, struct folder_record *r_
 /* uid is not in the value. */
 size_t record_message_size(const struct store_message *m);
 void record_pack_message(const struct store_message *m, char *out);
+/* Gives it a UIDL that it had elsewhere; its UID is known. */
+void record_set_uidl(struct store_message *m, struct slice uidl);
+/* What ENVELOPE and BODYSTRUCTURE are squeezed with, and doing it: squeezed's content goes. */
+void record_text_dict(struct squeeze_dict *dict_out);
+struct store_text record_text_squeeze(
+	const struct squeeze_dict *dict, struct slice text, struct buf *squeezed);
 MUST_CHECK int record_unpack_message(struct slice value, struct store_message *m_out);
 
 /* ---- blobs ---- */

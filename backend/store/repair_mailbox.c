@@ -20,10 +20,16 @@
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 
-#define MESSAGE_HEAD 62 /* record.c draws it */
-#define AT_BLOB 18
-#define AT_SIZE 26
-#define AT_DATE 34
+/* Where the versions of a message's record have what the repair looks for; record_message.c draws them. */
+static const struct layout {
+	size_t blob, size, date;
+	bool is_size_long;        /* u64, not u32 */
+	size_t texts, texts_last; /* where the trace may begin */
+} layouts[] = {
+	{.blob = 2, .size = 10, .date = 14, .texts = 32, .texts_last = 22 + 10 * 10 + 4},
+	{.blob = 18, .size = 26, .date = 34, .is_size_long = true, .texts = 62, .texts_last = 62},
+	{.blob = 18, .size = 26, .date = 34, .is_size_long = true, .texts = 50, .texts_last = 50},
+};
 /* A MODSEQ that none has: the entry is not written again. */
 #define LEFT_OUT UINT64_MAX
 
@@ -303,10 +309,16 @@ static int make_texts(struct store_txn *txn, uint64_t blob, uint64_t size, struc
 	return err;
 }
 
+static bool is_letter(char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
 /* Whole lines of the right length, as a trace is. */
 static bool is_trace(struct slice s)
 {
-	if (s.len < 4 || s.p[s.len - 2] != '\r' || s.p[s.len - 1] != '\n' || !memchr(s.p, ':', s.len))
+	if (s.len < 4 || !is_letter(s.p[0]) || s.p[s.len - 2] != '\r' || s.p[s.len - 1] != '\n' ||
+		!memchr(s.p, ':', s.len))
 		return false;
 	for (size_t i = 0; i < s.len; i++)
 		if (s.p[i] == '\0' || ((unsigned char)s.p[i] < ' ' && !memchr("\r\n\t", s.p[i], 3)))
@@ -315,16 +327,17 @@ static bool is_trace(struct slice s)
 }
 
 /* The body that a damaged record still names: it fits the index in two numbers at least. ERR_NOT_FOUND. */
-static int find_body(struct box *b, const struct store_entry *e, struct slice value, struct store_message *m)
+static int find_body_at(struct box *b, const struct store_entry *e, struct slice value,
+	const struct layout *l, struct store_message *m)
 {
-	uint64_t size;
+	uint64_t size, said;
 	int err;
 
-	if (value.len < MESSAGE_HEAD)
+	if (value.len < l->texts)
 		return ERR_NOT_FOUND;
-	m->blob = bytes_get_u64(value.p + AT_BLOB);
-	if (bytes_get_u64(value.p + AT_SIZE) != e->size &&
-		(int64_t)bytes_get_u64(value.p + AT_DATE) != e->date)
+	m->blob = bytes_get_u64(value.p + l->blob);
+	said = l->is_size_long ? bytes_get_u64(value.p + l->size) : bytes_get_u32(value.p + l->size);
+	if (said != e->size && (int64_t)bytes_get_u64(value.p + l->date) != e->date)
 		return ERR_NOT_FOUND;
 	err = m->blob ? blob_size(b->r->txn, m->blob, &size) : ERR_NOT_FOUND;
 	if (err)
@@ -332,18 +345,29 @@ static int find_body(struct box *b, const struct store_entry *e, struct slice va
 	if (size > e->size || e->size - size > STORE_TRACE_MAX)
 		return ERR_NOT_FOUND;
 	m->size = e->size;
-	m->trace = slice_sub(value, MESSAGE_HEAD, (size_t)(e->size - size));
-	if (m->trace.len != e->size - size || (m->trace.len && !is_trace(m->trace)))
-		return ERR_NOT_FOUND;
-	return 0;
+	m->trace = slice_of(NULL, 0);
+	for (size_t at = l->texts; size < e->size && at <= l->texts_last && !m->trace.len; at++)
+		if (is_trace(slice_sub(value, at, (size_t)(e->size - size))))
+			m->trace = slice_sub(value, at, (size_t)(e->size - size));
+	return m->trace.len == e->size - size ? 0 : ERR_NOT_FOUND;
+}
+
+static int find_body(struct box *b, const struct store_entry *e, struct slice value, struct store_message *m)
+{
+	int err = ERR_NOT_FOUND;
+
+	for (size_t i = 0; i < ARRAY_LEN(layouts) && err == ERR_NOT_FOUND; i++)
+		err = find_body_at(b, e, value, &layouts[i], m);
+	return err;
 }
 
 /* A record that cannot be read is made anew from its body. ERR_NOT_FOUND: the body is not known. */
 static int remake_record(struct box *b, const struct store_entry *e, struct slice value)
 {
 	struct db_key key = db_key_u32_u32(b->mailbox, e->uid);
-	char *copy = xmemdup0(value.p, value.len), uidl[32];
-	struct store_message m = {.uid = e->uid, .date = e->date, .save_date = e->date};
+	char *copy = xmemdup0(value.p, value.len);
+	struct store_message m = {
+		.uid = e->uid, .date = e->date, .save_date = e->date, .uidvalidity = b->state.uidvalidity};
 	struct store_draft *draft = NULL;
 	void *room;
 	int err = find_body(b, e, slice_of(copy, value.len), &m);
@@ -352,8 +376,6 @@ static int remake_record(struct box *b, const struct store_entry *e, struct slic
 		err = make_texts(b->r->txn, m.blob, e->size - m.trace.len, &draft);
 	if (!err) {
 		m.texts = *store_draft_texts(draft);
-		m.uidl = slice_of(uidl, (size_t)snprintf(uidl, sizeof(uidl), "%08x%08x",
-						(unsigned)b->state.uidvalidity, (unsigned)e->uid));
 		err = db_reserve(b->r->txn, DB_MESSAGES, db_key_view(&key), record_message_size(&m), &room);
 	}
 	if (!err)

@@ -53,6 +53,7 @@ struct store_draft {
 	struct arena arena; /* of the MIME tree and the texts */
 	struct mime_parser *parser;
 	struct buf envelope, bodystructure, parts, keys;
+	struct buf squeezed_envelope, squeezed_structure;
 	struct store_texts texts;
 };
 
@@ -60,6 +61,7 @@ struct store_draft {
 
 struct store_press {
 	ZSTD_CCtx *zstd;
+	struct squeeze_dict dict; /* of the texts */
 };
 
 struct store_press *store_press_new(void)
@@ -68,6 +70,7 @@ struct store_press *store_press_new(void)
 
 	p->zstd = ZSTD_createCCtx();
 	require(p->zstd);
+	record_text_dict(&p->dict);
 	return p;
 }
 
@@ -117,6 +120,8 @@ void store_draft_free(struct store_draft **draft)
 	buf_deinit(&d->bodystructure);
 	buf_deinit(&d->parts);
 	buf_deinit(&d->keys);
+	buf_deinit(&d->squeezed_envelope);
+	buf_deinit(&d->squeezed_structure);
 	arena_deinit(&d->arena);
 	free(d->frames);
 	free(d->raw);
@@ -199,7 +204,7 @@ static int make_keys(struct store_draft *d, const struct mime_part *root)
 	return err;
 }
 
-static int make_texts(struct store_draft *d)
+static int make_texts(struct store_draft *d, const struct store_press *press)
 {
 	struct mime_part *root = mime_parser_end(d->parser);
 	int err = root ? make_keys(d, root) : 0;
@@ -215,7 +220,13 @@ static int make_texts(struct store_draft *d)
 	if (d->parts.failed)
 		put_plain_texts(d);
 	d->texts = (struct store_texts){
-		buf_view(&d->envelope), buf_view(&d->bodystructure), buf_view(&d->parts), buf_view(&d->keys)};
+		record_text_squeeze(&press->dict, buf_view(&d->envelope), &d->squeezed_envelope),
+		record_text_squeeze(&press->dict, buf_view(&d->bodystructure), &d->squeezed_structure),
+		buf_view(&d->parts), buf_view(&d->keys)};
+	if (d->texts.envelope.is_squeezed)
+		buf_deinit(&d->envelope);
+	if (d->texts.bodystructure.is_squeezed)
+		buf_deinit(&d->bodystructure);
 	mime_parser_free(&d->parser);
 	arena_deinit(&d->arena); /* the texts have left it */
 	return err;
@@ -235,7 +246,7 @@ int store_draft_fill(struct store_draft *d, struct store_press *press, bool *don
 		err = add_frame(d, press, raw);
 	}
 	if (!err && d->at == d->size && d->parser)
-		err = make_texts(d);
+		err = make_texts(d, press);
 	if (err)
 		return err;
 	*done_out = d->at == d->size;
@@ -353,7 +364,8 @@ size_t store_draft_waiting(const struct store_draft *d)
 size_t store_draft_held(const struct store_draft *d)
 {
 	return sizeof(*d) + buf_len(&d->stream) + buf_len(&d->envelope) + buf_len(&d->bodystructure) +
-	       buf_len(&d->parts) + buf_len(&d->keys);
+	       buf_len(&d->squeezed_envelope) + buf_len(&d->squeezed_structure) + buf_len(&d->parts) +
+	       buf_len(&d->keys);
 }
 
 bool store_draft_is_filled(const struct store_draft *d)

@@ -19,12 +19,24 @@
 #define STORE_DRAFT_PART (2 * 1024 * 1024)
 #define STORE_MESSAGE_MAX (UINT64_C(2) * 1024 * 1024 * 1024 - 64 * 1024)
 
+/* A text as it is stored. */
+struct store_text {
+	struct slice bytes; /* the text, or what it was squeezed to */
+	size_t len;         /* of the text */
+	bool is_squeezed;
+};
+/* Appends the text. ERR_CORRUPT; ERR_TOO_BIG: no room in out. */
+MUST_CHECK int store_text_add(const struct store_text *text, struct buf *out);
+/* The text: a view of its bytes, or of room, whose content goes. The same errors; then an empty one. */
+MUST_CHECK int store_text_view(const struct store_text *text, struct buf *room, struct slice *text_out);
+
 /* The texts of the record, computed once; slices are borrowed by whoever takes the struct. */
 struct store_texts {
-	struct slice envelope;      /* ready IMAP text of ENVELOPE */
-	struct slice bodystructure; /* of BODYSTRUCTURE (BODY is made of it by bodystructure_shorten()) */
-	struct slice parts; /* the MIME tree as mime_pack() writes it, offsets from the blob's start */
-	struct slice keys;  /* as mail_keys_pack() writes them; empty: stored before there were any */
+	struct store_text envelope; /* ready IMAP text of ENVELOPE */
+	struct store_text
+		bodystructure; /* of BODYSTRUCTURE (BODY is made of it by bodystructure_shorten()) */
+	struct slice parts;    /* the MIME tree as mime_pack() writes it, offsets from the blob's start */
+	struct slice keys;     /* as mail_keys_pack() writes them; empty: stored before there were any */
 };
 #define STORE_TEXT_MAX ((size_t)4 << 20) /* of each; a message with more gets an empty tree in its place */
 

@@ -425,6 +425,7 @@ static int put_message(struct exporting *x, struct store_txn *txn, struct store_
 	struct transfer_message t = {
 		.mailbox = (uint32_t)x->folder_at + 1, .entry = x->entries[f->first + x->entry_at]};
 	struct buf payload = {0};
+	char uidl[STORE_UIDL_MADE];
 	int err = store_message_get(txn, f->id, t.entry.uid, m);
 
 	if (err)
@@ -437,7 +438,7 @@ static int put_message(struct exporting *x, struct store_txn *txn, struct store_
 	/* Of one stored before there were EMAILIDs: its copies share the blob, so they share this; no MODSEQ is as high. */
 	t.email = m->email ? m->email : UINT64_C(1) << 63 | m->blob;
 	t.trace = m->trace;
-	t.uidl = m->uidl;
+	t.uidl = store_message_uidl(m, uidl);
 	transfer_pack_message(&t, &payload);
 	add_record(&x->out, STREAM_MESSAGE, buf_view(&payload));
 	buf_deinit(&payload);

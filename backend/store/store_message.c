@@ -94,28 +94,17 @@ static int put_message(struct store_txn *txn, uint32_t mailbox, uint32_t uid, co
 	return err;
 }
 
-static void put_hex(uint32_t n, char *out)
-{
-	for (int i = 7; i >= 0; i--, n >>= 4)
-		out[i] = "0123456789abcdef"[n & 15];
-}
-
 /* Puts a message behind all others of the mailbox: record and counters. */
 static int add_record(struct store_txn *txn, uint32_t mailbox, struct counters *c, struct store_entry *e,
 	const struct store_message *m)
 {
 	struct store_message stored = *m;
-	char uidl[16];
 	int err;
 
 	if (c->mailbox.uidnext == UINT32_MAX)
 		return ERR_TOO_BIG;
 	e->uid = c->mailbox.uidnext++;
-	if (m->uidl.len == 0) {
-		put_hex(c->mailbox.uidvalidity, uidl);
-		put_hex(e->uid, uidl + 8);
-		stored.uidl = slice_of(uidl, sizeof(uidl));
-	}
+	stored.uidvalidity = c->mailbox.uidvalidity;
 	err = put_message(txn, mailbox, e->uid, &stored);
 	count_in(c, e);
 	return err;

@@ -82,9 +82,13 @@ struct store_message {
 	int64_t save_date; /* when it came into this mailbox */
 	uint64_t email; /* EMAILID: the same for all copies in the account; 0: stored before there were any */
 	struct slice trace;
-	struct slice uidl;
+	struct slice uidl;    /* empty: made of the next one and the UID */
+	uint32_t uidvalidity; /* of the mailbox when it came there, for that */
 	struct store_texts texts;
 };
+#define STORE_UIDL_MADE 20
+/* The UIDL as clients see it: a view of the message, or of room. */
+struct slice store_message_uidl(const struct store_message *message, char room[STORE_UIDL_MADE]);
 /* Also of a message expunged but not yet reaped. ERR_NOT_FOUND. */
 MUST_CHECK int store_message_get(
 	struct store_txn *txn, uint32_t mailbox, uint32_t uid, struct store_message *message_out);

@@ -53,11 +53,19 @@ struct store_restore *store_restore_new(const struct store_restore_options *opti
 
 /* ---- what is there ---- */
 
+/* What cannot be read is like nothing. */
 static void make_key(uint64_t size, int64_t date, const struct store_texts *texts, char *key)
 {
-	uint64_t hash = hash_bytes(texts->envelope, size);
+	struct slice envelope, structure;
+	struct buf room = {0};
+	uint64_t hash = 0;
 
-	bytes_put_u64(key, hash_bytes(texts->bodystructure, hash ^ (uint64_t)date));
+	if (store_text_view(&texts->envelope, &room, &envelope) == 0)
+		hash = hash_bytes(envelope, size);
+	if (store_text_view(&texts->bodystructure, &room, &structure) == 0)
+		hash = hash_bytes(structure, hash ^ (uint64_t)date);
+	bytes_put_u64(key, hash);
+	buf_deinit(&room);
 }
 
 static void note_present(struct store_restore *r, const struct store_message *m)

@@ -215,21 +215,20 @@ static void do_flags(struct bench *b, struct store_txn *txn)
 
 static void do_envelopes(struct bench *b, struct store_txn *txn)
 {
-	static char out[65536];
+	struct buf out = {0};
 	struct store_walk walk;
 	struct store_message m;
-	size_t at = 0;
 
 	must(store_walk_begin(&walk, txn, b->inbox, 0), "walk");
 	while (store_walk_next(&walk, &m)) {
-		if (at + m.texts.envelope.len > sizeof(out))
-			at = 0;
-		memcpy(out + at, m.texts.envelope.p, m.texts.envelope.len);
-		at += m.texts.envelope.len;
+		if (buf_len(&out) > 65536)
+			buf_clear(&out);
+		must(store_text_add(&m.texts.envelope, &out), "envelope");
 	}
 	must(walk.error, "walk");
 	store_walk_end(&walk);
-	sink += (unsigned char)out[0];
+	sink += buf_len(&out);
+	buf_deinit(&out);
 }
 
 static void do_bodies(struct bench *b, struct store_txn *txn)

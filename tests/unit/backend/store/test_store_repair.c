@@ -313,7 +313,7 @@ static void spoil_record(struct damaged *d)
 
 	(void)first(d, DB_MESSAGES, db_key_view(&key), &value);
 	value.data[0] = 77;
-	value.data[6] ^= 9;
+	value.data[24] ^= 9; /* a length */
 	put(d, DB_MESSAGES, db_key_view(&key), buf_view(&value));
 	buf_deinit(&value);
 }
