@@ -11,7 +11,8 @@
 
 const struct conf_key quota_settings_keys[] = {
 	{SECTION, "thresholds", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
-		"Percent of an account's limit of bytes or messages at which its user is warned, such as "
+		"Percent of an account's limit of bytes or messages, or of a folder's, at which its user is "
+		"warned, such as "
 		"{80%, 95%}; "
 		"empty: nobody is",
 		NULL},

@@ -148,13 +148,15 @@ static void done_show(void *arg, int err)
 		control_fail(r, err, "%s", words_of(err));
 	} else {
 		const struct store_account *a = &s->target.account;
+		const struct store_quota_use use = {
+			a->bytes_used, a->bytes_limit, a->count_used, a->count_limit};
 
 		control_result(r);
 		control_add_str(r, "account", a->address);
 		add_limit(r, "bytes", a->bytes_used, "bytes_limit", a->bytes_limit);
 		add_limit(r, "messages", a->count_used, "messages_limit", a->count_limit);
 		add_limit(r, "mailboxes", s->mailboxes, "mailboxes_limit", s->mailboxes_limit);
-		control_add_int(r, "percent", store_quota_percent(a));
+		control_add_int(r, "percent", store_quota_percent(&use));
 		control_done(r);
 	}
 	buf_deinit(&s->names);

@@ -1,6 +1,8 @@
 /*
- * Warnings to users whose mailboxes fill up: a message by a template into their INBOX, once an interval for each threshold
- * that is reached. The store says whom (store_quota_watch()) and remembers what was told, so a restart repeats nothing.
+ * Warnings to users whose mailboxes, or folders with limits of their own, fill up: a message by a template into their INBOX,
+ * once an interval for each threshold that is reached. The store says whom (store_quota_watch()) and remembers what was told, so
+ * a restart repeats nothing. Of public folders, which are nobody's, those are told who administer them (right "a" on the folder
+ * that has the limits, at most QUOTA_WARNING_TOLD_MAX); are there none, the log alone.
  *
  * Lives on one loop; the store's threads only put accounts into its queue.
  */
@@ -14,6 +16,7 @@ struct store_work;
 struct quota_warning;
 
 #define QUOTA_WARNING_TEMPLATE_MAX 65536
+#define QUOTA_WARNING_TOLD_MAX 50
 
 struct quota_warning_settings {
 	unsigned thresholds[STORE_QUOTA_THRESHOLDS_MAX]; /* percent, ascending */
@@ -35,6 +38,13 @@ void quota_warning_end(struct quota_warning *w);
 /* After its loop has run for the last time. Accepts NULL. */
 void quota_warning_free(struct quota_warning **w);
 
-/* The message for an account with so much used; out is whole, with CRLF. For quota_warning_new()'s own use, and tests. */
-void quota_warning_write(const struct quota_warning_settings *settings, const struct store_account *account,
+/* What a warning is of, and who gets it. */
+struct quota_warning_of {
+	const char *address; /* of the account */
+	struct slice folder; /* empty: the account */
+	struct store_quota_use use;
+	const char *to;
+};
+/* The message; out is whole, with CRLF. For quota_warning_new()'s own use, and tests. */
+void quota_warning_write(const struct quota_warning_settings *settings, const struct quota_warning_of *of,
 	unsigned threshold, int64_t now, struct buf *out);

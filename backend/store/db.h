@@ -116,7 +116,8 @@ enum effect_kind {
 	EFFECT_DOMAIN_GONE,
 	EFFECT_CLASS, /* the same */
 	EFFECT_CLASS_GONE,
-	EFFECT_INBOX_ROOM /* bytes and count that INBOX can still take */
+	EFFECT_INBOX_ROOM, /* bytes and count that INBOX can still take */
+	EFFECT_ROOT_USED /* a folder's limits: bytes is the percent, count the mailbox, text what was warned of */
 };
 struct effect {
 	enum effect_kind kind;

@@ -231,7 +231,7 @@ static int apply_record(struct names *n, struct db_slot *slot, const struct effe
 					: policies_put_class(n->policies, name, record);
 }
 
-/* True: the account is to be warned. */
+/* True: the account, or its folder, is to be warned of. */
 static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 {
 	struct account_entry *a = names_by_id(n, slot->number, e->account);
@@ -255,6 +255,9 @@ static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 		break;
 	case EFFECT_USED:
 		return a && names_set_used(n, a, e->bytes, e->count);
+	case EFFECT_ROOT_USED:
+		return quota_due(text, n->watch.thresholds, n->watch.count, (unsigned)e->bytes,
+			       clock_wall_s() - (int64_t)(n->watch.interval_ms / 1000)) != 0;
 	case EFFECT_INBOX_ROOM:
 		if (a) {
 			a->inbox_bytes = e->bytes;
@@ -271,11 +274,18 @@ static bool apply(struct names *n, struct db_slot *slot, const struct effect *e)
 	return false;
 }
 
+/* Of a folder that takes many messages at once. */
+static bool is_same(const struct effect *a, const struct effect *b)
+{
+	return a->kind == b->kind && a->account == b->account && a->kind == EFFECT_ROOT_USED &&
+	       a->count == b->count;
+}
+
 void names_apply(struct names *n, struct db_slot *slot, const struct effect *effects, size_t count)
 {
-	uint32_t *warned = NULL;
+	const struct effect **warned = NULL;
 	size_t warned_count = 0;
-	void (*fn)(void *arg, unsigned slot, uint32_t account);
+	store_quota_watch_fn *fn;
 	void *arg;
 
 	if (!count)
@@ -284,15 +294,17 @@ void names_apply(struct names *n, struct db_slot *slot, const struct effect *eff
 	fn = n->watch.fn;
 	arg = n->watch.arg;
 	for (size_t i = 0; i < count; i++) {
-		if (!apply(n, slot, &effects[i]))
+		if (!apply(n, slot, &effects[i]) ||
+			(warned_count && is_same(warned[warned_count - 1], &effects[i])))
 			continue;
 		if (!warned)
 			warned = xreallocarray(NULL, count, sizeof(*warned));
-		warned[warned_count++] = effects[i].account;
+		warned[warned_count++] = &effects[i];
 	}
 	pthread_mutex_unlock(&n->lock);
 	for (size_t i = 0; i < warned_count && fn; i++)
-		fn(arg, slot->number, warned[i]);
+		fn(arg, slot->number, warned[i]->account,
+			warned[i]->kind == EFFECT_ROOT_USED ? (uint32_t)warned[i]->count : 0);
 	free(warned);
 }
 

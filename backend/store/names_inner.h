@@ -47,7 +47,7 @@ struct names {
 		unsigned thresholds[STORE_QUOTA_THRESHOLDS_MAX];
 		size_t count;
 		uint64_t interval_ms;
-		void (*fn)(void *arg, unsigned slot, uint32_t account);
+		store_quota_watch_fn *fn;
 		void *arg;
 	} watch;
 };

@@ -13,12 +13,9 @@ static unsigned percent_of(struct names *n, const struct account_entry *a)
 {
 	struct policy_levels levels = names_levels(a);
 	struct store_policy e = policy_effective(n->policies, &levels, NULL);
-	struct store_account account = {.bytes_limit = e.bytes_limit,
-		.count_limit = e.count_limit,
-		.bytes_used = a->bytes_used,
-		.count_used = a->count_used};
+	struct store_quota_use use = {a->bytes_used, e.bytes_limit, a->count_used, e.count_limit};
 
-	return store_quota_percent(&account);
+	return store_quota_percent(&use);
 }
 
 bool names_set_used(struct names *n, struct account_entry *a, uint64_t bytes, uint64_t count)
@@ -47,7 +44,7 @@ bool names_set_used(struct names *n, struct account_entry *a, uint64_t bytes, ui
 }
 
 void store_quota_watch(struct store *store, const unsigned *thresholds, size_t count, uint64_t interval_s,
-	void (*fn)(void *arg, unsigned slot, uint32_t account), void *arg)
+	store_quota_watch_fn *fn, void *arg)
 {
 	struct names *n = store->names;
 	struct slice key;

@@ -25,6 +25,10 @@ MUST_CHECK int quota_verify_roots(struct store_txn *txn, uint32_t account, bool 
 	void (*report)(void *arg, uint32_t mailbox, const struct store_quota *stored,
 		const struct store_quota *right),
 	void *arg);
+/* The highest of the thresholds that so many percent reach, if row (of DB_QUOTA_WARNED, or empty) does not say that it was told since
+ * then; else 0. */
+unsigned quota_due(
+	struct slice row, const unsigned *thresholds, size_t count, unsigned percent, int64_t since);
 /* A row of limits, or (is_warned) of warnings, is well-formed. */
 bool quota_is_row(struct slice key, struct slice value, bool is_warned);
 /* What INBOX can still take, for promises at RCPT; UINT64_MAX: no limit. */

@@ -1,7 +1,7 @@
 /*
  *	DB_QUOTA          account u32be | mailbox u32be   1 | bytes u64 | count u64 | mailboxes u32 | folder bytes u64 |
  *	                                                  folder count u64 | bytes used u64 | count used u64
- *	DB_QUOTA_WARNED   account u32be                   1 | (threshold u8 | time i64)*
+ *	DB_QUOTA_WARNED   account u32be [| mailbox u32be] 1 | (threshold u8 | time i64)*
  *
  * A root knows its folder by id; what lies below is decided by names, with at most STORE_QUOTA_ROOTS_MAX comparisons.
  */
@@ -309,6 +309,180 @@ static int tell_inbox(struct store_txn *txn, uint32_t account, const struct root
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* ---- warnings ---- */
+
+static unsigned percent(uint64_t used, uint64_t limit)
+{
+	if (!limit)
+		return 0;
+	if (used >= limit)
+		return 100;
+	return (unsigned)(limit > UINT64_MAX / 100 ? used / (limit / 100) : used * 100 / limit);
+}
+
+unsigned store_quota_percent(const struct store_quota_use *use)
+{
+	unsigned bytes = percent(use->bytes_used, use->bytes_limit);
+	unsigned count = percent(use->count_used, use->count_limit);
+
+	return bytes > count ? bytes : count;
+}
+
+static struct store_quota_use root_use(const struct store_quota *q, const struct mailbox_state *own)
+{
+	struct store_quota_use all = {q->bytes_used, q->bytes_limit, q->count_used, q->count_limit};
+	struct store_quota_use one = {own->size, q->folder_bytes_limit, own->messages, q->folder_count_limit};
+
+	return store_quota_percent(&one) > store_quota_percent(&all) ? one : all;
+}
+
+int store_quota_use(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_quota_use *use_out)
+{
+	struct store_account a = {0};
+	struct account_state s;
+	struct mailbox_state own = {0};
+	struct store_quota q;
+	int err;
+
+	if (mailbox) {
+		err = store_quota_get(txn, account, mailbox, &q);
+		if (err)
+			return err;
+		err = state_get_mailbox(txn, account, mailbox, &own);
+		if (err && err != ERR_NOT_FOUND) /* a name alone has no messages of its own */
+			return err;
+		*use_out = root_use(&q, &own);
+		return 0;
+	}
+	err = store_get_account(txn->slot->store, txn->slot->number, account, &a);
+	if (!err)
+		err = state_get_account(txn, account, &s);
+	if (!err)
+		*use_out = (struct store_quota_use){s.bytes, a.bytes_limit, s.count, a.count_limit};
+	return err;
+}
+
+static struct db_key warned_key(uint32_t account, uint32_t mailbox)
+{
+	return mailbox ? db_key_u32_u32(account, mailbox) : db_key_u32(account);
+}
+
+struct warned {
+	size_t count;
+	struct {
+		uint8_t threshold;
+		int64_t time;
+	} at[STORE_QUOTA_THRESHOLDS_MAX];
+};
+
+/* An empty row: of nothing. */
+static int unpack_warned(struct slice v, struct warned *w)
+{
+	w->count = 0;
+	if (v.len == 0)
+		return 0;
+	if (v.p[0] != RECORD || (v.len - 1) % 9)
+		return ERR_CORRUPT;
+	for (size_t at = 1; at < v.len && w->count < ARRAY_LEN(w->at); at += 9) {
+		w->at[w->count].threshold = (uint8_t)v.p[at];
+		w->at[w->count++].time = (int64_t)bytes_get_u64(v.p + at + 1);
+	}
+	return 0;
+}
+
+static int get_warned(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct slice *row_out)
+{
+	struct db_key key = warned_key(account, mailbox);
+	int err = db_get(txn, DB_QUOTA_WARNED, db_key_view(&key), row_out);
+
+	if (err == ERR_NOT_FOUND)
+		*row_out = slice_of(NULL, 0);
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+static int put_warned(struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct warned *w)
+{
+	struct db_key key = warned_key(account, mailbox);
+	char v[1 + STORE_QUOTA_THRESHOLDS_MAX * 9] = {RECORD};
+
+	for (size_t i = 0; i < w->count; i++) {
+		v[1 + i * 9] = (char)w->at[i].threshold;
+		bytes_put_u64(v + 2 + i * 9, (uint64_t)w->at[i].time);
+	}
+	return db_put(txn, DB_QUOTA_WARNED, db_key_view(&key), slice_of(v, 1 + w->count * 9));
+}
+
+unsigned quota_due(
+	struct slice row, const unsigned *thresholds, size_t count, unsigned percent, int64_t since)
+{
+	struct warned w;
+	size_t top = 0;
+
+	while (top < count && top < STORE_QUOTA_THRESHOLDS_MAX && thresholds[top] <= percent)
+		top++;
+	if (top == 0 || unpack_warned(row, &w))
+		return 0;
+	for (size_t i = 0; i < w.count; i++)
+		if (w.at[i].threshold == thresholds[top - 1] && w.at[i].time > since)
+			return 0;
+	return thresholds[top - 1];
+}
+
+int store_quota_warn(struct store_txn *txn, uint32_t account, uint32_t mailbox, const unsigned *thresholds,
+	size_t count, uint64_t interval_s, int64_t now, unsigned *threshold_out)
+{
+	struct store_quota_use use;
+	struct warned w, next = {0};
+	unsigned due = 0;
+	struct slice row;
+	int err = store_quota_use(txn, account, mailbox, &use);
+
+	*threshold_out = 0;
+	if (!err)
+		err = get_warned(txn, account, mailbox, &row);
+	if (!err)
+		err = unpack_warned(row, &w);
+	if (!err)
+		due = quota_due(row, thresholds, count, store_quota_percent(&use), now - (int64_t)interval_s);
+	if (err || !due)
+		return err;
+	/* Lower ones count as told with it; higher ones keep their time. */
+	for (size_t i = 0; i < w.count; i++) {
+		if (w.at[i].threshold > due)
+			next.at[next.count++] = w.at[i];
+	}
+	for (size_t i = 0; i < count && thresholds[i] <= due && next.count < ARRAY_LEN(next.at); i++) {
+		next.at[next.count].threshold = (uint8_t)thresholds[i];
+		next.at[next.count++].time = now;
+	}
+	err = put_warned(txn, account, mailbox, &next);
+	if (!err)
+		*threshold_out = due;
+	return err;
+}
+
+/* A folder's limits are nearer now: whoever watches hears of it after the commit. */
+static int tell_root(struct store_txn *txn, uint32_t account, const struct root *root)
+{
+	struct effect e = {.kind = EFFECT_ROOT_USED, .account = account, .count = root->mailbox};
+	struct mailbox_state own = {0};
+	struct store_quota_use use;
+	struct slice row;
+	int err = state_get_mailbox(txn, account, root->mailbox, &own);
+
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	use = root_use(&root->quota, &own);
+	e.bytes = store_quota_percent(&use);
+	if (!e.bytes)
+		return 0;
+	err = get_warned(txn, account, root->mailbox, &row);
+	if (!err)
+		db_effect(txn, &e, row);
+	return err;
+}
+
 /* ---- changes ---- */
 
 static int add_delta(struct store_txn *txn, uint32_t account, struct root *root,
@@ -328,6 +502,11 @@ static int add_delta(struct store_txn *txn, uint32_t account, struct root *root,
 	return put(txn, account, root->mailbox, q);
 }
 
+static bool grows(const struct mailbox_state *before, const struct mailbox_state *after)
+{
+	return after && (!before || after->size > before->size || after->messages > before->messages);
+}
+
 static int change_roots(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 	const struct mailbox_state *before, const struct mailbox_state *after)
 {
@@ -341,8 +520,11 @@ static int change_roots(struct store_txn *txn, uint32_t account, uint32_t mailbo
 	if (!err) {
 		name = arena_copy(&r.names, folder.name);
 		for (size_t i = 0; i < r.count && !err; i++) {
-			if (r.at[i].mailbox && is_under(name, r.at[i].name))
-				err = add_delta(txn, account, &r.at[i], before, after);
+			if (!r.at[i].mailbox || !is_under(name, r.at[i].name))
+				continue;
+			err = add_delta(txn, account, &r.at[i], before, after);
+			if (!err && grows(before, after))
+				err = tell_root(txn, account, &r.at[i]);
 		}
 	}
 	if (!err)
@@ -371,6 +553,8 @@ int quota_move(struct store_txn *txn, uint32_t account, uint32_t from, uint32_t 
 
 	if (!err)
 		err = db_drop(txn, DB_QUOTA, db_key_view(&key));
+	if (!err)
+		err = db_drop(txn, DB_QUOTA_WARNED, db_key_view(&key));
 	if (!err && to)
 		err = put(txn, account, to, &q);
 	return err == ERR_NOT_FOUND ? 0 : err;
@@ -554,9 +738,11 @@ int store_quota_set(
 	if (err)
 		return err;
 	db_note(txn, account, 0, 0);
-	if (is_empty(limits))
+	if (is_empty(limits)) {
 		err = db_drop(txn, DB_QUOTA, db_key_view(&key));
-	else
+		if (!err && mailbox)
+			err = db_drop(txn, DB_QUOTA_WARNED, db_key_view(&key));
+	} else
 		err = put(txn, account, mailbox, limits);
 	if (err)
 		return err;
@@ -575,111 +761,6 @@ int store_quota_set(
 	return err;
 }
 
-/* ---- warnings ---- */
-
-static unsigned percent(uint64_t used, uint64_t limit)
-{
-	if (!limit)
-		return 0;
-	if (used >= limit)
-		return 100;
-	return (unsigned)(limit > UINT64_MAX / 100 ? used / (limit / 100) : used * 100 / limit);
-}
-
-unsigned store_quota_percent(const struct store_account *account)
-{
-	unsigned bytes = percent(account->bytes_used, account->bytes_limit);
-	unsigned count = percent(account->count_used, account->count_limit);
-
-	return bytes > count ? bytes : count;
-}
-
-struct warned {
-	size_t count;
-	struct {
-		uint8_t threshold;
-		int64_t time;
-	} at[STORE_QUOTA_THRESHOLDS_MAX];
-};
-
-static int get_warned(struct store_txn *txn, uint32_t account, struct warned *w)
-{
-	struct db_key key = db_key_u32(account);
-	struct slice v;
-	int err = db_get(txn, DB_QUOTA_WARNED, db_key_view(&key), &v);
-
-	w->count = 0;
-	if (err)
-		return err == ERR_NOT_FOUND ? 0 : err;
-	if (v.len < 1 || v.p[0] != RECORD || (v.len - 1) % 9)
-		return ERR_CORRUPT;
-	for (size_t at = 1; at < v.len && w->count < ARRAY_LEN(w->at); at += 9) {
-		w->at[w->count].threshold = (uint8_t)v.p[at];
-		w->at[w->count++].time = (int64_t)bytes_get_u64(v.p + at + 1);
-	}
-	return 0;
-}
-
-static int put_warned(struct store_txn *txn, uint32_t account, const struct warned *w)
-{
-	struct db_key key = db_key_u32(account);
-	char v[1 + STORE_QUOTA_THRESHOLDS_MAX * 9] = {RECORD};
-
-	for (size_t i = 0; i < w->count; i++) {
-		v[1 + i * 9] = (char)w->at[i].threshold;
-		bytes_put_u64(v + 2 + i * 9, (uint64_t)w->at[i].time);
-	}
-	return db_put(txn, DB_QUOTA_WARNED, db_key_view(&key), slice_of(v, 1 + w->count * 9));
-}
-
-static bool was_warned(const struct warned *w, unsigned threshold, int64_t since)
-{
-	for (size_t i = 0; i < w->count; i++) {
-		if (w->at[i].threshold == threshold && w->at[i].time > since)
-			return true;
-	}
-	return false;
-}
-
-int store_quota_warn(struct store_txn *txn, uint32_t account, const unsigned *thresholds, size_t count,
-	uint64_t interval_s, int64_t now, unsigned *threshold_out)
-{
-	struct store_account a = {.slot = txn->slot->number};
-	struct account_state s;
-	struct warned w, next = {0};
-	unsigned reached;
-	size_t top = 0;
-	int err = store_get_account(txn->slot->store, txn->slot->number, account, &a);
-
-	*threshold_out = 0;
-	if (!err)
-		err = state_get_account(txn, account, &s);
-	if (!err)
-		err = get_warned(txn, account, &w);
-	if (err)
-		return err;
-	a.bytes_used = s.bytes;
-	a.count_used = s.count;
-	reached = store_quota_percent(&a);
-	while (top < count && top < STORE_QUOTA_THRESHOLDS_MAX && thresholds[top] <= reached)
-		top++;
-	if (top == 0 || was_warned(&w, thresholds[top - 1], now - (int64_t)interval_s))
-		return 0;
-	/* Lower ones count as told with it; higher ones keep their time. */
-	for (size_t i = 0; i < w.count; i++) {
-		if (w.at[i].threshold > thresholds[top - 1])
-			next.at[next.count++] = w.at[i];
-	}
-	for (size_t i = 0; i < top && next.count < ARRAY_LEN(next.at); i++) {
-		next.at[next.count].threshold = (uint8_t)thresholds[i];
-		next.at[next.count++].time = now;
-	}
-	err = put_warned(txn, account, &next);
-	if (!err)
-		*threshold_out = thresholds[top - 1];
-	return err;
-}
-
 /* ---- the repair ---- */
 
 bool quota_is_row(struct slice key, struct slice value, bool is_warned)
@@ -687,6 +768,7 @@ bool quota_is_row(struct slice key, struct slice value, bool is_warned)
 	struct store_quota q;
 
 	if (is_warned)
-		return key.len == 4 && value.len >= 1 && value.p[0] == RECORD && (value.len - 1) % 9 == 0;
+		return (key.len == 4 || key.len == 8) && value.len >= 1 && value.p[0] == RECORD &&
+		       (value.len - 1) % 9 == 0;
 	return key.len == 8 && unpack(value, &q) == 0;
 }

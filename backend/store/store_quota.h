@@ -61,18 +61,29 @@ MUST_CHECK int store_quota_verify(struct store_txn *txn, uint32_t account, bool 
 
 /* ---- warnings ---- */
 
+/* What there is of limits, and what is used of them; 0: no limit. */
+struct store_quota_use {
+	uint64_t bytes_used, bytes_limit, count_used, count_limit;
+};
+/* In percent of the scarcest; 0 without limits. */
+unsigned store_quota_percent(const struct store_quota_use *use);
+/* Of the account (mailbox 0), or of the folder: of it with all below or of it alone, whichever is scarcer. ERR_NOT_FOUND: no
+ * limits there. */
+MUST_CHECK int store_quota_use(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, struct store_quota_use *use_out);
+
+/* Hears of an account (mailbox 0), or of a folder with limits of its own. */
+typedef void store_quota_watch_fn(void *arg, unsigned slot, uint32_t account, uint32_t mailbox);
 /*
- * From now on fn hears of each account that has as much of its limits as a threshold (percent, ascending) or more, when a
- * message is added to it: on the writer's thread, after the commit, at most once in interval_s seconds unless a higher one is
- * reached. count 0: of none. Any thread.
+ * From now on fn hears of each that has as much of its limits as a threshold (percent, ascending) or more, when a message is
+ * added to it: on the writer's thread, after the commit. Of an account at most once in interval_s seconds unless a higher one
+ * is reached, of a folder until store_quota_warn() has counted it as told. count 0: of none. Any thread.
  */
 void store_quota_watch(struct store *store, const unsigned *thresholds, size_t count, uint64_t interval_s,
-	void (*fn)(void *arg, unsigned slot, uint32_t account), void *arg);
+	store_quota_watch_fn *fn, void *arg);
 /*
  * Which threshold is to be warned of now: the highest that is reached and of which no warning was given within interval_s;
  * it, and those below, count as given from now on. 0: none.
  */
-MUST_CHECK int store_quota_warn(struct store_txn *txn, uint32_t account, const unsigned *thresholds,
-	size_t count, uint64_t interval_s, int64_t now, unsigned *threshold_out);
-/* How much of its limits an account uses, in percent of the scarcest; 0 without limits. */
-unsigned store_quota_percent(const struct store_account *account);
+MUST_CHECK int store_quota_warn(struct store_txn *txn, uint32_t account, uint32_t mailbox,
+	const unsigned *thresholds, size_t count, uint64_t interval_s, int64_t now, unsigned *threshold_out);

@@ -1,5 +1,7 @@
 """Quota as an operator and a user meet it: roots and limits by mailtierctl, refusals at RCPT and in IMAP, the verifier, and warnings that come
 once an interval, over a restart too."""
+import email
+import email.header
 import os
 import re
 import signal
@@ -125,6 +127,28 @@ class Quota(BackendCase):
         self.deliver(user, MAIL)  # 10
         self.verified()
         self.assertEqual(sorted(re.search(rb"At (\d+)", t)[1] for t in self.warnings(wire)), [b"50", b"80"])
+
+    @staticmethod
+    def subject(text):
+        return str(email.header.make_header(email.header.decode_header(email.message_from_bytes(text)["Subject"])))
+
+    def test_folders_are_warned_of(self):
+        """Of a folder its owner is told; of a public one those who administer it."""
+        user, wire, other = self.user(4), self.imap(4), self.imap(5)
+        self.assertRegex(wire.ask(b"CREATE Team/one")[1], rb"\AOK")
+        self.ctl("set", f"{user}/Team", "--count", "2")
+        append = b"APPEND %%s {%d+}\r\n%s" % (len(MAIL), MAIL)
+        self.assertRegex(wire.ask(append % b"Team/one")[1], rb"\AOK")
+        mt.wait_for(lambda: self.warnings(wire), 20, "the warning of a folder")
+        self.assertIn(b"To: <%s>" % user.encode(), self.warnings(wire)[0])
+        self.assertTrue(self.subject(self.warnings(wire)[0]).startswith(f"{user}/Team: 50% "))
+        self.cluster.ctl("b1", "public", "add", "example.test", "Ads")
+        self.cluster.ctl("b1", "acl", "set", "@example.test", "Ads", user, "lrswia")
+        self.ctl("set", "#public@example.test/Ads", "--count", "2")
+        self.assertRegex(wire.ask(append % b"Public/Ads")[1], rb"\AOK")
+        mt.wait_for(lambda: len(self.warnings(wire)) == 2, 20, "the warning of a public folder")
+        self.assertTrue(self.subject(self.warnings(wire)[1]).startswith("#public@example.test/Ads: 50% "))
+        self.assertEqual(self.warnings(other), [])
 
     def test_a_template_that_is_none_is_refused(self):
         self.write_template("Subject: ${nonsense}\n\ntext\n")

@@ -43,14 +43,15 @@ static void test_templates_are_checked(void **state)
 
 static void test_the_message(void **state)
 {
-	struct store_account account = {.bytes_limit = 10 << 20, .bytes_used = 8 << 20, .count_used = 12};
+	struct quota_warning_of of = {.address = "alice@example.com",
+		.to = "alice@example.com",
+		.use = {.bytes_limit = 10 << 20, .bytes_used = 8 << 20, .count_used = 12}};
 	struct quota_warning_settings settings = {.from = "", .host = "b1.example.net"};
 	struct buf out = {0};
 	const char *text;
 
 	(void)state;
-	strcpy(account.address, "alice@example.com");
-	quota_warning_write(&settings, &account, 80, 1700000000, &out);
+	quota_warning_write(&settings, &of, 80, 1700000000, &out);
 	text = buf_str_view(&out);
 	assert_non_null(strstr(text,
 		"From: <postmaster@example.com>\r\nTo: <alice@example.com>\r\n"
@@ -66,13 +67,24 @@ static void test_the_message(void **state)
 		slice_str("Subject: Postfach von ${user} zu ${percent} % gef\xc3\xbcllt, bitte \xc3\xa4"
 			  "ltere Nachrichten l\xc3\xb6schen\r\n\r\n${threshold} ${limit} ${domain} $ "
 			  "${messages_limit}");
-	account.count_limit = 100;
-	quota_warning_write(&settings, &account, 80, 1700000000, &out);
+	of.use.count_limit = 100;
+	quota_warning_write(&settings, &of, 80, 1700000000, &out);
 	text = buf_str_view(&out);
 	assert_non_null(strstr(text, "From: <help@example.org>\r\n"));
 	assert_non_null(strstr(text, "\r\nSubject: =?UTF-8?B?"));
 	assert_non_null(strstr(text, "?=\r\n =?UTF-8?B?"));
 	assert_non_null(strstr(text, "\r\n\r\n80 10.0 MB example.com $ 100"));
+	/* Of a folder, whose name is no way to another field. */
+	buf_clear(&out);
+	settings.template = slice_of(NULL, 0);
+	of.address = "#public@example.com";
+	of.folder = SLICE_LIT("Team/a\r\nBcc: x");
+	quota_warning_write(&settings, &of, 80, 1700000000, &out);
+	text = buf_str_view(&out);
+	assert_non_null(strstr(text, "To: <alice@example.com>\r\nSubject: A folder is 80% full\r\n"));
+	assert_non_null(
+		strstr(text, "\r\n\r\nThe folder #public@example.com/Team/a??Bcc: x, with those below"));
+	assert_null(strstr(text, "\r\nBcc"));
 	buf_deinit(&out);
 }
 

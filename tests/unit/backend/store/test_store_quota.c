@@ -3,6 +3,7 @@
 
 #include "backend/store/record.h"
 #include "backend/store/store_quota.h"
+#include "common/base/clock.h"
 
 #define TRACE 30 /* what temp_append() puts before each */
 
@@ -333,22 +334,28 @@ static void test_the_verifier_finds_and_mends(void **state)
 	temp_end(&t);
 }
 
-static void on_warn(void *arg, unsigned slot, uint32_t account)
+static void on_warn(void *arg, unsigned slot, uint32_t account, uint32_t mailbox)
 {
 	(void)slot;
 	(void)account;
-	++*(int *)arg;
+	if (!mailbox)
+		++*(int *)arg;
 }
 
-static unsigned warn(struct temp_store *t, int64_t now)
+static unsigned warn_of(struct temp_store *t, uint32_t mailbox, int64_t now)
 {
 	static const unsigned thresholds[] = {50, 80, 95};
 	struct store_txn *txn = begin(t);
 	unsigned threshold;
 
-	assert_int_equal(store_quota_warn(txn, t->account, thresholds, 3, 100, now, &threshold), 0);
+	assert_int_equal(store_quota_warn(txn, t->account, mailbox, thresholds, 3, 100, now, &threshold), 0);
 	assert_int_equal(store_commit(&txn), 0);
 	return threshold;
+}
+
+static unsigned warn(struct temp_store *t, int64_t now)
+{
+	return warn_of(t, 0, now);
 }
 
 static void test_warnings_come_once_an_interval(void **state)
@@ -396,6 +403,74 @@ static void test_warnings_come_once_an_interval(void **state)
 	temp_end(&t);
 }
 
+struct heard {
+	unsigned count;
+	uint32_t mailbox;
+};
+
+static void on_root(void *arg, unsigned slot, uint32_t account, uint32_t mailbox)
+{
+	struct heard *h = arg;
+
+	(void)slot;
+	(void)account;
+	h->count += mailbox != 0;
+	h->mailbox = mailbox;
+}
+
+/* A message is 30 octets more than its text. */
+static void test_folders_are_warned_of(void **state)
+{
+	static const unsigned thresholds[] = {50, 80, 95};
+	struct temp_store t;
+	struct store_txn *txn;
+	struct store_quota_use use;
+	struct heard h = {0};
+	int64_t now = clock_wall_s();
+	uint32_t p, pc, one;
+
+	(void)state;
+	temp_start(&t);
+	pc = create(&t, "p/c");
+	p = temp_find(&t, t.account, "p");
+	one = create(&t, "one");
+	set(&t, p, (struct store_quota){.bytes_limit = 1000});
+	set(&t, one, (struct store_quota){.folder_count_limit = 2});
+	store_quota_watch(t.store, thresholds, 3, 100, on_root, &h);
+	assert_int_equal(add(&t, pc, 370), 0); /* 40 % of what is below p */
+	assert_int_equal(add(&t, t.inbox, 900), 0);
+	assert_int_equal(h.count, 0);
+	assert_int_equal(add(&t, pc, 70), 0); /* 50 % */
+	assert_true(h.count == 1 && h.mailbox == p);
+	/* Until it counts as told; then no more. */
+	assert_int_equal(add(&t, p, 1), 0);
+	assert_int_equal(h.count, 2);
+	assert_int_equal(warn_of(&t, p, now), 50);
+	assert_int_equal(warn_of(&t, p, now), 0);
+	assert_int_equal(add(&t, p, 1), 0);
+	assert_int_equal(h.count, 2);
+	assert_int_equal(add(&t, pc, 240), 0); /* 83 % */
+	assert_int_equal(h.count, 3);
+	assert_int_equal(warn_of(&t, p, now), 80);
+	/* What becomes less is nothing to tell of. */
+	assert_int_equal(move(&t, pc, 1, t.inbox, true), 0);
+	assert_int_equal(h.count, 3);
+	/* Of one folder alone. */
+	assert_int_equal(add(&t, one, 1), 0);
+	assert_true(h.count == 4 && h.mailbox == one);
+	assert_int_equal(warn_of(&t, one, now), 50);
+	txn = begin(&t);
+	assert_int_equal(store_quota_use(txn, t.account, one, &use), 0);
+	assert_true(use.count_used == 1 && use.count_limit == 2 && store_quota_percent(&use) == 50);
+	assert_int_equal(store_quota_use(txn, t.account, pc, &use), ERR_NOT_FOUND);
+	store_abort(&txn);
+	/* What was told goes with the limits. */
+	set(&t, one, (struct store_quota){0});
+	set(&t, one, (struct store_quota){.folder_count_limit = 2});
+	assert_int_equal(warn_of(&t, one, now), 50);
+	temp_end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,6 +481,7 @@ int main(void)
 		cmocka_unit_test(test_promises_know_what_inbox_can_take),
 		cmocka_unit_test(test_the_verifier_finds_and_mends),
 		cmocka_unit_test(test_warnings_come_once_an_interval),
+		cmocka_unit_test(test_folders_are_warned_of),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
