@@ -12,11 +12,14 @@
 #include "common/base/mem.h"
 #include "common/base/random.h"
 #include "common/net/dns.h"
+#include "common/net/timer.h"
 
 /* What is known is used this long at least and at most, whatever the records say. */
 #define KEEP_LEAST_S 5
 #define KEEP_MOST_S 300
 #define BASES_MOST 2
+/* A question that the resolver has no room for now is asked again after so long. */
+#define AGAIN_MS 50
 #define SMTP_PORT 25
 
 struct mx_source_state {
@@ -44,8 +47,21 @@ struct host_state {
 	unsigned base_count, base;
 };
 
+/* A question that waits for room. */
+struct later {
+	struct list link;
+	enum dns_type type;
+	dns_fn *fn;
+	void *arg;
+	struct dns_request **request;
+	uint64_t until_ms;
+	char name[];
+};
+
 struct mx_lookup {
 	struct loop *loop;
+	struct list later;
+	struct timer again;
 	mx_lookup_fn *fn;
 	void *arg;
 	char *own;
@@ -90,6 +106,9 @@ void mx_hosts_unref(struct mx_hosts **hosts)
 static void free_lookup(struct mx_lookup *l)
 {
 	l->is_over = true;
+	timer_stop(&l->again);
+	list_for_each_safe (at, &l->later)
+		free(container_of(at, struct later, link));
 	for (size_t i = 0; i < l->source_count; i++) {
 		struct mx_source_state *s = &l->sources[i];
 
@@ -147,6 +166,56 @@ static void note_ttl(struct mx_lookup *l, const struct dns_answer *a)
 		l->ttl = a->ttl;
 }
 
+/* ---- questions ---- */
+
+static void on_again(void *arg)
+{
+	const struct dns_answer none = {
+		.error = ERR_NOT_NOW, .detail = "too many questions to the DNS", .canonical = ""};
+	struct mx_lookup *l = arg;
+
+	/* An answer may end all of it. */
+	while (!l->is_over && !list_is_empty(&l->later)) {
+		struct later *q = container_of(l->later.next, struct later, link);
+		int err = dns_ask(l->loop, q->name, q->type, l->timeout_ms, q->fn, q->arg, q->request);
+
+		if (err && clock_mono_ms() < q->until_ms) {
+			timer_set(&l->again, l->loop, AGAIN_MS);
+			return;
+		}
+		list_remove(&q->link);
+		if (err)
+			q->fn(q->arg, &none);
+		free(q);
+	}
+}
+
+/* fn is called with the answer, at the latest when the time of two such questions is over. ERR_SYNTAX. */
+static int ask(struct mx_lookup *l, const char *name, enum dns_type type, dns_fn *fn, void *arg,
+	struct dns_request **request)
+{
+	int err = dns_ask(l->loop, name, type, l->timeout_ms, fn, arg, request);
+	size_t len = strlen(name);
+	struct later *q;
+
+	if (err && err != ERR_NOT_NOW)
+		return err;
+	l->waiting++;
+	if (!err)
+		return 0;
+	q = xcalloc(1, sizeof(*q) + len + 1);
+	memcpy(q->name, name, len);
+	q->type = type;
+	q->fn = fn;
+	q->arg = arg;
+	q->request = request;
+	q->until_ms = clock_mono_ms() + l->timeout_ms;
+	list_add_last(&l->later, &q->link);
+	if (!timer_is_set(&l->again))
+		timer_set(&l->again, l->loop, AGAIN_MS);
+	return 0;
+}
+
 static void set_fault(struct mx_lookup *l, enum mx_fault fault, const char *detail)
 {
 	l->hosts->fault = fault;
@@ -198,10 +267,8 @@ static void ask_tlsa(struct host_state *s)
 
 	if (n < 0 || (size_t)n >= sizeof(name))
 		return;
-	if (dns_ask(s->lookup->loop, name, DNS_TLSA, s->lookup->timeout_ms, on_tlsa, s, &s->tlsa) != 0)
+	if (ask(s->lookup, name, DNS_TLSA, on_tlsa, s, &s->tlsa) != 0)
 		s->host->dane = DANE_NOT_NOW;
-	else
-		s->lookup->waiting++;
 }
 
 static void ask_all_tlsa(struct mx_lookup *l)
@@ -330,15 +397,10 @@ static void on_v6(void *arg, const struct dns_answer *a)
 	answered(s->lookup);
 }
 
-static void ask_one(
-	struct host_state *s, enum dns_type type, dns_fn *fn, struct dns_request **request, int *error)
+static void ask_one(struct host_state *s, enum dns_type type, dns_fn *fn, struct dns_request **request)
 {
-	int err = dns_ask(s->lookup->loop, s->host->name, type, s->lookup->timeout_ms, fn, s, request);
-
-	if (err == 0)
-		s->lookup->waiting++;
-	else
-		*error = err == ERR_SYNTAX ? ERR_NOT_FOUND : ERR_NOT_NOW;
+	/* What cannot be asked is the name of no host. */
+	(void)!ask(s->lookup, s->host->name, type, fn, s, request);
 }
 
 static void ask_addrs(struct host_state *s)
@@ -351,9 +413,9 @@ static void ask_addrs(struct host_state *s)
 		return;
 	}
 	if (s->lookup->prefer != MX_ONLY_IPV6)
-		ask_one(s, DNS_A, on_v4, &s->v4, &s->error4);
+		ask_one(s, DNS_A, on_v4, &s->v4);
 	if (s->lookup->prefer != MX_ONLY_IPV4)
-		ask_one(s, DNS_AAAA, on_v6, &s->v6, &s->error6);
+		ask_one(s, DNS_AAAA, on_v6, &s->v6);
 }
 
 static void ask_all_addrs(struct mx_lookup *l)
@@ -389,7 +451,6 @@ static void add_hosts(struct mx_lookup *l, struct mx_source_state *s)
 	if (s->fault != MX_SOUND)
 		return;
 	random_bytes(&seed, sizeof(seed));
-	s->count = s->count ? s->count : 0;
 	if (s->is_host) {
 		add_host(l, s, s->name);
 		return;
@@ -458,18 +519,14 @@ static void ask_source(struct mx_source_state *s)
 {
 	struct mx_lookup *l = s->lookup;
 	struct addr literal;
-	int err;
 
 	if (s->is_host || addr_parse(slice_str(s->name), s->port, &literal) == 0) {
 		s->is_host = true;
 		s->is_secure = true; /* the operator has said it */
 		return;
 	}
-	err = dns_ask(l->loop, s->name, DNS_MX, l->timeout_ms, on_mx, s, &s->request);
-	if (err == 0)
-		l->waiting++;
-	else
-		s->fault = err == ERR_SYNTAX ? MX_NO_DOMAIN : MX_NOT_NOW;
+	if (ask(l, s->name, DNS_MX, on_mx, s, &s->request) != 0)
+		s->fault = MX_NO_DOMAIN;
 }
 
 static void begin(void *arg)
@@ -490,6 +547,8 @@ void mx_lookup_start(struct loop *loop, const struct mx_lookup_options *options,
 	struct mx_lookup *l = xcalloc(1, sizeof(*l));
 
 	l->loop = loop;
+	list_init(&l->later);
+	timer_init(&l->again, on_again, l);
 	l->fn = fn;
 	l->arg = arg;
 	l->own = xstrdup(options->own);

@@ -373,6 +373,38 @@ static void test_hosts_that_are_down(void **state)
 	sender_free(&sender);
 }
 
+static void on_nothing(void *arg, const struct dns_answer *answer)
+{
+	(void)arg;
+	(void)answer;
+}
+
+/* A resolver that has all its hands full is asked again, and nobody is put off for it. */
+static void test_a_busy_resolver_is_asked_again(void **state)
+{
+	static struct dns_request *busy[DNS_ASKED_MOST];
+	size_t count = 0;
+
+	(void)state;
+	if (!has_nsd)
+		skip();
+	open_sender("mta-sts = no", "");
+	while (count < DNS_ASKED_MOST) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "busy%zu.plain.test", count);
+		if (dns_ask(loop, name, DNS_A, 60000, on_nothing, NULL, &busy[count]) != 0)
+			break;
+		count++;
+	}
+	assert_int_equal(count, DNS_ASKED_MOST);
+	sending_init(&sending, &sender, "implicit.plain.test", 1, MESSAGE);
+	sending_start(&sending);
+	SINK_UNTIL(loop, sending.is_done);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	sender_free(&sender);
+}
+
 static void test_security_22_dane(void **state)
 {
 	static const struct row rows[] = {
@@ -587,7 +619,9 @@ static void test_reports(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_mx),
-		cmocka_unit_test(test_hosts_that_are_down), cmocka_unit_test(test_security_22_dane),
+		cmocka_unit_test(test_hosts_that_are_down),
+		cmocka_unit_test(test_a_busy_resolver_is_asked_again),
+		cmocka_unit_test(test_security_22_dane),
 		cmocka_unit_test(test_security_01_no_fall_back_under_dane),
 		cmocka_unit_test(test_security_01_starttls_injection),
 		cmocka_unit_test(test_state_is_forgotten_by_starttls), cmocka_unit_test(test_levels),
