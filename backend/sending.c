@@ -119,6 +119,7 @@ void sending_end(struct backend *b)
 		return;
 	queue_end(b->sending->queue);
 	outbound_end(b->sending->outbound);
+	outbound_cut(b->sending->outbound);
 }
 
 void sending_free(struct backend *b)

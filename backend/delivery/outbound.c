@@ -524,6 +524,21 @@ struct change {
 	struct outbound_settings *settings;
 };
 
+/* Other hosts, or other addresses of them, may be asked for now. */
+static void forget_hosts(struct outbound *o)
+{
+	struct slice key;
+	size_t at = 0;
+	void *value;
+
+	while (table_next(o->hops, &at, &key, &value)) {
+		struct outbound_hop *hop = value;
+
+		mx_hosts_unref(&hop->hosts);
+		mta_sts_policy_unref(&hop->policy);
+	}
+}
+
 static void put_in_force(void *arg)
 {
 	struct change *change = arg;
@@ -535,6 +550,7 @@ static void put_in_force(void *arg)
 	pthread_mutex_unlock(&o->lock);
 	outbound_settings_unref(&old);
 	free(change);
+	forget_hosts(o);
 	while (!list_is_empty(&o->idle))
 		outbound_session_end(container_of(o->idle.next, struct outbound_session, all));
 }

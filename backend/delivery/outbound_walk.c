@@ -434,7 +434,7 @@ static void known(struct outbound_session *s)
 
 	if (s->lookup || s->sts)
 		return;
-	if (s->hosts->fault == MX_SOUND) {
+	if (s->hosts->fault == MX_SOUND && s->settings == hop->o->settings) {
 		mx_hosts_unref(&hop->hosts);
 		mta_sts_policy_unref(&hop->policy);
 		hop->hosts = mx_hosts_ref(s->hosts);

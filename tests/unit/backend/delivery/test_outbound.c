@@ -453,6 +453,102 @@ static void test_configuration(void **state)
 	buf_deinit(&why);
 }
 
+/* How many tries of one next hop are begun now; they are taken back. */
+static unsigned count_room(void)
+{
+	static struct sending many[64];
+	unsigned count = 0;
+
+	while (count < ARRAY_LEN(many)) {
+		sending_init(&many[count], &sender, "example.com", 1, MESSAGE);
+		if (outbound_start(sender.o, &many[count].request, &many[count].t) != 0)
+			break;
+		count++;
+	}
+	for (unsigned i = 0; i < count; i++)
+		outbound_cancel(&many[i].t);
+	sink_run_short(loop);
+	return count;
+}
+
+/* The window of a next hop: twice as many tries as connections; wider with success, up to its most, and narrower with failure. */
+static void test_windows(void **state)
+{
+	(void)state;
+	open_with(WORDS, NULL, "connections-first = 1\nconnections-most = 4", "sending {\nidle = 0\n}\n");
+	assert_int_equal(count_room(), 2);
+	send_to(1);
+	assert_int_equal(count_room(), 4);
+	for (int i = 0; i < 20; i++)
+		send_to(1);
+	assert_int_equal(count_room(), 8);
+	listener_close(&sink.listener);
+	sink_run_short(loop);
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_NOT_NOW);
+	assert_true(sending.is_unreachable);
+	assert_int_equal(count_room(), 4);
+	send_to(1);
+	send_to(1);
+	assert_int_equal(count_room(), 2);
+	end();
+}
+
+/* What was refused room hears when there is some. */
+static void test_room(void **state)
+{
+	static struct sending two[3];
+
+	(void)state;
+	open_with(WORDS, NULL, "connections-first = 1\nconnections-most = 1", "");
+	for (size_t i = 0; i < ARRAY_LEN(two); i++) {
+		sending_init(&two[i], &sender, "example.com", 1, MESSAGE);
+		assert_int_equal(
+			outbound_start(sender.o, &two[i].request, &two[i].t), i < 2 ? 0 : ERR_NOT_NOW);
+	}
+	assert_int_equal(sender.rooms, 0);
+	for (size_t i = 0; i < 2; i++)
+		sending_finish(&two[i]);
+	assert_int_equal(sender.rooms, 1);
+	assert_int_equal(sink.conns_count, 1);
+	end();
+}
+
+/* After a reload what begins goes by the new configuration, and connections of the old one are not used again. */
+static void test_reload(void **state)
+{
+	struct buf text = {0}, why = {0};
+	struct conf *conf;
+	struct sink other;
+
+	(void)state;
+	open_with(WORDS, NULL, "", "");
+	sink_open(&other, loop, WORDS, NULL);
+	send_to(1);
+	buf_printf(&text, "route all {\ndomains = {\"*\"}\nhosts = {\"[127.0.0.1]:%u\"}\n}\n", other.port);
+	assert_int_equal(conf_load_text(&sink_table, "new.conf", buf_view(&text), &why, &conf), 0);
+	assert_int_equal(outbound_set_config(sender.o, conf, "mail.here.example", &why), 0);
+	SINK_UNTIL(loop, sink.open == 0);
+	conf_free(&conf);
+	/* The hosts of the next hop are remembered for some seconds, by the route's name: they are looked up anew all the same. */
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	assert_int_equal(sink.messages, 1);
+	assert_int_equal(other.messages, 1);
+	/* And a route that is gone is told. */
+	buf_clear(&text);
+	buf_add_str(&text, "route other {\ndomains = {x.example}\nhosts = {\"[127.0.0.1]:1\"}\n}\n");
+	assert_int_equal(conf_load_text(&sink_table, "new.conf", buf_view(&text), &why, &conf), 0);
+	assert_int_equal(outbound_set_config(sender.o, conf, "mail.here.example", &why), 0);
+	sink_run_short(loop);
+	conf_free(&conf);
+	assert_int_equal(outbound_start(sender.o, &sending.request, &sending.t), ERR_NOT_FOUND);
+	sink_free(&other);
+	end();
+	buf_deinit(&text);
+	buf_deinit(&why);
+}
+
 static void test_next_hops(void **state)
 {
 	static const struct {
@@ -508,6 +604,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_large_message, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_security_04_hostile_replies, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dead_hop_keeps_to_itself, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_windows, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_room, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reload, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_logins, set_up, tear_down),
 		cmocka_unit_test(test_configuration),
 		cmocka_unit_test_setup_teardown(test_next_hops, set_up, tear_down),
