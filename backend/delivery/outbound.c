@@ -368,7 +368,6 @@ static void rest(struct outbound_session *s)
 
 	if (words && words->mail_most && words->mail_most < most)
 		most = words->mail_most;
-	s->messages++;
 	if (!s->client || hop->o->is_over || s->messages >= most || !smtp_client_is_idle(s->client) ||
 		s->settings != hop->o->settings ||
 		(s->settings->idle_ms == 0 && list_is_empty(&hop->waiting))) {

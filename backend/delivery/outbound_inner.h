@@ -126,7 +126,7 @@ struct outbound_session {
 	uint64_t at;     /* octets read of the message */
 	struct buf body; /* a small message, raw */
 	struct smtp_encoder encoder;
-	unsigned messages; /* over this connection */
+	unsigned messages; /* transactions over this connection */
 	struct timer idle;
 };
 

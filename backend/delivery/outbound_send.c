@@ -187,6 +187,7 @@ static void say_envelope(struct outbound_session *s)
 	struct buf line = {0};
 
 	s->step = OUTBOUND_SAYS;
+	s->messages++;
 	s->is_mail_taken = s->is_end_said = s->is_end_known = false;
 	s->is_chunked = s->settings->uses_chunking && smtp_client_words(s->client)->chunking;
 	s->uses_utf8 = has_utf8(s);

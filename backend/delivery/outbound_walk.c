@@ -506,6 +506,9 @@ void outbound_walk(struct outbound_session *s)
 	struct mx_hosts *hosts = s->hop->hosts;
 
 	s->step = OUTBOUND_SEARCHES;
+	/* What a connection before was to: its name goes with the hosts. */
+	s->host_name = "";
+	s->relay[0] = s->tls[0] = '\0';
 	if (!hosts || hosts->until_ms <= clock_mono_ms()) {
 		look_up(s);
 		return;

@@ -509,6 +509,43 @@ static void test_levels(void **state)
 	}
 }
 
+/* TLS from the first octet, under a route (RFC 8314). */
+static void test_implicit_tls(void **state)
+{
+	static const struct {
+		const char *host, *keys;
+		enum outbound_verdict verdict;
+		const char *tls;
+	} rows[] = {{"mxgood.signed.test", "tls = verify", OUTBOUND_SENT, "/verified"},
+		{"mxnone.signed.test", "tls = verify", OUTBOUND_NOT_NOW, "none"},
+		{"mxnone.signed.test", "tls = encrypt", OUTBOUND_SENT, "/unverified"}};
+	struct listener_options options = {.tls = server_tls, .name = "submissions"};
+	struct listener *listener = NULL;
+	struct buf why = {0};
+
+	(void)state;
+	if (!has_nsd)
+		skip();
+	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1"), 0, &options.addr), 0);
+	assert_int_equal(listener_open_on(loop, &options, sink_on_accept, &sink, &why, &listener), 0);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char more[300];
+		struct row row = {"x.example", rows[i].verdict,
+			rows[i].verdict == OUTBOUND_SENT ? "2.0.0" : "4.7.5", rows[i].tls, rows[i].host};
+
+		snprintf(more, sizeof(more),
+			"route a {\ndomains = {x.example}\nhosts = {\"[%s]:%u\"}\nimplicit-tls = "
+			"yes\n%s\n}\n",
+			rows[i].host, addr_port(listener_addr(listener)), rows[i].keys);
+		open_sender("dane = no", more);
+		check_row(&row);
+		assert_null(strstr(buf_str_view(&sink.dialogue), "STARTTLS"));
+		sender_free(&sender);
+	}
+	listener_close(&listener);
+	sink_run_short(loop);
+}
+
 /* REQUIRETLS: verified, and offered there, or it comes back (RFC 8689). */
 static void test_requiretls(void **state)
 {
@@ -625,8 +662,9 @@ int main(void)
 		cmocka_unit_test(test_security_01_no_fall_back_under_dane),
 		cmocka_unit_test(test_security_01_starttls_injection),
 		cmocka_unit_test(test_state_is_forgotten_by_starttls), cmocka_unit_test(test_levels),
-		cmocka_unit_test(test_requiretls), cmocka_unit_test(test_reports),
-		cmocka_unit_test(test_mta_sts), cmocka_unit_test(test_security_23_a_policy_has_a_size)};
+		cmocka_unit_test(test_implicit_tls), cmocka_unit_test(test_requiretls),
+		cmocka_unit_test(test_reports), cmocka_unit_test(test_mta_sts),
+		cmocka_unit_test(test_security_23_a_policy_has_a_size)};
 
 	mem_init();
 	return cmocka_run_group_tests(tests, set_up, tear_down);
