@@ -350,6 +350,95 @@ static void test_security_04_hostile_replies(void **state)
 	buf_deinit(&line);
 }
 
+/* ---- a server that says anything ---- */
+
+#define MAD_CONNS 256
+
+static struct conn *mad[MAD_CONNS];
+static unsigned mad_count;
+static uint32_t mad_seed;
+
+static uint32_t mad_random(void)
+{
+	mad_seed = mad_seed * 1664525u + 1013904223u;
+	return mad_seed >> 16;
+}
+
+static void mad_say(struct conn **conn)
+{
+	static const char *const words[] = {"250 2.0.0 ok\r\n", "250 ok\r\n",
+		"250-PIPELINING\r\n250 CHUNKING\r\n", "250 ok\r\n", "354 go\r\n", "421 4.3.2 bye\r\n",
+		"550 5.1.1 no\r\n", "452 4.5.3 many\r\n", "334 \r\n", "999 x\r\n", "250", "\r\n",
+		"250-a\r\n251 b\r\n", "\xff\x01\r\n", "250 a\r\n250 b\r\n250 c\r\n354 d\r\n250 e\r\n", ""};
+	uint32_t n = mad_random() % (ARRAY_LEN(words) + 1);
+
+	if (n == ARRAY_LEN(words))
+		conn_close(conn);
+	else
+		conn_write_str(*conn, words[n]);
+}
+
+static void mad_on_event(void *owner, struct conn *conn, enum conn_event event)
+{
+	struct conn **slot = owner;
+	struct slice in;
+
+	if (event == CONN_EOF || event == CONN_FAILED) {
+		conn_close(slot);
+	} else if (event == CONN_DATA) {
+		in = conn_input(conn);
+		conn_consume(conn, in.len);
+		for (unsigned n = 1 + mad_random() % 3; n && *slot; n--)
+			mad_say(slot);
+	}
+}
+
+static void mad_on_accept(void *arg, struct conn *conn)
+{
+	struct conn **slot = &mad[mad_count++ % MAD_CONNS];
+
+	(void)arg;
+	conn_abort(slot);
+	*slot = conn;
+	conn_set_owner(conn, mad_on_event, slot);
+	conn_write_str(conn, mad_random() % 8 ? "220 hello\r\n" : "nonsense\r\n");
+}
+
+/* Whatever is said, in whatever order: every recipient has one result, in time. */
+static void test_security_04_servers_that_say_anything(void **state)
+{
+	static struct sending many[64];
+	struct listener_options options = {.name = "mad"};
+	struct listener *listener;
+	struct buf why = {0};
+
+	(void)state;
+	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1"), 0, &options.addr), 0);
+	assert_int_equal(listener_open_on(loop, &options, mad_on_accept, NULL, &why, &listener), 0);
+	sender_open_to(&sender, loop, addr_port(listener_addr(listener)),
+		"connections-first = 32\nconnections-most = 32",
+		"sending {\ncommand-timeout = 1s\ngreeting-timeout = 1s\nend-timeout = 1s\ndata-timeout = "
+		"1s\n}\n");
+	for (uint32_t round = 0; round < 2; round++) {
+		size_t begun = 0;
+
+		mad_seed = round;
+		for (; begun < ARRAY_LEN(many); begun++) {
+			sending_init(&many[begun], &sender, "example.com", 3, MESSAGE);
+			if (outbound_start(sender.o, &many[begun].request, &many[begun].t) != 0)
+				break;
+		}
+		assert_true(begun > 0);
+		for (size_t i = 0; i < begun; i++)
+			sending_finish(&many[i]);
+	}
+	sender_free(&sender);
+	listener_close(&listener);
+	for (size_t i = 0; i < MAD_CONNS; i++)
+		conn_abort(&mad[i]);
+	sink_run_short(loop);
+}
+
 /* One hop that does not answer takes its window and no more; the others go on. */
 static void test_dead_hop_keeps_to_itself(void **state)
 {
@@ -603,6 +692,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_security_03_no_bare_line_ends_leave, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_large_message, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_security_04_hostile_replies, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_security_04_servers_that_say_anything, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dead_hop_keeps_to_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_windows, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_room, set_up, tear_down),
