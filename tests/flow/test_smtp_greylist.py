@@ -1,6 +1,8 @@
 """Greylisting by the back-end, exact behind two proxies and the same for its own service; what `smtp explain` says of it; and messages that a rule
 of a proxy has put into quarantine."""
+import hashlib
 import os
+import re
 import unittest
 
 import mt
@@ -80,6 +82,52 @@ class Greylist(Base):
         got = self.explain("b1", "--ip", "2001:db8::1", "--from", "", "--to", A, "--header", "Subject: x")
         self.assertEqual("grey", got["rule"])
         self.cluster.ctl("p1", "smtp", "explain", "--ip", "192.0.2.7", "--from", "x@example.net", code=64)
+
+    def lmtp(self):
+        raw = self.raw(service="lmtp", name="b1")
+        raw.send(b"LHLO proxy.example\r\n")
+        self.assertIn("XMARK", raw.reply()[1])
+        return raw
+
+    def deliver(self, raw, mark, body):
+        self.assertEqual([250, 250], raw.say("MAIL FROM:<marks@example.net> XMARK=0", f"RCPT TO:<{A}>"))
+        self.assertEqual(250, raw.say(f"XMARK {mark}"))
+        raw.send(b"BDAT %d LAST\r\n" % len(body) + body)
+        self.assertEqual(250, raw.reply()[0])
+
+    def test_an_edited_message_is_known_again(self):
+        """What a rule or filter has written differs from one try to the next; the digest of the client's octets does not. A leg that is cut
+        keeps its mark, one that ends in order does not."""
+        client = b"Subject: edited\r\n\r\ntext\r\n"
+        digest = hashlib.sha256(client).hexdigest()
+        for i in range(2):
+            raw = self.lmtp()
+            self.deliver(raw, f"0:{digest}", b"X-Try: %d\r\n" % i + client)
+            raw.file.close()
+            raw.socket.shutdown(2)
+            raw.close()
+        self.assertEqual([b"X-Try: 0"], [m for text in self.inbox(A) for m in re.findall(rb"X-Try: \d", text)])
+        # A field of ours before the client's octets: the prefix tells.
+        for i in range(2):
+            raw = self.lmtp()
+            self.deliver(raw, "10", b"X-Two: %d\r\n" % i + client.replace(b"edited", b"prefix"))
+            raw.file.close()
+            raw.socket.shutdown(2)
+            raw.close()
+        self.assertEqual([b"X-Two: 0"], [m for text in self.inbox(A) for m in re.findall(rb"X-Two: \d", text)])
+
+    def test_security_04_marks(self):
+        """The word between the tiers: from nobody else, not out of order, and no line end in it."""
+        raw = self.raw(name="p1")
+        self.assertEqual([250, 250, 550], raw.say("EHLO c", "MAIL FROM:<friend@example.net>", "XMARK 0"))
+        raw = self.lmtp()
+        self.assertEqual(503, raw.say("XMARK 0"))
+        self.assertEqual([250, 250, 503], raw.say("MAIL FROM:<a@example.net>", f"RCPT TO:<{A}>", "XMARK 0"))
+        self.assertEqual([250, 250, 250, 501, 501, 501],
+                         raw.say("RSET", "MAIL FROM:<a@example.net> XMARK=0", f"RCPT TO:<{A}>", "XMARK 0 HOLD=a+0D+0Ab", "XMARK x", "XMARK 0:12"))
+        self.assertEqual(501, raw.say(f"RCPT TO:<{B}> XGREY=a+20b"))
+        raw = self.raw(name="p1")
+        self.assertEqual([250, 250, 555], raw.say("EHLO c", "MAIL FROM:<friend@example.net>", f"RCPT TO:<{A}> XGREY=192.0.2.0/24"))
 
     def test_quarantine(self):
         """The back-end takes it, and no mailbox gets it."""

@@ -24,6 +24,23 @@ static void fuzz_mail_dsn(const struct smtp_mail *mail)
 	buf_deinit(&wire);
 }
 
+/* What is taken is written again so that it means the same. */
+static void fuzz_xmark(struct arena *a, struct slice rest)
+{
+	struct smtp_mark mark, again;
+	struct slice hold, hold_again;
+	struct buf wire = {0};
+
+	if (smtp_parse_xmark(a, rest, &mark, &hold))
+		return;
+	check_text(hold);
+	smtp_parse_write_xmark(&wire, &mark, hold);
+	require(slice_has_prefix(buf_view(&wire), "XMARK "));
+	require(smtp_parse_xmark(a, slice_sub(buf_view(&wire), 6, buf_len(&wire) - 8), &again, &hold_again) !=
+		ERR_SYNTAX);
+	buf_deinit(&wire);
+}
+
 static void fuzz_rcpt_dsn(const struct smtp_rcpt *rcpt)
 {
 	struct slice type, address;
@@ -70,6 +87,7 @@ static void fuzz_arguments(struct arena *a, struct slice rest)
 		check_text(x.login);
 		check_text(x.session);
 	}
+	fuzz_xmark(a, rest);
 	if (smtp_parse_xtext(a, rest, &value) == 0)
 		require(value.len <= rest.len);
 	if (smtp_parse_bdat(rest, &size, &last) == 0)

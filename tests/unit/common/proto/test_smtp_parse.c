@@ -344,6 +344,75 @@ static void test_xclient(void **state)
 	arena_deinit(&a);
 }
 
+/* The word between the tiers: what is written is read, and nothing that is not. */
+static void test_xmark_and_xgrey(void **state)
+{
+	static const char digest[] = "00ff112233445566778899aabbccddeeff00112233445566778899aabbccddee";
+	static const struct {
+		const char *text;
+		int want;
+		uint64_t prefix;
+		bool has_digest;
+		const char *hold; /* NULL: not said */
+	} rows[] = {
+		{"0", 0, 0, false, NULL},
+		{"123 HOLD=looks+20bad", 0, 123, false, "looks bad"},
+		{"5 hold=", 0, 5, false, ""},
+		{"7:00ff112233445566778899aabbccddeeff00112233445566778899aabbccddee HOLD=x", 0, 7, true,
+			"x"},
+		{"", ERR_SYNTAX, 0, false, NULL},
+		{"x", ERR_SYNTAX, 0, false, NULL},
+		{"-1", ERR_SYNTAX, 0, false, NULL},
+		{"1:00", ERR_SYNTAX, 0, false, NULL},
+		{"1 HELD=x", ERR_SYNTAX, 0, false, NULL},
+		{"1 HOLD=x y", ERR_SYNTAX, 0, false, NULL},
+		/* security class 4 */
+		{"1 HOLD=a+0D+0ARSET", ERR_SYNTAX, 0, false, NULL},
+		{"1 HOLD=a+FF", ERR_SYNTAX, 0, false, NULL},
+	};
+	struct smtp_mark mark = {.prefix = 9, .has_digest = true};
+	struct slice hold;
+	struct smtp_rcpt rcpt;
+	struct buf out = {0};
+	struct arena a;
+
+	(void)state;
+	arena_init(&a, 10000);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		assert_int_equal(smtp_parse_xmark(&a, slice_str(rows[i].text), &mark, &hold), rows[i].want);
+		if (rows[i].want)
+			continue;
+		assert_true(mark.is_set);
+		assert_int_equal(mark.prefix, rows[i].prefix);
+		assert_int_equal(mark.has_digest, rows[i].has_digest);
+		assert_int_equal(hold.p != NULL, rows[i].hold != NULL);
+		if (rows[i].hold)
+			assert_true(slice_is_str(hold, rows[i].hold));
+	}
+	memset(mark.digest, 0, sizeof(mark.digest));
+	for (size_t i = 0; i < sizeof(mark.digest); i++)
+		mark.digest[i] = (uint8_t)strtoul((char[]){digest[2 * i], digest[2 * i + 1], 0}, NULL, 16);
+	mark.prefix = 7;
+	mark.has_digest = true;
+	smtp_parse_write_xmark(&out, &mark, SLICE_LIT("a\r\nb"));
+	assert_string_equal(buf_str_view(&out),
+		"XMARK 7:00ff112233445566778899aabbccddeeff00112233445566778899aabbccddee HOLD=a+0D+0Ab\r\n");
+	buf_deinit(&out);
+	assert_int_equal(
+		smtp_parse_rcpt(&a, SLICE_LIT("TO:<a@b> XGREY=192.0.2.0/24"), SMTP_PARAMETER_XGREY, &rcpt),
+		0);
+	assert_true(slice_is_str(rcpt.grey, "192.0.2.0/24"));
+	assert_int_equal(smtp_parse_rcpt(&a, SLICE_LIT("TO:<a@b> XGREY=2001:db8:0:1::/64"),
+				 SMTP_PARAMETER_XGREY, &rcpt),
+		0);
+	assert_int_equal(smtp_parse_rcpt(&a, SLICE_LIT("TO:<a@b> XGREY=a+20b"), SMTP_PARAMETER_XGREY, &rcpt),
+		ERR_SYNTAX);
+	assert_int_equal(
+		smtp_parse_rcpt(&a, SLICE_LIT("TO:<a@b> XGREY="), SMTP_PARAMETER_XGREY, &rcpt), ERR_SYNTAX);
+	assert_int_equal(smtp_parse_rcpt(&a, SLICE_LIT("TO:<a@b> XGREY=unix"), 0, &rcpt), ERR_UNSUPPORTED);
+	arena_deinit(&a);
+}
+
 static void test_xtext_round_trip(void **state)
 {
 	char all[256];
@@ -373,6 +442,7 @@ int main(void)
 		cmocka_unit_test(test_failing_arena),
 		cmocka_unit_test(test_security_04_dsn_parameters),
 		cmocka_unit_test(test_rcpt_bdat_greeting),
+		cmocka_unit_test(test_xmark_and_xgrey),
 		cmocka_unit_test(test_xclient),
 		cmocka_unit_test(test_xtext_round_trip),
 	};
