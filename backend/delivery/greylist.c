@@ -7,6 +7,7 @@
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/base/metrics.h"
 #include "common/crypto/digest.h"
 #include "common/proto/address.h"
 
@@ -98,10 +99,20 @@ static int run(struct store_txn *txn, void *arg)
 	return store_greylist_ask(txn, r->key, clock_wall_s(), &r->terms, &r->wait_s);
 }
 
+static void count(const char *result)
+{
+	char label[40];
+
+	snprintf(label, sizeof(label), "result=\"%s\"", result);
+	metric_add(
+		metrics_counter("mailtier_delivery_greylist", label, "Answers of the greylist to RCPT"), 1);
+}
+
 static void done(void *arg, int err)
 {
 	struct request *r = arg;
 
+	count(err ? "not-now" : r->wait_s ? "wait" : "pass");
 	list_remove(&r->link);
 	r->fn(r->arg, r->index, &r->rcpt, r->wait_s, err);
 }

@@ -95,6 +95,7 @@ void smtp_country_find(struct smtp_country *c, uint64_t now_ms, struct smtp_fact
 	uint64_t due = c ? atomic_load(&c->look_at_ms) : 0;
 	MMDB_entry_data_s data = {0};
 	MMDB_lookup_result_s found;
+	struct addr plain;
 	int rc = MMDB_SUCCESS;
 
 	facts->country_state = SMTP_FACT_NOT_NOW;
@@ -106,8 +107,10 @@ void smtp_country_find(struct smtp_country *c, uint64_t now_ms, struct smtp_fact
 	facts->country_state = SMTP_FACT_NONE;
 	if (!addr_ip(&facts->peer).len)
 		return;
+	/* An IPv4 address that is written as IPv6 is looked up as what it is. */
+	addr_set_ip(&plain, addr_ip(&facts->peer).p, addr_ip(&facts->peer).len, 0);
 	pthread_rwlock_rdlock(&c->lock);
-	found = MMDB_lookup_sockaddr(&c->db, (const struct sockaddr *)&facts->peer.ss, &rc);
+	found = MMDB_lookup_sockaddr(&c->db, (const struct sockaddr *)&plain.ss, &rc);
 	if (rc == MMDB_SUCCESS && found.found_entry)
 		rc = MMDB_get_value(&found.entry, &data, "country", "iso_code", NULL);
 	if (rc == MMDB_SUCCESS && found.found_entry)

@@ -1,7 +1,9 @@
 """Writes a small MaxMind database (format 2.0: a binary tree of 24-bit records, then data, then metadata) of IPv4 addresses to
-countries: write(path, {"192.0.2.1": "DE"}). A test's own, after the published specification."""
+countries: write(path, {"192.0.2.1": "DE"}). As a program: PATH ADDRESS=COUNTRY... A test's own, after the published
+specification."""
 import ipaddress
 import os
+import sys
 
 
 def _control(kind, size):
@@ -47,3 +49,7 @@ def write(path, countries):
     with open(path + ".new", "wb") as f:
         f.write(tree + b"\0" * 16 + data + b"\xab\xcd\xefMaxMind.com" + _encode(about))
     os.replace(path + ".new", path)
+
+
+if __name__ == "__main__":
+    write(sys.argv[1], dict(word.split("=") for word in sys.argv[2:]))

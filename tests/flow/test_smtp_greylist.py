@@ -136,6 +136,10 @@ class Greylist(Base):
         raw.send(b"Subject: this is bad\r\n\r\nx\r\n.\r\n")
         self.assertEqual(250, raw.reply()[0])
         self.assertEqual([], [m for m in self.inbox(A) if b"this is bad" in m])
+        held = [r for r in self.cluster.ctl_json("b1", "queue", "list", "--state", "held")["rows"]]
+        self.assertEqual([(A, "looks bad to me")], [(r["recipient"], r["reason"]) for r in held], held)
+        self.cluster.ctl("b1", "queue", "release", str(held[0]["id"]))
+        mt.wait_for(lambda: [m for m in self.inbox(A) if b"this is bad" in m], 20, "the released message in its mailbox")
         raw.begin(A, sender="friend@example.net")
         raw.send(b"Subject: this is good\r\n\r\nx\r\n.\r\n")
         self.assertEqual(250, raw.reply()[0])

@@ -117,7 +117,7 @@ class Rules(Base):
             self.assertEqual(250, self.message(raw, f"list {client}", A)[0])
             self.assertNotIn(b"X-Listed", self.last(A, f"list {client}")[0])
 
-    def test_country_and_its_reload(self):
+    def test_country(self):
         raw = self.told(FOREIGN)
         self.assertEqual([250, 451], raw.say("EHLO c.example", "MAIL FROM:<a@example.net>"))
         raw = self.told(GOOD)
