@@ -27,7 +27,7 @@ const struct conf_key queue_settings_keys[] = {
 	{SECTION, "delay-warning", CONF_DURATION, CONF_RELOAD, "4h", 0, 2592000000, NULL,
 		"Age at which its sender is told, once, that it is still waiting; 0: never", NULL},
 	{SECTION, "window", CONF_INT, CONF_RELOAD, "2000", 20, 100000, NULL,
-		"Recipients of each slot in memory; a quarter of it is the most that one next hop may have",
+		"Recipients of each slot in memory; one next hop may have a quarter of what is free of it",
 		NULL},
 	{SECTION, "hops", CONF_INT, CONF_RELOAD, "50", 5, 1000, NULL,
 		"Received fields: a message with more goes in circles, and comes back", NULL},

@@ -18,11 +18,13 @@
 
 /* ---- next hops ---- */
 
+/* A quarter of what is free: however many slow hops there are, each takes less, and there is room for others. */
 unsigned queue_share(const struct queue *q)
 {
-	unsigned share = q->settings.window / 4;
+	size_t all = (size_t)q->settings.window * q->slot_count, used = table_count(q->window);
+	size_t share = used < all ? (all - used) / 4 : 0;
 
-	return share ? share : 1;
+	return share ? (unsigned)share : 1;
 }
 
 static void free_hop(struct queue_hop *hop)

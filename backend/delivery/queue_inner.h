@@ -144,7 +144,7 @@ struct queue_hop *queue_hop_of(struct queue *q, struct slice destination);
 void queue_hop_run(struct queue *q, struct queue_hop *hop);
 /* The gauge of those that are put off, once a second at most. */
 void queue_count_deferred(struct queue *q);
-/* The share of a next hop of a slot's window. */
+/* What one next hop may have of the window now. */
 unsigned queue_share(const struct queue *q);
 /* Frees it once all its items are committed and its try is over. */
 void queue_parcel_end(struct queue_parcel *parcel);

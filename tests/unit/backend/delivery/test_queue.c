@@ -42,6 +42,8 @@ struct fixture {
 	unsigned active, most_active, room; /* room 0: no limit */
 	bool (*until)(struct fixture *f);
 	struct timespec limit;
+	struct outbound_try *stuck[500];
+	size_t stuck_count;
 	/* What the sender says: by the recipient's domain. */
 	bool has_dsn;
 };
@@ -149,6 +151,13 @@ static int start_try(void *arg, const struct outbound_request *request, struct o
 	s->recipients = request->recipient_count;
 	snprintf(s->sender, sizeof(s->sender), "%.*s", SLICE_ARG(request->sender));
 	snprintf(s->first, sizeof(s->first), "%.*s", SLICE_ARG(request->recipients[0].address));
+	if (strstr(t->next_hop, "slow")) { /* answers when the test says so */
+		assert_true(f->stuck_count < ARRAY_LEN(f->stuck));
+		f->stuck[f->stuck_count++] = t;
+		f->active++;
+		*out = t;
+		return 0;
+	}
 	if (++f->active > f->most_active)
 		f->most_active = f->active;
 	loop_post(f->loop, go_on, t);
@@ -455,6 +464,47 @@ static void test_a_small_window_takes_all(void **state)
 	end(f);
 }
 
+static bool has_more_or_none(struct fixture *f)
+{
+	return f->stuck_count > 0 || is_empty(f);
+}
+
+static bool has_fast(struct fixture *f)
+{
+	return count_to(f, "fast") == 60 && f->active == f->stuck_count;
+}
+
+static void test_slow_hops_leave_room_for_others(void **state)
+{
+	struct queue_settings s = defaults;
+	struct fixture *f;
+
+	(void)state;
+	s.window = 40;
+	f = start(&s);
+	for (int i = 0; i < 360; i++) {
+		char to[32];
+
+		snprintf(to, sizeof(to), "u%d@%s%d.test", i, i < 300 ? "slow" : "fast", i % 10);
+		add(f, (struct add){.sender = "a@b.test", .to = {to}});
+	}
+	queue_start(f->queue);
+	wait_until(f, has_fast);
+	assert_true(f->stuck_count >= 10 && f->stuck_count < 40);
+	/* When they answer, all comes through. */
+	while (!is_empty(f)) {
+		size_t count = f->stuck_count;
+
+		for (size_t i = 0; i < count; i++)
+			loop_post(f->loop, finish, f->stuck[i]);
+		memmove(f->stuck, f->stuck + count, (f->stuck_count - count) * sizeof(f->stuck[0]));
+		f->stuck_count -= count;
+		wait_until(f, has_more_or_none);
+	}
+	assert_int_equal(count_to(f, "slow"), 300);
+	end(f);
+}
+
 static void test_mail_for_accounts_here_is_stored(void **state)
 {
 	struct fixture *f = start(&defaults);
@@ -640,6 +690,7 @@ int main(void)
 		cmocka_unit_test(test_age_ends_it_too),
 		cmocka_unit_test(test_a_dead_destination_costs_one_try),
 		cmocka_unit_test(test_a_small_window_takes_all),
+		cmocka_unit_test(test_slow_hops_leave_room_for_others),
 		cmocka_unit_test(test_mail_for_accounts_here_is_stored),
 		cmocka_unit_test(test_who_is_told),
 		cmocka_unit_test(test_a_delay_is_told_once),
