@@ -133,7 +133,7 @@ static int apply_metadata(struct store_txn *txn, struct store_import *m, struct 
 		return err;
 	user = user_of(m, t.owner);
 	if (t.owner == TRANSFER_OTHER) {
-		if (store_find_account(m->o.store, t.address, &other))
+		if (transfer_find_person(m->o.store, &t.other, &other))
 			return 0;
 		user = store_metadata_user(other.slot, other.id);
 	}
@@ -152,8 +152,8 @@ static int apply_acl(struct store_txn *txn, struct store_import *m, struct slice
 
 	if (err)
 		return err;
-	if (t.address.len) {
-		if (store_find_account(m->o.store, t.address, &other))
+	if (t.who.address.len) {
+		if (transfer_find_person(m->o.store, &t.who, &other))
 			return 0;
 		entry.who = (struct store_who){other.slot, other.id};
 	}
@@ -169,7 +169,7 @@ static int apply_seen(struct store_txn *txn, struct store_import *m, struct slic
 	struct transfer_seen t;
 	int err = transfer_unpack_seen(payload, &t);
 
-	if (err || store_find_account(m->o.store, t.address, &other))
+	if (err || transfer_find_person(m->o.store, &t.who, &other))
 		return err;
 	return seen_put_imported(txn, m->mailboxes[t.mailbox - 1]->id,
 		(struct store_who){other.slot, other.id}, t.block, t.row);

@@ -187,6 +187,7 @@ static struct account_entry *put_account(
 	policies_let_class(n->policies, a->class);
 	a->class = class;
 	a->flags = r->flags & STORE_ACCOUNT_OWN_FLAGS;
+	a->created = r->created;
 	a->policy = r->policy;
 	names_set_forwards(n, a, r->forwards);
 	if (!a->address || !slice_is_str(r->address, a->address))
@@ -489,6 +490,7 @@ static void describe(struct names *n, const struct account_entry *a, struct stor
 	out->count_limit = e.count_limit;
 	out->bytes_used = a->bytes_used;
 	out->count_used = a->count_used;
+	out->created = a->created;
 	memcpy(out->address, a->address, len + 1);
 }
 

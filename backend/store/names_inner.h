@@ -17,6 +17,7 @@ struct account_entry {
 	struct domain_entry *domain;
 	char *address;
 	char *forwards; /* a line feed between two; NULL: none */
+	int64_t created;
 	uint64_t bytes_used;
 	uint64_t count_used;
 	uint64_t bytes_reserved;

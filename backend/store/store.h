@@ -109,6 +109,7 @@ struct store_account {
 	uint64_t count_limit; /* 0: none */
 	uint64_t bytes_used;
 	uint64_t count_used;
+	int64_t created; /* seconds since 1970: with the address, which one it is, wherever it goes */
 	char address[STORE_ADDRESS_MAX + 1]; /* canonical */
 };
 

@@ -243,7 +243,7 @@ static int put_metadata(void *arg, uint32_t mailbox, uint64_t user, struct slice
 	if (t.owner == TRANSFER_OTHER) {
 		if (store_get_account(x->o->store, (unsigned)(user >> 32) - 1, (uint32_t)user, &other))
 			return 0; /* of an account that is no more */
-		t.address = slice_str(other.address);
+		t.other = (struct transfer_person){slice_str(other.address), other.created};
 	}
 	transfer_pack_metadata(&t, &payload);
 	add_record(&x->out, STREAM_METADATA, buf_view(&payload));
@@ -267,7 +267,7 @@ static int put_acl(struct exporting *x, struct store_txn *txn, uint32_t number, 
 		if (who->account) {
 			if (store_get_account(x->o->store, who->slot, who->account, &other))
 				continue; /* of an account that is no more */
-			t.address = slice_str(other.address);
+			t.who = (struct transfer_person){slice_str(other.address), other.created};
 		}
 		buf_clear(&payload);
 		transfer_pack_acl(&t, &payload);
@@ -543,7 +543,7 @@ static int put_seen(void *arg, struct store_who who, uint32_t block, struct slic
 
 	if (err || store_get_account(s->x->o->store, who.slot, who.account, &other))
 		return 0; /* damaged, or of an account that is no more */
-	t.address = slice_str(other.address);
+	t.who = (struct transfer_person){slice_str(other.address), other.created};
 	t.row = slice_of(copy, row.len);
 	transfer_pack_seen(&t, &payload);
 	add_record(&s->x->out, STREAM_SEEN, buf_view(&payload));

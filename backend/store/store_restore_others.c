@@ -116,12 +116,12 @@ static int give(struct store_txn *txn, void *arg)
 	return store_acl_set(txn, o->owner.id, o->mailbox, &entry);
 }
 
-static int give_to(struct store_restore_others *o, struct slice address, uint32_t number)
+static int give_to(struct store_restore_others *o, const struct transfer_person *person, uint32_t number)
 {
 	struct store_txn *txn;
 	int err = number > o->count ? ERR_CORRUPT : 0;
 
-	if (err || !o->owner.id || store_find_account(o->store, address, &o->user))
+	if (err || !o->owner.id || transfer_find_person(o->store, person, &o->user))
 		return err;
 	err = store_begin_read(o->store, o->owner.slot, &txn);
 	if (err)
@@ -150,13 +150,13 @@ int store_restore_others_record(void *others, uint16_t tag, struct slice payload
 	case STREAM_ACL:
 		err = transfer_unpack_acl(payload, &acl);
 		o->acl = &acl;
-		return err || !acl.address.len ? err : give_to(o, acl.address, acl.mailbox);
+		return err || !acl.who.address.len ? err : give_to(o, &acl.who, acl.mailbox);
 	case STREAM_METADATA:
 		err = transfer_unpack_metadata(payload, &annotation);
 		o->annotation = &annotation;
 		return err || annotation.owner != TRANSFER_OTHER
 			       ? err
-			       : give_to(o, annotation.address, annotation.mailbox);
+			       : give_to(o, &annotation.other, annotation.mailbox);
 	case STREAM_MESSAGE:
 		return ERR_CANCELLED;
 	default:

@@ -7,12 +7,15 @@
  *	message  mailbox u32 | uid u32 | modseq u64 | date i64 | saved i64 | keywords u64 | email u64 | size u32 | flags u8 |
  *	         body u8 (kind; 128: shared) | uidl u8 | 0 u8 | trace u16 | 0 u16 | body number u64 | body size u64 | body sum u64 |
  *	         uidl | trace
- *	metadata mailbox u32 | owner u8 | address u16 | name u8 | address | name | value
- *	acl      mailbox u32 | rights u16 | denied u16 | address
+ *	metadata mailbox u32 | owner u8 | person u16 | name u8 | person | name | value
+ *	acl      mailbox u32 | rights u16 | denied u16 | person
+ *	person   address | 0 u8 | created i64 (an address alone: of an older program)
  *	quota    mailbox u32 | mailboxes u32 | bytes u64 | messages u64 | the folder's own bytes u64 | and messages u64
  *	change   modseq u64 | mailbox u32 | kind u8 | owner u8 | ranges, a name, or an entry
  */
 #include "backend/store/transfer.h"
+
+#include "common/base/log.h"
 
 #define ACCOUNT_HEAD 40
 #define MAILBOX_HEAD 40
@@ -215,23 +218,72 @@ int transfer_unpack_message(struct slice p, struct transfer_message *m)
 	return 0;
 }
 
+static bool is_text_good(struct slice s)
+{
+	return !slice_has_control(s) && slice_is_utf8(s);
+}
+
+/* ---- persons ---- */
+
+#define CREATED_LEN 9
+#define PERSON_MAX (STORE_ADDRESS_MAX + CREATED_LEN)
+
+static size_t person_len(const struct transfer_person *p)
+{
+	return p->address.len ? p->address.len + CREATED_LEN : 0;
+}
+
+static void add_person(const struct transfer_person *p, struct buf *out)
+{
+	char created[CREATED_LEN] = {0};
+
+	if (!p->address.len)
+		return;
+	buf_add_slice(out, p->address);
+	bytes_put_u64(created + 1, (uint64_t)p->created);
+	buf_add(out, created, sizeof(created));
+}
+
+static int take_person(struct slice s, struct transfer_person *p)
+{
+	ptrdiff_t end = slice_find(s, 0);
+
+	*p = (struct transfer_person){.address = s};
+	if (end >= 0) {
+		if (end == 0 || s.len - (size_t)end != CREATED_LEN)
+			return ERR_CORRUPT;
+		p->address = slice_sub(s, 0, (size_t)end);
+		p->created = (int64_t)bytes_get_u64(s.p + end + 1);
+	}
+	return p->address.len <= STORE_ADDRESS_MAX && is_text_good(p->address) ? 0 : ERR_CORRUPT;
+}
+
+int transfer_find_person(
+	struct store *store, const struct transfer_person *person, struct store_account *account_out)
+{
+	int err = store_find_account(store, person->address, account_out);
+
+	if (err || !person->created || person->created == account_out->created)
+		return err;
+	log_warn("store", "%s is another account now: what was shared with the former one is left out",
+		account_out->address);
+	return ERR_NOT_FOUND;
+}
+
+/* ---- what names them ---- */
+
 void transfer_pack_metadata(const struct transfer_metadata *m, struct buf *out)
 {
 	char head[METADATA_HEAD];
 
 	bytes_put_u32(head, m->mailbox);
 	head[4] = (char)m->owner;
-	bytes_put_u16(head + 5, (uint16_t)m->address.len);
+	bytes_put_u16(head + 5, (uint16_t)person_len(&m->other));
 	head[7] = (char)m->name.len;
 	buf_add(out, head, sizeof(head));
-	buf_add_slice(out, m->address);
+	add_person(&m->other, out);
 	buf_add_slice(out, m->name);
 	buf_add_slice(out, m->value);
-}
-
-static bool is_text_good(struct slice s)
-{
-	return !slice_has_control(s) && slice_is_utf8(s);
 }
 
 int transfer_unpack_metadata(struct slice p, struct transfer_metadata *m)
@@ -244,16 +296,17 @@ int transfer_unpack_metadata(struct slice p, struct transfer_metadata *m)
 	name = (uint8_t)p.p[7];
 	if (p.len < METADATA_HEAD + address + name ||
 		p.len - METADATA_HEAD - address - name > STORE_METADATA_VALUE_MAX ||
-		p.p[4] < TRANSFER_EVERYBODY || p.p[4] > TRANSFER_OTHER || address > STORE_ADDRESS_MAX ||
+		p.p[4] < TRANSFER_EVERYBODY || p.p[4] > TRANSFER_OTHER || address > PERSON_MAX ||
 		(p.p[4] == TRANSFER_OTHER) != (address > 0))
 		return ERR_CORRUPT;
 	*m = (struct transfer_metadata){.mailbox = bytes_get_u32(p.p),
 		.owner = (enum transfer_owner)p.p[4],
-		.address = slice_sub(p, METADATA_HEAD, address),
 		.name = slice_sub(p, METADATA_HEAD + address, name),
 		.value = slice_from(p, METADATA_HEAD + address + name)};
 	if (m->value.len == 0)
 		m->value = SLICE_LIT("");
+	if (take_person(slice_sub(p, METADATA_HEAD, address), &m->other))
+		return ERR_CORRUPT;
 	if (name < 2 || m->name.p[0] != '/' || !is_text_good(m->name))
 		return ERR_CORRUPT;
 	for (size_t i = 0; i < name; i++)
@@ -270,19 +323,18 @@ void transfer_pack_acl(const struct transfer_acl *a, struct buf *out)
 	bytes_put_u16(head + 4, a->rights);
 	bytes_put_u16(head + 6, a->denied);
 	buf_add(out, head, sizeof(head));
-	buf_add_slice(out, a->address);
+	add_person(&a->who, out);
 }
 
 int transfer_unpack_acl(struct slice p, struct transfer_acl *a)
 {
-	if (p.len < ACL_HEAD || p.len > ACL_HEAD + STORE_ADDRESS_MAX)
+	if (p.len < ACL_HEAD || p.len > ACL_HEAD + PERSON_MAX)
 		return ERR_CORRUPT;
 	*a = (struct transfer_acl){.mailbox = bytes_get_u32(p.p),
 		.rights = bytes_get_u16(p.p + 4),
-		.denied = bytes_get_u16(p.p + 6),
-		.address = slice_from(p, ACL_HEAD)};
+		.denied = bytes_get_u16(p.p + 6)};
 	return (a->rights | a->denied) & ~STORE_RIGHTS_ALL || !(a->rights | a->denied) ||
-			       !is_text_good(a->address)
+			       take_person(slice_from(p, ACL_HEAD), &a->who)
 		       ? ERR_CORRUPT
 		       : 0;
 }
@@ -293,9 +345,9 @@ void transfer_pack_seen(const struct transfer_seen *s, struct buf *out)
 
 	bytes_put_u32(head, s->mailbox);
 	bytes_put_u32(head + 4, s->block);
-	bytes_put_u16(head + 8, (uint16_t)s->address.len);
+	bytes_put_u16(head + 8, (uint16_t)person_len(&s->who));
 	buf_add(out, head, sizeof(head));
-	buf_add_slice(out, s->address);
+	add_person(&s->who, out);
 	buf_add_slice(out, s->row);
 }
 
@@ -303,13 +355,12 @@ int transfer_unpack_seen(struct slice p, struct transfer_seen *s)
 {
 	size_t address = p.len < SEEN_HEAD ? 0 : bytes_get_u16(p.p + 8);
 
-	if (address == 0 || address > STORE_ADDRESS_MAX || p.len < SEEN_HEAD + address)
+	if (address == 0 || address > PERSON_MAX || p.len < SEEN_HEAD + address)
 		return ERR_CORRUPT;
 	*s = (struct transfer_seen){.mailbox = bytes_get_u32(p.p),
 		.block = bytes_get_u32(p.p + 4),
-		.address = slice_sub(p, SEEN_HEAD, address),
 		.row = slice_from(p, SEEN_HEAD + address)};
-	return is_text_good(s->address) ? 0 : ERR_CORRUPT;
+	return take_person(slice_sub(p, SEEN_HEAD, address), &s->who);
 }
 
 void transfer_pack_quota(const struct transfer_quota *q, struct buf *out)

@@ -62,10 +62,20 @@ enum transfer_owner {
 	TRANSFER_OWN,  /* of the account's user */
 	TRANSFER_OTHER /* of the user with this address */
 };
+/* An account other than the stream's own. */
+struct transfer_person {
+	struct slice address; /* empty: anyone */
+	int64_t created;      /* when the account was made; 0: not known (older streams) */
+};
+/* The account that is meant, here. ERR_NOT_FOUND: there is none of that address, or it is another's by now. */
+MUST_CHECK int transfer_find_person(
+	struct store *store, const struct transfer_person *person, struct store_account *account_out);
+
 struct transfer_metadata {
 	uint32_t mailbox; /* its number in the stream; 0: of the account */
 	enum transfer_owner owner;
-	struct slice address, name, value;
+	struct transfer_person other;
+	struct slice name, value;
 };
 void transfer_pack_metadata(const struct transfer_metadata *m, struct buf *out);
 MUST_CHECK int transfer_unpack_metadata(struct slice payload, struct transfer_metadata *m_out);
@@ -74,7 +84,7 @@ MUST_CHECK int transfer_unpack_metadata(struct slice payload, struct transfer_me
 struct transfer_acl {
 	uint32_t mailbox; /* its number in the stream */
 	uint16_t rights, denied;
-	struct slice address; /* empty: anyone */
+	struct transfer_person who;
 };
 void transfer_pack_acl(const struct transfer_acl *a, struct buf *out);
 MUST_CHECK int transfer_unpack_acl(struct slice payload, struct transfer_acl *a_out);
@@ -83,7 +93,7 @@ MUST_CHECK int transfer_unpack_acl(struct slice payload, struct transfer_acl *a_
 struct transfer_seen {
 	uint32_t mailbox; /* its number in the stream */
 	uint32_t block;
-	struct slice address;
+	struct transfer_person who;
 	struct slice row; /* as DB_SEEN has it; not checked here */
 };
 void transfer_pack_seen(const struct transfer_seen *s, struct buf *out);

@@ -318,6 +318,82 @@ static void test_one_whom_it_names_goes_meanwhile(void **state)
 	temp_end(&t);
 }
 
+/* As if the account had been removed, and one made under its address at another time. */
+static void make_another(struct temp_store *t, const char *address)
+{
+	struct store_account found;
+	struct account_record r;
+	struct store_txn *txn;
+	struct buf packed = {0};
+	struct slice value;
+	struct db_key key;
+
+	assert_int_equal(store_find_account(t->store, slice_str(address), &found), 0);
+	assert_true(found.created > 0);
+	key = db_key_u32(found.id);
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(db_get(txn, DB_ACCOUNTS, db_key_view(&key), &value), 0);
+	assert_int_equal(record_unpack_account(value, &r), 0);
+	r.created++;
+	record_pack_account(&r, &packed);
+	assert_int_equal(db_put(txn, DB_ACCOUNTS, db_key_view(&key), buf_view(&packed)), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	store_close(&t->store);
+	temp_open(t, 256 << 20);
+	buf_deinit(&packed);
+}
+
+static size_t entries_of(struct temp_store *t, uint32_t account, struct store_acl_entry *entries)
+{
+	struct store_mailbox lists;
+	struct store_txn *txn;
+	size_t count;
+
+	assert_int_equal(store_begin_read(t->store, 0, &txn), 0);
+	assert_int_equal(store_mailbox_find(txn, account, SLICE_LIT("Lists/C/ﬂags"), &lists), 0);
+	assert_int_equal(store_acl_get(txn, account, lists.id, entries, &count), 0);
+	store_end_read(&txn);
+	return count;
+}
+
+static void test_who_has_an_address_now_inherits_nothing(void **state)
+{
+	static const char *const others[] = {"bob@example.com", "dan@example.com"};
+	static struct store_acl_entry entries[STORE_ACL_ENTRIES_MAX];
+	struct transfer_person person = {.address = SLICE_LIT("carol@example.com")};
+	struct store_import_totals totals = {0};
+	struct store_account found;
+	struct buf stream = {0};
+	struct temp_store t;
+
+	(void)state;
+	temp_start(&t);
+	fill(&t);
+	export_to(&t, t.account, &stream);
+	for (size_t i = 0; i < 2; i++) {
+		struct store_import_options o = {.store = t.store, .address = slice_str(others[i])};
+		struct buf seen = {0};
+
+		assert_int_equal(import_from(&o, buf_view(&stream), 1000, &totals), 0);
+		/* Carol and anyone; then anyone alone. */
+		assert_int_equal(entries_of(&t, totals.account, entries), 2 - i);
+		describe_account(&t, totals.account, &seen);
+		assert_int_equal(memmem(buf_view(&seen).p, buf_len(&seen), "carol", 5) != NULL, i == 0);
+		buf_deinit(&seen);
+		if (i == 0)
+			make_another(&t, "carol@example.com");
+	}
+	assert_int_equal(store_find_account(t.store, person.address, &found), 0);
+	person.created = found.created;
+	assert_int_equal(transfer_find_person(t.store, &person, &found), 0);
+	person.created--;
+	assert_int_equal(transfer_find_person(t.store, &person, &found), ERR_NOT_FOUND);
+	person.created = 0; /* a stream of an older program */
+	assert_int_equal(transfer_find_person(t.store, &person, &found), 0);
+	buf_deinit(&stream);
+	temp_end(&t);
+}
+
 static void test_exists_and_replaces(void **state)
 {
 	struct store_import_totals totals = {0};
@@ -542,7 +618,7 @@ EDIT_METADATA(entry_long, m.value = slice_of(long_value, sizeof(long_value)))
 
 static void acl_rights(uint16_t tag, struct buf *payload)
 {
-	struct transfer_acl a = {1, 0xffff, 0, SLICE_LIT("x@example.com")};
+	struct transfer_acl a = {1, 0xffff, 0, {SLICE_LIT("x@example.com"), 0}};
 
 	(void)tag;
 	buf_clear(payload);
@@ -551,7 +627,7 @@ static void acl_rights(uint16_t tag, struct buf *payload)
 
 static void acl_nowhere(uint16_t tag, struct buf *payload)
 {
-	struct transfer_acl a = {99, STORE_RIGHT_READ, 0, SLICE_LIT("x@example.com")};
+	struct transfer_acl a = {99, STORE_RIGHT_READ, 0, {SLICE_LIT("x@example.com"), 0}};
 
 	(void)tag;
 	buf_clear(payload);
@@ -771,6 +847,7 @@ int main(void)
 		cmocka_unit_test(test_comes_back_as_it_was),
 		cmocka_unit_test(test_one_whom_it_names_goes_meanwhile),
 		cmocka_unit_test(test_exists_and_replaces),
+		cmocka_unit_test(test_who_has_an_address_now_inherits_nothing),
 		cmocka_unit_test(test_restore_goes_on_above),
 		cmocka_unit_test(test_security_damaged_streams),
 		cmocka_unit_test(test_security_hostile_records),
