@@ -66,6 +66,19 @@ static void count(struct job *j, uint64_t messages, uint64_t bytes)
 	metric_add(j->backend->backups->m_bytes, (int64_t)bytes);
 }
 
+/* What an account's stream leaves behind, and with it a move. */
+static void add_kept(struct job *j)
+{
+	control_add_int(j->request, "kept_left_out", (int64_t)j->exported.kept);
+	control_add_int(j->request, "kept_bytes_left_out", (int64_t)j->exported.kept_bytes);
+	if (j->exported.kept)
+		log_warn("backup",
+			"deleted messages that account undelete could have brought back are left out: "
+			"account=%s "
+			"messages=%llu",
+			j->account.address, (unsigned long long)j->exported.kept);
+}
+
 /* ---- export ---- */
 
 static void run_export(void *arg)
@@ -114,6 +127,7 @@ static void done_export(void *arg, int err)
 	control_add_int(j->request, "messages", (int64_t)j->exported.messages);
 	control_add_int(j->request, "bytes", (int64_t)j->exported.bytes);
 	control_add_int(j->request, "modseq", (int64_t)j->exported.modseq);
+	add_kept(j);
 	control_done(j->request);
 	job_free(j);
 }
@@ -298,6 +312,7 @@ static void done_move(void *arg, int err)
 	control_add_int(j->request, "to", j->slot);
 	control_add_int(j->request, "messages", (int64_t)j->imported.messages);
 	control_add_int(j->request, "bytes", (int64_t)j->imported.bytes);
+	add_kept(j);
 	control_done(j->request);
 	job_free(j);
 }
@@ -376,14 +391,19 @@ static void verb_release(void *arg, struct control_request *r)
 }
 
 static const struct control_verb verbs[] = {
-	{"account move", "ADDRESS --slot N", "Moves an account into another slot of this store, as it is",
+	{"account move", "ADDRESS --slot N",
+		"Moves an account into another slot of this store, as it is; deleted messages that account "
+		"undelete could bring back stay behind "
+		"(kept_left_out)",
 		verb_move, 1, 1, "slot=", 0},
 	{"account hold", "ADDRESS",
 		"Nothing changes in the account until it is released: mail for it waits at the senders",
 		verb_hold, 1, 1, NULL, 0},
 	{"account release", "ADDRESS", "Ends a hold", verb_release, 1, 1, NULL, 0},
 	{"store export", "ACCOUNT [FILE|-]",
-		"Writes an account as a stream to a new file or to standard output, while it is in use",
+		"Writes an account as a stream to a new file or to standard output, while it is in use; "
+		"deleted messages that account undelete could "
+		"bring back are left out (kept_left_out)",
 		verb_export, 1, 2, NULL, CONTROL_TAKES_OUT},
 	{"store import", "[FILE|-] [--as ADDRESS] [--replace] [--slot N]",
 		"Makes an account of such a stream, as it was, under its own name or another", verb_import, 0,

@@ -13,6 +13,7 @@
 #include "backend/store/blob.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/store_account.h"
+#include "backend/store/store_kept.h"
 #include "backend/store/transfer.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
@@ -134,7 +135,8 @@ static int take_account(struct exporting *x, struct store_txn *txn, struct trans
 	a->mailboxes = s.mailboxes;
 	a->messages = s.count;
 	a->bytes = s.bytes;
-	x->totals = (struct store_export_totals){s.mailboxes, s.count, s.bytes, s.modseq};
+	x->totals = (struct store_export_totals){
+		.mailboxes = s.mailboxes, .messages = s.count, .bytes = s.bytes, .modseq = s.modseq};
 	return s.count > STORE_EXPORT_MESSAGES_MAX ? ERR_TOO_BIG : 0;
 }
 
@@ -330,6 +332,7 @@ static int put_changes(struct exporting *x, struct store_txn *txn)
 static int take_state(
 	struct exporting *x, struct store_txn *txn, const struct store_mailbox *list, size_t count)
 {
+	struct store_kept_sum kept = {0};
 	int err = put_account(x, txn);
 
 	x->folders = xcalloc(count + 1, sizeof(*x->folders));
@@ -346,6 +349,10 @@ static int take_state(
 		err = put_acl(x, txn, (uint32_t)i + 1, x->folders[i].id);
 	if (!err)
 		err = store_quota_each(txn, x->o->account, put_quota, x);
+	if (!err)
+		err = store_kept_sum(txn, x->o->account, &kept);
+	x->totals.kept = kept.messages;
+	x->totals.kept_bytes = kept.bytes;
 	return err ? err : put_changes(x, txn);
 }
 

@@ -15,6 +15,8 @@ struct store_export_totals {
 	uint64_t mailboxes, messages;
 	uint64_t bytes;  /* of messages, as clients see them */
 	uint64_t modseq; /* the state that was taken */
+	/* Deleted messages that could still be undeleted (store_kept.h): they stay behind. */
+	uint64_t kept, kept_bytes;
 };
 
 struct store_export_options {
