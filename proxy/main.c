@@ -23,6 +23,7 @@
 #include "common/front/dns_keys.h"
 #include "common/front/front_penalty.h"
 #include "common/front/mail_auth.h"
+#include "common/front/mail_auth_verbs.h"
 #include "common/net/dns.h"
 #include "common/net/spool.h"
 #include "common/net/timer.h"
@@ -45,6 +46,7 @@
 struct program {
 	struct loop *loop;
 	struct loop_group *group;
+	struct mail_auth_verbs mail_auth;
 	struct work_pool *hash_pool;
 	struct penalty *penalty;
 	struct verbs verbs; /* maps and the configuration in force */
@@ -338,6 +340,13 @@ static void start_handover(struct program *p, struct buf *why)
 	must(handover_start(p->handover, &options, why), why, "no signals");
 }
 
+static const struct conf *conf_now(void *arg)
+{
+	const struct program *p = arg;
+
+	return p->verbs.config->conf;
+}
+
 static void start(struct program *p, struct conf *conf)
 {
 	struct buf why = {0};
@@ -359,6 +368,8 @@ static void start(struct program *p, struct conf *conf)
 	if (p->control) {
 		verbs_register(p->control, p->group, &p->verbs);
 		front_penalty_register(p->control, p->penalty);
+		p->mail_auth = (struct mail_auth_verbs){.conf = conf_now, .arg = p};
+		mail_auth_verbs_register(p->control, &p->mail_auth);
 	}
 	must(listeners_open(p->loop, p->group, p->verbs.config, &why), &why, "a listener cannot be opened");
 	must(status_open(p->loop, p->verbs.config->conf, is_ready, p, &why, &p->status), &why,

@@ -192,6 +192,16 @@ class MailAuth(mt.ClusterCase):
             self.assertEqual(self.oracle.verify_chain(raw), "pass")
         self.assertIn(b"cv=fail", got[3])
 
+    def test_keys_are_listed_and_held_against_the_dns(self):
+        rows = {(r["domain"], r["selector"]): r for r in self.cluster.ctl_json("p1", "dkim", "list", "--check")["rows"]}
+        self.assertEqual({k: (r["algorithm"], r["bits"], r["state"], r["published"]) for k, r in rows.items()}, {
+            ("example.test", "rsa"): ("rsa", 2048, "signs", "yes"), ("example.test", "ed"): ("ed25519", 256, "signs", "yes"),
+            ("example.test", "later"): ("rsa", 2048, "later", "no"), ("mx.test", "m"): ("rsa", 2048, "signs", "yes")})
+        for (domain, selector), r in rows.items():
+            if selector != "later":
+                self.assertEqual(r["record"], self.records[f"{selector}._domainkey.{domain}"])
+        self.assertEqual(len(self.cluster.ctl_json("p1", "dkim", "list", "MX.test")["rows"]), 1)
+
     def test_security_20_dmarc_policy_is_obeyed(self):
         good = self.oracle.sign(message(self.next(), sender="a@strict.test"), "m", "attacker.test", self.keys["other"])
         several = [b"From: ceo@strict.test\r\n", b"from : ceo@strict.test\r\n", b"FROM:ceo@strict.test\r\n"]
