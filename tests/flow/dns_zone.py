@@ -178,7 +178,8 @@ class DnsServer:
 def main():
     server = DnsServer(**json.loads(sys.stdin.readline()))
     try:
-        print("ready", server.address, server.anchor or "-", flush=True)
+        # In one piece: whoever reads may do so at once, and Python may be told not to buffer.
+        print(f"ready {server.address} {server.anchor or '-'}", flush=True)
         sys.stdin.read()
     finally:
         server.stop()
