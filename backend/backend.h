@@ -17,6 +17,7 @@
 #include "common/control/session_verbs.h"
 #include "common/control/status.h"
 #include "common/front/front_penalty.h"
+#include "common/front/mail_auth_verbs.h"
 #include "common/front/smtp_explain.h"
 #include "common/net/timer.h"
 #include "common/net/work.h"
@@ -35,6 +36,7 @@ struct backend {
 	struct work_pool *import_pool; /* account import: its file, and hashes of its passwords */
 	struct credential_cache *credentials;
 	struct penalty *penalty;
+	struct mail_auth_verbs mail_auth; /* what `dkim list` asks */
 	struct users *users;
 	struct store *store;
 	struct store_work *work;

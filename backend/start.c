@@ -431,6 +431,13 @@ static struct smtp_policy *find_policy(void *arg, const char *service)
 	return smtp_policy_ref(b->config->policies[is_submission]);
 }
 
+static const struct conf *conf_now(void *arg)
+{
+	const struct backend *b = arg;
+
+	return b->config->conf;
+}
+
 static void open_places(struct backend *b, struct buf *why)
 {
 	must(control_open_conf(b->loop, "mailtier-backend", b->config->conf, why, &b->control), why,
@@ -455,6 +462,8 @@ static void open_places(struct backend *b, struct buf *why)
 		b->explain = (struct smtp_explain){find_policy, b};
 		smtp_explain_register(b->control, &b->explain);
 		front_penalty_register(b->control, b->penalty);
+		b->mail_auth = (struct mail_auth_verbs){.conf = conf_now, .arg = b};
+		mail_auth_verbs_register(b->control, &b->mail_auth);
 		users_register(b);
 		submission_register(b);
 	}

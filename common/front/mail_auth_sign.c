@@ -53,6 +53,33 @@ void mail_auth_sign_init(struct mail_auth_sign *job, struct mail_auth_keys *keys
 		job->body.is_wanted[job->choices[i].key->is_body_relaxed] = true;
 }
 
+static bool has_signed(struct mail_auth_sign *job, const struct mail_auth_choice *choice)
+{
+	for (size_t i = 0; i < job->fields.count; i++) {
+		const struct header_field *f = &job->fields.list[i];
+		struct dkim_signature sig;
+
+		if (slice_is_str_nocase(f->name, "DKIM-Signature") &&
+			dkim_signature_parse(&job->arena, f->value, DKIM_FIELD_SIGNATURE, &sig, NULL) == 0 &&
+			slice_is_equal(sig.domain, choice->domain) &&
+			slice_is_equal(sig.selector, choice->key->selector))
+			return true;
+	}
+	return false;
+}
+
+void mail_auth_sign_only_new(struct mail_auth_sign *job)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < job->choice_count; i++)
+		if (!has_signed(job, &job->choices[i]))
+			job->choices[kept++] = job->choices[i];
+	if (job->choice_count && !kept)
+		job->why_not = "a proxy has signed it";
+	job->choice_count = kept;
+}
+
 void mail_auth_sign_seal(struct mail_auth_sign *job, struct mail_auth_keys *keys, struct slice header,
 	const struct spool *spool, uint64_t body_at, struct slice results, enum dkim_chain verdict,
 	int64_t now)

@@ -36,6 +36,8 @@ struct mail_auth_sign {
 /* For the author's domain of this header (with or without its empty line). choice_count 0: it has no key, why_not says why. */
 void mail_auth_sign_init(struct mail_auth_sign *job, struct mail_auth_keys *keys, struct slice header,
 	const struct spool *spool, uint64_t body_at, int64_t now);
+/* Drops the keys whose selector and domain have signed this message already: by one of our proxies, before it came here. */
+void mail_auth_sign_only_new(struct mail_auth_sign *job);
 /*
  * A set by the key of keys->seal_domain. results: what a reader may know of our checks ("host; dkim=pass ..."), verdict: of the chain
  * that is there. A chain that its newest seal calls failed, or that is full, is left as it is (why_not).

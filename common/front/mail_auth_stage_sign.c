@@ -191,6 +191,8 @@ static void start(struct smtp_content *c, const struct settings *s)
 			clock_wall_s());
 	} else {
 		mail_auth_sign_init(&own->job, s->keys, buf_view(&header), body, body_at, clock_wall_s());
+		if (smtp_front_is_trusted(smtp_content_front(c)))
+			mail_auth_sign_only_new(&own->job);
 	}
 	buf_deinit(&header);
 	buf_deinit(&results);

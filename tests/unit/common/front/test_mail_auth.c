@@ -393,6 +393,31 @@ static void test_what_we_sign_verifies(void **state)
 	}
 }
 
+static void test_what_a_proxy_signed_is_not_signed_again(void **state)
+{
+	struct mail_auth_keys *keys = keys_of(true, true);
+	struct spool *spool = spool_of(slice_str("x\r\n"));
+	struct mail_auth_sign job;
+	struct buf header = {0};
+
+	(void)state;
+	sign(keys, plain_header, "x\r\n", &header);
+	mail_auth_sign_init(&job, keys, buf_view(&header), spool, 0, NOW);
+	assert_int_equal(job.choice_count, 2);
+	keys->list[1].selector = slice_str("other");
+	mail_auth_sign_only_new(&job);
+	assert_int_equal(job.choice_count, 1);
+	assert_true(slice_is_str(job.choices[0].key->selector, "other"));
+	keys->list[1].selector = slice_str("ed");
+	mail_auth_sign_only_new(&job);
+	assert_int_equal(job.choice_count, 0);
+	assert_non_null(job.why_not);
+	mail_auth_sign_deinit(&job);
+	mail_auth_keys_unref(&keys);
+	spool_free(&spool);
+	buf_deinit(&header);
+}
+
 /* Class 20: a second From, Subject, To or Date above what was signed, or below. */
 static void test_security_20_added_fields_break_signatures(void **state)
 {
@@ -902,6 +927,7 @@ int main(void)
 		TEST(test_what_the_dns_says_about_keys),
 		TEST(test_short_keys_can_be_refused),
 		TEST(test_what_we_sign_verifies),
+		TEST(test_what_a_proxy_signed_is_not_signed_again),
 		TEST(test_security_20_added_fields_break_signatures),
 		TEST(test_security_20_length_is_not_obeyed),
 		TEST(test_security_20_only_so_many_signatures_are_checked),
