@@ -6,6 +6,7 @@ import imaplib
 import os
 import re
 import shutil
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -68,7 +69,7 @@ class MailAuth(mt.ClusterCase):
         cls.addClassCleanup(cls.zone.stop)
         cls.oracle = dkim_oracle.Oracle(cls.records)
         cls.addClassCleanup(cls.oracle.stop)
-        conf = os.path.join(cls.dir, "proxy.conf")
+        conf = cls.conf = os.path.join(cls.dir, "proxy.conf")
         with open(conf, "w") as out:
             out.write(cls.zone.conf + "mail-auth {\n\tverify = {dkim, dmarc, arc}\n\tdmarc-policy = reject\n\tarc-seal = mx.test\n}\n"
                       f"dkim rsa {{\n\tdomains = {{example.test}}\n\tselector = rsa\n\tkey = \"{cls.keys['rsa']}\"\n}}\n"
@@ -210,6 +211,25 @@ class MailAuth(mt.ClusterCase):
         cases += [(head + signed, 550) for head in several]
         cases += [(signed.replace(b"From: A <alice@example.test>", b"From: <ceo@strict.test>, A <alice@example.test>"), 550)]
         self.assertEqual(self.send([m for m, _ in cases], sender="x@attacker.test"), [code for _, code in cases])
+
+    def test_security_20_dmarc_policy_quarantine_holds(self):
+        """The same proxy, told otherwise by a reload, and then as before."""
+        with open(self.conf) as f:
+            text = f.read()
+        failing = message(self.next(), sender="a@strict.test")
+        try:
+            with open(self.conf, "w") as f:
+                f.write(text.replace("dmarc-policy = reject", "dmarc-policy = quarantine"))
+            self.cluster.kill("p1", signal.SIGHUP)
+            mt.wait_for(lambda: self.send([failing], sender="x@attacker.test") == [250], 20, "a reload")
+            held = mt.wait_for(lambda: [r for r in self.cluster.ctl_json("b1", "queue", "list")["rows"] if r["state"] == "held"], 20,
+                               "a message that is held")
+            self.assertIn("DMARC", self.cluster.ctl_json("b1", "queue", "show", held[0]["id"])["rows"][0]["reason"])
+        finally:
+            with open(self.conf, "w") as f:
+                f.write(text)
+            self.cluster.kill("p1", signal.SIGHUP)
+            mt.wait_for(lambda: self.send([failing], sender="x@attacker.test") == [550], 20, "the reload back")
 
     def test_security_20_forged_results_are_removed(self):
         forged = [b"Authentication-Results: " + HOST.encode() + b"; dkim=pass header.d=bank.test\r\n",
