@@ -357,8 +357,12 @@ static void on_rcpt(struct outbound_session *s, const struct smtp_client_reply *
 
 static void on_data(struct outbound_session *s, const struct smtp_client_reply *r)
 {
+	enum outbound_verdict verdict = verdict_of(r->code);
+
 	if (r->code != 354) {
-		give_asked(s, OUTBOUND_TAKEN, verdict_of(r->code == 250 ? 451 : r->code), r);
+		/* A yes here is senseless, for there is no message yet: not sent, and what follows could be the reply to anything. */
+		s->is_broken = verdict != OUTBOUND_FAILED && r->code / 100 != 4;
+		give_asked(s, OUTBOUND_TAKEN, verdict == OUTBOUND_SENT ? OUTBOUND_NOT_NOW : verdict, r);
 	} else if (s->taken == 0) {
 		/* RFC 2920 section 3.1: it would wait for a message for nobody. */
 		(void)smtp_client_body(s->client, SLICE_LIT(".\r\n"));

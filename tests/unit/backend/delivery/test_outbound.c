@@ -117,6 +117,39 @@ static void test_results_differ(void **state)
 	}
 }
 
+/* Whoever says yes to DATA has not got the message; what he says next belongs to nothing. */
+static void test_no_yes_but_the_last_counts(void **state)
+{
+	static const struct {
+		const char *reply;
+		enum outbound_verdict verdict;
+	} rows[] = {{"200 fine", OUTBOUND_NOT_NOW}, {"220 hello", OUTBOUND_NOT_NOW},
+		{"221 bye", OUTBOUND_NOT_NOW}, {"250 2.0.0 queued", OUTBOUND_NOT_NOW},
+		{"251 forwarded", OUTBOUND_NOT_NOW}, {"252 perhaps", OUTBOUND_NOT_NOW},
+		{"334 go on", OUTBOUND_NOT_NOW}, {"451 later", OUTBOUND_NOT_NOW},
+		{"554 never", OUTBOUND_FAILED}};
+	static const char *const words[] = {"", WORDS};
+
+	(void)state;
+	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
+		for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+			const struct sink_rule rules[] = {
+				{"DATA", rows[i].reply, 0, 1}, {NULL, NULL, 0, 0}};
+			bool is_sense = rows[i].reply[0] == '4' || rows[i].reply[0] == '5';
+
+			open_with(words[w], rules, "", "");
+			send_to(2);
+			assert_int_equal(sending.results[0].verdict, rows[i].verdict);
+			assert_int_equal(sending.results[1].verdict, rows[i].verdict);
+			assert_string_not_equal(sending.results[0].enhanced, "2.0.0");
+			send_to(1);
+			assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+			assert_int_equal(sink.conns_count, is_sense ? 1 : 2);
+			end();
+		}
+	}
+}
+
 /* Nobody is taken, and DATA is all the same (RFC 2920 section 3.1); the connection is good for another message. */
 static void test_nobody_taken(void **state)
 {
@@ -683,6 +716,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hello_falls_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_parameters, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_results_differ, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_no_yes_but_the_last_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_nobody_taken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reuse, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_idle_connection_goes, set_up, tear_down),
