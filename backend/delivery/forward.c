@@ -52,10 +52,11 @@ static int leave(struct walk *w, const struct forward_account *from, struct slic
 	return 0;
 }
 
+/* As mail for it would be: one that is an account's by its detail or a catch-all would come back through the queue, round and round. */
 static int follow(struct walk *w, const struct forward_account *from, struct slice address)
 {
 	struct store_account next;
-	int err = store_find_account(w->store, address, &next);
+	int err = store_find_recipient(w->store, address, &next);
 
 	if (err == ERR_NOT_FOUND)
 		return leave(w, from, address);
@@ -63,7 +64,7 @@ static int follow(struct walk *w, const struct forward_account *from, struct sli
 		return 0;
 	if (!err && (next.flags & STORE_ACCOUNT_NO_MAIL))
 		err = ERR_DENIED;
-	if (!err && (next.flags & STORE_ACCOUNT_MAIL_LATER))
+	if (err == ERR_NOT_NOW || (!err && (next.flags & STORE_ACCOUNT_MAIL_LATER)))
 		return ERR_NOT_NOW;
 	if (!err)
 		err = see(w, &next);

@@ -35,7 +35,7 @@ struct queue_sender {
 struct queue_settings {
 	struct queue_plan plan;
 	unsigned window;         /* recipients of a slot in memory */
-	unsigned hops;           /* Received fields: beyond it a message goes in circles */
+	unsigned hops;           /* Received and Delivered-To fields: beyond it a message goes in circles */
 	uint64_t notice_size;    /* octets of a message that are returned; longer ones by their header */
 	const char *host;        /* ours, in notices */
 	const char *notice_from; /* address of their From field; "": MAILER-DAEMON at host */

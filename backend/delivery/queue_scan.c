@@ -144,6 +144,7 @@ static bool fits(const struct wanted *first, const struct wanted *w)
 	       slice_is_equal(w->recipient.trace, first->recipient.trace);
 }
 
+/* Received, of servers; Delivered-To, of those who forward: a circle within this one adds no Received. */
 static unsigned count_hops(struct slice header)
 {
 	unsigned n = 0;
@@ -155,7 +156,8 @@ static unsigned count_hops(struct slice header)
 
 		if (line.p[0] == '\r' || line.p[0] == '\n')
 			break;
-		n += slice_has_prefix_nocase(line, "received:");
+		n += slice_has_prefix_nocase(line, "received:") ||
+		     slice_has_prefix_nocase(line, "delivered-to:");
 		rest = slice_from(rest, line.len);
 	}
 	return n;

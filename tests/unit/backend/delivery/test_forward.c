@@ -48,6 +48,8 @@ static int setup(void **state)
 	make("ring3@x", "ring1@x\nend@x", true);
 	make("away@x", "end@x\nnobody@x\nwho@y.example", false);
 	make("further@x", "who@y.example\naway@x", true);
+	make("self@x", "self+tag@x", true);
+	make("kept@x", "KEPT+tag@x\nend+tag@x\nend@x", false);
 	make("broken@x", "end@x\nnowhere", false);
 	make("refused@x", "deaf@x", false);
 	make("deaf@x", "", false);
@@ -83,6 +85,8 @@ static void test_where_it_goes(void **state)
 		{"ring3@x", 0, "*end@x "},
 		{"away@x", 0, "away@x *end@x *nobody@x>away@x *who@y.example>away@x "},
 		{"further@x", 0, "*who@y.example>further@x *away@x *end@x *nobody@x>away@x "},
+		{"self@x", ERR_DENIED, ""},
+		{"kept@x", 0, "kept@x *end@x "},
 		{"broken@x", ERR_CLOSED, ""},
 		{"refused@x", ERR_CLOSED, ""},
 		{"n0@x", ERR_CLOSED, ""},

@@ -133,8 +133,7 @@ static void test_no_yes_but_the_last_counts(void **state)
 	(void)state;
 	for (size_t w = 0; w < ARRAY_LEN(words); w++) {
 		for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-			const struct sink_rule rules[] = {
-				{"DATA", rows[i].reply, 0, 1}, {NULL, NULL, 0, 0}};
+			const struct sink_rule rules[] = {{"DATA", rows[i].reply, 0, 1}, {NULL, NULL, 0, 0}};
 			bool is_sense = rows[i].reply[0] == '4' || rows[i].reply[0] == '5';
 
 			open_with(words[w], rules, "", "");
@@ -716,8 +715,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_hello_falls_back, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_parameters, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_results_differ, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(
-			test_no_yes_but_the_last_counts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_yes_but_the_last_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_nobody_taken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reuse, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_idle_connection_goes, set_up, tear_down),
