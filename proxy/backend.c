@@ -50,7 +50,7 @@ struct backend_state {
 
 static backend_down_fn *_Atomic on_down;
 
-static const char *const protocol_names[BACKEND_PROTOCOLS] = {"imap", "pop3", "lmtp"};
+static const char *const protocol_names[BACKEND_PROTOCOLS] = {"imap", "pop3", "lmtp", "submission"};
 
 const char *backend_protocol_name(enum backend_protocol protocol)
 {

@@ -17,10 +17,11 @@
 enum backend_protocol {
 	BACKEND_IMAP,
 	BACKEND_POP3,
-	BACKEND_LMTP
+	BACKEND_LMTP, /* mail in, by LMTP or SMTP */
+	BACKEND_SUBMISSION
 };
-#define BACKEND_PROTOCOLS (BACKEND_LMTP + 1)
-/* "imap", "pop3", "lmtp". */
+#define BACKEND_PROTOCOLS (BACKEND_SUBMISSION + 1)
+/* "imap", "pop3", "lmtp", "submission". */
 const char *backend_protocol_name(enum backend_protocol protocol);
 
 enum backend_tls {

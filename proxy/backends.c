@@ -28,6 +28,7 @@ static const uint16_t standard_ports[BACKEND_PROTOCOLS][2] = {
 	[BACKEND_IMAP] = {143, 993},
 	[BACKEND_POP3] = {110, 995},
 	[BACKEND_LMTP] = {24, 24},
+	[BACKEND_SUBMISSION] = {587, 465},
 };
 
 /* ---- one back-end ---- */
@@ -86,7 +87,8 @@ static void read_times(const struct conf *conf, const char *section, const char 
 
 static void read_ports(const struct conf *conf, const char *section, const char *title, struct backend *b)
 {
-	static const char *const port_keys[BACKEND_PROTOCOLS] = {"imap-port", "pop3-port", "lmtp-port"};
+	static const char *const port_keys[BACKEND_PROTOCOLS] = {
+		"imap-port", "pop3-port", "lmtp-port", "submission-port"};
 
 	for (unsigned p = 0; p < BACKEND_PROTOCOLS; p++) {
 		b->ports[p] = (uint16_t)conf_get_int(conf, section, title, port_keys[p]);
@@ -342,6 +344,19 @@ static int route_target(struct backends *set, const struct usermap_target *targe
 		return err;
 	}
 	return ERR_NOT_NOW;
+}
+
+unsigned backends_route_all(struct backends *set, const struct usermap_answer *answer,
+	struct backend **backends_out, uint16_t *ports_out, const char **why_out)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < answer->target_count; i++) {
+		if (route_target(
+			    set, &answer->targets[i], &backends_out[count], &ports_out[count], why_out) == 0)
+			count++;
+	}
+	return count;
 }
 
 int backends_route(struct backends *set, const struct usermap_answer *answer, enum backend_protocol protocol,

@@ -24,5 +24,9 @@ struct backend *backends_find(const struct backends *backends, const char *name)
 MUST_CHECK int backends_route(struct backends *backends, const struct usermap_answer *answer,
 	enum backend_protocol protocol, struct backend **backend_out, uint16_t *port_out,
 	const char **why_out);
+/* All places of the answer in their order, those apart that cannot be (*why_out): at most USERMAP_TARGETS_MOST counted back-ends and ports.
+ * Returns how many. Any loop. */
+unsigned backends_route_all(struct backends *backends, const struct usermap_answer *answer,
+	struct backend **backends_out, uint16_t *ports_out, const char **why_out);
 /* Names for usermap_config; NULL-ended view. */
 const char *const *backends_names(const struct backends *backends);

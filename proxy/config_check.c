@@ -111,13 +111,27 @@ static void check_reach(struct conf *conf, const char *service, const char *sect
 			"lead to; %s %s has "
 			"proxy-auth (name the others in `backends`)",
 			section, title ? title : "");
-	/* The submission service only checks; nobody is logged in at a back-end. */
-	if (is_replay && strcmp(service, "submission") != 0 && proves_names(conf, service))
+	if (is_replay && proves_names(conf, service))
 		conf_error(conf, "service", service, "mechanisms",
 			"%s %s has trust = replay and needs the user's password: only PLAIN and LOGIN hand "
 			"it "
 			"over (name the other back-ends in `backends`)",
 			section, title ? title : "");
+}
+
+/* Where users without a mailbox are led. */
+static void check_route(struct conf *conf)
+{
+	size_t count;
+	const char *const *route = conf_get_list(conf, "service", "submission", "submission-route", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!conf_has_title(conf, "backend", route[i]))
+			conf_error(conf, "service", "submission", "submission-route",
+				"there is no section backend %s", route[i]);
+		else
+			check_reach(conf, "submission", "backend", route[i]);
+	}
 }
 
 static void check_service(struct conf *conf, const char *service)
@@ -147,6 +161,8 @@ static void check_service(struct conf *conf, const char *service)
 	(void)conf_get_list(conf, "backend-default", NULL, "hosts", &hosts);
 	if (hosts && (only_count == 0 || has_word(only, "default")))
 		check_reach(conf, service, "backend-default", NULL);
+	if (strcmp(service, "submission") == 0)
+		check_route(conf);
 	if (strcmp(service, "smtp") != 0)
 		check_mechanisms(conf, service);
 }

@@ -33,6 +33,8 @@ static const struct conf_section sections[] = {
 			"Port of POP3; 0: 110, or 995 with tls = implicit", NULL},                           \
 		{section, "lmtp-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL, "Port of LMTP; 0: 24",    \
 			NULL},                                                                               \
+		{section, "submission-port", CONF_INT, CONF_RELOAD, "0", 0, 65535, NULL,                     \
+			"Port of submission; 0: 587, or 465 with tls = implicit", NULL},                     \
 		{section, "delivery", CONF_ENUM, CONF_RELOAD, "lmtp", 0, 0, "lmtp smtp",                     \
 			"How mail is handed over at that port", NULL},                                       \
 		{section, "tls", CONF_ENUM, CONF_RELOAD, "starttls", 0, 0, "none starttls implicit",         \
@@ -132,6 +134,8 @@ static const struct conf_key keys[] = {
 	{"service", "authenticate", CONF_ENUM, CONF_RELOAD, "map", 0, 0, "map backend",
 		"Who decides whether a password is right", "imap pop3 submission"},
 	FRONT_AUTH_SERVICE_KEYS("imap pop3 submission"),
+	{"service", "submission-route", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
+		"Back-ends that take what users without a mailbox send, the first that is up", "submission"},
 	{"service", "backends", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"The only back-ends that its maps may lead to (`default` stands for hosts of maps); empty: "
 		"any",

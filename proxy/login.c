@@ -495,8 +495,8 @@ static void on_host_down(void *arg)
 		spare_host_is_down(worker, down->backend, down->host);
 		smtp_service_host_is_down(down->backend, down->host);
 	}
-	if (down->protocol == BACKEND_LMTP)
-		smtp_leg_host_is_down(down->backend, down->host);
+	if (down->protocol == BACKEND_LMTP || down->protocol == BACKEND_SUBMISSION)
+		smtp_leg_host_is_down(down->backend, down->host, down->protocol);
 	backend_unref(&down->backend);
 	free(down);
 }

@@ -1,5 +1,6 @@
 /*
- * One struct probe per host of a back-end and protocol. A leg without a login is the probe of IMAP and POP3; LMTP needs its greeting alone. A
+ * One struct probe per host of a back-end and protocol. A leg without a login is the probe of IMAP and POP3; LMTP and submission
+ * need their greeting alone. A
  * probe that was told to end while it runs lives until its turn is over.
  */
 #include "proxy/probe.h"
@@ -123,7 +124,7 @@ static void run(void *arg)
 	static const struct leg_protocol *const protocols[BACKEND_PROTOCOLS] = {
 		[BACKEND_IMAP] = &imap_handover, [BACKEND_POP3] = &pop3_handover};
 	struct probe *p = arg;
-	bool is_lmtp = p->protocol == BACKEND_LMTP;
+	bool is_lmtp = p->protocol == BACKEND_LMTP || p->protocol == BACKEND_SUBMISSION;
 	struct buf header = {0};
 	const struct backend_try attempt = {
 		.host = p->host, .tried = ~0u, .until_ms = clock_mono_ms() + p->backend->connect_ms};
@@ -138,7 +139,7 @@ static void run(void *arg)
 	}
 	if (p->backend->identity == IDENTITY_PROXY_V2)
 		identity_write(&header, NULL);
-	if (backend_dial(p->backend, BACKEND_LMTP, 0, &attempt, buf_view(&header), p->loop, on_lmtp, p,
+	if (backend_dial(p->backend, p->protocol, 0, &attempt, buf_view(&header), p->loop, on_lmtp, p,
 		    &p->conn) < 0)
 		found(p, ERR_IO, "no descriptor, no free port, or no such address");
 	buf_deinit(&header);
@@ -180,7 +181,8 @@ void probe_set_config(struct loop *loop, struct config *config)
 	const bool used[BACKEND_PROTOCOLS] = {
 		[BACKEND_IMAP] = services[CONFIG_IMAP].is_used,
 		[BACKEND_POP3] = services[CONFIG_POP3].is_used,
-		[BACKEND_LMTP] = services[CONFIG_SMTP].is_used || services[CONFIG_SUBMISSION].is_used,
+		[BACKEND_LMTP] = services[CONFIG_SMTP].is_used,
+		[BACKEND_SUBMISSION] = services[CONFIG_SUBMISSION].is_used,
 	};
 
 	probe_end();

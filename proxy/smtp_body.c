@@ -191,10 +191,25 @@ static void answer_client(struct smtp_client *c, const struct smtp_answer *answe
 	smtp_front_answer_end(c->front, 0, answer);
 }
 
+/* One line each, of those that were accepted. */
+static void log_recipients(struct smtp_client *c, const struct smtp_answer *answer)
+{
+	enum smtp_log_end end = c->service == CONFIG_SUBMISSION ? SMTP_LOG_ACCEPTED : SMTP_LOG_SENT;
+
+	list_for_each (at, &c->recipients) {
+		const struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->state == SMTP_RECIPIENT_ACCEPTED)
+			smtp_log_recipient(
+				c->front, slice_str(r->wire), r->share->backend->name, answer, end);
+	}
+}
+
 /* Cut first: when the client repeats, no leg of this transaction may still look alive. */
 static void answer_later(struct smtp_client *c)
 {
 	cut_legs(c);
+	log_recipients(c, &later);
 	answer_client(c, &later);
 }
 
@@ -209,10 +224,12 @@ static void combine(struct smtp_client *c)
 	if (c->has_later || (c->has_yes && c->has_no)) {
 		answer_later(c);
 	} else if (c->has_no) {
+		log_recipients(c, &no);
 		answer_client(c, &no);
 	} else {
 		snprintf(text, sizeof(text), "Delivered, session %s", smtp_front_session(c->front));
 		yes.text = slice_str(text);
+		log_recipients(c, &yes);
 		answer_client(c, &yes);
 	}
 }
@@ -252,6 +269,20 @@ void smtp_body_end(struct smtp_client *c)
 	free(numbers);
 }
 
+/* Submission has one leg: its answer is the answer. After 4yz the leg is cut, so that the marks of what may have been stored stay. */
+static void pass_answer(struct smtp_share *s, const struct smtp_reply *reply)
+{
+	struct smtp_client *c = s->client;
+	struct smtp_answer answer = {reply->code, reply->enhanced, reply->text};
+
+	if (reply->code / 100 != 2 && reply->code / 100 != 5) {
+		answer_later(c);
+		return;
+	}
+	log_recipients(c, &answer);
+	answer_client(c, &answer);
+}
+
 void smtp_body_end_answer(struct smtp_share *s, const struct smtp_reply *reply)
 {
 	struct smtp_client *c = s->client;
@@ -260,6 +291,10 @@ void smtp_body_end_answer(struct smtp_share *s, const struct smtp_reply *reply)
 		return;
 	s->answers_due--;
 	c->ends_due--;
+	if (c->service == CONFIG_SUBMISSION) {
+		pass_answer(s, reply);
+		return;
+	}
 	note_answer(c, reply);
 	if (c->ends_due)
 		FAULT("smtp-after-leg");

@@ -7,6 +7,7 @@
 
 #include "common/auth/auth_name.h"
 #include "common/base/list.h"
+#include "common/front/smtp_log.h"
 #include "proxy/smtp_leg.h"
 #include "proxy/smtp_service.h"
 #include "proxy/worker.h"
@@ -46,6 +47,13 @@ struct smtp_share {
 	char refusal_text[512];
 };
 
+/* Where a user's mail is handed over, in the order of trying. */
+#define SMTP_WAYS_MOST 8
+struct smtp_way {
+	struct backend *backend; /* counted */
+	uint16_t port;
+};
+
 struct smtp_client {
 	struct list link; /* of this thread's sessions */
 	struct smtp_front *front;
@@ -58,6 +66,12 @@ struct smtp_client {
 	struct secret stored;                        /* fetched */
 	const struct front_credentials *credentials; /* the front's, while a login is decided */
 	struct smtp_trial *trial;
+	/* submission, from the login on */
+	struct smtp_way ways[SMTP_WAYS_MOST];
+	unsigned way_count, way_at;
+	char *account;          /* as he is called there */
+	struct secret password; /* replay */
+	bool awaits_mail;       /* MAIL was passed on */
 
 	/* the transaction */
 	struct list recipients, shares;
@@ -84,6 +98,21 @@ void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *a
 void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
 	const struct smtp_reply *reply);
 void smtp_share_free(struct smtp_share *s);
+
+/* Says MAIL to the share's leg, which is ready. */
+void smtp_share_mail(struct smtp_share *s);
+
+/* smtp_submission.c */
+/* The login is right: keeps where he is led. ERR_DENIED: nowhere; ERR_NOT_NOW: nowhere that may be. */
+MUST_CHECK int smtp_submission_found(
+	struct smtp_client *c, const struct usermap_answer *found, const char **why_out);
+void smtp_submission_forget(struct smtp_client *c);
+void smtp_submission_mail(struct smtp_client *c);
+void smtp_submission_mail_answered(struct smtp_share *s, const struct smtp_reply *reply);
+/* False: it is no affair of MAIL any more. */
+bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool was_stale);
+/* Of the transaction; NULL: lost. */
+struct smtp_share *smtp_submission_share(struct smtp_client *c);
 
 /* smtp_body.c */
 void smtp_body_begin(struct smtp_client *c);

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 
+#include "common/base/base64.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/proto/smtp_data.h"
@@ -24,6 +25,8 @@ enum leg_phase {
 	LEG_HELLO,
 	LEG_STARTS_TLS,
 	LEG_SECURES,
+	LEG_TELLS, /* XCLIENT, before the login */
+	LEG_LOGS_IN,
 	LEG_WORKS,
 	LEG_GONE
 };
@@ -36,7 +39,8 @@ enum expect {
 	EXPECT_DATA,
 	EXPECT_CHUNK,
 	EXPECT_END,
-	EXPECT_RSET
+	EXPECT_RSET,
+	EXPECT_HELLO
 };
 
 struct expected {
@@ -46,11 +50,21 @@ struct expected {
 	bool is_sent;
 };
 
+/* Of a submission leg. */
+struct leg_user {
+	char *account, *helo, *protocol;
+	struct secret password;
+	struct addr client;
+	unsigned ttl;
+	bool is_told;
+};
+
 struct smtp_leg {
 	struct list link; /* pool */
 	struct list all;  /* of this thread */
 	struct loop *loop;
 	struct backend *backend;
+	enum backend_protocol protocol;
 	struct backend_try attempt; /* which of its hosts */
 	uint16_t port;
 	char *host;
@@ -64,6 +78,8 @@ struct smtp_leg {
 	char session[FRONT_SESSION_MOST + 1];     /* whom the back-end was told of */
 	char own_session[FRONT_SESSION_MOST + 1]; /* for whom it was dialled */
 	struct buf header;                        /* of the PROXY protocol */
+	struct leg_user *user;                    /* submission: who is logged in; NULL: nobody is */
+	bool is_smtp;
 	unsigned serial;
 	struct buf todo;
 	struct expected *expected;
@@ -92,6 +108,17 @@ static struct list *own_legs(void)
 
 /* ---- the end ---- */
 
+static void free_user(struct leg_user *u)
+{
+	if (!u)
+		return;
+	free(u->account);
+	free(u->helo);
+	free(u->protocol);
+	secret_deinit(&u->password);
+	free(u);
+}
+
 static void free_leg(void *arg)
 {
 	struct smtp_leg *l = arg;
@@ -100,6 +127,7 @@ static void free_leg(void *arg)
 	buf_deinit(&l->todo);
 	buf_deinit(&l->chunk);
 	buf_deinit(&l->header);
+	free_user(l->user);
 	free(l->expected);
 	free(l->host);
 	free(l);
@@ -119,16 +147,16 @@ static void gone(struct smtp_leg *l)
 
 static bool redial(struct smtp_leg *l);
 
-static void lose(struct smtp_leg *l, const char *why)
+static void lose_by(struct smtp_leg *l, unsigned code, const char *why)
 {
-	struct smtp_reply reply = {451, SLICE_LIT("4.4.2"), slice_str(why), SLICE_LIT("")};
+	struct smtp_reply reply = {code, SLICE_LIT("4.4.2"), slice_str(why), SLICE_LIT("")};
 	smtp_leg_fn *fn = l->fn;
 	void *owner = l->owner;
 
 	if (l->phase == LEG_GONE)
 		return;
-	if (l->phase != LEG_WORKS) {
-		backend_tried(l->backend, l->attempt.host, BACKEND_LMTP, ERR_NOT_NOW, why);
+	if (l->phase != LEG_WORKS && code != 535) {
+		backend_tried(l->backend, l->attempt.host, l->protocol, ERR_NOT_NOW, why);
 		if (redial(l))
 			return;
 	}
@@ -139,6 +167,11 @@ static void lose(struct smtp_leg *l, const char *why)
 	gone(l);
 	if (fn && owner)
 		fn(owner, l, SMTP_LEG_LOST, 0, &reply);
+}
+
+static void lose(struct smtp_leg *l, const char *why)
+{
+	lose_by(l, 451, why);
 }
 
 void smtp_leg_cut(struct smtp_leg **leg)
@@ -179,7 +212,9 @@ static bool may_send(const struct smtp_leg *l, size_t i)
 {
 	if (i == l->head)
 		return true;
-	if (l->expected[i - 1].kind == EXPECT_DATA)
+	/* What must be the last of its group (RFC 2920 section 3.1); a server of others greets anew after XCLIENT. */
+	if (l->expected[i - 1].kind == EXPECT_DATA || l->expected[i - 1].kind == EXPECT_HELLO ||
+		(l->expected[i - 1].kind == EXPECT_XCLIENT && !l->words.xmark))
 		return false;
 	return l->words.pipelining;
 }
@@ -241,7 +276,7 @@ static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
 	}
 	advance(l);
 	if (e.serial != l->serial || !l->owner || e.kind == EXPECT_XCLIENT || e.kind == EXPECT_MARK ||
-		e.kind == EXPECT_CHUNK || e.kind == EXPECT_RSET)
+		e.kind == EXPECT_CHUNK || e.kind == EXPECT_RSET || e.kind == EXPECT_HELLO)
 		return;
 	l->fn(l->owner, l, events[e.kind], e.number, reply);
 }
@@ -251,7 +286,7 @@ static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
 static void say_hello(struct smtp_leg *l)
 {
 	l->phase = LEG_HELLO;
-	conn_printf(l->conn, "%s %s\r\n", l->backend->is_smtp ? "EHLO" : "LHLO", l->host);
+	conn_printf(l->conn, "%s %s\r\n", l->is_smtp ? "EHLO" : "LHLO", l->host);
 }
 
 static void ready(struct smtp_leg *l)
@@ -260,18 +295,138 @@ static void ready(struct smtp_leg *l)
 
 	l->phase = LEG_WORKS;
 	timer_stop(&l->timer);
-	backend_tried(l->backend, l->attempt.host, BACKEND_LMTP, 0, NULL);
+	backend_tried(l->backend, l->attempt.host, l->protocol, 0, NULL);
 	if (l->owner)
 		l->fn(l->owner, l, SMTP_LEG_READY, 0, &none);
 }
 
+static void add_attribute(struct buf *out, const char *name, const char *value)
+{
+	if (!*value)
+		return;
+	buf_printf(out, " %s=", name);
+	smtp_parse_write_xtext(out, slice_str(value));
+}
+
+/* What the server wants to hear of a client, as one line; false: nothing. */
+static bool write_xclient(const struct smtp_leg *l, const struct smtp_leg_mail *mail, struct buf *out)
+{
+	unsigned takes = l->words.xclient;
+	char text[ADDR_TEXT_MAX];
+	const char *host = addr_host(mail->client, text);
+
+	if (l->backend->identity != IDENTITY_WORDS)
+		takes &= l->backend->identity == IDENTITY_NONE ? 0 : SMTP_XCLIENT_TTL;
+	if (!(takes & (SMTP_XCLIENT_ADDR | SMTP_XCLIENT_TTL)))
+		return false;
+	buf_add_str(out, "XCLIENT");
+	if (takes & SMTP_XCLIENT_ADDR)
+		buf_printf(out, " ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
+	if (takes & SMTP_XCLIENT_TTL)
+		buf_printf(out, " TTL=%u", mail->ttl);
+	if (takes & SMTP_XCLIENT_PORT)
+		buf_printf(out, " PORT=%u", addr_port(mail->client));
+	if (takes & SMTP_XCLIENT_HELO)
+		add_attribute(out, "HELO", mail->helo);
+	if (takes & SMTP_XCLIENT_LOGIN)
+		add_attribute(out, "LOGIN", mail->user);
+	if (takes & SMTP_XCLIENT_PROTO)
+		add_attribute(out, "PROTO", l->words.xmark ? mail->protocol : "ESMTP");
+	if (takes & SMTP_XCLIENT_SESSION)
+		add_attribute(out, "SESSION", mail->session);
+	buf_add_str(out, "\r\n");
+	return true;
+}
+
+static void log_in(struct smtp_leg *l)
+{
+	const struct backend *b = l->backend;
+	bool is_ours = b->trust == BACKEND_PROXY_AUTH;
+	struct buf raw = {0}, line = {0};
+
+	if (!(l->words.auth & SMTP_REPLY_AUTH_PLAIN)) {
+		lose(l, "it does not offer AUTH PLAIN");
+		return;
+	}
+	if (is_ours && !backend_may_vouch(b, l->conn)) {
+		lose_by(l, 535, "our credential may not go over this connection");
+		return;
+	}
+	if (is_ours)
+		buf_add_str(&raw, l->user->account);
+	buf_add_char(&raw, '\0');
+	buf_add_str(&raw, is_ours ? b->user : l->user->account);
+	buf_add_char(&raw, '\0');
+	buf_add_slice(&raw, is_ours ? secret_view(&b->credential) : secret_view(&l->user->password));
+	buf_add_str(&line, "AUTH PLAIN ");
+	base64_encode(&line, buf_view(&raw));
+	buf_add_str(&line, "\r\n");
+	l->phase = LEG_LOGS_IN;
+	timer_set(&l->timer, l->loop, b->login_ms);
+	conn_write(l->conn, buf_view(&line));
+	secret_wipe(raw.data, raw.cap);
+	secret_wipe(line.data, line.cap);
+	buf_deinit(&raw);
+	buf_deinit(&line);
+}
+
+/* Greeting, TLS and words are done: a submission leg says for whom it is, and logs in. */
+static void go_on(struct smtp_leg *l)
+{
+	struct leg_user *u = l->user;
+	struct buf line = {0};
+
+	if (!u) {
+		ready(l);
+		return;
+	}
+	if (!u->is_told && write_xclient(l,
+				   &(struct smtp_leg_mail){.session = l->own_session,
+					   .helo = u->helo,
+					   .user = "",
+					   .protocol = u->protocol,
+					   .client = &u->client,
+					   .ttl = u->ttl},
+				   &line)) {
+		u->is_told = true;
+		l->phase = LEG_TELLS;
+		conn_write(l->conn, buf_view(&line));
+	} else {
+		log_in(l);
+	}
+	buf_deinit(&line);
+}
+
+static void login_refused(struct smtp_leg *l, const struct smtp_reply *reply)
+{
+	char why[200];
+
+	if (reply->code / 100 != 5) {
+		lose(l, "it takes no login now");
+		return;
+	}
+	snprintf(why, sizeof(why), "%u %.*s %.*s", reply->code, SLICE_ARG(reply->enhanced),
+		(int)(reply->text.len < 120 ? reply->text.len : 120), reply->text.p);
+	lose_by(l, 535, why);
+}
+
 static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 {
+	if (l->phase == LEG_LOGS_IN && reply->code != 235) {
+		login_refused(l, reply);
+		return;
+	}
+	if (l->phase == LEG_LOGS_IN) {
+		ready(l);
+		return;
+	}
 	if (reply->code / 100 != 2) {
 		lose(l, "it refuses us");
 		return;
 	}
-	if (l->phase == LEG_GREETS) {
+	if (l->phase == LEG_TELLS && l->words.xmark) {
+		log_in(l);
+	} else if (l->phase == LEG_GREETS || l->phase == LEG_TELLS) {
 		say_hello(l);
 	} else if (l->phase == LEG_STARTS_TLS) {
 		l->phase = LEG_SECURES;
@@ -284,7 +439,7 @@ static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 			l->phase = LEG_STARTS_TLS;
 			conn_write_str(l->conn, "STARTTLS\r\n");
 		} else {
-			ready(l);
+			go_on(l);
 		}
 	}
 }
@@ -342,7 +497,7 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 	case CONN_OPENED:
 		l->phase = LEG_GREETS;
 		l->is_secure = conn_is_tls(conn);
-		timer_set(&l->timer, l->loop, backend_greeting_ms(l->backend, BACKEND_LMTP, &l->attempt));
+		timer_set(&l->timer, l->loop, backend_greeting_ms(l->backend, l->protocol, &l->attempt));
 		break;
 	case CONN_SECURED:
 		l->is_secure = true;
@@ -393,6 +548,19 @@ static void on_timer(void *arg)
 
 /* ---- taking and giving back ---- */
 
+/* Submission: this session's own. */
+static struct smtp_leg *find_logged_in(const struct backend *backend, uint16_t port, const char *session)
+{
+	list_for_each (at, own_pool()) {
+		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
+
+		if (l->backend == backend && l->port == port && l->user &&
+			strcmp(l->own_session, session) == 0)
+			return l;
+	}
+	return NULL;
+}
+
 static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, const char *session)
 {
 	struct smtp_leg *found = NULL;
@@ -400,7 +568,7 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 	list_for_each (at, own_pool()) {
 		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
 
-		if (l->backend != backend || l->port != port)
+		if (l->backend != backend || l->port != port || l->user)
 			continue;
 		if (backend->identity == IDENTITY_PROXY_V2) {
 			if (strcmp(l->own_session, session) == 0)
@@ -417,7 +585,7 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 
 static int dial_host(struct smtp_leg *l)
 {
-	int err = backend_dial(l->backend, BACKEND_LMTP, l->port, &l->attempt, buf_view(&l->header), l->loop,
+	int err = backend_dial(l->backend, l->protocol, l->port, &l->attempt, buf_view(&l->header), l->loop,
 		on_event, l, &l->conn);
 
 	if (err)
@@ -425,6 +593,8 @@ static int dial_host(struct smtp_leg *l)
 	l->phase = LEG_DIALS;
 	l->words = (struct smtp_words){0};
 	l->is_secure = false;
+	if (l->user)
+		l->user->is_told = false;
 	conn_set_input_limit(l->conn, INPUT_MOST);
 	return 0;
 }
@@ -441,7 +611,7 @@ static void dial_later(void *arg)
 /* The next host, in a moment: the connection's callback may be on the stack. */
 static bool redial(struct smtp_leg *l)
 {
-	if (!backend_next_host(l->backend, BACKEND_LMTP, &l->attempt))
+	if (!backend_next_host(l->backend, l->protocol, &l->attempt))
 		return false;
 	if (l->conn)
 		conn_abort(&l->conn);
@@ -452,8 +622,21 @@ static bool redial(struct smtp_leg *l)
 	return true;
 }
 
+static struct leg_user *new_user(const struct smtp_leg_login *login, const struct identity_client *client)
+{
+	struct leg_user *u = xcalloc(1, sizeof(*u));
+
+	u->account = slice_copy_str(login->account);
+	u->helo = xstrdup(login->helo);
+	u->protocol = xstrdup(login->protocol);
+	u->client = *client->client;
+	u->ttl = login->ttl;
+	secret_set(&u->password, login->password);
+	return u;
+}
+
 static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
-	const struct identity_client *client)
+	const struct identity_client *client, const struct smtp_leg_login *login)
 {
 	struct smtp_leg *l;
 
@@ -467,15 +650,35 @@ static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uin
 	l->loop = loop;
 	l->backend = backend_ref(backend);
 	l->port = port;
+	l->protocol = login ? BACKEND_SUBMISSION : BACKEND_LMTP;
+	l->is_smtp = login || backend->is_smtp;
+	l->user = login ? new_user(login, client) : NULL;
 	l->host = xstrdup(*host ? host : "localhost");
 	snprintf(l->own_session, sizeof(l->own_session), "%s", client->session);
 	if (backend->identity == IDENTITY_PROXY_V2)
 		identity_write(&l->header, client);
 	timer_init(&l->timer, on_timer, l);
-	if (!backend_next_host(backend, BACKEND_LMTP, &l->attempt) || dial_host(l)) {
+	if (!backend_next_host(backend, l->protocol, &l->attempt) || dial_host(l)) {
 		gone(l);
 		return NULL;
 	}
+	return l;
+}
+
+static struct smtp_leg *take(struct smtp_leg *l, smtp_leg_fn *fn, void *owner)
+{
+	if (!l)
+		return NULL;
+	if (l->is_pooled) {
+		list_remove(&l->link);
+		timer_stop(&l->timer);
+		l->is_pooled = false;
+		l->is_from_pool = true;
+		l->has_answered = false;
+	}
+	l->serial++;
+	l->fn = fn;
+	l->owner = owner;
 	return l;
 }
 
@@ -484,21 +687,26 @@ struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint1
 {
 	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, client->session);
 
-	if (l) {
-		list_remove(&l->link);
-		timer_stop(&l->timer);
-		l->is_pooled = false;
-		l->is_from_pool = true;
-		l->has_answered = false;
-	} else {
-		l = dial_leg(loop, backend, port, host, client);
-		if (!l)
-			return NULL;
+	return take(l ? l : dial_leg(loop, backend, port, host, client, NULL), fn, owner);
+}
+
+struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
+	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
+	bool fresh, smtp_leg_fn *fn, void *owner)
+{
+	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client->session);
+
+	return take(l ? l : dial_leg(loop, backend, port, host, client, login), fn, owner);
+}
+
+void smtp_leg_end_session(const char *session)
+{
+	list_for_each_safe (at, own_pool()) {
+		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
+
+		if (l->user && strcmp(l->own_session, session) == 0)
+			quit(l);
 	}
-	l->serial++;
-	l->fn = fn;
-	l->owner = owner;
-	return l;
 }
 
 void smtp_leg_release(struct smtp_leg **leg)
@@ -548,24 +756,26 @@ static bool waits_for_end(const struct smtp_leg *l)
 	return l->phase == LEG_WORKS && l->head < l->count && l->expected[l->head].kind == EXPECT_END;
 }
 
-static struct smtp_leg *find_leg_with(const struct backend *backend, unsigned host)
+static struct smtp_leg *find_leg_with(
+	const struct backend *backend, unsigned host, enum backend_protocol protocol)
 {
 	list_for_each (at, own_legs()) {
 		struct smtp_leg *l = container_of(at, struct smtp_leg, all);
 
-		if (backend_is_same_host(l->backend, l->attempt.host, backend, host) &&
+		if (l->protocol == protocol &&
+			backend_is_same_host(l->backend, l->attempt.host, backend, host) &&
 			(!waits_for_end(l) || l->words.xmark))
 			return l;
 	}
 	return NULL;
 }
 
-void smtp_leg_host_is_down(struct backend *backend, unsigned host)
+void smtp_leg_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol)
 {
 	struct smtp_leg *l;
 
 	/* Anew after each: losing one may cut others. */
-	while ((l = find_leg_with(backend, host)) != NULL)
+	while ((l = find_leg_with(backend, host, protocol)) != NULL)
 		lose(l, "its host was found down");
 }
 
@@ -588,7 +798,7 @@ const struct smtp_words *smtp_leg_words(const struct smtp_leg *l)
 
 bool smtp_leg_is_smtp(const struct smtp_leg *l)
 {
-	return l->backend->is_smtp;
+	return l->is_smtp;
 }
 
 bool smtp_leg_keeps_tls(const struct smtp_leg *l)
@@ -596,50 +806,21 @@ bool smtp_leg_keeps_tls(const struct smtp_leg *l)
 	return l->words.requiretls && l->conn && l->is_secure && backend_may_vouch(l->backend, l->conn);
 }
 
-static void add_attribute(struct buf *out, const char *name, const char *value)
-{
-	if (!*value)
-		return;
-	buf_printf(out, " %s=", name);
-	smtp_parse_write_xtext(out, slice_str(value));
-}
-
 /* Tells whom the transaction is for, if the server listens and was not told yet. */
 static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 {
 	size_t from = buf_len(&l->todo);
-	unsigned takes = l->words.xclient;
-	char text[ADDR_TEXT_MAX];
-	const char *host = addr_host(mail->client, text);
 
-	if (l->backend->identity != IDENTITY_WORDS)
-		takes &= l->backend->identity == IDENTITY_NONE ? 0 : SMTP_XCLIENT_TTL;
-	if (!(takes & (SMTP_XCLIENT_ADDR | SMTP_XCLIENT_TTL)) || strcmp(l->session, mail->session) == 0)
+	if (l->user || strcmp(l->session, mail->session) == 0 || !write_xclient(l, mail, &l->todo))
 		return;
 	snprintf(l->session, sizeof(l->session), "%s", mail->session);
-	buf_add_str(&l->todo, "XCLIENT");
-	if (takes & SMTP_XCLIENT_ADDR)
-		buf_printf(&l->todo, " ADDR=%s%s", strchr(host, ':') ? "IPV6:" : "", host);
-	if (takes & SMTP_XCLIENT_TTL)
-		buf_printf(&l->todo, " TTL=%u", mail->ttl);
-	if (takes & SMTP_XCLIENT_PORT)
-		buf_printf(&l->todo, " PORT=%u", addr_port(mail->client));
-	if (takes & SMTP_XCLIENT_HELO)
-		add_attribute(&l->todo, "HELO", mail->helo);
-	if (takes & SMTP_XCLIENT_LOGIN)
-		add_attribute(&l->todo, "LOGIN", mail->user);
-	if (takes & SMTP_XCLIENT_PROTO)
-		add_attribute(&l->todo, "PROTO", l->words.xmark ? mail->protocol : "ESMTP");
-	if (takes & SMTP_XCLIENT_SESSION)
-		add_attribute(&l->todo, "SESSION", mail->session);
-	buf_add_str(&l->todo, "\r\n");
 	expect(l, EXPECT_XCLIENT, 0, from);
 	if (l->words.xmark)
 		return;
 	/* Others begin anew after XCLIENT, and want to be greeted. */
 	from = buf_len(&l->todo);
-	buf_printf(&l->todo, "%s %s\r\n", l->backend->is_smtp ? "EHLO" : "LHLO", l->host);
-	expect(l, EXPECT_RSET, 0, from);
+	buf_printf(&l->todo, "%s %s\r\n", l->is_smtp ? "EHLO" : "LHLO", l->host);
+	expect(l, EXPECT_HELLO, 0, from);
 }
 
 void smtp_leg_mail(struct smtp_leg *l, const struct smtp_leg_mail *mail)
@@ -751,10 +932,10 @@ void smtp_leg_end(struct smtp_leg *l, const unsigned *numbers, size_t count)
 		smtp_data_encode_end(&l->encoder, conn_output(l->conn));
 		conn_written(l->conn);
 	}
-	if (l->backend->is_smtp)
+	if (l->is_smtp)
 		count = 1;
 	for (size_t i = 0; i < count; i++)
-		expect(l, EXPECT_END, l->backend->is_smtp ? 0 : numbers[i], buf_len(&l->todo));
+		expect(l, EXPECT_END, l->is_smtp ? 0 : numbers[i], buf_len(&l->todo));
 	advance(l);
 }
 

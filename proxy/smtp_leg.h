@@ -52,6 +52,20 @@ struct smtp_leg_mail {
  */
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
 	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner);
+/*
+ * The same to the back-end's submission service, logged in there: ready means that. It is told of the client before that. Such a leg is
+ * of one session: from the pool comes none of another's. SMTP_LEG_LOST with code 535: it refuses the login, and no other host was tried.
+ */
+struct smtp_leg_login {
+	struct slice account, password; /* password: replay. Copied until the login is done */
+	const char *helo, *protocol;
+	unsigned ttl;
+};
+struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
+	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
+	bool fresh, smtp_leg_fn *fn, void *owner);
+/* The session has ended: its legs that rest are ended in order. */
+void smtp_leg_end_session(const char *session);
 bool smtp_leg_is_ready(const struct smtp_leg *leg);
 /* From the pool, and it has not answered this owner yet: if it is lost now, another may be tried. */
 bool smtp_leg_is_stale(const struct smtp_leg *leg);
@@ -83,4 +97,4 @@ void smtp_leg_end_pool(void);
 bool smtp_leg_make_room(const struct backend *backend);
 /* Legs of this loop with a host that was found down are lost, or go on with the next host if they have not begun. But one that
  * waits for the answer to a whole message waits on, unless the back-end would know the message again (XMARK). */
-void smtp_leg_host_is_down(struct backend *backend, unsigned host);
+void smtp_leg_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol);

@@ -82,6 +82,12 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 	c->trial = xcalloc(1, sizeof(*c->trial));
 	c->trial->client = c;
 	c->trial->local = *conn_local(smtp_front_conn(c->front));
+	if (smtp_submission_found(c, found, &why)) {
+		backend_unref(&backend);
+		end_trial(c);
+		answer(c, FRONT_NOT_NOW, why);
+		return;
+	}
 	leg_start(&c->trial->leg, &imap_handover, backend, 0, smtp_front_loop(c->front),
 		&(struct leg_login){.account = slice_str(c->login_name),
 			.password = c->credentials->password,
@@ -93,6 +99,18 @@ static void try_backend(struct smtp_client *c, const struct usermap_answer *foun
 			.ttl = FRONT_TTL - 1},
 		tried, c->trial);
 	backend_unref(&backend);
+}
+
+/* The credential is right: where does his mail go? */
+static void lead(struct smtp_client *c, const struct usermap_answer *found)
+{
+	const char *why = "";
+	int err = smtp_submission_found(c, found, &why);
+
+	if (err)
+		log_error("proxy", "%s: submission: %s user=%s map=%s line=%u", smtp_front_session(c->front),
+			why, c->login_name, found->map, found->line);
+	answer(c, !err ? FRONT_OK : err == ERR_DENIED ? FRONT_NOT_PERMITTED : FRONT_NOT_NOW, why);
 }
 
 /* As in login.c: what is stored goes to the front, which puts a challenge. */
@@ -130,7 +148,7 @@ static void mapped(struct smtp_client *c, const struct usermap_answer *found)
 		else if (!found->target_count && !found->send_only)
 			answer(c, FRONT_NOT_PERMITTED, "neither mailbox nor send-only");
 		else
-			answer(c, FRONT_OK, NULL);
+			lead(c, found);
 		break;
 	case USERMAP_NO_SUCH_USER:
 		answer(c, FRONT_WRONG, "no such user");

@@ -30,6 +30,9 @@ void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *a
 	bool is_yes = answer->code / 100 == 2;
 
 	r->state = is_yes ? SMTP_RECIPIENT_ACCEPTED : SMTP_RECIPIENT_REFUSED;
+	if (!is_yes)
+		smtp_log_recipient(r->client->front, slice_str(r->wire),
+			r->share ? r->share->backend->name : "none", answer, SMTP_LOG_REFUSED);
 	if (is_yes)
 		r->share->accepted++;
 	smtp_front_answer_rcpt(r->client->front, r->index, answer);
@@ -37,7 +40,7 @@ void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *a
 
 /* ---- legs ---- */
 
-static void start_mail(struct smtp_share *s)
+void smtp_share_mail(struct smtp_share *s)
 {
 	struct smtp_client *c = s->client;
 	struct smtp_leg_mail mail = {
@@ -82,7 +85,7 @@ static void ask_leg(struct smtp_recipient *r)
 
 static void leg_ready(struct smtp_share *s)
 {
-	start_mail(s);
+	smtp_share_mail(s);
 	list_for_each_safe (at, &s->client->recipients) {
 		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
 
@@ -102,7 +105,7 @@ static bool take_leg(struct smtp_share *s, bool fresh)
 	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host, &client,
 		fresh, smtp_share_event, s);
 	if (s->leg && smtp_leg_is_ready(s->leg))
-		start_mail(s);
+		smtp_share_mail(s);
 	return s->leg != NULL;
 }
 
@@ -174,10 +177,12 @@ static bool retry(struct smtp_share *s)
 	return take_leg(s, true);
 }
 
-static void leg_lost(struct smtp_share *s, bool was_stale)
+static void leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool was_stale)
 {
+	if (s->client->service == CONFIG_SUBMISSION && smtp_submission_leg_lost(s, reply, was_stale))
+		return;
 	s->leg = NULL;
-	if (was_stale && retry(s))
+	if (was_stale && s->client->service != CONFIG_SUBMISSION && retry(s))
 		return;
 	s->has_failed = true;
 	if (s->client->is_data)
@@ -234,7 +239,10 @@ void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event eve
 		leg_ready(s);
 		break;
 	case SMTP_LEG_MAIL:
-		mail_answered(s, reply);
+		if (s->client->service == CONFIG_SUBMISSION)
+			smtp_submission_mail_answered(s, reply);
+		else
+			mail_answered(s, reply);
 		break;
 	case SMTP_LEG_RCPT:
 		rcpt_answered(s, number, reply);
@@ -249,7 +257,7 @@ void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event eve
 		smtp_body_drained(s->client);
 		break;
 	case SMTP_LEG_LOST:
-		leg_lost(s, smtp_leg_is_stale(leg));
+		leg_lost(s, reply, smtp_leg_is_stale(leg));
 		break;
 	}
 }
@@ -280,13 +288,11 @@ static void refuse_unknown(struct smtp_recipient *r)
 	static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
 	static const struct smtp_answer relaying = {
 		550, {"5.7.1", 5}, {"No such user here, and no relaying", 34}};
-	static const struct smtp_answer outside = {550, {"5.7.1", 5},
-		{"This cluster does not send mail to the outside; no such recipient within", 72}};
 
 	if (is_own_domain(r->client, domain_of(r->name)))
 		smtp_recipient_answer(r, &unknown);
 	else
-		smtp_recipient_answer(r, r->client->service == CONFIG_SUBMISSION ? &outside : &relaying);
+		smtp_recipient_answer(r, &relaying);
 }
 
 /* "bob@x" is account "robert@x": the back-end is told the account, with the detail that was asked for. */
@@ -438,6 +444,16 @@ static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 	return err;
 }
 
+/* As it came, to where the user was led. */
+static void submit(struct smtp_recipient *r)
+{
+	r->share = smtp_submission_share(r->client);
+	if (r->share)
+		ask_leg(r);
+	else
+		smtp_recipient_answer(r, &no_backend);
+}
+
 void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	struct smtp_recipient *r = xcalloc(1, sizeof(*r));
@@ -450,7 +466,9 @@ void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp
 	r->notify = rcpt->notify;
 	r->orcpt = slice_copy_str(rcpt->orcpt);
 	list_add_last(&c->recipients, &r->link);
-	if (normalise(r, &rcpt->path))
+	if (c->service == CONFIG_SUBMISSION)
+		submit(r);
+	else if (normalise(r, &rcpt->path))
 		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.1.3", "No recipient can have this address"));
 	else if (route)
 		to_route(r, route);

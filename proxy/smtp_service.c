@@ -57,7 +57,8 @@ static void clear_transaction(struct smtp_client *c)
 	buf_deinit(&c->received);
 	buf_deinit(&c->first_no);
 	c->data_due = c->ends_due = c->no_code = 0;
-	c->is_data = c->is_ended = c->is_answered = c->has_yes = c->has_no = c->has_later = false;
+	c->awaits_mail = c->is_data = c->is_ended = c->is_answered = c->has_yes = c->has_no = c->has_later =
+		false;
 }
 
 static void end(struct smtp_front *front)
@@ -66,6 +67,8 @@ static void end(struct smtp_front *front)
 
 	smtp_front_set_tier(front, NULL);
 	clear_transaction(c);
+	smtp_leg_end_session(smtp_front_session(front));
+	smtp_submission_forget(c);
 	usermap_cancel(&c->login_request);
 	secret_deinit(&c->stored);
 	free(c->login_name);
@@ -90,6 +93,7 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	struct smtp_client *c = smtp_front_tier(front);
 
 	take_config(c);
+	clear_transaction(c); /* of a MAIL that was refused */
 	c->mail = *mail;
 	c->mail.path.address = arena_copy(&c->arena, mail->path.address);
 	c->mail.envid = arena_copy(&c->arena, mail->envid);
@@ -99,7 +103,10 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 	}
 	/* Written now: its length is part of what legs are told at MAIL. */
 	smtp_front_received(front, clock_wall_s(), &c->received);
-	smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
+	if (c->service == CONFIG_SUBMISSION)
+		smtp_submission_mail(c);
+	else
+		smtp_front_answer_mail(front, SMTP_ANSWER(250, "2.1.0", "Ok"));
 }
 
 static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt)
@@ -180,6 +187,7 @@ struct smtp_service *smtp_service_new(
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;
 	s->requires_login = id == CONFIG_SUBMISSION;
+	s->offers_dsn = s->offers_requiretls = id == CONFIG_SUBMISSION;
 	smtp_settings_read(conf, id == CONFIG_SUBMISSION, s);
 	if (config->services[id].auth)
 		s->auth = front_auth_ref(config->services[id].auth);

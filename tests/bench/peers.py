@@ -233,6 +233,7 @@ inet_protocols = ipv4
 myhostname = bench.example.test
 mydestination =
 virtual_mailbox_domains = example.test
+defer_transports = smtp
 virtual_transport = lmtp:inet:{lmtp[0]}:{lmtp[1]}
 smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_relay_restrictions = permit_mynetworks, reject

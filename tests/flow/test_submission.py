@@ -1,0 +1,97 @@
+"""Submission through the proxy: whole transactions go to the submission service of the sender's back-end; users without a mailbox to those of
+submission-route; what the client's MAIL and RCPT ask for goes along; back-ends that are down."""
+import base64
+import os
+import re
+import tempfile
+import unittest
+
+import mt
+from test_smtp import Base, Raw
+
+PASSWORD = "secret"
+A, B, C = "user0001@example.test", "user0002@example.test", "user0003@example.test"  # on b1, b2, b1
+GUEST = "guest@cloud.test"
+
+
+class Submission(Base):
+    @classmethod
+    def setUpClass(cls):
+        cls.files = tempfile.mkdtemp(prefix="mt-sub-")
+        with open(os.path.join(cls.files, "p"), "w") as f:
+            f.write("service submission {\n\tmaps = {users, guests}\n\tsubmission-route = {b2, b1}\n}\n"
+                    f"map guests {{\n\ttype = file\n\tfile = \"{cls.files}/guests\"\n}}\n")
+        with open(os.path.join(cls.files, "guests"), "w") as f:
+            f.write(f"{GUEST} - password={{PLAIN}}{PASSWORD} send-only\n# end 1\n")
+        os.chmod(os.path.join(cls.files, "guests"), 0o600)
+        cls.FLAGS = ["--proxies", 1, "--backends", 2, "--users", 4, "--password", PASSWORD, "--conf", os.path.join(cls.files, "p")]
+        super().setUpClass()
+
+    def submit(self, user=A):
+        c = self.raw("submissions", tls=self.context())
+        self.assertEqual(c.say("EHLO client.example"), 250)
+        self.assertEqual(c.say("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()), 235)
+        return c
+
+    def test_a_transaction_goes_to_the_senders_back_end(self):
+        c = self.submit()
+        c.send(b"EHLO client.example\r\n")
+        words = c.reply()[1]
+        for word in ("DSN", "REQUIRETLS", "SMTPUTF8", "8BITMIME", "CHUNKING"):
+            self.assertIn(word, words)
+        self.assertNotIn("XMARK", words)
+        self.assertEqual(c.say(f"MAIL FROM:<{A}> SIZE=100 BODY=8BITMIME RET=HDRS ENVID=QQ1", f"RCPT TO:<{C}> NOTIFY=FAILURE ORCPT=rfc822;c@example.test",
+                               "RCPT TO:<friend@elsewhere.invalid>", "DATA"), [250, 250, 250, 354])
+        c.send(b"Subject: handed over\r\nBcc: x@y.example\r\n\r\nx\r\n.\r\n")
+        self.assertRegex(c.reply()[1], r"^250 2\.0\.0 Queued, session ")
+        edge = self.cluster.log("p1")
+        session = re.search(r"INFO submission: (\S+): from=<user0001@example\.test> to=<user0003@example\.test> relay=b1 \S+ tls=TLS\S+ dsn=2\.0\.0 status=accepted",
+                            edge).group(1)
+        # the edge's id is in the back-end's lines
+        self.assertRegex(self.cluster.log("b1"), rf"INFO submission: {session}: from=<user0001@example\.test> to=<friend@elsewhere\.invalid> relay=queue ")
+        self.assertNotIn(session + ": from=", self.cluster.log("b2"))
+
+    def test_the_header_is_completed_and_the_trace_is_whole(self):
+        c = self.submit()
+        self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 354])
+        c.send(b"Subject: trace\r\nBcc: x@y.example\r\n\r\nx\r\n.\r\n")
+        self.assertEqual(c.reply()[0], 250)
+        got = [m for m in self.inbox(C) if b"Subject: trace" in m][0]
+        self.assertRegex(got, rb"(?s)^Return-Path: <user0001@example\.test>\r\nReceived: from p1\.example\.test .*by b1\.example\.test with ESMTPSA .*"
+                              rb"Received: from client\.example .*by p1\.example\.test with ESMTPSA ")
+        self.assertIn(b"\r\nMessage-ID: <", got)
+        self.assertNotIn(b"x@y.example", got)
+
+    def test_refusals_are_the_back_ends(self):
+        c = self.submit()
+        self.assertEqual(c.say(f"MAIL FROM:<{C}>", "MAIL FROM:<a@elsewhere.example>"), [553, 553])
+        self.assertEqual(c.say(f"MAIL FROM:<{A}>", "RCPT TO:<nobody@example.test>", f"RCPT TO:<{C}> ORCPT=rfc822;a+0Ab", "RSET"), [250, 550, 501, 250])
+        # many in one session, over one connection to the back-end
+        for i in range(3):
+            self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 354])
+            c.send(f"Subject: row {i}\r\n\r\nx\r\n.\r\n".encode())
+            self.assertEqual(c.reply()[0], 250)
+        self.assertEqual(c.say("QUIT"), 221)
+
+    def test_users_without_a_mailbox(self):
+        c = self.submit(GUEST)
+        self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"MAIL FROM:<{GUEST}>", "RCPT TO:<friend@elsewhere.invalid>", "DATA"), [553, 250, 250, 354])
+        c.send(b"Subject: guest\r\n\r\nx\r\n.\r\n")
+        self.assertRegex(c.reply()[1], r"^250 2\.0\.0 Queued")
+        self.assertRegex(self.cluster.log("p1"), r"from=<guest@cloud\.test> to=<friend@elsewhere\.invalid> relay=b2 ")
+
+    def test_zz_back_ends_that_are_down(self):
+        open_before, guest_before = self.submit(B), self.submit(GUEST)
+        self.cluster.kill("b2")
+        mt.wait_for(lambda: not self.cluster.is_alive("b2"), 5, "b2 is dead")
+        self.assertEqual(open_before.say(f"MAIL FROM:<{B}>"), 451)
+        # the next of the route
+        self.assertEqual(guest_before.say(f"MAIL FROM:<{GUEST}>"), 250)
+        self.assertEqual(self.submit().say(f"MAIL FROM:<{A}>"), 250)
+        self.cluster.kill("b1")
+        mt.wait_for(lambda: not self.cluster.is_alive("b1"), 5, "b1 is dead")
+        self.assertEqual(guest_before.say("RSET", f"MAIL FROM:<{GUEST}>"), [250, 451])
+
+
+if __name__ == "__main__":
+    unittest.main()
