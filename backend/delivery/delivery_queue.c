@@ -278,6 +278,9 @@ static bool must_turn(const struct delivery *d)
 	uint64_t slots = 0;
 	bool has_queued = false, has_stored = false, wants_news = false;
 
+	/* Who wants to hear that his message is there is told by the queue. */
+	for (unsigned i = 0; i < d->count; i++)
+		has_queued |= (d->recipients[i].notify & SMTP_NOTIFY_SUCCESS) != 0;
 	for (unsigned i = 0; i < d->target_count; i++) {
 		slots |= UINT64_C(1) << d->targets[i].slot;
 		has_queued |= d->targets[i].queued != NULL;

@@ -406,11 +406,12 @@ static enum place place_of(const struct session *s, const struct smtp_path *path
 	return place;
 }
 
+static const struct smtp_answer unknown = {550, {"5.1.1", 5}, {"No such user here", 17}};
+
 /* NULL: it goes to the queue. */
 static const struct smtp_answer *add_remote(
 	struct session *s, const struct smtp_rcpt *rcpt, unsigned *recipient_out)
 {
-	static const struct smtp_answer unknown = {550, SLICE_LIT("5.1.1"), SLICE_LIT("No such user here")};
 	static const struct smtp_answer relaying = {
 		550, SLICE_LIT("5.7.1"), SLICE_LIT("No such user here, and no relaying")};
 	const struct smtp_in_settings *settings = &s->service->settings;
