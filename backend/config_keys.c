@@ -165,6 +165,7 @@ static const struct conf_key keys[] = {
 	{"listener", "domain", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Domain of users who log in without one here; empty: `default-domain`", NULL},
 
+	FRONT_AUTH_LISTENER_KEYS,
 	FRONT_AUTH_SERVICE_KEYS("imap pop3 smtp submission"),
 
 	{"proxy", "credential", CONF_SECRET, CONF_RELOAD | CONF_REQUIRED, NULL, 0, 0, NULL,
@@ -298,6 +299,11 @@ static void check(struct conf *conf)
 		check_service(conf, "smtp");
 	submission_check(conf);
 	for (size_t i = 0; i < count; i++) {
+		if (front_auth_has_own(conf, titles[i]))
+			front_auth_check_listener(conf,
+				config_service_name((enum config_service)conf_get_enum(
+					conf, "listener", titles[i], "service")),
+				titles[i]);
 		if (names)
 			check_names(conf, titles[i]);
 		if (!networks && conf_get_enum(conf, "listener", titles[i], "service") == CONFIG_LMTP)

@@ -83,8 +83,8 @@ static struct front_service *make_front(
 	service->tls = l->own->tls_mode == LISTEN_TLS_START ? tls_ref(l->own->tls) : NULL;
 	service->allows_clear = l->own->allows_clear;
 	front_auth_unref(&service->auth);
-	service->auth =
-		front_auth_new(config->conf, config_service_name(l->service), config->host, b->hash_pool);
+	service->auth = front_auth_new_listener(
+		config->conf, config_service_name(l->service), l->own->title, config->host, b->hash_pool);
 	service->limits = config->limits;
 	service->free = free_front;
 	return service;
@@ -182,7 +182,8 @@ static struct smtp_in_service *make_smtp(
 			.allows_clear = l->own->allows_clear,
 			.is_submission = is_submission,
 			.auth = is_submission || s->smtp_logs_in
-					? front_auth_new(config->conf, name, config->host, b->hash_pool)
+					? front_auth_new_listener(config->conf, name, l->own->title,
+						  config->host, b->hash_pool)
 					: NULL,
 			.penalty = b->penalty,
 			.complete = is_submission ? &s->complete : NULL,

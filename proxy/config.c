@@ -143,11 +143,19 @@ static void front_free(struct front_service *service)
 	free(container_of(service, struct own_front, service));
 }
 
+struct front_auth *config_listener_auth(const struct config *c, const struct config_listener *l)
+{
+	if (!c->services[l->service].auth)
+		return NULL;
+	if (!front_auth_has_own(c->conf, l->title))
+		return front_auth_ref(c->services[l->service].auth);
+	return front_auth_new_listener(c->conf, service_names[l->service], l->title, c->host, c->hash_pool);
+}
+
 static struct front_service *make_front(const struct config *c, const struct config_listener *l)
 {
 	struct own_front *own = xcalloc(1, sizeof(*own));
 	struct front_service *service = &own->service;
-	const struct config_service_of *of = &c->services[l->service];
 
 	front_service_init(service, service_names[l->service], &login_ops, login_tier(l->service));
 	memcpy(own->host, c->host, sizeof(own->host));
@@ -159,7 +167,7 @@ static struct front_service *make_front(const struct config *c, const struct con
 	service->tls = l->own->tls_mode == LISTEN_TLS_START ? tls_ref(l->own->tls) : NULL;
 	service->allows_clear = l->own->allows_clear;
 	front_auth_unref(&service->auth);
-	service->auth = front_auth_ref(of->auth);
+	service->auth = config_listener_auth(c, l);
 	service->limits = c->limits;
 	service->free = front_free;
 	return service;

@@ -75,6 +75,8 @@ MUST_CHECK int config_new(struct conf *conf_take, struct backends *backends_take
 MUST_CHECK int config_tie_maps(struct config *config, struct usermap_set *maps, struct buf *why);
 /* For failed logins, of all its services. Once, before any loop sees it. */
 void config_set_penalty(struct config *config, struct penalty *penalty);
+/* How clients may log in at this listener, counted; NULL: they may not. */
+struct front_auth *config_listener_auth(const struct config *config, const struct config_listener *listener);
 struct config *config_ref(struct config *config);
 void config_unref(struct config **config);
 /* May this service's chain lead there? Checks trust against `authenticate` too. False: *why_out for an ERROR line. */

@@ -55,10 +55,11 @@ bool config_check_is_sole_user(const struct conf *conf, const char *map)
 }
 
 /* A list of mechanisms against the service's maps. */
-static void check_list(struct conf *conf, const char *service, const char *key)
+static void check_list(
+	struct conf *conf, const char *service, const char *section, const char *title, const char *key)
 {
 	size_t count, map_count;
-	const char *const *list = conf_get_list(conf, "service", service, key, &count);
+	const char *const *list = conf_get_list(conf, section, title, key, &count);
 	const char *const *maps = conf_get_list(conf, "service", service, "maps", &map_count);
 	bool by_map = conf_get_enum(conf, "service", service, "authenticate") == 0;
 
@@ -66,14 +67,41 @@ static void check_list(struct conf *conf, const char *service, const char *key)
 		unsigned traits = sasl_traits(list[i]);
 
 		if (!by_map && !(traits & SASL_HANDS_PASSWORD))
-			conf_error(conf, "service", service, key,
+			conf_error(conf, section, title, key,
 				"authenticate = backend passes the password on, and %s has none", list[i]);
 		for (size_t k = 0; traits & (SASL_WANTS_CLEAR | SASL_WANTS_KEYS) && k < map_count; k++) {
 			if (conf_has_title(conf, "map", maps[k]) && !usermap_conf_can_fetch(conf, maps[k]))
-				conf_error(conf, "service", service, key,
+				conf_error(conf, section, title, key,
 					"%s needs what is stored, and map %s has type = ldap-bind", list[i],
 					maps[k]);
 		}
+	}
+}
+
+static void check_lists(struct conf *conf, const char *service, const char *section, const char *title)
+{
+	check_list(conf, service, section, title, "mechanisms");
+	check_list(conf, service, section, title, "mechanisms-clear");
+}
+
+/* Of listeners that have lists of their own. */
+static void check_listeners(struct conf *conf)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		const char *service = config_service_name(
+			(enum config_service)conf_get_enum(conf, "listener", titles[i], "service"));
+
+		if (!front_auth_has_own(conf, titles[i]))
+			continue;
+		if (strcmp(service, "smtp") == 0)
+			conf_error(conf, "listener", titles[i], "mechanisms",
+				"nobody can log in to smtp on a proxy");
+		else
+			check_lists(conf, service, "listener", titles[i]);
+		front_auth_check_listener(conf, service, titles[i]);
 	}
 }
 
@@ -83,20 +111,30 @@ static void check_mechanisms(struct conf *conf, const char *service)
 
 	(void)listen_offers(conf, config_listen_services, service, &allows_clear, &asks);
 	front_auth_check(conf, service, allows_clear, asks);
-	check_list(conf, service, "mechanisms");
-	check_list(conf, service, "mechanisms-clear");
+	check_lists(conf, service, "service", service);
 }
 
 /* A mechanism without a password. */
-static bool proves_names(const struct conf *conf, const char *service)
+static bool section_proves_names(const struct conf *conf, const char *section, const char *title)
 {
 	const unsigned traits = ~(unsigned)SASL_HANDS_PASSWORD;
 	size_t count;
 
-	return strcmp(service, "smtp") != 0 &&
-	       (front_auth_has(conf_get_list(conf, "service", service, "mechanisms", &count), traits) ||
-		       front_auth_has(
-			       conf_get_list(conf, "service", service, "mechanisms-clear", &count), traits));
+	return front_auth_has(conf_get_list(conf, section, title, "mechanisms", &count), traits) ||
+	       front_auth_has(conf_get_list(conf, section, title, "mechanisms-clear", &count), traits);
+}
+
+static bool proves_names(const struct conf *conf, const char *service)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "listener", &count);
+	bool proves = strcmp(service, "smtp") != 0 && section_proves_names(conf, "service", service);
+
+	for (size_t i = 0; i < count; i++)
+		proves |= strcmp(service, config_service_name((enum config_service)conf_get_enum(
+						  conf, "listener", titles[i], "service"))) == 0 &&
+			  section_proves_names(conf, "listener", titles[i]);
+	return proves;
 }
 
 /* Does the section's trust and authenticate allow to lead there? */
@@ -299,6 +337,7 @@ void config_check(struct conf *conf)
 	const char *const *titles;
 
 	listen_check(conf, config_listen_services);
+	check_listeners(conf);
 	for (const char *const *service = service_titles; *service; service++) {
 		if (config_check_is_used(conf, *service))
 			check_service(conf, *service);

@@ -134,6 +134,7 @@ static const struct conf_key keys[] = {
 	{"service", "authenticate", CONF_ENUM, CONF_RELOAD, "map", 0, 0, "map backend",
 		"Who decides whether a password is right", "imap pop3 submission"},
 	FRONT_AUTH_SERVICE_KEYS("imap pop3 submission"),
+	FRONT_AUTH_LISTENER_KEYS,
 	{"service", "submission-route", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Back-ends that take what users without a mailbox send, the first that is up", "submission"},
 	{"service", "backends", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,

@@ -63,7 +63,7 @@ static void ask_leg(struct smtp_recipient *r)
 
 	if (r->client->mail.is_utf8 && !smtp_leg_words(r->share->leg)->smtputf8) {
 		smtp_recipient_answer(
-			r, SMTP_ANSWER(550, "5.6.7", "The mailbox does not take such addresses"));
+			r, SMTP_ANSWER(553, "5.6.7", "The mailbox does not take such addresses"));
 		return;
 	}
 	/* RFC 8689 section 4.2.1: by TLS that is verified, to somebody who keeps the promise, or not at all. */

@@ -14,6 +14,9 @@
 #define TRANSACTION_MOST (16 * 1024) /* texts of one MAIL */
 
 const struct conf_key smtp_service_keys[] = {
+	{"smtp", "dsn", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,
+		"Service smtp: announce DSN (RFC 3461). No, where back-ends of other makers do not know it",
+		NULL},
 	{"smtp", "domains", CONF_LIST, CONF_RELOAD, "", 0, 0, NULL,
 		"Domains of this cluster: only decides whether an unknown recipient is told `no such user` "
 		"or `no relaying`",
@@ -187,10 +190,10 @@ struct smtp_service *smtp_service_new(
 	s->tls = tls ? tls_ref(tls) : NULL;
 	s->allows_clear = allows_clear;
 	s->requires_login = id == CONFIG_SUBMISSION;
-	s->offers_dsn = s->offers_requiretls = id == CONFIG_SUBMISSION;
+	s->offers_dsn = id == CONFIG_SUBMISSION || conf_get_bool(conf, "smtp", NULL, "dsn");
+	s->offers_requiretls = true;
 	smtp_settings_read(conf, id == CONFIG_SUBMISSION, s);
-	if (config->services[id].auth)
-		s->auth = front_auth_ref(config->services[id].auth);
+	s->auth = config_listener_auth(config, listener);
 	s->is_passed_on = true;
 	s->policy = smtp_policy_ref(config->services[id].policy);
 	s->limits.tls_ms = config->limits.tls_ms;

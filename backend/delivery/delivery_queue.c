@@ -278,9 +278,6 @@ static bool must_turn(const struct delivery *d)
 	uint64_t slots = 0;
 	bool has_queued = false, has_stored = false, wants_news = false;
 
-	/* Who wants to hear that his message is there is told by the queue. */
-	for (unsigned i = 0; i < d->count; i++)
-		has_queued |= (d->recipients[i].notify & SMTP_NOTIFY_SUCCESS) != 0;
 	for (unsigned i = 0; i < d->target_count; i++) {
 		slots |= UINT64_C(1) << d->targets[i].slot;
 		has_queued |= d->targets[i].queued != NULL;
@@ -325,10 +322,12 @@ static void turn_recipient(struct delivery *d, unsigned i)
 
 void delivery_turn_to_queue(struct delivery *d)
 {
-	if (!must_turn(d))
-		return;
-	for (unsigned i = 0; i < d->count; i++)
-		turn_recipient(d, i);
+	bool is_all = must_turn(d);
+
+	for (unsigned i = 0; i < d->count; i++) {
+		if (is_all || d->recipients[i].notify & SMTP_NOTIFY_SUCCESS)
+			turn_recipient(d, i);
+	}
 }
 
 /* ---- as the store wants it ---- */

@@ -152,6 +152,7 @@ static void add_recipient(struct session *s, unsigned index, const struct smtp_r
 		smtp_front_answer_rcpt(s->front, index, rcpt_refusal(s, err));
 		return;
 	}
+	delivery_set_wishes(s->delivery, recipient, rcpt->notify, rcpt->orcpt);
 	add_name(s, index, recipient);
 	smtp_front_answer_rcpt(s->front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
 }
@@ -302,6 +303,7 @@ struct lmtp_service *lmtp_service_new(struct delivery_service *delivery, const s
 	smtp_service_init(&s->smtp, "lmtp", &ops, s);
 	s->smtp.host = settings->host;
 	s->smtp.is_lmtp = true;
+	s->smtp.offers_dsn = s->smtp.offers_requiretls = true;
 	s->smtp.tls = s->settings.tls;
 	s->smtp.free = free_service;
 	/* The proxy has checked the client's body already, and adds a hop of its own. */

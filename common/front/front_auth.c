@@ -89,10 +89,38 @@ void front_auth_check(struct conf *conf, const char *service, bool allows_clear,
 	check_realms(conf);
 }
 
-static void names_read(const struct conf *conf, const char *service, const char *key, const char **names_out)
+void front_auth_check_listener(struct conf *conf, const char *service, const char *listener)
+{
+	size_t count;
+	const char *const *over_tls = conf_get_list(conf, "listener", listener, "mechanisms", &count);
+	const char *const *clear = conf_get_list(conf, "listener", listener, "mechanisms-clear", &count);
+	const char *tls = conf_get_string(conf, "listener", listener, "certificate");
+	bool has_tls = conf_get_enum(conf, "listener", listener, "tls") != 0;
+
+	if (front_auth_has(clear, SASL_BINDS_CHANNEL | SASL_SHOWS_CERTIFICATE))
+		conf_error(conf, "listener", listener, "mechanisms-clear",
+			"EXTERNAL and -PLUS are for connections with TLS");
+	if (!conf_get_bool(conf, "listener", listener, "allow-clear") &&
+		front_auth_has(clear, SASL_HANDS_PASSWORD))
+		conf_error(conf, "listener", listener, "mechanisms-clear",
+			"PLAIN and LOGIN without TLS need allow-clear = yes");
+	if (front_auth_has(over_tls, SASL_SHOWS_CERTIFICATE) &&
+		!(has_tls && conf_has_title(conf, "tls", tls) && conf_is_set(conf, "tls", tls, "client-ca")))
+		conf_error(conf, "listener", listener, "mechanisms",
+			"EXTERNAL needs a section tls with client-ca");
+	if ((front_auth_has(over_tls, SASL_SHOWS_TICKET) || front_auth_has(clear, SASL_SHOWS_TICKET)) &&
+		!conf_is_set(conf, "", NULL, "gssapi-keytab"))
+		conf_error(conf, "", NULL, "gssapi-keytab",
+			"GSSAPI is offered by service %s, and there is no keytab", service);
+}
+
+static void names_read(const struct conf *conf, const char *service, const char *listener, const char *key,
+	const char **names_out)
 {
 	size_t count, n = 0;
-	const char *const *list = conf_get_list(conf, "service", service, key, &count);
+	bool is_own = listener && conf_is_set(conf, "listener", listener, key);
+	const char *const *list = conf_get_list(
+		conf, is_own ? "listener" : "service", is_own ? listener : service, key, &count);
 
 	for (size_t i = 0; i < count && n < SASL_MECHANISM_COUNT; i++) {
 		const char *name = sasl_mechanism(slice_str(list[i]));
@@ -105,8 +133,20 @@ static void names_read(const struct conf *conf, const char *service, const char 
 	}
 }
 
+bool front_auth_has_own(const struct conf *conf, const char *listener)
+{
+	return conf_is_set(conf, "listener", listener, "mechanisms") ||
+	       conf_is_set(conf, "listener", listener, "mechanisms-clear");
+}
+
 struct front_auth *front_auth_new(
 	const struct conf *conf, const char *service, const char *host, struct work_pool *pool)
+{
+	return front_auth_new_listener(conf, service, NULL, host, pool);
+}
+
+struct front_auth *front_auth_new_listener(const struct conf *conf, const char *service, const char *listener,
+	const char *host, struct work_pool *pool)
 {
 	struct front_auth *a = xcalloc(1, sizeof(*a));
 	const char *gssapi_host = conf_get_string(conf, "", NULL, "gssapi-host");
@@ -115,8 +155,8 @@ struct front_auth *front_auth_new(
 	const char *const *realms = conf_get_list(conf, "", NULL, "gssapi-realms", &count);
 
 	atomic_init(&a->refs, 1);
-	names_read(conf, service, "mechanisms", a->secured);
-	names_read(conf, service, "mechanisms-clear", a->unsecured);
+	names_read(conf, service, listener, "mechanisms", a->secured);
+	names_read(conf, service, listener, "mechanisms-clear", a->unsecured);
 	a->certificate_user = fields[conf_get_enum(conf, "", NULL, "certificate-user")];
 	a->host = xstrdup(host);
 	a->gssapi_host = xstrdup(*gssapi_host ? gssapi_host : host);

@@ -46,9 +46,21 @@ struct front_auth;
 			"GSSAPI: first part of the service principal; empty: imap, pop or smtp", titles      \
 	}
 
+/* The same of a section `listener`, where it differs from its service. */
+#define FRONT_AUTH_LISTENER_KEYS                                                                             \
+	{"listener", "mechanisms", CONF_LIST, CONF_RELOAD, "", 0, 0, SASL_MECHANISMS,                        \
+		"SASL mechanisms over TLS at this listener; not set: those of its service", NULL},           \
+	{                                                                                                    \
+		"listener", "mechanisms-clear", CONF_LIST, CONF_RELOAD, "", 0, 0, SASL_MECHANISMS,           \
+			"SASL mechanisms without TLS at this listener; not set: those of its service", NULL  \
+	}
+
 /* For the program's check(): what can never work. allows_clear: some listener of the service does; asks: some listener of it asks
  * for certificates. */
 void front_auth_check(struct conf *conf, const char *service, bool allows_clear, bool asks);
+/* The same of a listener of that service that has keys of its own. */
+void front_auth_check_listener(struct conf *conf, const char *service, const char *listener);
+bool front_auth_has_own(const struct conf *conf, const char *listener);
 /* Does the list name a mechanism with one of these traits? */
 bool front_auth_has(const char *const *mechanisms, unsigned traits);
 
@@ -56,6 +68,9 @@ bool front_auth_has(const char *const *mechanisms, unsigned traits);
  * outlive it. */
 struct front_auth *front_auth_new(
 	const struct conf *conf, const char *service, const char *host, struct work_pool *pool);
+/* Of a listener: its own lists where it has them, else those of its service. */
+struct front_auth *front_auth_new_listener(const struct conf *conf, const char *service, const char *listener,
+	const char *host, struct work_pool *pool);
 /* PLAIN and LOGIN, and nothing else: where nothing was configured. */
 struct front_auth *front_auth_plain(void);
 struct front_auth *front_auth_ref(struct front_auth *auth);

@@ -19,7 +19,16 @@ from test_smtp import Raw
 
 class BackendSmtp(BackendCase):
     TRUSTED = '"127.0.0.9"'
-    CONF = """
+    HOST = mt.fresh_host()
+    CONF = f"""
+listener only-login {{
+	service = submission
+	listen = {{"{HOST}:23587"}}
+	tls = none
+	allow-clear = yes
+	mechanisms-clear = {{LOGIN}}
+}}
+""" + """
 smtp {
 	relay-networks = {"127.0.0.7"}
 	message-size = 1M
@@ -135,6 +144,14 @@ send-limit few {
         c.send(b"Subject: queued\r\n\r\nx\r\n.\r\n")
         self.assertRegex(c.reply()[1], r"^250 2\.0\.0 Queued, session ")
         self.assertRegex(self.cluster.log("b1"), r"to=<friend@elsewhere\.invalid> relay=queue \S+ tls=TLS\S+ dsn=2\.0\.0 status=accepted")
+
+    def test_mechanisms_of_a_listener(self):
+        c = Raw((self.HOST, 23587))
+        c.send(b"EHLO x\r\n")
+        self.assertRegex(c.reply()[1], r"(?m)^250[ -]AUTH LOGIN$")
+        b64 = lambda s: base64.b64encode(s.encode()).decode()
+        self.assertEqual(c.say(self.plain(self.user(1), self.password(1)), "AUTH LOGIN"), [504, 334])
+        self.assertEqual([c.say(b64(self.user(1))), c.say(b64(self.password(1)))], [334, 235])
 
     def test_whose_sender(self):
         c = self.submit()

@@ -85,6 +85,21 @@ class Submission(Base):
         notice = mt.wait_for(lambda: [m for m in self.inbox(A) if b"want-success" in m], 20, "the notice")
         self.assertRegex(notice[0], rb"(?i)Action: delivered")
 
+    def test_mail_in_carries_wishes_too(self):
+        c = self.raw("smtp")
+        self.assertEqual(c.say("EHLO mx.elsewhere.example"), 250)
+        self.assertEqual(c.say(f"MAIL FROM:<{A}> ENVID=from-outside", f"RCPT TO:<{B}> NOTIFY=SUCCESS ORCPT=rfc822;b@elsewhere.example", "DATA"), [250, 250, 354])
+        self.assertEqual(c.say(b"Subject: wishes\r\n\r\nx\r\n."), 250)
+        notice = mt.wait_for(lambda: [m for m in self.inbox(A) if b"from-outside" in m], 20, "the notice")
+        self.assertRegex(notice[0], rb"(?i)Original-Recipient: rfc822; ?b@elsewhere\.example")
+        # REQUIRETLS is offered over TLS alone, and kept: the way to the back-ends is TLS
+        self.assertEqual(c.say("RSET", f"MAIL FROM:<{A}> REQUIRETLS"), [250, 555])
+        self.assertEqual(c.say("STARTTLS"), 220)
+        c.socket = self.context().wrap_socket(c.socket)
+        c.file = c.socket.makefile("rb")
+        self.assertEqual(c.say("EHLO x", f"MAIL FROM:<{A}> REQUIRETLS", f"RCPT TO:<{B}>", "DATA"), [250, 250, 250, 354])
+        self.assertEqual(c.say(b"Subject: by TLS\r\n\r\nx\r\n."), 250)
+
     def test_refusals_are_the_back_ends(self):
         c = self.submit()
         self.assertEqual(c.say(f"MAIL FROM:<{C}>", "MAIL FROM:<a@elsewhere.example>"), [553, 553])
