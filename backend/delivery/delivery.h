@@ -92,6 +92,9 @@ typedef void delivery_fn(void *arg, unsigned recipient, int error);
 /* Stores for all recipients; fn comes once for each on the loop, never from within. */
 void delivery_finish(struct delivery *d, delivery_fn *fn, void *arg);
 
+/* After delivery_finish(): does this recipient wait in the queue, whether or not he lives here? */
+bool delivery_is_queued(const struct delivery *d, unsigned recipient);
+
 /* The transaction is over: reservations go. is_retired: marks go too. fn will not be called any more. Accepts
  * NULL. */
 void delivery_end(struct delivery **d, bool is_retired);

@@ -330,6 +330,13 @@ void delivery_turn_to_queue(struct delivery *d)
 	}
 }
 
+bool delivery_is_queued(const struct delivery *d, unsigned recipient)
+{
+	const struct recipient *r = &d->recipients[recipient];
+
+	return r->count == 1 && d->targets[r->targets[0]].queued;
+}
+
 /* ---- as the store wants it ---- */
 
 struct store_queue_message delivery_queue_message(const struct delivery *d, const char *sender)

@@ -37,8 +37,7 @@ struct smtp_in_service {
 /* A RCPT that was accepted. */
 struct named {
 	unsigned recipient; /* of the delivery */
-	bool is_remote;
-	char *address; /* for the log */
+	char *address;      /* for the log */
 };
 
 struct session {
@@ -339,14 +338,13 @@ static void mail(struct smtp_front *front, const struct smtp_mail *mail)
 
 /* ---- RCPT ---- */
 
-static void add_name(struct session *s, unsigned recipient, bool is_remote, struct slice address)
+static void add_name(struct session *s, unsigned recipient, struct slice address)
 {
 	if (s->count == s->room) {
 		s->room = s->room ? s->room * 2 : 8;
 		s->names = xreallocarray(s->names, s->room, sizeof(*s->names));
 	}
-	s->names[s->count++] = (struct named){
-		.recipient = recipient, .is_remote = is_remote, .address = slice_copy_str(address)};
+	s->names[s->count++] = (struct named){.recipient = recipient, .address = slice_copy_str(address)};
 	if (recipient >= s->recipients)
 		s->recipients = recipient + 1;
 }
@@ -436,12 +434,10 @@ static void refuse(
 static void add_recipient(struct session *s, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	const struct smtp_answer *refusal = NULL;
-	bool is_remote = false;
 	unsigned recipient = 0;
 	int err = delivery_add_recipient(s->delivery, &rcpt->path, &recipient);
 
 	if (err == ERR_NOT_FOUND) {
-		is_remote = true;
 		refusal = add_remote(s, rcpt, &recipient);
 	} else if (err) {
 		refusal = local_refusal(s, err);
@@ -454,7 +450,7 @@ static void add_recipient(struct session *s, unsigned index, const struct smtp_r
 		refuse(s, index, rcpt, refusal);
 		return;
 	}
-	add_name(s, recipient, is_remote, rcpt->path.address);
+	add_name(s, recipient, rcpt->path.address);
 	smtp_front_answer_rcpt(s->front, index, SMTP_ANSWER(250, "2.1.5", "Ok"));
 }
 
@@ -557,25 +553,27 @@ static void answer_end(struct session *s)
 {
 	struct smtp_front *front = s->front;
 	char text[FRONT_SESSION_MOST + 32];
-	bool is_remote = false;
+	bool any_queued = false;
 	struct smtp_answer answer = {250, SLICE_LIT("2.0.0"), SLICE_LIT("")};
 
 	for (unsigned i = 0; i < s->count; i++)
-		is_remote |= s->names[i].is_remote;
+		any_queued |= delivery_is_queued(s->delivery, s->names[i].recipient);
 	if (s->error == ERR_FULL) {
 		answer = (struct smtp_answer){452, SLICE_LIT("4.3.1"), SLICE_LIT("No room now")};
 	} else if (s->error) {
 		answer = (struct smtp_answer){451, SLICE_LIT("4.3.0"), SLICE_LIT("Not now")};
 	} else {
-		snprintf(text, sizeof(text), "%s, session %s", is_remote ? "Queued" : "Stored",
+		snprintf(text, sizeof(text), "%s, session %s", any_queued ? "Queued" : "Stored",
 			smtp_front_session(front));
 		answer.text = slice_str(text);
 		s->is_answered_yes = true;
 	}
-	for (unsigned i = 0; i < s->count; i++)
-		smtp_log_recipient(front, slice_str(s->names[i].address),
-			s->names[i].is_remote ? "queue" : "local", &answer,
-			s->names[i].is_remote ? SMTP_LOG_ACCEPTED : SMTP_LOG_SENT);
+	for (unsigned i = 0; i < s->count; i++) {
+		bool is_queued = delivery_is_queued(s->delivery, s->names[i].recipient);
+
+		smtp_log_recipient(front, slice_str(s->names[i].address), is_queued ? "queue" : "local",
+			&answer, is_queued ? SMTP_LOG_ACCEPTED : SMTP_LOG_SENT);
+	}
 	if (!s->error && s->sent)
 		smtp_sent_store(&s->sent, s->service->work, smtp_front_loop(front), s->account);
 	/* The last statement: the answer may bring the next transaction, or the end. */

@@ -171,16 +171,36 @@ static void test_one_answer_takes_local_recipients_along(void **state)
 		start(&f);
 		d = begin(&f, is_whole, NULL);
 		assert_int_equal(delivery_add_recipient(d, &own.path, &n), 0);
-		delivery_set_wishes(d, n, SMTP_NOTIFY_SUCCESS, slice_of(NULL, 0));
+		delivery_set_wishes(d, n, SMTP_NOTIFY_FAILURE, slice_of(NULL, 0));
 		assert_int_equal(delivery_add_remote(d, &c, &n), 0);
 		finish(&f, d, 2, true);
 		assert_int_equal(f.errors, 0);
 		assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, !is_whole);
 		expect(&f, is_whole ? "1 alice@example.com>c@c.example@c.example 0\n"
-				      "1 alice@example.com>alice@example.com@example.com 2\n"
+				      "1 alice@example.com>alice@example.com@example.com 4\n"
 				    : "1 alice@example.com>c@c.example@c.example 0\n");
 		end(&f);
 	}
+}
+
+/* LMTP too: who wants to hear of a success is told by the queue; the others have their own answers. */
+static void test_success_is_told_by_the_queue(void **state)
+{
+	struct smtp_rcpt own = rcpt("Alice", "example.com", "Alice@example.com");
+	struct fixture f;
+	struct delivery *d;
+	unsigned n;
+
+	(void)state;
+	start(&f);
+	d = begin(&f, false, NULL);
+	assert_int_equal(delivery_add_recipient(d, &own.path, &n), 0);
+	delivery_set_wishes(d, n, SMTP_NOTIFY_SUCCESS, slice_of(NULL, 0));
+	finish(&f, d, 1, true);
+	assert_int_equal(f.errors, 0);
+	assert_int_equal(temp_mailbox(&f.t, f.t.inbox).messages, 0);
+	expect(&f, "1 alice@example.com>alice@example.com@example.com 2\n");
+	end(&f);
 }
 
 static void test_a_single_slot_of_accounts_needs_no_queue(void **state)
@@ -265,6 +285,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_recipients_elsewhere_are_queued_in_one_message),
 		cmocka_unit_test(test_one_answer_takes_local_recipients_along),
+		cmocka_unit_test(test_success_is_told_by_the_queue),
 		cmocka_unit_test(test_a_single_slot_of_accounts_needs_no_queue),
 		cmocka_unit_test(test_who_wants_to_hear_of_success_is_queued),
 		cmocka_unit_test(test_quarantine_holds_all),
