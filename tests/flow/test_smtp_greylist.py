@@ -1,5 +1,6 @@
 """Greylisting by the back-end, exact behind two proxies and the same for its own service; what `smtp explain` says of it; and messages that a rule
 of a proxy has put into quarantine."""
+import base64
 import hashlib
 import os
 import re
@@ -18,6 +19,8 @@ rule held { at = "header" when = {"header Subject *bad*"} then = {"quarantine lo
 rule nosuch { at = "mail" when = {"sender no@*"} then = {"reject 553 5.7.1 Not you"} }
 """
 BACKEND = RULES + """
+rule own { at = "mail" services = {"submission"} when = {"sender-is-own", "size >1K"} then = {"reject 552 5.3.4 Yours, but too much"} }
+rule others { at = "mail" services = {"submission"} when = {"not sender-is-own"} then = {"reject 553 5.7.1 A rule says: not yours"} }
 greylist { delay = 2s }
 """
 
@@ -82,6 +85,15 @@ class Greylist(Base):
         got = self.explain("b1", "--ip", "2001:db8::1", "--from", "", "--to", A, "--header", "Subject: x")
         self.assertEqual("grey", got["rule"])
         self.cluster.ctl("p1", "smtp", "explain", "--ip", "192.0.2.7", "--from", "x@example.net", code=64)
+
+    def test_whose_a_sender_is(self):
+        """On the back-end's own submission a rule knows whether the sender is the user's."""
+        raw = self.raw(service="submissions", name="b1", tls=self.context())
+        login = base64.b64encode(f"\0{A}\0secret".encode()).decode()
+        self.assertEqual([250, 235], raw.say("EHLO c.example", f"AUTH PLAIN {login}"))
+        self.assertEqual([552, 250, 250], raw.say(f"MAIL FROM:<{A}> SIZE=5000", f"MAIL FROM:<{A}> SIZE=500", "RSET"))
+        raw.send(f"MAIL FROM:<{B}>\r\n".encode())
+        self.assertIn("A rule says", raw.reply()[1])
 
     def lmtp(self):
         raw = self.raw(service="lmtp", name="b1")

@@ -175,6 +175,19 @@ class Rules(Base):
             self.assertEqual([], self.last(A, subject))
         self.assertIn("450 4.7.1 Later", text)
 
+    def test_security_21_rules_read_what_the_store_reads(self):
+        """However a field is written, the rule sees the one that IMAP shows, and a second one too; what is no field of the header is none."""
+        raw = self.raw()
+        for fields in ("Subject: free money", "SUBJECT:free money", "Subject : free money", "Subject\t:\tfree money", "Subject:\r\n free\r\n money",
+                       "A: 1\nSubject: free money", "Subject: harmless\r\nSubject: free money", "not a field\r\nSubject: free money"):
+            self.assertEqual([250, 250, 250, 354], raw.begin(A))
+            raw.send(f"{fields}\r\n\r\nx\r\n.\r\n".encode())
+            self.assertEqual(550, raw.reply()[0], fields)
+        for fields in ("X-Subject: free money", "A: 1\r\n\r\nSubject: free money", "A: 1\r\n Subject: free money", "A: 1\n\nSubject: free money"):
+            self.assertEqual([250, 250, 250, 354], raw.begin(A))
+            raw.send(f"{fields}\r\n\r\nx\r\n.\r\n".encode())
+            self.assertEqual(250, raw.reply()[0], fields)
+
     def test_security_03_smuggling_spooled(self):
         """The body is spooled (rules of the header): what ends no message for us must not end one for the back-end."""
         raw = self.raw()
