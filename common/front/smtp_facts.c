@@ -62,6 +62,8 @@ void smtp_facts_end_transaction(struct smtp_facts *f)
 		free(f->dkim_signatures[i].domain);
 		free(f->dkim_signatures[i].selector);
 	}
+	free(f->dkim_signatures);
+	f->dkim_signatures = NULL;
 	f->dkim_count = f->recipients = 0;
 	f->size = 0;
 	f->is_sender_own = f->is_sender_own_known = false;
@@ -77,6 +79,8 @@ void smtp_facts_forget_peer(struct smtp_facts *f)
 	f->country[0] = 0;
 	for (unsigned i = 0; i < f->dnsbl_count; i++)
 		free(f->dnsbl[i].zone);
+	free(f->dnsbl);
+	f->dnsbl = NULL;
 	f->dnsbl_count = 0;
 }
 
@@ -106,6 +110,8 @@ void smtp_facts_add_dkim(
 		f->dkim = result;
 	if (f->dkim_count == SMTP_FACTS_DKIM_MOST)
 		return;
+	f->dkim_signatures =
+		xreallocarray(f->dkim_signatures, f->dkim_count + 1, sizeof(*f->dkim_signatures));
 	f->dkim_signatures[f->dkim_count] = (struct smtp_dkim_fact){.result = result};
 	smtp_facts_set(&f->dkim_signatures[f->dkim_count].domain, domain);
 	smtp_facts_set(&f->dkim_signatures[f->dkim_count].selector, selector);
@@ -120,6 +126,7 @@ struct smtp_dnsbl_fact *smtp_facts_dnsbl(struct smtp_facts *f, struct slice zone
 	}
 	if (f->dnsbl_count == SMTP_FACTS_DNSBL_MOST)
 		return NULL;
+	f->dnsbl = xreallocarray(f->dnsbl, f->dnsbl_count + 1, sizeof(*f->dnsbl));
 	f->dnsbl[f->dnsbl_count] = (struct smtp_dnsbl_fact){.state = SMTP_FACT_UNKNOWN};
 	smtp_facts_set(&f->dnsbl[f->dnsbl_count].zone, zone);
 	return &f->dnsbl[f->dnsbl_count++];

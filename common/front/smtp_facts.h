@@ -80,7 +80,7 @@ struct smtp_facts {
 	enum smtp_fact_state country_state;
 	char country[3]; /* ISO 3166, "DE" */
 	unsigned dnsbl_count;
-	struct smtp_dnsbl_fact dnsbl[SMTP_FACTS_DNSBL_MOST];
+	struct smtp_dnsbl_fact *dnsbl; /* heap, as many as there are: an idle session has none */
 
 	/* ---- the transaction ---- */
 	char *sender;             /* on the wire; "" the null path; NULL: no transaction */
@@ -95,7 +95,7 @@ struct smtp_facts {
 	enum smtp_result spf_helo;
 	enum smtp_result dkim; /* the best of all signatures */
 	unsigned dkim_count;
-	struct smtp_dkim_fact dkim_signatures[SMTP_FACTS_DKIM_MOST];
+	struct smtp_dkim_fact *dkim_signatures; /* heap */
 	enum smtp_result dmarc;
 	enum smtp_dmarc_policy dmarc_policy;
 	char *dmarc_domain; /* of From */
@@ -114,7 +114,7 @@ void smtp_facts_set(char **text, struct slice value);
 /* Remembers one signature and lifts facts->dkim to the best result: pass, then temperror, fail, policy, neutral, permerror, none. */
 void smtp_facts_add_dkim(
 	struct smtp_facts *facts, enum smtp_result result, struct slice domain, struct slice selector);
-/* The entry of a list; a new one with SMTP_FACT_UNKNOWN if there is none yet. NULL: SMTP_FACTS_DNSBL_MOST are there. */
+/* The entry of a list, good until the next new one; a new one with SMTP_FACT_UNKNOWN if there is none yet. NULL: SMTP_FACTS_DNSBL_MOST are there. */
 struct smtp_dnsbl_fact *smtp_facts_dnsbl(struct smtp_facts *facts, struct slice zone);
 /* Appends the network that an address stands for, the same text on all hosts: /24, /64; "unix" for a socket. */
 void smtp_facts_network(const struct addr *client, struct buf *out);
