@@ -14,6 +14,7 @@
 #include "common/control/control.h"
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
+#include "common/front/smtp_spf.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "common/front/smtp_policy.h"
@@ -198,7 +199,8 @@ static const struct conf_key keys[] = {
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
 	quota_settings_keys, queue_settings_keys, outbound_keys, users_keys, directory_conf_keys,
-	smtp_settings_keys, submission_keys, smtp_policy_keys, milters_keys, greylist_keys, NULL};
+	smtp_settings_keys, smtp_spf_keys, submission_keys, smtp_policy_keys, milters_keys, greylist_keys,
+	NULL};
 
 /* trusted-names are held against certificates that a listener asks for. */
 static void check_names(struct conf *conf, const char *title)
@@ -286,6 +288,7 @@ static void check(struct conf *conf)
 	quota_settings_check(conf);
 	queue_settings_check(conf);
 	outbound_check(conf);
+	smtp_spf_check_conf(conf);
 	proxy_titles = conf_titles(conf, "proxy", &proxies);
 	for (size_t i = 0; i < proxies; i++)
 		check_credential(conf, proxy_titles[i]);

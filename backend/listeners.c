@@ -16,6 +16,7 @@
 #include "common/front/pop3_front.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_settings.h"
+#include "common/front/smtp_spf.h"
 
 struct service {
 	struct front_service *front; /* IMAP, POP3 */
@@ -206,6 +207,7 @@ static struct smtp_in_service *make_smtp(
 	smtp = smtp_in_service_front(service);
 	smtp_settings_read(config->conf, is_submission, smtp);
 	smtp->policy = smtp_policy_ref(config->policies[is_submission]);
+	smtp_spf_read(config->conf, is_submission, smtp);
 	if (smtp->limits.message_size > config->message_size)
 		smtp->limits.message_size = config->message_size;
 	smtp->limits.tls_ms = config->limits.tls_ms;

@@ -43,6 +43,7 @@
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
 #include "common/front/mail_auth.h"
+#include "common/front/smtp_spf.h"
 #include "common/net/dns.h"
 #include "common/net/spool.h"
 
@@ -484,6 +485,7 @@ void start_all(struct backend *b, struct conf *conf_take)
 	must(loop_new(&b->loop), &why, "no event loop");
 	must(sasl_init("mailtier-backend", &why), &why, "SASL cannot start");
 	must(dns_keys_init(b->config->conf, &why), &why, "the resolver cannot start");
+	smtp_spf_start(b->config->conf, program_loops(b->config->conf));
 	must(loop_group_start(program_loops(b->config->conf), &b->group), &why, "no threads");
 	make_services(b, &why);
 	if (!handover_is_waiting(b->handover))
@@ -511,7 +513,9 @@ static void end_all(struct backend *b)
 	search_worker_stop(&b->indexer);
 	if (b->work)
 		store_work_halt(b->work);
+	smtp_spf_leave(b->group);
 	loop_group_stop(&b->group);
+	smtp_spf_end();
 	sending_free(b);
 	store_work_stop(&b->work);
 	listeners_free();

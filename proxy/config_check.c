@@ -7,6 +7,7 @@
 #include "common/base/slice.h"
 #include "common/front/front_auth.h"
 #include "common/front/smtp_policy.h"
+#include "common/front/smtp_spf.h"
 #include "common/net/addr.h"
 #include "common/net/dial.h"
 #include "common/net/tls.h"
@@ -344,6 +345,7 @@ void config_check(struct conf *conf)
 	}
 	check_spool(conf);
 	smtp_policy_check(conf, "backend");
+	smtp_spf_check_conf(conf);
 	check_map_title(conf, "map");
 	usermap_conf_check(conf);
 	directory_conf_check(conf);

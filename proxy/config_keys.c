@@ -2,6 +2,7 @@
 #include "common/control/control.h"
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
+#include "common/front/smtp_spf.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
 #include "common/front/smtp_policy.h"
@@ -169,8 +170,8 @@ static const struct conf_key keys[] = {
 };
 
 static const struct conf_key *const tables[] = {keys, dns_keys, listen_keys, front_penalty_keys,
-	usermap_conf_keys, directory_conf_keys, smtp_settings_keys, smtp_service_keys, smtp_policy_keys,
-	milters_keys, NULL};
+	usermap_conf_keys, directory_conf_keys, smtp_settings_keys, smtp_spf_keys, smtp_service_keys,
+	smtp_policy_keys, milters_keys, NULL};
 
 const struct conf_table config_table = {
 	.program = "mailtier-proxy",

@@ -22,6 +22,7 @@
 #include "common/control/status.h"
 #include "common/front/dns_keys.h"
 #include "common/front/front_penalty.h"
+#include "common/front/smtp_spf.h"
 #include "common/front/mail_auth.h"
 #include "common/front/mail_auth_verbs.h"
 #include "common/net/dns.h"
@@ -360,6 +361,7 @@ static void start(struct program *p, struct conf *conf)
 	must(mail_auth_workers_start((unsigned)conf_get_int(conf, "", NULL, "mail-auth-workers")), &why,
 		"no threads");
 	must(make_config(p, conf, &why, &p->verbs.config), &why, "the configuration cannot work");
+	smtp_spf_start(p->verbs.config->conf, program_loops(p->verbs.config->conf));
 	must(loop_group_start(program_loops(p->verbs.config->conf), &p->group), &why, "no threads");
 	workers_start(p->group, p->verbs.config);
 	backend_on_down(login_host_is_down);
@@ -391,7 +393,9 @@ static void stop(struct program *p)
 	handover_stop(p->handover);
 	work_pool_end(p->hash_pool); /* its answers go to the loops */
 	mail_auth_workers_end();
+	smtp_spf_leave(p->group);
 	loop_group_stop(&p->group);
+	smtp_spf_end();
 	listeners_free();
 	workers_end();
 	config_unref(&p->verbs.config);

@@ -8,6 +8,7 @@
 #include "common/base/mem.h"
 #include "common/front/front_auth.h"
 #include "common/front/smtp_policy.h"
+#include "common/front/smtp_spf.h"
 #include "common/front/smtp_settings.h"
 #include "proxy/smtp_client.h"
 
@@ -193,6 +194,7 @@ struct smtp_service *smtp_service_new(
 	s->offers_dsn = id == CONFIG_SUBMISSION || conf_get_bool(conf, "smtp", NULL, "dsn");
 	s->offers_requiretls = true;
 	smtp_settings_read(conf, id == CONFIG_SUBMISSION, s);
+	smtp_spf_read(conf, id == CONFIG_SUBMISSION, s);
 	s->auth = config_listener_auth(config, listener);
 	s->is_passed_on = true;
 	s->policy = smtp_policy_ref(config->services[id].policy);

@@ -17,6 +17,7 @@
 #include "common/front/smtp_judge.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
+#include "common/front/smtp_spf.h"
 #include "common/proto/date.h"
 #include "common/proto/smtp_reply.h"
 
@@ -127,6 +128,7 @@ static void free_front(void *arg)
 	free(f->told_user);
 	free(f->sender);
 	free(f->ring);
+	smtp_spf_free(&f->spf);
 	if (f->facts)
 		smtp_facts_deinit(f->facts);
 	free(f->facts);
@@ -642,6 +644,7 @@ void smtp_front_received(const struct smtp_front *f, int64_t unix_s, struct buf 
 	const char *host = addr_host(is_hop ? conn_peer(f->conn) : &f->client, text);
 	const char *helo = is_hop ? f->helo : smtp_front_helo(f);
 
+	smtp_spf_write(f, out);
 	buf_printf(out, "Received: from %s (", helo && *helo ? helo : "unknown");
 	buf_printf(out, strchr(host, ':') ? "[IPv6:%s]" : "[%s]", host);
 	buf_printf(out, ")\r\n\tby %s with %s id %s.%u;\r\n\t", host_of(f),

@@ -125,6 +125,8 @@ struct smtp_service {
 	bool offers_requiretls;  /* RFC 8689: and REQUIRETLS. Announced over TLS alone */
 	bool counts_hops; /* a proxy: anybody may say by XCLIENT TTL how many proxies he has come through */
 	enum smtp_bare bare;
+	bool checks_spf;         /* of senders (common/front/smtp_spf.h); false: where a rule asks for it */
+	uint64_t spf_ms;         /* for one check; 0: never */
 	struct tls *tls;         /* STARTTLS; NULL: not offered. Owned by the service */
 	const char *domain;      /* that bare user names get; "": none */
 	struct penalty *penalty; /* for failed logins across sessions, the program's; NULL: none */

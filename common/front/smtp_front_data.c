@@ -10,6 +10,7 @@
 #include "common/crypto/digest.h"
 #include "common/front/smtp_judge.h"
 #include "common/front/smtp_session.h"
+#include "common/front/smtp_spf.h"
 #include "common/proto/smtp_reply.h"
 
 #define ANSWER(code, enhanced, text)                                                                         \
@@ -96,6 +97,7 @@ static void begin_body(struct smtp_front *f, bool is_bdat)
 	smtp_data_decode_init(&f->decoder, f->service->bare, !is_bdat);
 	f->hops = (struct smtp_hops){.host = f->service->limits.own_hops ? f->service->host : NULL};
 	begin_complete(f);
+	smtp_spf_begin_body(f);
 	f->is_bdat = is_bdat;
 	f->size = f->discarded = 0;
 	f->is_discarding = false;
@@ -323,7 +325,13 @@ static void give_body(struct smtp_front *f, struct slice body)
 	int err;
 
 	if (!f->complete) {
-		take_piece(f, body);
+		bool is_filtered = smtp_spf_filter(f->spf, body, false, &out);
+
+		if (!is_filtered)
+			take_piece(f, body);
+		else if (out.end)
+			take_piece(f, buf_view(&out));
+		buf_deinit(&out);
 		return;
 	}
 	digest_add(f->digest, slice_from(body, (size_t)skip));
@@ -341,6 +349,11 @@ static void end_complete(struct smtp_front *f)
 	struct buf out = {0};
 	int err;
 
+	if (!f->is_discarding && smtp_spf_filter(f->spf, (struct slice){0}, true, &out)) {
+		if (out.end)
+			take_piece(f, buf_view(&out));
+		buf_deinit(&out);
+	}
 	if (!f->complete || f->is_discarding)
 		return;
 	digest_finish(f->digest, f->client_digest);

@@ -8,6 +8,7 @@
 #include "common/front/smtp_judge.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_session.h"
+#include "common/front/smtp_spf.h"
 #include "common/proto/smtp_reply.h"
 
 static bool takes_marks(const struct smtp_front *f)
@@ -58,6 +59,7 @@ void smtp_front_end_transaction(struct smtp_front *f, enum smtp_reset how)
 	smtp_front_clear_body(f);
 	smtp_judge_end_transaction(f->judge);
 	milter_watch_end_transaction(f->milters);
+	smtp_spf_free(&f->spf);
 	if (f->facts)
 		smtp_facts_end_transaction(f->facts);
 	if (was_mail)
@@ -94,6 +96,15 @@ static void say_mail_error(struct smtp_front *f, int err)
 		SMTP_REFUSE(f, 501, "5.5.4", "Cannot read that");
 }
 
+/* What is always found out is there: the rules' turn. */
+static void judge_mail(struct smtp_front *f, const struct smtp_mail *mail)
+{
+	if (smtp_judge_is_wanted(f, SMTP_PHASE_MAIL))
+		smtp_judge_mail(f, mail);
+	else
+		smtp_front_judged_mail(f, &(struct smtp_judged){.phase = SMTP_PHASE_MAIL, .mail = *mail});
+}
+
 void smtp_front_mail(struct smtp_front *f, struct slice rest)
 {
 	struct smtp_mail mail;
@@ -115,10 +126,25 @@ void smtp_front_mail(struct smtp_front *f, struct slice rest)
 		return;
 	}
 	smtp_front_end_transaction(f, SMTP_RESET_ORDER);
-	if (smtp_judge_is_wanted(f, SMTP_PHASE_MAIL))
-		smtp_judge_mail(f, &mail);
+	if (smtp_spf_begin(f, &mail.path, rest))
+		smtp_front_enter(f, SMTP_CHECK);
 	else
-		smtp_front_judged_mail(f, &(struct smtp_judged){.phase = SMTP_PHASE_MAIL, .mail = mail});
+		judge_mail(f, &mail);
+}
+
+void smtp_front_spf_done(struct smtp_front *f)
+{
+	struct smtp_mail mail;
+
+	/* It has been read before, and nothing has changed but that there is a result. */
+	if (smtp_parse_mail(&f->arena, smtp_spf_rest(f->spf), legal_parameters(f), &mail) == 0) {
+		judge_mail(f, &mail);
+	} else {
+		smtp_front_enter(f, SMTP_COMMAND);
+		SMTP_SAY(f, 451, "4.3.0", "Not now");
+	}
+	if (f->state != SMTP_ENDED)
+		smtp_front_pump(f);
 }
 
 void smtp_front_judged_mail(struct smtp_front *f, const struct smtp_judged *judged)

@@ -110,6 +110,7 @@ struct smtp_front {
 	struct smtp_judge *judge;     /* heap, NULL: no rules have run yet */
 	struct milter_watch *milters; /* heap, NULL: no filter has been told anything */
 	struct smtp_wish wish;        /* smtp_front_wish() */
+	struct smtp_spf *spf;         /* heap: of this transaction; NULL: not checked */
 	struct smtp_content *content; /* of this transaction; NULL: its body streams */
 
 	/* the body */
@@ -170,6 +171,8 @@ void smtp_front_ask_tier(struct smtp_front *f);
 
 /* smtp_front_transaction.c */
 void smtp_front_mail(struct smtp_front *f, struct slice rest);
+/* smtp_spf.c: there is a result, MAIL goes on. */
+void smtp_front_spf_done(struct smtp_front *f);
 void smtp_front_rcpt(struct smtp_front *f, struct slice rest);
 /* The rules have spoken. */
 void smtp_front_judged_mail(struct smtp_front *f, const struct smtp_judged *judged);

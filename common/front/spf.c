@@ -109,18 +109,22 @@ static char *default_program(void)
 	return xstrdup(path);
 }
 
-int spf_service_new(const struct spf_options *options, struct buf *why, struct spf_service **service_out)
+int spf_program_check(const char *program, struct buf *why)
 {
-	struct spf_service *s;
-	char *program = options->program ? xstrdup(options->program) : default_program();
+	char *path = program ? xstrdup(program) : default_program();
+	int err = access(path, X_OK) ? ERR_CONFIG : 0;
 
-	if (access(program, X_OK) != 0) {
-		buf_printf(why, "%s: the checker of SPF records is not there", program);
-		free(program);
-		return ERR_CONFIG;
-	}
-	s = xcalloc(1, sizeof(*s));
-	s->program = program;
+	if (err)
+		buf_printf(why, "%s: the checker of SPF records is not there", path);
+	free(path);
+	return err;
+}
+
+struct spf_service *spf_service_new(const struct spf_options *options)
+{
+	struct spf_service *s = xcalloc(1, sizeof(*s));
+
+	s->program = options->program ? xstrdup(options->program) : default_program();
 	s->loops = options->loops;
 	s->least = options->least;
 	s->most = options->most;
@@ -133,8 +137,7 @@ int spf_service_new(const struct spf_options *options, struct buf *why, struct s
 		snprintf(labels, sizeof(labels), "result=\"%s\"", words[i]);
 		s->results[i] = metrics_counter("mailtier_spf_checks", labels, "SPF checks by result");
 	}
-	*service_out = s;
-	return 0;
+	return s;
 }
 
 static void leave(void *arg)

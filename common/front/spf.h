@@ -21,9 +21,9 @@ struct spf_options {
 	unsigned loops;   /* of the group, by loop_index() */
 	unsigned least, most; /* checkers of each loop */
 };
-/* ERR_CONFIG with the reason in why: there is no such program. */
-MUST_CHECK int spf_service_new(
-	const struct spf_options *options, struct buf *why, struct spf_service **service_out);
+struct spf_service *spf_service_new(const struct spf_options *options);
+/* Is the checker there? ERR_CONFIG with the reason in why. program as in the options. */
+MUST_CHECK int spf_program_check(const char *program, struct buf *why);
 /* Any thread: ends the checkers of a loop, on it; no check may be begun on it afterwards. Before the loop is stopped. */
 void spf_service_leave(struct spf_service *service, struct loop *loop);
 /* After the loops have ended. */

@@ -261,7 +261,6 @@ static void on_ready(void *arg, int ready)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0 || !c->is_busy || (size_t)n == sizeof(reply)) {
-		c->is_wanted_dead = n == 0 && c->has_replied && !c->is_busy; /* it has done its share */
 		if (n > 0)
 			kill(c->pid, SIGKILL);
 		fail(c);

@@ -11,6 +11,7 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/net/dns_cache.h"
 #include "common/net/loop_private.h"
 
 #define CLASS_IN 1
@@ -22,6 +23,7 @@ struct dns_loop {
 	struct ub_ctx *ctx;
 	struct loop_watch *watch;
 	struct list requests;
+	struct dns_cache *cache;
 	unsigned asked;
 	struct metric *records, *none, *unknown, *bogus, *refused;
 };
@@ -177,6 +179,7 @@ static struct dns_loop *dns_of(struct loop *loop)
 	dns = xcalloc(1, sizeof(*dns));
 	dns->loop = loop;
 	list_init(&dns->requests);
+	dns->cache = dns_cache_new();
 	dns->ctx = ub_ctx_create();
 	rc = dns->ctx ? set_up(dns->ctx) : UB_NOMEM;
 	if (rc == 0 &&
@@ -186,6 +189,7 @@ static struct dns_loop *dns_of(struct loop *loop)
 		log_error("net", "the resolver does not start: %s", ub_strerror(rc));
 		if (dns->ctx)
 			ub_ctx_delete(dns->ctx);
+		dns_cache_free(&dns->cache);
 		free(dns);
 		return NULL;
 	}
@@ -218,6 +222,7 @@ void dns_loop_free(struct loop *loop)
 		request_free(container_of(at, struct dns_request, link));
 	loop_watch_stop(&dns->watch);
 	ub_ctx_delete(dns->ctx);
+	dns_cache_free(&dns->cache);
 	free(dns);
 }
 
@@ -329,20 +334,13 @@ static void on_result(void *arg, int failure, struct ub_result *result)
 	if (!failure && result)
 		read_result(&arena, r, result, &answer);
 	ub_resolve_free(result);
-	if (!r->is_over)
+	if (!r->is_over) {
+		dns_cache_put(
+			r->dns->cache, r->name, r->type, r->any_name, &answer, loop_now_ms(r->dns->loop));
 		finish(r, &answer);
+	}
 	arena_deinit(&arena);
 }
-
-static void on_time(void *arg)
-{
-	struct dns_request *r = arg;
-	struct dns_answer answer = answer_not_now(r, "no answer in time");
-
-	finish(r, &answer);
-}
-
-/* ---- questions ---- */
 
 /* As master files have it (RFC 1035 section 5.1): what is not of a host's name is written \DDD. */
 static void escape_name(const char *name, char *text)
@@ -360,10 +358,50 @@ static void escape_name(const char *name, char *text)
 	*text = '\0';
 }
 
+static int send_question(struct dns_request *r)
+{
+	char text[4 * DNS_NAME_MOST + 1];
+
+	escape_name(r->name, text);
+	if (ub_resolve_async(r->dns->ctx, text, (int)r->type, CLASS_IN, r, on_result, &r->id) != 0)
+		return ERR_NOT_NOW;
+	r->is_asked = true;
+	return 0;
+}
+
+/* Asked and answered from the cache; should it have gone in between, the resolver has it still. */
+static void answer_kept(void *arg)
+{
+	struct dns_request *r = arg;
+	const struct dns_answer *kept;
+
+	if (r->is_over)
+		return;
+	kept = dns_cache_find(r->dns->cache, r->name, r->type, r->any_name, loop_now_ms(r->dns->loop));
+	if (kept) {
+		struct dns_answer answer = *kept;
+
+		finish(r, &answer);
+	} else if (send_question(r) != 0) {
+		struct dns_answer answer = answer_not_now(r, "the resolver failed");
+
+		finish(r, &answer);
+	}
+}
+
+static void on_time(void *arg)
+{
+	struct dns_request *r = arg;
+	struct dns_answer answer = answer_not_now(r, "no answer in time");
+
+	finish(r, &answer);
+}
+
+/* ---- questions ---- */
+
 static int ask(struct loop *loop, const char *name, enum dns_type type, bool any_name, uint64_t timeout_ms,
 	dns_fn *fn, void *arg, struct dns_request **request_out)
 {
-	char text[4 * DNS_NAME_MOST + 1];
 	struct slice trimmed = dns_name_trim(slice_str(name));
 	struct dns_request *r;
 	struct dns_loop *dns;
@@ -382,12 +420,12 @@ static int ask(struct loop *loop, const char *name, enum dns_type type, bool any
 	memcpy(r->name, trimmed.p, trimmed.len);
 	timer_init(&r->timer, on_time, r);
 	list_init(&r->link);
-	escape_name(r->name, text);
-	if (ub_resolve_async(dns->ctx, text, (int)type, CLASS_IN, r, on_result, &r->id) != 0) {
+	if (dns_cache_find(dns->cache, r->name, type, any_name, loop_now_ms(loop))) {
+		loop_defer(loop, answer_kept, r);
+	} else if (send_question(r) != 0) {
 		free(r);
 		return ERR_NOT_NOW;
 	}
-	r->is_asked = true;
 	dns->asked++;
 	list_add_last(&dns->requests, &r->link);
 	timer_set(&r->timer, loop, timeout_ms);

@@ -1,6 +1,6 @@
 /*
  * Questions to the DNS by libunbound, asynchronous on the loop; it validates DNSSEC where a trust anchor is configured, and keeps
- * its own cache (one a loop, by the records' times to live). It knows /etc/hosts.
+ * its own cache (one a loop, by the records' times to live); answers that were just given are kept before it (dns_cache.h). It knows /etc/hosts.
  *
  * Answers are hostile: at most DNS_RECORDS_MOST records are taken of each, those whose data is wrong are left out and counted
  * (common/proto/dns_record.h), and what fails validation is never taken for an answer, in particular never for "no such record".

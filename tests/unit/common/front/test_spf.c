@@ -70,8 +70,9 @@ static void start(const char *servers, const char *program)
 
 	assert_int_equal(dns_init(&dns, &why), 0);
 	assert_int_equal(loop_new(&loop), 0);
-	if (spf_service_new(&options, &why, &service) != 0)
+	if (spf_program_check(program, &why) != 0)
 		fail_msg("%s", buf_str_view(&why));
+	service = spf_service_new(&options);
 }
 
 static void stop(void)
