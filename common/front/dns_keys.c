@@ -3,8 +3,8 @@
 #include "common/net/dns.h"
 
 const struct conf_key dns_keys[] = {
-	{"", "resolvers", CONF_LIST, 0, "", 0, 0, NULL, "DNS servers; empty: those of /etc/resolv.conf",
-		NULL},
+	{"", "resolvers", CONF_LIST, 0, "", 0, 0, NULL,
+		"DNS servers, each ADDRESS or ADDRESS:PORT; empty: those of /etc/resolv.conf", NULL},
 	{"", "dnssec-anchor", CONF_PATH, CONF_EXISTS, NULL, 0, 0, NULL,
 		"Trust anchor: answers are validated; not set: they are not", NULL},
 	{NULL, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL},

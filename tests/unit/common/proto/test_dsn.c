@@ -68,6 +68,23 @@ static void check_wire(const char *text)
 	}
 }
 
+/* Words that the remote host never said are not put into its mouth. */
+static void test_a_reason_of_our_own(void **state)
+{
+	const struct dsn_recipient r = {.action = DSN_FAILED,
+		.address = SLICE_LIT("u@c.test"),
+		.status = SLICE_LIT("4.4.1"),
+		.remote = SLICE_LIT("mx.c.test"),
+		.text = SLICE_LIT("no answer in time"),
+		.last_try = 1700000000};
+	struct dsn d = base(&r, 1);
+	char *text = write(&d);
+
+	(void)state;
+	expect(text, "<u@c.test>: mx.c.test: no answer in time\r\n");
+	free(text);
+}
+
 static void test_a_failure(void **state)
 {
 	const struct dsn_recipient r = {.action = DSN_FAILED,
@@ -245,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_failure),
+		cmocka_unit_test(test_a_reason_of_our_own),
 		cmocka_unit_test(test_other_actions),
 		cmocka_unit_test(test_security_04_hostile_texts_stay_in_their_lines),
 		cmocka_unit_test(test_utf8_addresses_make_it_global),
