@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,6 +332,9 @@ void loop_free(struct loop **loop_take)
 	if (!loop)
 		return;
 	*loop_take = NULL;
+	/* What a thread has posted may have been run, and ended the loop, before that thread has woken it. */
+	while (atomic_load(&loop->posting))
+		sched_yield();
 	conn_abort_all(loop);
 	resolve_loop_free(loop);
 	dns_loop_free(loop);
@@ -391,12 +395,14 @@ void loop_post(struct loop *loop, loop_fn *fn, void *arg)
 	struct loop_posted *p = xmalloc(sizeof(*p)), *before = atomic_load(&loop->posted);
 
 	p->call = (struct loop_call){fn, arg};
+	atomic_fetch_add(&loop->posting, 1);
 	do
 		p->next = before;
 	while (!atomic_compare_exchange_weak(&loop->posted, &before, p));
 	/* Now it may have been run, and p be gone. */
 	if (!before) /* else whoever posted that has woken the loop, or is about to */
 		wake(loop);
+	atomic_fetch_sub(&loop->posting, 1);
 }
 
 void loop_defer(struct loop *loop, loop_fn *fn, void *arg)

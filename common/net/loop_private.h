@@ -75,6 +75,7 @@ struct loop {
 	unsigned index;
 
 	_Atomic(struct loop_posted *) posted; /* last first */
+	_Atomic unsigned posting;             /* threads within loop_post() */
 	atomic_bool stopping;
 	bool in_turn;
 	uint64_t turn_us, now_ms;

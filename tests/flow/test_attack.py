@@ -223,9 +223,12 @@ class Abuse(AttackCase):
         socks = []
         for _ in range(10):
             s = self.open("p1", "smtp")
-            for say in (b"EHLO x.example\r\n", b"MAIL FROM:<a@b.example>\r\nRCPT TO:<user0003@example.test>\r\nDATA\r\n"):
+            for say, last in ((b"EHLO x.example\r\n", rb"(?m)^250 "),
+                              (b"MAIL FROM:<a@b.example>\r\nRCPT TO:<user0003@example.test>\r\nDATA\r\n", rb"(?m)^354 ")):
                 s.sendall(say)
-                s.recv(4096)
+                said = b""
+                while not re.search(last, said):  # who goes on before is cut off
+                    said += s.recv(4096)
             s.sendall(b"a: b\r\n\r\n" + b"x" * 70 + (b"\r\n" + b"y" * 70) * 10000)
             socks.append(s)
         for n in before:

@@ -94,7 +94,7 @@ class Import(mt.ClusterCase):
         self.cluster.ctl("b1", "account", "add", "has@er.test", "--alias", "taken@er.test")
         self.cluster.ctl("b1", "domain", "add", "small.test", "--max-accounts", "1", "--max-quota", "1G", "--alias", "small2.test")
         text = ("address,password,class,quota,aliases,forward\ngood@er.test,,,,,\nno address,,,,,\nx@er.test,{NOSUCH}x,,,,\nx1@er.test,,nosuch,,,\n"
-                "x2@er.test,,,many,,\nx3@er.test,,,,taken@er.test,\ngood@er.test,,,,,\nx4@er.test,,,,,nobody@er.test\nx5@small.test,,,2G,,\n"
+                "x2@er.test,,,many,,\nx3@er.test,,,,taken@er.test,\ngood@er.test,,,,,\nx4@er.test,,,,,nobody\nx5@small.test,,,2G,,\n"
                 "x6@small2.test,,,,,\nx7@small.test,,,,,\nx8@small.test,,,,,\nx9@er.test,,\n\"x10@er.test\n")
         want = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15]
         self.assertEqual(sorted(line for line, _ in self.errors(text)), want)

@@ -84,8 +84,9 @@ class Quota(BackendCase):
     def test_deliveries_meet_the_limits_of_inbox_at_rcpt(self):
         user = self.user(2)
         self.ctl("set", f"{user}/INBOX", "--folder-count", "2")
-        for _ in range(2):
-            self.deliver(user, MAIL)
+        self.deliver(user, MAIL)
+        wire = self.imap(2)
+        mt.wait_for(lambda: self.warnings(wire), 20, "the warning, which is the second message")
         with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
             self.deliver(user, MAIL)
         self.assertRegex(str(refused.exception), r"452, b'4\.2\.2")
