@@ -164,7 +164,8 @@ static void add_recipients(const struct dsn *d, struct buf *out, bool is_utf8)
 		buf_add_str(out, ">: ");
 		if (r->remote.len) {
 			add_clean(out, r->remote, is_utf8);
-			buf_add_str(out, r->code ? " said: " : ": "); /* without a code these words are ours */
+			buf_add_str(
+				out, r->code ? " said: " : ": "); /* without a code these words are ours */
 		}
 		if (r->code)
 			buf_printf(out, "%u ", r->code);
