@@ -172,7 +172,7 @@ int log_to(enum log_target kind, const char *socket_path, const char *name)
 		return error_from_errno(errno);
 	}
 	t->to.sun_family = AF_UNIX;
-	strcpy(t->to.sun_path, path);
+	memcpy(t->to.sun_path, path, strlen(path) + 1);
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	atomic_store(&lost, metrics_counter("mailtier_log_lost", NULL,
 				    "Lines that the syslog daemon or the journal did not take at once"));
