@@ -97,7 +97,7 @@ static void on_unused(void *arg)
 
 static void perhaps_unused(struct outbound_hop *hop)
 {
-	if (!hop->tries && !hop->sessions)
+	if (!hop->o->is_over && !hop->tries && !hop->sessions)
 		timer_set(&hop->unused, hop->o->loop, UNUSED_MS);
 }
 
@@ -592,6 +592,17 @@ static void end_now(void *arg)
 	}
 }
 
+/* The hops stay for outbound_free(), which may come after the loop: no timer of theirs may stand in it then. */
+static void stop_timers(struct outbound *o)
+{
+	struct slice key;
+	size_t at = 0;
+	void *value;
+
+	while (table_next(o->hops, &at, &key, &value))
+		timer_stop(&((struct outbound_hop *)value)->unused);
+}
+
 static void cut_now(void *arg)
 {
 	struct outbound *o = arg;
@@ -610,6 +621,7 @@ static void cut_now(void *arg)
 		if (t)
 			end_try(t);
 	}
+	stop_timers(o);
 	mta_sts_end(o->sts);
 	tls_report_end(o->report);
 }

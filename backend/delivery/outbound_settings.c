@@ -19,7 +19,7 @@ const struct conf_key outbound_keys[] = {
 		"and the certificate must be right for the host; dane: only where TLSA records vouch for it",
 		NULL},
 	{"sending", "dane", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,
-		"Obey TLSA records (RFC 7672), where the resolver validates (trust-anchor)", NULL},
+		"Obey TLSA records (RFC 7672), where the resolver validates (dnssec-anchor)", NULL},
 	{"sending", "mta-sts", CONF_BOOL, CONF_RELOAD, "yes", 0, 0, NULL,
 		"Obey MTA-STS policies of domains (RFC 8461), fetched by HTTPS", NULL},
 	{"sending", "ca", CONF_PATH, CONF_RELOAD | CONF_EXISTS, NULL, 0, 0, NULL,

@@ -695,6 +695,21 @@ static void test_next_hops(void **state)
 	sender_free(&sender);
 }
 
+/* As a program ends: the loop goes first, and nothing of a next hop that was used may still stand in it. */
+static void test_the_loop_goes_first(void **state)
+{
+	(void)state;
+	open_with(WORDS, NULL, "", "");
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	outbound_cut(sender.o);
+	sink_run_short(loop);
+	sink_free(&sink);
+	loop_free(&loop);
+	outbound_free(&sender.o);
+	conf_free(&sender.conf);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -734,6 +749,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_logins, set_up, tear_down),
 		cmocka_unit_test(test_configuration),
 		cmocka_unit_test_setup_teardown(test_next_hops, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_the_loop_goes_first, set_up, tear_down),
 	};
 
 	mem_init();
