@@ -21,7 +21,7 @@ Q := $(if $(filter 1,$(V)),,@)
 
 # ---- the rooms: what each may use of ours (transitive), what it links of others ----
 ROOMS := common/base common/crypto common/proto common/net common/conf common/directory common/auth common/control common/front common/spf \
-	mapping proxy backend/store backend/store_work backend/search backend/delivery backend/session backend
+	mapping proxy backend/store backend/store_work backend/search backend/delivery backend/session backend/admin backend
 uses_common/base :=
 uses_common/crypto := common/base
 uses_common/proto := common/base
@@ -40,7 +40,8 @@ uses_backend/search := backend/store_work backend/store common/base common/net c
 uses_backend/delivery := backend/store_work backend/store common/base common/crypto common/proto common/net common/conf
 uses_backend/session := backend/delivery backend/search backend/store_work backend/store common/base common/crypto common/proto \
 	common/net common/conf common/directory common/auth common/front common/control
-uses_backend := backend/session $(uses_backend/session)
+uses_backend/admin := backend/session $(uses_backend/session)
+uses_backend := backend/admin $(uses_backend/admin)
 libs_common/base := -lxxhash
 libs_common/crypto := -lcrypto
 libs_common/proto := -lidn2 -lunistring

@@ -84,8 +84,8 @@ static struct front_service *make_front(
 	service->tls = l->own->tls_mode == LISTEN_TLS_START ? tls_ref(l->own->tls) : NULL;
 	service->allows_clear = l->own->allows_clear;
 	front_auth_unref(&service->auth);
-	service->auth = front_auth_new_listener(
-		config->conf, config_service_name(l->service), l->own->title, config->host, b->hash_pool);
+	service->auth = front_auth_new_listener(config->conf, config_service_name(l->service), l->own->title,
+		config->host, b->admin.hash_pool);
 	service->limits = config->limits;
 	service->free = free_front;
 	return service;
@@ -116,7 +116,7 @@ static struct lmtp_service *make_lmtp(
 				     .command_ms = config->limits.command_ms,
 				     .wrong_commands = config->limits.wrong_commands,
 				     .transfer_ms = config->transfer_ms,
-				     .work = b->work,
+				     .work = b->admin.work,
 				     .greylist = config->greylist,
 				     .is_trusted = is_trusted,
 				     .arg = config_ref(config),
@@ -138,7 +138,8 @@ static void smtp_allowance(void *arg, const struct store_account *account, const
 {
 	const struct login_tier *tier = arg;
 
-	submission_allowance(&tier->config->submission, tier->backend->store, account, user, allowance_out);
+	submission_allowance(
+		&tier->config->submission, tier->backend->admin.store, account, user, allowance_out);
 }
 
 static bool smtp_may_relay(void *arg, const struct addr *peer)
@@ -174,7 +175,7 @@ static struct smtp_in_service *make_smtp(
 	struct smtp_service *smtp;
 
 	*tier = (struct login_tier){.backend = b, .config = config_ref(config), .service = l->service};
-	service = smtp_in_service_new(b->delivery, b->work,
+	service = smtp_in_service_new(b->delivery, b->admin.work,
 		&(struct smtp_in_settings){
 			.name = name,
 			.host = config->host,
@@ -184,7 +185,7 @@ static struct smtp_in_service *make_smtp(
 			.is_submission = is_submission,
 			.auth = is_submission || s->smtp_logs_in
 					? front_auth_new_listener(config->conf, name, l->own->title,
-						  config->host, b->hash_pool)
+						  config->host, b->admin.hash_pool)
 					: NULL,
 			.penalty = b->penalty,
 			.complete = is_submission ? &s->complete : NULL,
@@ -255,14 +256,14 @@ static void on_accept(size_t index, struct conn *conn_take)
 
 int listeners_open(struct backend *b, struct buf *why)
 {
-	return listen_open(b->loop, b->group, b->config->listen, on_accept, why, &set);
+	return listen_open(b->admin.loop, b->admin.group, b->config->listen, on_accept, why, &set);
 }
 
 void listeners_offer(struct backend *b)
 {
 	struct offer *offer = offer_new(b);
 
-	loop_count = loop_group_count(b->group);
+	loop_count = loop_group_count(b->admin.group);
 	loops = xcalloc(loop_count, sizeof(*loops));
 	for (unsigned i = 0; i < loop_count; i++) {
 		loops[i] = offer;
@@ -290,7 +291,7 @@ void listeners_set_config(struct backend *b)
 
 		atomic_fetch_add(&offer->refs, 1);
 		*change = (struct change){.offer = offer, .loop = i};
-		loop_post(loop_group_at(b->group, i), set_offer, change);
+		loop_post(loop_group_at(b->admin.group, i), set_offer, change);
 	}
 	offer_unref(offer);
 }

@@ -9,7 +9,7 @@
 
 /* What is offered, by b->config. Once, before a listener accepts: when the store and its services are there. Main thread. */
 void listeners_offer(struct backend *b);
-/* Opens all of b->config on b->group. Main thread. why: for the operator. */
+/* Opens all of b->config on b->admin.group. Main thread. why: for the operator. */
 MUST_CHECK int listeners_open(struct backend *b, struct buf *why);
 /* New connections get b->config from now on. Main thread. */
 void listeners_set_config(struct backend *b);

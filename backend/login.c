@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #include "backend/store/store_account.h"
-#include "backend/accounts_ensure.h"
+#include "backend/admin/accounts_ensure.h"
 #include "backend/session/smtp_in.h"
 #include "backend/users.h"
 #include "common/auth/auth_name.h"
@@ -200,7 +200,7 @@ static void start_imap(struct login *l)
 	finish(l);
 	front_hand_over(front, &h);
 	imap_session_start(&(struct imap_session_start){
-		.service = b->imap,
+		.service = b->admin.imap,
 		.conn = h.conn,
 		.tag = h.tag,
 		.account = &account,
@@ -219,7 +219,7 @@ static void start_pop3(struct login *l)
 	struct front *front = l->front;
 	struct pop3_lock *lock;
 
-	if (pop3_lock_take(b->pop3, &account, &lock)) {
+	if (pop3_lock_take(b->admin.pop3, &account, &lock)) {
 		refuse(l, FRONT_IN_USE, "another session holds the maildrop");
 		return;
 	}
@@ -227,7 +227,7 @@ static void start_pop3(struct login *l)
 	finish(l);
 	front_hand_over(front, &h);
 	pop3_session_start(&(struct pop3_session_start){
-		.service = b->pop3,
+		.service = b->admin.pop3,
 		.conn = h.conn,
 		.lock = lock,
 		.account = &account,
@@ -262,7 +262,7 @@ static void on_ensured(void *arg, int err)
 
 	l->ensure = NULL;
 	if (!err)
-		err = store_find_account(l->tier->backend->store, l->user, &l->account);
+		err = store_find_account(l->tier->backend->admin.store, l->user, &l->account);
 	if (err == ERR_NOT_FOUND || err == ERR_TOO_BIG) {
 		refuse(l, FRONT_NO_ACCOUNT, "its domain has no place for the account");
 		return;
@@ -299,7 +299,7 @@ static void enter(struct login *l)
 	const char *why;
 
 	if (!l->has_account && users_may_create(l->users, l->user)) {
-		l->ensure = accounts_ensure(l->tier->backend, l->loop, l->user, on_ensured, l);
+		l->ensure = accounts_ensure(&l->tier->backend->admin, l->loop, l->user, on_ensured, l);
 		return;
 	}
 	if (!l->has_account && l->is_vouched && l->smtp) {
@@ -311,7 +311,7 @@ static void enter(struct login *l)
 		return;
 	}
 	/* As it is now: while the password was checked an operator may have changed it, and ended its sessions. */
-	if (store_get_account(l->tier->backend->store, l->account.slot, l->account.id, &l->account)) {
+	if (store_get_account(l->tier->backend->admin.store, l->account.slot, l->account.id, &l->account)) {
 		refuse(l, FRONT_NO_ACCOUNT, "the account has just gone");
 		return;
 	}
@@ -367,8 +367,8 @@ static void check(struct login *l, struct slice realm, struct slice name, struct
 		.password = l->credentials.password,
 	};
 	struct backend *b = l->tier->backend;
-	int verdict = 0, n = credential_check(b->credentials, b->hash_pool, l->loop, &credential, on_verdict,
-				 l, &verdict, &l->check);
+	int verdict = 0, n = credential_check(b->credentials, b->admin.hash_pool, l->loop, &credential,
+				 on_verdict, l, &verdict, &l->check);
 
 	if (n > 0)
 		on_verdict(l, verdict);
@@ -392,7 +392,7 @@ static void login_as_proxy(struct login *l)
 		refuse(l, FRONT_WRONG, "no proxy has this name");
 		return;
 	}
-	err = store_find_account(l->tier->backend->store, l->user, &l->account);
+	err = store_find_account(l->tier->backend->admin.store, l->user, &l->account);
 	if (err && err != ERR_NOT_FOUND) {
 		refuse(l, FRONT_NOT_NOW, error_text(err));
 		return;
@@ -407,7 +407,8 @@ static void login_as_proxy(struct login *l)
 static void enter_entry(struct login *l, const struct directory_login_answer *answer)
 {
 	struct slice account = arena_copy(&l->arena, slice_str(answer->entry.account));
-	int err = account.p ? store_find_account(l->tier->backend->store, account, &l->account) : ERR_TOO_BIG;
+	int err = account.p ? store_find_account(l->tier->backend->admin.store, account, &l->account)
+			    : ERR_TOO_BIG;
 
 	/* What a section's directory says of other domains is not its to say. */
 	if (users_find(l->tier->config, account) != l->users) {
@@ -551,7 +552,7 @@ static void login_as_account(struct login *l)
 {
 	const struct store_work_call call = {
 		.run = run_read, .done = done_read, .drop = drop_read, .arg = l, .loop = l->loop};
-	int err = store_find_account(l->tier->backend->store, l->user, &l->account);
+	int err = store_find_account(l->tier->backend->admin.store, l->user, &l->account);
 
 	if (err == ERR_NOT_FOUND && l->credentials.shown == FRONT_SHOWN_FETCH) {
 		give(l, slice_of("", 0), false);
@@ -571,7 +572,7 @@ static void login_as_account(struct login *l)
 		return;
 	}
 	l->refs++;
-	l->job = store_work_read(l->tier->backend->work, l->account.slot, &call);
+	l->job = store_work_read(l->tier->backend->admin.work, l->account.slot, &call);
 }
 
 /* ---- the front's questions ---- */

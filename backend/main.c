@@ -4,7 +4,7 @@
 
 #include "backend/start.h"
 #include "common/base/mem.h"
-#include "backend/store_verbs.h"
+#include "backend/admin/store_verbs.h"
 
 int main(int argc, char **argv)
 {

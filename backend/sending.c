@@ -57,7 +57,7 @@ static void read_settings(struct backend *b, struct buf texts[3], struct queue_s
 
 int sending_start(struct backend *b, struct buf *why)
 {
-	struct loop *loop = loop_group_at(b->group, loop_group_count(b->group) - 1);
+	struct loop *loop = loop_group_at(b->admin.group, loop_group_count(b->admin.group) - 1);
 	struct sending *s = xcalloc(1, sizeof(*s));
 	const struct queue_sender sender = {
 		.next_hop = next_hop, .start = start_try, .octets = outbound_octets, .arg = s};
@@ -71,12 +71,13 @@ int sending_start(struct backend *b, struct buf *why)
 		return err;
 	}
 	read_settings(b, texts, &settings);
-	s->queue = queue_new(b->work, b->delivery, loop, &sender, &settings);
+	s->queue = queue_new(b->admin.work, b->delivery, loop, &sender, &settings);
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		buf_deinit(&texts[i]);
 	delivery_service_on_queued(b->delivery, queued, s);
 	b->sending = s;
-	b->queue = s->queue;
+	b->admin.queue = s->queue;
+	b->admin.tls_report = outbound_tls_report(s->outbound);
 	queue_start(s->queue);
 	return 0;
 }
@@ -95,11 +96,6 @@ void sending_reload(struct backend *b)
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		buf_deinit(&texts[i]);
 	buf_deinit(&why);
-}
-
-struct tls_report *sending_tls_report(struct backend *b)
-{
-	return b->sending ? outbound_tls_report(b->sending->outbound) : NULL;
 }
 
 void sending_drain(struct backend *b)
@@ -128,7 +124,8 @@ void sending_free(struct backend *b)
 		return;
 	outbound_free(&b->sending->outbound);
 	queue_free(&b->sending->queue);
-	b->queue = NULL;
+	b->admin.queue = NULL;
+	b->admin.tls_report = NULL;
 	free(b->sending);
 	b->sending = NULL;
 }

@@ -4,14 +4,11 @@
 #include "backend/backend.h"
 
 struct sending;
-struct tls_report;
 
 /* Reasons in why. ERR_CONFIG. */
 MUST_CHECK int sending_start(struct backend *b, struct buf *why);
 /* After a reload: b->config. Its reasons go to the log. */
 void sending_reload(struct backend *b);
-/* What is counted of TLS; NULL: sending has not started. */
-struct tls_report *sending_tls_report(struct backend *b);
 /* No try begins any more; those under way go on. Accepts that there is none. */
 void sending_drain(struct backend *b);
 /* Some are under way. */

@@ -250,7 +250,7 @@ static void on_timer(void *arg)
 	struct backend *b = arg;
 
 	save(b);
-	timer_set(&b->send_limits_timer, b->loop, SAVE_MS);
+	timer_set(&b->send_limits_timer, b->admin.loop, SAVE_MS);
 }
 
 void submission_start(struct backend *b)
@@ -265,7 +265,7 @@ void submission_start(struct backend *b)
 			buf_str_view(&path), error_text(err));
 	buf_deinit(&path);
 	timer_init(&b->send_limits_timer, on_timer, b);
-	timer_set(&b->send_limits_timer, b->loop, SAVE_MS);
+	timer_set(&b->send_limits_timer, b->admin.loop, SAVE_MS);
 }
 
 void submission_stop(struct backend *b)
@@ -303,7 +303,7 @@ static void do_show(void *arg, struct control_request *request)
 	struct send_allowance a;
 	struct send_counts c;
 	struct store_account account;
-	int err = store_find_account(b->store, slice_str(user), &account);
+	int err = store_find_account(b->admin.store, slice_str(user), &account);
 
 	if (!err)
 		user = account.address;
@@ -313,7 +313,7 @@ static void do_show(void *arg, struct control_request *request)
 			request, ERR_NOT_FOUND, "no such account, and nobody of that name has sent anything");
 		return;
 	}
-	submission_allowance(&b->config->submission, b->store, err ? NULL : &account, user, &a);
+	submission_allowance(&b->config->submission, b->admin.store, err ? NULL : &account, user, &a);
 	control_add_str(request, "user", user);
 	control_add_int(request, "messages_hour", c.messages_hour);
 	control_add_int(request, "messages_hour_limit", a.messages_hour);
@@ -346,5 +346,5 @@ static const struct control_verb verbs[] = {
 
 void submission_register(struct backend *b)
 {
-	control_register(b->control, verbs, ARRAY_LEN(verbs), b);
+	control_register(b->admin.control, verbs, ARRAY_LEN(verbs), b);
 }

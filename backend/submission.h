@@ -50,7 +50,7 @@ bool submission_is_cluster_domain(const struct submission *submission, struct sl
 void submission_allowance(const struct submission *submission, struct store *store,
 	const struct store_account *account, const char *user, struct send_allowance *allowance_out);
 
-/* What was counted before, and from then on a save every minute. Main loop; b->store is open. */
+/* What was counted before, and from then on a save every minute. Main loop; b->admin.store is open. */
 void submission_start(struct backend *b);
 /* The last save. Main thread. */
 void submission_stop(struct backend *b);

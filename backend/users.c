@@ -211,7 +211,7 @@ static void on_sweep(void *arg)
 	struct users *u = arg;
 
 	directory_set_sweep(u->directories);
-	timer_set(&u->sweep, u->backend->loop, SWEEP_MS);
+	timer_set(&u->sweep, u->backend->admin.loop, SWEEP_MS);
 }
 
 struct users *users_new(struct backend *b)
@@ -219,9 +219,9 @@ struct users *users_new(struct backend *b)
 	struct users *u = xcalloc(1, sizeof(*u));
 
 	u->backend = b;
-	u->directories = directory_set_new(b->loop);
+	u->directories = directory_set_new(b->admin.loop);
 	timer_init(&u->sweep, on_sweep, u);
-	timer_set(&u->sweep, b->loop, SWEEP_MS);
+	timer_set(&u->sweep, b->admin.loop, SWEEP_MS);
 	return u;
 }
 
@@ -270,9 +270,9 @@ static void tie_section(struct users *u, const struct config *old, struct config
 		.negative_ms = s->negative_ms,
 		.stale_ms = s->stale_ms,
 		.cache_entries = s->cache_entries,
-		.home = u->backend->loop,
+		.home = u->backend->admin.loop,
 		.credentials = u->backend->credentials,
-		.hash_pool = u->backend->hash_pool,
+		.hash_pool = u->backend->admin.hash_pool,
 	};
 
 	s->login = before ? directory_login_ref(before->login) : directory_login_new(&options);
@@ -367,5 +367,5 @@ static const struct control_verb verbs[] = {
 
 void users_register(struct backend *b)
 {
-	control_register(b->control, verbs, ARRAY_LEN(verbs), b);
+	control_register(b->admin.control, verbs, ARRAY_LEN(verbs), b);
 }

@@ -1,6 +1,0 @@
-/* The operator's verbs that show accounts: `account show|list`, `quota`. Main loop and the store's readers. */
-#pragma once
-
-#include "backend/backend.h"
-
-void account_show_register(struct backend *b);

@@ -1,6 +1,0 @@
-/* The operator's verbs about account classes: `class add|set|show|list|remove`. Main loop; records lie in slot 0. */
-#pragma once
-
-#include "backend/backend.h"
-
-void classes_register(struct backend *b);

@@ -1,6 +1,0 @@
-/* The operator's verbs about the text index: `index status`, `index rebuild`. */
-#pragma once
-
-#include "backend/backend.h"
-
-void index_verbs_register(struct backend *b);

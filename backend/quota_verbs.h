@@ -1,6 +1,0 @@
-/* The operator's verbs about quota beyond `quota` itself: `quota show`, `quota set`, `quota verify`. */
-#pragma once
-
-#include "backend/backend.h"
-
-void quota_verbs_register(struct backend *b);

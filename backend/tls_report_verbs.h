@@ -1,7 +1,0 @@
-/* mailtierctl tlsrpt show, tlsrpt report: what has become of TLS towards other domains (backend/delivery/tls_report.h). */
-#pragma once
-
-#include "backend/backend.h"
-
-/* After sending has started. */
-void tls_report_verbs_register(struct backend *b);
