@@ -144,13 +144,24 @@ class ExactlyOnce(unittest.TestCase):
         context.check_hostname = False
         result = {}
         for r in recipients:
-            m = imaplib.IMAP4_SSL(*self.cluster.at("p1", "imaps"), ssl_context=context, timeout=30)
-            m.login(r, PASSWORD)
+            m = mt.wait_for(lambda: self.logged_in(r, context), 20, f"{r} logs in")
             n = int(m.select(readonly=True)[1][0])
             data = m.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1] if n else []
             result[r] = sum(1 for d in data if isinstance(d, tuple) and f"Subject: {token}\r\n".encode() in d[1])
             m.logout()
         return result
+
+    def logged_in(self, user, context):
+        """None: the proxy has not seen yet that the back-end is there again."""
+        m = imaplib.IMAP4_SSL(*self.cluster.at("p1", "imaps"), ssl_context=context, timeout=30)
+        try:
+            m.login(user, PASSWORD)
+        except imaplib.IMAP4.error as e:
+            m.shutdown()
+            if b"[UNAVAILABLE]" not in e.args[0]:
+                raise
+            return None
+        return m
 
     def assert_once(self, recipients, token, want=1):
         got = self.counts(recipients, token)
