@@ -15,6 +15,24 @@
 /* The account came from another slot: what is left of it there (the value: slot, account) is to be removed. */
 #define INTENT_MOVED 5
 
+/* A row of DB_FOLDER_NAMES. */
+struct mailbox_name_row {
+	uint32_t mailbox; /* 0: only subscribed */
+	bool subscribed;
+};
+MUST_CHECK int mailbox_unpack_name(struct slice value, struct mailbox_name_row *row_out);
+MUST_CHECK int mailbox_get_name(
+	struct store_txn *txn, uint32_t account, struct slice name, struct mailbox_name_row *row_out);
+/* The row's mailbox alone: ERR_NOT_FOUND also when the name is only subscribed. */
+MUST_CHECK int mailbox_find_name(
+	struct store_txn *txn, uint32_t account, struct slice name, struct mailbox_name_row *row_out);
+/* Writes the row, or deletes it when it says nothing any more. */
+MUST_CHECK int mailbox_put_name(
+	struct store_txn *txn, uint32_t account, struct slice name, struct mailbox_name_row row);
+MUST_CHECK int mailbox_put_folder(
+	struct store_txn *txn, uint32_t account, uint32_t mailbox, const struct folder_record *r);
+bool mailbox_is_child(struct slice name, struct slice parent);
+
 /* A mailbox of a new account; name is in its stored form. */
 MUST_CHECK int mailbox_create_default(struct store_txn *txn, uint32_t account, struct account_state *s,
 	struct slice name, enum store_use use, uint32_t *mailbox_out);
