@@ -152,6 +152,8 @@ struct imap_session {
 
 /* The one place where `state` is assigned. */
 void imap_enter(struct imap_session *s, enum imap_state state);
+/* For people. */
+const char *imap_state_name(const struct imap_session *s);
 /* A read or write job of the store; then `done` on the loop (what run wrote to s->out is sent before). */
 void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 /* The same without waiting for the client: what run writes is held until he has taken enough of what was written before, and then
