@@ -9,14 +9,10 @@
 #include "common/net/listener.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -25,8 +21,8 @@
 #include "common/base/metrics.h"
 #include "common/net/conn_private.h"
 #include "common/net/inherit.h"
+#include "common/net/listen_socket.h"
 
-#define BACKLOG 1024
 #define BURST_MOST 64
 #define PAUSE_MS 100
 #define LOG_MS 10000 /* between two lines on refused connections */
@@ -364,103 +360,6 @@ static void on_io(struct loop_io *io, uint32_t events)
 
 /* ---- opening ---- */
 
-static int fail(struct buf *why, const struct addr *addr, const char *what)
-{
-	char text[ADDR_TEXT_MAX];
-	int code = errno;
-
-	buf_printf(why, "%s: %s: %s", addr_text(addr, text), what, strerror(code));
-	return error_from_errno(code);
-}
-
-static bool is_unix(const struct addr *addr)
-{
-	return addr->ss.ss_family == AF_UNIX;
-}
-
-/* A socket file that nobody listens on any more is in the way after a crash. */
-static void remove_stale_socket(const struct addr *addr)
-{
-	const char *path = ((const struct sockaddr_un *)&addr->ss)->sun_path;
-	struct stat st;
-	int fd;
-
-	if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode))
-		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0 &&
-		errno == ECONNREFUSED)
-		unlink(path);
-	if (fd >= 0)
-		close(fd);
-}
-
-static void set_tcp_options(int fd, const struct addr *addr)
-{
-	int one = 1;
-
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (addr->ss.ss_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-}
-
-static int bind_unix(int fd, const struct addr *addr, int mode, struct buf *why)
-{
-	remove_stale_socket(addr);
-	/* The mode of the descriptor is that of the file made by bind(2): there is no moment of wider access.
-	 */
-	if (fchmod(fd, (mode_t)mode) != 0)
-		return fail(why, addr, "cannot set the mode");
-	if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
-		return fail(why, addr, "cannot bind");
-	if (chmod(((const struct sockaddr_un *)&addr->ss)->sun_path, (mode_t)mode) != 0)
-		return fail(why, addr, "cannot set the mode");
-	return 0;
-}
-
-/*
- * The first socket of an address is bound without SO_REUSEPORT, so that an address at which anybody listens already
- * is refused; then it shares with those of the other loops.
- */
-static int bind_tcp(int fd, const struct addr *addr, bool is_first, struct buf *why)
-{
-	int one = 1;
-
-	set_tcp_options(fd, addr);
-	if (!is_first)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-	if (bind(fd, (const struct sockaddr *)&addr->ss, addr->len) != 0)
-		return fail(why, addr, "cannot bind");
-	if (is_first)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-	return 0;
-}
-
-static int open_socket(const struct listener_options *options, const struct addr *addr, bool is_first,
-	struct buf *why, int *fd_out)
-{
-	int fd = socket(addr->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int rc = 0;
-
-	if (fd < 0)
-		return fail(why, addr, "cannot open a socket");
-	if (is_unix(addr)) {
-		rc = bind_unix(fd, addr, options->unix_mode ? options->unix_mode : 0600, why);
-	} else {
-		rc = bind_tcp(fd, addr, is_first, why);
-	}
-	if (rc == 0 && listen(fd, options->backlog ? (int)options->backlog : BACKLOG) != 0)
-		rc = fail(why, addr, "cannot listen");
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	*fd_out = fd;
-	return 0;
-}
-
 static struct metric *refusal_metric(struct buf *labels, const char *reason)
 {
 	size_t len = buf_len(labels);
@@ -508,7 +407,7 @@ static struct listener *listener_new(
 static int share_socket(struct listener *l, struct buf *why, int *fd_out)
 {
 	*fd_out = fcntl(l->parts[0].fd, F_DUPFD_CLOEXEC, 0);
-	return *fd_out < 0 ? fail(why, &l->addr, "cannot duplicate") : 0;
+	return *fd_out < 0 ? listen_socket_fail(why, &l->addr, "cannot duplicate") : 0;
 }
 
 /*
@@ -527,11 +426,12 @@ static int get_socket(
 		l->has_inherited = true;
 		return 0;
 	}
-	if (!is_first && is_unix(&l->addr))
+	if (!is_first && listen_socket_is_unix(&l->addr))
 		return share_socket(l, why, fd_out);
 	if (!l->has_inherited)
-		return open_socket(options, &l->addr, is_first, why, fd_out);
-	rc = open_socket(options, &l->addr, false, &ignored, fd_out);
+		return listen_socket_open(
+			&l->addr, options->unix_mode, options->backlog, is_first, why, fd_out);
+	rc = listen_socket_open(&l->addr, options->unix_mode, options->backlog, false, &ignored, fd_out);
 	buf_deinit(&ignored);
 	return rc ? share_socket(l, why, fd_out) : 0;
 }
@@ -545,7 +445,7 @@ static int add_part(
 
 	if (rc)
 		return rc;
-	if (!is_unix(&l->addr) && addr_port(&l->addr) == 0) {
+	if (!listen_socket_is_unix(&l->addr) && addr_port(&l->addr) == 0) {
 		l->addr.len = sizeof(l->addr.ss);
 		getsockname(part->fd, (struct sockaddr *)&l->addr.ss, &l->addr.len);
 	}
@@ -739,7 +639,7 @@ void listener_stop(struct listener *l)
 		stop_parts(l, release_part);
 		return;
 	}
-	if (!l->is_stopped && is_unix(&l->addr))
+	if (!l->is_stopped && listen_socket_is_unix(&l->addr))
 		unlink(((const struct sockaddr_un *)&l->addr.ss)->sun_path);
 	stop_parts(l, stop_part);
 }
@@ -777,7 +677,7 @@ void listener_refuse(struct listener *l)
 	const struct sock_fprog filter = {
 		ARRAY_LEN(code), (struct sock_filter *)(uintptr_t)(const void *)code};
 
-	if (is_unix(&l->addr) || l->is_stopped)
+	if (listen_socket_is_unix(&l->addr) || l->is_stopped)
 		return;
 	for (unsigned i = 0; i < l->parts_count; i++) {
 		if (setsockopt(l->parts[i].fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) != 0)
@@ -830,7 +730,7 @@ void listener_each_socket(listener_socket_fn *fn, void *arg)
 	pthread_mutex_lock(&all_lock);
 	list_for_each (at, &all) {
 		struct listener *l = container_of(at, struct listener, link);
-		unsigned count = is_unix(&l->addr) ? 1 : l->parts_count;
+		unsigned count = listen_socket_is_unix(&l->addr) ? 1 : l->parts_count;
 
 		for (unsigned i = 0; i < count; i++)
 			fn(arg, &l->addr, l->parts[i].fd);
