@@ -1,11 +1,10 @@
 #include "backend/queue_settings.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/conf/conf_file.h"
 #include "common/proto/dsn.h"
 
 #define SECTION "queue"
@@ -69,27 +68,6 @@ const struct conf_key queue_settings_keys[] = {
 
 static const char *const templates[] = {"failure-template", "delay-template", "success-template"};
 
-/* 0 or errno. */
-static int read_file(const char *path, size_t most, struct buf *out)
-{
-	FILE *file = fopen(path, "re");
-	char *room;
-	size_t n;
-	int err = 0;
-
-	if (!file)
-		return errno;
-	room = buf_reserve(out, most + 1);
-	n = room ? fread(room, 1, most + 1, file) : 0;
-	if (ferror(file))
-		err = errno ? errno : EIO;
-	else if (n > most)
-		err = EFBIG;
-	buf_added(out, n);
-	fclose(file);
-	return err;
-}
-
 static bool is_plain_address(const char *s)
 {
 	const char *at = strchr(s, '@');
@@ -115,7 +93,7 @@ static void check_template(struct conf *conf, const char *key)
 
 	if (!path[0])
 		return;
-	err = read_file(path, QUEUE_TEMPLATE_MAX, &text);
+	err = conf_file_read(path, QUEUE_TEMPLATE_MAX, &text);
 	if (err) {
 		conf_error(conf, SECTION, NULL, key, "%s: %s", path, strerror(err));
 	} else {
@@ -181,7 +159,7 @@ static void check_srs(struct conf *conf)
 		conf_error(conf, SECTION, NULL, "srs-domain", "needs srs-keys");
 		return;
 	}
-	err = read_file(path, KEY_FILE_MOST, &text);
+	err = conf_file_read(path, KEY_FILE_MOST, &text);
 	why = err ? strerror(err) : split_keys(buf_view(&text), keys, &count);
 	if (why)
 		conf_error(conf, SECTION, NULL, "srs-keys", "%s: %s", path, why);
@@ -220,7 +198,7 @@ void queue_settings_read(const struct config *config, struct buf texts[3], struc
 	for (size_t i = 0; i < ARRAY_LEN(templates); i++) {
 		const char *path = conf_get_string(conf, SECTION, NULL, templates[i]);
 
-		if (path[0] && (read_file(path, QUEUE_TEMPLATE_MAX, &texts[i]) ||
+		if (path[0] && (conf_file_read(path, QUEUE_TEMPLATE_MAX, &texts[i]) ||
 				       dsn_check_template(buf_view(&texts[i]), &line))) {
 			log_error("backend", "%s: the template cannot be used, the built-in one is", path);
 			buf_clear(&texts[i]);
@@ -242,7 +220,7 @@ int queue_settings_srs(const struct conf *conf, struct srs **srs_out)
 	*srs_out = NULL;
 	if (!domain[0])
 		return 0;
-	err = read_file(conf_get_string(conf, SECTION, NULL, "srs-keys"), KEY_FILE_MOST, &text);
+	err = conf_file_read(conf_get_string(conf, SECTION, NULL, "srs-keys"), KEY_FILE_MOST, &text);
 	if (err || split_keys(buf_view(&text), keys, &count)) {
 		log_error("backend", "the file of srs-keys cannot be used, the keys before it stay in force");
 		wipe(&text);

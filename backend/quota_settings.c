@@ -1,11 +1,11 @@
 #include "backend/quota_settings.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/log.h"
 #include "common/base/num.h"
+#include "common/conf/conf_file.h"
 
 #define SECTION "quota-warning"
 
@@ -63,25 +63,6 @@ static const char *read_thresholds(const struct conf *conf, unsigned *out, size_
 	return NULL;
 }
 
-/* 0 or errno. */
-static int read_file(const char *path, struct buf *out)
-{
-	FILE *file = fopen(path, "re");
-	char *room;
-	size_t n;
-	int err = 0;
-
-	if (!file)
-		return errno;
-	room = buf_reserve(out, QUOTA_WARNING_TEMPLATE_MAX + 1);
-	n = room ? fread(room, 1, QUOTA_WARNING_TEMPLATE_MAX + 1, file) : 0;
-	if (ferror(file))
-		err = errno ? errno : EIO;
-	buf_added(out, n);
-	fclose(file);
-	return err;
-}
-
 void quota_settings_check(struct conf *conf)
 {
 	const char *path = conf_get_string(conf, SECTION, NULL, "template");
@@ -89,6 +70,7 @@ void quota_settings_check(struct conf *conf)
 	unsigned thresholds[STORE_QUOTA_THRESHOLDS_MAX], line;
 	struct buf text = {0};
 	size_t count;
+	int err;
 
 	why = read_thresholds(conf, thresholds, &count);
 	if (why)
@@ -98,8 +80,9 @@ void quota_settings_check(struct conf *conf)
 		conf_error(conf, SECTION, NULL, "from", "is no plain address");
 	if (!path[0])
 		return;
-	if (read_file(path, &text)) {
-		conf_error(conf, SECTION, NULL, "template", "%s: %s", path, strerror(errno));
+	err = conf_file_read(path, QUOTA_WARNING_TEMPLATE_MAX, &text);
+	if (err) {
+		conf_error(conf, SECTION, NULL, "template", "%s: %s", path, strerror(err));
 	} else {
 		why = quota_warning_check(buf_view(&text), &line);
 		if (why)
@@ -120,7 +103,8 @@ void quota_settings_read(
 		.from = conf_get_string(conf, SECTION, NULL, "from"),
 		.host = config->host};
 	(void)read_thresholds(conf, settings_out->thresholds, &settings_out->count);
-	if (path[0] && (read_file(path, text) || quota_warning_check(buf_view(text), &line))) {
+	if (path[0] && (conf_file_read(path, QUOTA_WARNING_TEMPLATE_MAX, text) ||
+			       quota_warning_check(buf_view(text), &line))) {
 		log_error("backend", "%s: the template cannot be used, the built-in one is", path);
 		buf_clear(text);
 	}

@@ -13,30 +13,27 @@
 
 /* ---- the operator's verbs ---- */
 
-static bool take_imap(void *arg, const struct imap_session_info *i)
+static bool take(struct session_walk *walk, const char *service, const struct mailbox_session_info *i)
 {
-	return session_walk_take(arg, &(struct session_info){
-					      .number = i->number,
-					      .id = i->session,
-					      .service = "imap",
-					      .user = i->user,
-					      .client = i->client,
-					      .state = i->state,
-					      .since = (int64_t)(i->since_ms / 1000),
-				      });
+	return session_walk_take(walk, &(struct session_info){
+					       .number = i->number,
+					       .id = i->session,
+					       .service = service,
+					       .user = i->user,
+					       .client = i->client,
+					       .state = i->state,
+					       .since = (int64_t)(i->since_ms / 1000),
+				       });
 }
 
-static bool take_pop3(void *arg, const struct pop3_session_info *i)
+static bool take_imap(void *arg, const struct mailbox_session_info *i)
 {
-	return session_walk_take(arg, &(struct session_info){
-					      .number = i->number,
-					      .id = i->session,
-					      .service = "pop3",
-					      .user = i->user,
-					      .client = i->client,
-					      .state = i->state,
-					      .since = (int64_t)(i->since_ms / 1000),
-				      });
+	return take(arg, "imap", i);
+}
+
+static bool take_pop3(void *arg, const struct mailbox_session_info *i)
+{
+	return take(arg, "pop3", i);
 }
 
 static void each_imap(void *arg, struct loop *loop, struct session_walk *walk)
@@ -134,31 +131,31 @@ static bool is_same_domain(const char *a, const char *b)
  * The name that the session goes by must still lead to its account, not to another that has it now, and the account must still be in
  * the domain whose public folders and whose "anyone" the session was given. Sessions are walked in the order of their numbers.
  */
-static bool must_end(
-	struct recheck *r, uint64_t number, const char *user, unsigned slot, uint32_t id, uint32_t refusal)
+static bool must_end(struct recheck *r, const struct mailbox_session_info *i, uint32_t refusal)
 {
 	struct store_account account;
 	int err;
 
-	if (number <= r->after || r->looked >= RECHECK_MOST)
+	if (i->number <= r->after || r->looked >= RECHECK_MOST)
 		return false;
-	r->after = number;
+	r->after = i->number;
 	r->looked++;
-	err = store_find_account(r->admin->store, slice_str(user), &account);
+	err = store_find_account(r->admin->store, slice_str(i->user), &account);
 	if (err)
 		return err == ERR_NOT_FOUND;
-	return account.slot != slot || account.id != id || !is_same_domain(account.address, user) ||
+	return account.slot != i->slot || account.id != i->account ||
+	       !is_same_domain(account.address, i->user) ||
 	       (account.flags & (refusal | STORE_ACCOUNT_DISABLED));
 }
 
-static bool recheck_imap(void *arg, const struct imap_session_info *i)
+static bool recheck_imap(void *arg, const struct mailbox_session_info *i)
 {
-	return must_end(arg, i->number, i->user, i->slot, i->account, STORE_ACCOUNT_NO_IMAP);
+	return must_end(arg, i, STORE_ACCOUNT_NO_IMAP);
 }
 
-static bool recheck_pop3(void *arg, const struct pop3_session_info *i)
+static bool recheck_pop3(void *arg, const struct mailbox_session_info *i)
 {
-	return must_end(arg, i->number, i->user, i->slot, i->account, STORE_ACCOUNT_NO_POP3);
+	return must_end(arg, i, STORE_ACCOUNT_NO_POP3);
 }
 
 static bool recheck_smtp(void *arg, const struct store_account *known)

@@ -73,11 +73,11 @@ static void end_session(struct imap_session *s, const char *text)
 }
 
 void imap_service_each(struct imap_service *service, struct loop *loop,
-	bool (*fn)(void *arg, const struct imap_session_info *info), void *arg, const char *bye_text)
+	bool (*fn)(void *arg, const struct mailbox_session_info *info), void *arg, const char *bye_text)
 {
 	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct imap_session *s = container_of(at, struct imap_session, link);
-		struct imap_session_info info = {.number = s->number,
+		struct mailbox_session_info info = {.number = s->number,
 			.session = s->id,
 			.user = s->user,
 			.slot = s->slot,
@@ -91,7 +91,7 @@ void imap_service_each(struct imap_service *service, struct loop *loop,
 	}
 }
 
-static bool take_all(void *arg, const struct imap_session_info *info)
+static bool take_all(void *arg, const struct mailbox_session_info *info)
 {
 	(void)arg;
 	(void)info;

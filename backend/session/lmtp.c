@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "backend/session/rcpt_answer.h"
 #include "common/base/clock.h"
 #include "common/base/list.h"
 #include "common/base/log.h"
@@ -113,43 +114,14 @@ static void add_name(struct session *s, unsigned index, unsigned recipient)
 	s->names[s->count++] = (struct named){index, recipient};
 }
 
-static const struct smtp_answer *rcpt_refusal(const struct session *s, int err)
-{
-	static const struct smtp_answer full_for_good = {
-		552, SLICE_LIT("5.2.2"), SLICE_LIT("Mailbox is full")};
-	static const struct smtp_answer later = {451, SLICE_LIT("4.3.0"), SLICE_LIT("Not now")};
-	static const struct {
-		int err;
-		struct smtp_answer answer;
-	} rows[] = {
-		{ERR_NOT_FOUND, {550, SLICE_LIT("5.1.1"), SLICE_LIT("No such user here")}},
-		{ERR_SYNTAX, {553, SLICE_LIT("5.1.3"), SLICE_LIT("No address that could be here")}},
-		{ERR_DENIED, {550, SLICE_LIT("5.2.1"), SLICE_LIT("This account takes no mail")}},
-		{ERR_TOO_BIG, {452, SLICE_LIT("4.2.2"), SLICE_LIT("Mailbox is full")}},
-		{ERR_NOT_NOW, {450, SLICE_LIT("4.2.1"), SLICE_LIT("This account takes no mail now")}},
-		{ERR_FULL, {452, SLICE_LIT("4.2.2"),
-				   SLICE_LIT("The mailbox that this is forwarded to is full")}},
-		{ERR_CLOSED,
-			{451, SLICE_LIT("4.3.5"), SLICE_LIT("The forwarding of this address is broken")}},
-		{ERR_UNSUPPORTED, {554, SLICE_LIT("5.4.6"),
-					  SLICE_LIT("The forwarding of this address goes in circles")}},
-	};
-
-	if (err == ERR_TOO_BIG && s->service->settings.is_over_quota_permanent)
-		return &full_for_good;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (rows[i].err == err)
-			return &rows[i].answer;
-	return &later;
-}
-
 static void add_recipient(struct session *s, unsigned index, const struct smtp_rcpt *rcpt)
 {
 	unsigned recipient;
 	int err = delivery_add_recipient(s->delivery, &rcpt->path, &recipient);
 
 	if (err) {
-		smtp_front_answer_rcpt(s->front, index, rcpt_refusal(s, err));
+		smtp_front_answer_rcpt(
+			s->front, index, rcpt_answer(err, s->service->settings.is_over_quota_permanent));
 		return;
 	}
 	delivery_set_wishes(s->delivery, recipient, rcpt->notify, rcpt->orcpt);

@@ -369,11 +369,11 @@ static void bye(struct pop3_session *s, const char *text)
 }
 
 void pop3_service_each(struct pop3_service *service, struct loop *loop,
-	bool (*fn)(void *arg, const struct pop3_session_info *info), void *arg, const char *bye_text)
+	bool (*fn)(void *arg, const struct mailbox_session_info *info), void *arg, const char *bye_text)
 {
 	list_for_each_safe (at, &service->sessions[loop_index(loop)]) {
 		struct pop3_session *s = container_of(at, struct pop3_session, link);
-		const struct pop3_session_info info = {
+		const struct mailbox_session_info info = {
 			.number = s->number,
 			.session = s->session,
 			.user = s->account.address,
@@ -389,7 +389,7 @@ void pop3_service_each(struct pop3_service *service, struct loop *loop,
 	}
 }
 
-static bool every(void *arg, const struct pop3_session_info *info)
+static bool every(void *arg, const struct mailbox_session_info *info)
 {
 	(void)arg;
 	(void)info;

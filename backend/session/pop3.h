@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "backend/session/mailbox_session.h"
 #include "backend/store/store.h"
 #include "common/net/conn.h"
 
@@ -56,19 +57,9 @@ void pop3_session_start(const struct pop3_session_start *start);
 
 /* ---- for the operator ---- */
 
-struct pop3_session_info {
-	uint64_t number; /* of this loop, later ones have greater ones and come later */
-	const char *session;
-	const char *user;
-	unsigned slot; /* his account, whatever name it has now */
-	uint32_t account;
-	const char *client; /* address as text */
-	const char *state;
-	uint64_t since_ms; /* wall clock */
-};
 /* Calls fn for each session of this loop; fn returning true ends that session with -ERR and this text. */
 void pop3_service_each(struct pop3_service *service, struct loop *loop,
-	bool (*fn)(void *arg, const struct pop3_session_info *info), void *arg, const char *bye_text);
+	bool (*fn)(void *arg, const struct mailbox_session_info *info), void *arg, const char *bye_text);
 /* Ends all of this loop: at once where nothing runs, else after the command in progress. */
 void pop3_service_bye(struct pop3_service *service, struct loop *loop, const char *text);
 /* Sessions on all loops. Any thread. */

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "backend/session/rcpt_answer.h"
 #include "backend/session/smtp_sent.h"
 #include "backend/store/store_domain.h"
 #include "common/base/clock.h"
@@ -349,35 +350,6 @@ static void add_name(struct session *s, unsigned recipient, struct slice address
 		s->recipients = recipient + 1;
 }
 
-static const struct smtp_answer *local_refusal(const struct session *s, int err)
-{
-	static const struct smtp_answer full_for_good = {
-		552, SLICE_LIT("5.2.2"), SLICE_LIT("Mailbox is full")};
-	static const struct smtp_answer later = {451, SLICE_LIT("4.3.0"), SLICE_LIT("Not now")};
-	static const struct {
-		int err;
-		struct smtp_answer answer;
-	} rows[] = {
-		{ERR_SYNTAX, {553, SLICE_LIT("5.1.3"), SLICE_LIT("No address that could be")}},
-		{ERR_DENIED, {550, SLICE_LIT("5.2.1"), SLICE_LIT("This account takes no mail")}},
-		{ERR_TOO_BIG, {452, SLICE_LIT("4.2.2"), SLICE_LIT("Mailbox is full")}},
-		{ERR_NOT_NOW, {450, SLICE_LIT("4.2.1"), SLICE_LIT("This account takes no mail now")}},
-		{ERR_FULL, {452, SLICE_LIT("4.2.2"),
-				   SLICE_LIT("The mailbox that this is forwarded to is full")}},
-		{ERR_CLOSED,
-			{451, SLICE_LIT("4.3.5"), SLICE_LIT("The forwarding of this address is broken")}},
-		{ERR_UNSUPPORTED, {554, SLICE_LIT("5.4.6"),
-					  SLICE_LIT("The forwarding of this address goes in circles")}},
-	};
-
-	if (err == ERR_TOO_BIG && s->service->settings.is_over_quota_permanent)
-		return &full_for_good;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (rows[i].err == err)
-			return &rows[i].answer;
-	return &later;
-}
-
 /* Whose domain is it? */
 enum place {
 	PLACE_HERE,    /* ours, and nobody of that name is here */
@@ -421,7 +393,7 @@ static const struct smtp_answer *add_remote(
 	if (!s->is_user && !settings->may_relay(settings->arg, smtp_front_client(s->front)))
 		return place == PLACE_CLUSTER ? &unknown : &relaying;
 	err = delivery_add_remote(s->delivery, rcpt, recipient_out);
-	return err ? local_refusal(s, err) : NULL;
+	return err ? rcpt_answer(err, s->service->settings.is_over_quota_permanent) : NULL;
 }
 
 static void refuse(
@@ -440,7 +412,7 @@ static void add_recipient(struct session *s, unsigned index, const struct smtp_r
 	if (err == ERR_NOT_FOUND) {
 		refusal = add_remote(s, rcpt, &recipient);
 	} else if (err) {
-		refusal = local_refusal(s, err);
+		refusal = rcpt_answer(err, s->service->settings.is_over_quota_permanent);
 	} else {
 		delivery_set_wishes(s->delivery, recipient, rcpt->notify, rcpt->orcpt);
 	}

@@ -9,6 +9,7 @@
 #include "common/net/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <pthread.h>
 #include <stdatomic.h>
