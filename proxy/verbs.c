@@ -28,7 +28,7 @@ static void map_status(void *arg, struct control_request *r)
 		control_add_bool(r, "usable", s.usable);
 		control_add_int(r, "entries", (int64_t)s.entries);
 		control_add_text(r, "generation", "%016llx", (unsigned long long)s.generation);
-		control_add_int(r, "loaded_at", s.loaded_at);
+		control_add_time(r, "loaded_at", s.loaded_at);
 		control_add_int(r, "load_ms", (int64_t)s.load_ms);
 		control_add_int(r, "bytes", (int64_t)s.bytes);
 		control_add_int(r, "loads", (int64_t)s.loads);

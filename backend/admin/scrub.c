@@ -352,8 +352,8 @@ static void verb_status(void *arg, struct control_request *r)
 		control_add_int(r, "bodies", (int64_t)shown.blobs);
 		control_add_int(r, "bytes", (int64_t)shown.bytes);
 		control_add_int(r, "damaged", (int64_t)shown.damaged);
-		control_add_int(r, "began", (int64_t)shown.began);
-		control_add_int(r, "ended", (int64_t)shown.ended);
+		control_add_time(r, "began", (int64_t)shown.began);
+		control_add_time(r, "ended", (int64_t)shown.ended);
 	}
 	control_done(r);
 }

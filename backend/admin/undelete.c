@@ -109,7 +109,7 @@ static void done_list(void *arg, int err)
 		control_add_bool(r, "mailbox_gone", k->is_gone);
 		control_add_int(r, "uid", k->uid);
 		control_add_int(r, "bytes", (int64_t)k->size);
-		control_add_int(r, "deleted", k->deleted);
+		control_add_time(r, "deleted", k->deleted);
 		u->messages++;
 		u->bytes += k->size;
 	}

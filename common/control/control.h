@@ -8,6 +8,7 @@
  *	<- {"ask":"<","file":"x"}        the client sends it again, with a descriptor along (SCM_RIGHTS) of the file, or of its
  *	                                 standard input ("file":""); {"ask":">"}: of a file to be written, or its standard output
  *	<- {"row":{"user":"bob@example.com","messages":12}}
+ *	<- {"row":{"id":"0-1","arrived":1795605982},"times":["arrived"]}    which numbers are seconds since 1970
  *	<- {"progress":"12000 of 100000 accounts"}         a long verb says how far it is; not part of the answer
  *	<- {"ok":true,"status":0,"result":{"accounts":1}}
  *	<- {"ok":false,"status":75,"error":"the back-end does not answer"}    with "result" if the verb had added to it
@@ -109,6 +110,9 @@ void control_add_slice(struct control_request *request, const char *key, struct 
 void control_add_text(struct control_request *request, const char *key, const char *format, ...)
 	PRINTF_LIKE(3, 4);
 void control_add_int(struct control_request *request, const char *key, int64_t value);
+/* Seconds since 1970; 0: never. A number in the answer (and in --json); mailtierctl shows people a date in UTC, ISO 8601. A key that has
+ * been a time is one in all rows and in the result of this request. */
+void control_add_time(struct control_request *request, const char *key, int64_t seconds);
 void control_add_bool(struct control_request *request, const char *key, bool value);
 void control_add_list(
 	struct control_request *request, const char *key, const char *const *values, size_t count);

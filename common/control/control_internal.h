@@ -74,6 +74,7 @@ struct control_request {
 	char *path;
 	json_t *row;
 	json_t *result;
+	json_t *times; /* names of keys; NULL: none */
 	bool in_row;
 	loop_fn *room_fn; /* control_when_room() */
 	void *room_arg;

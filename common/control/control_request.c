@@ -29,11 +29,18 @@ json_t *control_json_text(struct slice text)
 	return json;
 }
 
+static json_t *with_times(const struct control_request *request, json_t *answer)
+{
+	if (request->times)
+		json_object_set(answer, "times", request->times);
+	return answer;
+}
+
 static void send_row(struct control_request *request)
 {
 	if (!request->row)
 		return;
-	control_send_take(request->peer, json_pack("{s:o}", "row", request->row));
+	control_send_take(request->peer, with_times(request, json_pack("{s:o}", "row", request->row)));
 	request->row = NULL;
 }
 
@@ -86,6 +93,21 @@ void control_add_int(struct control_request *request, const char *key, int64_t v
 	json_object_set_new(target(request), key, json_integer(value));
 }
 
+void control_add_time(struct control_request *request, const char *key, int64_t seconds)
+{
+	size_t i;
+	json_t *name;
+	bool is_known = false;
+
+	control_add_int(request, key, seconds);
+	json_array_foreach(request->times, i, name) is_known |= strcmp(json_string_value(name), key) == 0;
+	if (is_known)
+		return;
+	if (!request->times)
+		request->times = json_array();
+	json_array_append_new(request->times, json_string(key));
+}
+
 void control_add_bool(struct control_request *request, const char *key, bool value)
 {
 	json_object_set_new(target(request), key, json_boolean(value));
@@ -134,11 +156,12 @@ static void end(struct control_request *request, json_t *answer)
 	struct control_peer *peer = request->peer;
 
 	if (answer)
-		control_send_take(peer, answer);
+		control_send_take(peer, with_times(request, answer));
 	if (peer)
 		control_peer_next(peer);
 	json_decref(request->row);
 	json_decref(request->result);
+	json_decref(request->times);
 	json_decref(request->root);
 	secret_deinit(&request->input);
 	if (request->fd >= 0)

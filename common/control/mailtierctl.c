@@ -215,8 +215,31 @@ static void put(const char *text, bool is_page)
 				: *text);
 }
 
+/* The same of a field: those that the program says are times are dates in UTC, ISO 8601. */
+static char *field(const json_t *times, const char *key, const json_t *value)
+{
+	char text[32];
+	time_t at = (time_t)json_integer_value(value);
+	struct tm tm;
+	json_t *name;
+	size_t i;
+
+	json_array_foreach(times, i, name)
+	{
+		const char *is = json_string_value(name);
+
+		if (!is || strcmp(is, key) != 0 || !json_is_integer(value))
+			continue;
+		if (at == 0)
+			return xstrdup("never");
+		if (gmtime_r(&at, &tm) && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm))
+			return xstrdup(text);
+	}
+	return cell(value);
+}
+
 /* The keys of all rows, in order of their first appearance. */
-static json_t *columns_of(const json_t *rows)
+static json_t *columns_of(const json_t *rows, const json_t *times)
 {
 	json_t *columns = json_object(), *row, *value;
 	const char *key;
@@ -226,7 +249,7 @@ static json_t *columns_of(const json_t *rows)
 	{
 		json_object_foreach(row, key, value)
 		{
-			char *text = cell(value);
+			char *text = field(times, key, value);
 			int width = width_of(text), head = width_of(key);
 			json_int_t old = json_integer_value(json_object_get(columns, key));
 
@@ -239,7 +262,7 @@ static json_t *columns_of(const json_t *rows)
 }
 
 /* Two columns that fit on no screen, such as a program's help: the second below the first. */
-static bool print_wide_pairs(const json_t *rows, const json_t *columns)
+static bool print_wide_pairs(const json_t *rows, const json_t *columns, const json_t *times)
 {
 	json_int_t width = 0;
 	json_t *row, *value;
@@ -255,7 +278,7 @@ static bool print_wide_pairs(const json_t *rows, const json_t *columns)
 
 		json_object_foreach(row, key, value)
 		{
-			char *text = cell(value);
+			char *text = field(times, key, value);
 
 			printf("%s", is_first ? "" : "    ");
 			put(text, false);
@@ -267,12 +290,12 @@ static bool print_wide_pairs(const json_t *rows, const json_t *columns)
 	return true;
 }
 
-static void print_rows(const json_t *rows, bool has_head)
+static void print_rows(const json_t *rows, const json_t *times, bool has_head)
 {
-	json_t *columns = columns_of(rows), *row, *width;
+	json_t *columns = columns_of(rows, times), *row, *width;
 	const char *key;
 
-	if (json_array_size(rows) == 0 || print_wide_pairs(rows, columns)) {
+	if (json_array_size(rows) == 0 || print_wide_pairs(rows, columns, times)) {
 		json_decref(columns);
 		return;
 	}
@@ -283,7 +306,7 @@ static void print_rows(const json_t *rows, bool has_head)
 		json_object_foreach(columns, key, width)
 		{
 			json_t *value = row ? json_object_get(row, key) : NULL;
-			char *text = value ? cell(value) : xstrdup(row ? "" : key);
+			char *text = value ? field(times, key, value) : xstrdup(row ? "" : key);
 			bool is_last = ++column == json_object_size(columns);
 			int pad = is_last ? 0 : (int)json_integer_value(width) - width_of(text) + 2;
 
@@ -299,7 +322,7 @@ static void print_rows(const json_t *rows, bool has_head)
 	json_decref(columns);
 }
 
-static void print_result(const json_t *result)
+static void print_result(const json_t *result, const json_t *times)
 {
 	json_t *value;
 	const char *key;
@@ -309,7 +332,7 @@ static void print_result(const json_t *result)
 		width_of(key) > widest ? width_of(key) : widest;
 	json_object_foreach((json_t *)result, key, value)
 	{
-		char *text = cell(value);
+		char *text = field(times, key, value);
 
 		if (strcmp(key, "text") != 0)
 			printf("%s:%*s", key, widest - width_of(key) + 1, "");
@@ -323,7 +346,8 @@ static void print_result(const json_t *result)
 /* Output in parts: rows go out as they come, so that a long list fills no memory. */
 struct output {
 	bool as_json;
-	json_t *rows; /* not written yet */
+	json_t *rows;  /* not written yet */
+	json_t *times; /* keys whose numbers are seconds since 1970; NULL: none */
 	size_t written;
 	bool has_line; /* of progress, on the screen */
 	time_t progress_at;
@@ -359,7 +383,7 @@ static void flush_rows(struct output *o)
 	size_t i;
 
 	if (!o->as_json) {
-		print_rows(o->rows, o->written == 0);
+		print_rows(o->rows, o->times, o->written == 0);
 	} else {
 		json_array_foreach(o->rows, i, row)
 		{
@@ -417,7 +441,7 @@ static int finish(struct output *o, const json_t *answer)
 		finish_json(o, answer, ok, error);
 	} else {
 		flush_rows(o);
-		print_result(json_object_get(answer, "result"));
+		print_result(json_object_get(answer, "result"), o->times);
 		if (!ok)
 			fprintf(stderr, "mailtierctl: %s\n", error ? error : "the program gave no reason");
 	}
@@ -505,6 +529,10 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 
 		if (!json_is_object(answer))
 			die(EXIT_BROKEN, "the program's answer is no JSON");
+		if ((part = json_object_get(answer, "times"))) {
+			json_decref(output.times);
+			output.times = json_incref(part);
+		}
 		if ((part = json_object_get(answer, "row"))) {
 			add_row(&output, part);
 		} else if ((part = json_object_get(answer, "progress"))) {
@@ -541,6 +569,7 @@ static int ask(FILE *stream, json_t *request, bool as_json)
 	if (status < 0)
 		die(EXIT_NOT_NOW, "the program went away before its answer");
 	json_decref(output.rows);
+	json_decref(output.times);
 	free(line);
 	return status;
 }

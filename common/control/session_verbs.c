@@ -140,7 +140,7 @@ static void answer_rows(struct ask *ask)
 			const char *text = next_text(&rest);
 
 			if (i == SINCE_COLUMN)
-				control_add_int(r, columns[i], strtoll(text, NULL, 10));
+				control_add_time(r, columns[i], strtoll(text, NULL, 10));
 			else if (i != BACKEND_COLUMN || ask->kinds->has_backends)
 				control_add_str(r, columns[i], text);
 		}

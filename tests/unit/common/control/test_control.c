@@ -88,6 +88,17 @@ static void run_later(void *arg, struct control_request *request)
 	pthread_mutex_unlock(&lock);
 }
 
+static void run_times(void *arg, struct control_request *request)
+{
+	(void)arg;
+	control_row(request);
+	control_add_time(request, "at", 1800000000);
+	control_row(request);
+	control_add_time(request, "at", 0);
+	control_add_time(request, "until", 1);
+	control_done(request);
+}
+
 static void run_path(void *arg, struct control_request *request)
 {
 	(void)arg;
@@ -145,6 +156,7 @@ static const struct control_verb verbs[] = {
 	{"take all", "", "measures", run_password, 0, 0, NULL, CONTROL_READS_ALL},
 	{"fail", "ERROR", "fails", run_fail, 1, 1, NULL, 0},
 	{"slow", "", "tells how far it is", run_slow, 0, 0, NULL, 0},
+	{"times", "", "tells times", run_times, 0, 0, NULL, 0},
 	{"later", "", "waits", run_later, 0, 0, NULL, 0},
 	{"path", "FILE", "completes", run_path, 1, 1, NULL, 0},
 };
@@ -363,6 +375,10 @@ static void test_requests_get_their_answers(void **state)
 		{"{\"argv\":[\"slow\"]}\n", "{\"row\":{\"line\":1}}\n{\"progress\":\"1 of "
 					    "2\\u001B[2J\"}\n{\"row\":{\"line\":2}}\n"
 					    "{\"ok\":true,\"status\":0,\"result\":{}}\n"},
+		{"{\"argv\":[\"times\"]}\n",
+			"{\"row\":{\"at\":1800000000},\"times\":[\"at\"]}\n"
+			"{\"row\":{\"at\":0,\"until\":1},\"times\":[\"at\",\"until\"]}\n"
+			"{\"ok\":true,\"status\":0,\"result\":{},\"times\":[\"at\",\"until\"]}\n"},
 		{"{\"argv\":[\"take\",\"all\"]}\n", "{\"ask\":\"*\"}\n"},
 		{"{\"argv\":[\"path\",\"x\"],\"cwd\":\"/tmp\"}\n",
 			"{\"ok\":true,\"status\":0,\"result\":{\"path\":\"/tmp/x\"}}\n"},
