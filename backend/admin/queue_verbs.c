@@ -110,7 +110,9 @@ static bool take_row(void *arg, const struct store_queue_recipient *r)
 		return false;
 	}
 	w->read++;
-	if (store_queue_get(w->txn, r->message, &m) || !is_meant(&w->filter, r, &m))
+	if (store_queue_get(w->txn, r->message, &m)) /* damaged: it can be seen, and removed */
+		m = (struct store_queue_message){.id = r->message};
+	if (!is_meant(&w->filter, r, &m))
 		return true;
 	if (w->count + w->found_count >= w->limit) {
 		w->is_cut = true;
@@ -169,10 +171,10 @@ static void show_row(struct walk *w, const struct found *f)
 	control_add_slice(r, "recipient", to->address);
 	control_add_str(r, "state", to->is_held ? "held" : "waiting");
 	control_add_int(r, "size", (int64_t)f->message.size);
-	control_add_int(r, "arrived", (int64_t)(f->message.arrived / 1000));
+	control_add_time(r, "arrived", (int64_t)(f->message.arrived / 1000));
 	control_add_int(r, "tries", to->tries);
 	if (!to->is_held)
-		control_add_int(r, "next", (int64_t)(to->next / 1000));
+		control_add_time(r, "next", (int64_t)(to->next / 1000));
 	if (to->is_held)
 		control_add_slice(r, "reason", to->reason);
 	if (to->text.len) {
@@ -221,7 +223,7 @@ static int run_change(struct store_txn *txn, void *arg)
 			.message = f->at.message,
 			.number = f->at.number,
 			.next = clock_wall_ms(),
-			.reason = slice_str(w->reason)};
+			.reason = slice_str(w->reason && w->reason[0] ? w->reason : "by an operator")};
 		int err = store_queue_change(txn, &c);
 
 		if (err && err != ERR_NOT_FOUND)
@@ -239,12 +241,22 @@ static void log_changes(const struct walk *w)
 
 	for (size_t i = 0; i < w->found_count; i++) {
 		const struct found *f = &w->found[i];
+		const struct store_queue_recipient *to = &f->recipient;
+		uint64_t now = clock_wall_ms(),
+			 waited = now > f->message.arrived ? now - f->message.arrived : 0;
+		const char *reason = w->reason ? w->reason : "";
 		char id[32];
 
 		snprintf(id, sizeof(id), "%u-%llu", f->at.slot, (unsigned long long)f->at.message);
-		log_info("queue", "%.*s: from=<%.*s> to=<%.*s> status=%s (by an operator) queue=%s",
+		/* The keys of every line about a recipient: docs/operations.md. */
+		log_info("queue",
+			"%.*s: from=<%.*s> to=<%.*s> relay=none delay=%.3f/0.000/0.000/0.000 tls=none "
+			"dsn=%.*s "
+			"status=%s (by an operator%s%s) queue=%s tries=%u",
 			SLICE_ARG(f->message.session.len ? f->message.session : slice_str(id)),
-			SLICE_ARG(f->message.sender), SLICE_ARG(f->recipient.address), words[w->verb], id);
+			SLICE_ARG(f->message.sender), SLICE_ARG(to->address), (double)waited / 1000,
+			SLICE_ARG(to->status.len ? to->status : SLICE_LIT("none")), words[w->verb],
+			reason[0] ? ": " : "", reason, id, to->tries);
 	}
 }
 
@@ -435,7 +447,7 @@ static void start(struct admin *admin, struct control_request *r, enum verb verb
 		return;
 	}
 	if (verb == VERB_HOLD)
-		w->reason = xstrdup(reason ? reason : "by an operator");
+		w->reason = xstrdup(reason ? reason : "");
 	if (verb == VERB_HOLD || verb == VERB_RETRY)
 		w->filter.wants_held = false;
 	if (verb == VERB_RELEASE)

@@ -131,15 +131,21 @@ void queue_parcel_end(struct queue_parcel *p)
 void queue_item_gone(struct queue_item *item)
 {
 	struct queue_parcel *p = item->parcel;
-	struct queue *q = p->queue;
 	struct queue_slot *slot = p->slot;
 	struct queue_hop *hop = p->hop;
 
-	table_remove(q->window, slice_of(item->key, sizeof(item->key)));
+	table_remove(p->queue->window, slice_of(item->key, sizeof(item->key)));
 	slot->in_window--;
 	hop->in_window--;
 	p->left--;
 	queue_parcel_end(p);
+	queue_place_free(slot, hop);
+}
+
+void queue_place_free(struct queue_slot *slot, struct queue_hop *hop)
+{
+	struct queue *q = slot->queue;
+
 	metric_set(q->m_window, (int64_t)table_count(q->window));
 	if ((hop->parked_count || hop->has_more_parked) && hop->in_window <= queue_share(q) / 2)
 		queue_scan_refill(q, hop);
@@ -210,8 +216,7 @@ static void was_read(void *arg, int err)
 	if (!err && !r->len)
 		err = ERR_CORRUPT;
 	if (err) {
-		log_error("queue", "the body of a queued message cannot be read message=%u-%llu: %s",
-			p->slot->number, (unsigned long long)p->message.id, error_text(err));
+		queue_unreadable(p, err);
 		p->queue->sender.octets(p->try, err, slice_of(NULL, 0));
 		return;
 	}
@@ -542,6 +547,8 @@ struct queue *queue_new(struct store_work *work, struct delivery_service *delive
 		"mailtier_queue_results", "result=\"bounced\"", "Recipients by result of a try");
 	q->m_notices = metrics_counter("mailtier_queue_notices", NULL, "Delivery status notifications made");
 	q->m_tries = metrics_counter("mailtier_queue_tries", NULL, "Tries handed to the sending side");
+	q->m_damaged = metrics_counter("mailtier_queue_damaged", NULL,
+		"Recipients that were set aside because their message is damaged");
 	q->m_window = metrics_gauge("mailtier_queue_window", NULL, "Recipients of the queue in memory");
 	q->m_hops_deferred =
 		metrics_gauge("mailtier_queue_hops_deferred", NULL, "Next hops that are put off");

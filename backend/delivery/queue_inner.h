@@ -23,6 +23,7 @@
 #define QUEUE_NOTICES_MOST 10  /* of a slot that are being made */
 #define QUEUE_SCAN_ROWS 1000
 #define QUEUE_LOCAL_HOP "local"
+#define QUEUE_DAMAGED "the message is damaged: see store check" /* reason of a hold */
 #define QUEUE_FULL_PASS_MS 60000
 #define QUEUE_COMMIT_RETRY_MS 2000
 
@@ -58,7 +59,9 @@ struct queue_item {
 	struct list link; /* in the slot's results */
 	enum queue_event event;
 	bool is_done;
-	bool is_final; /* ends */
+	bool is_final;   /* ends */
+	bool is_aside;   /* held: its message is damaged */
+	bool is_removed; /* an operator took it away meanwhile: nobody is told of it */
 	bool is_tried;
 	bool tells;                        /* a notice goes out */
 	uint64_t next;                     /* when it does not end */
@@ -102,8 +105,9 @@ struct queue_parcel {
 	size_t count, left; /* not committed yet */
 	uint64_t loaded;    /* wall */
 	bool is_active;
-	bool has_high; /* octets above 127 in what was loaded */
-	unsigned hops; /* Received fields in what was loaded */
+	bool is_damaged; /* its body cannot be read */
+	bool has_high;   /* octets above 127 in what was loaded */
+	unsigned hops;   /* Received fields in what was loaded */
 	/* Of a try. */
 	struct outbound_try *try;
 	unsigned reads; /* of the body, under way */
@@ -133,7 +137,7 @@ struct queue {
 	uint64_t sweep_at, count_at; /* monotonic: when next hops may be looked through again */
 	uint64_t began;
 	struct metric *m_sent, *m_deferred, *m_failed, *m_local, *m_notices, *m_tries, *m_window,
-		*m_hops_deferred;
+		*m_hops_deferred, *m_damaged;
 };
 
 /* ---- queue.c ---- */
@@ -152,6 +156,8 @@ void queue_parcel_end(struct queue_parcel *parcel);
 void queue_settle(struct queue_parcel *parcel);
 /* It is gone from the window: its place is free. */
 void queue_item_gone(struct queue_item *item);
+/* There is a place more in the window: what waits for one may come. */
+void queue_place_free(struct queue_slot *slot, struct queue_hop *hop);
 
 /* ---- queue_scan.c ---- */
 /* The key of an item in the window. */
@@ -175,6 +181,8 @@ struct queue_outcome {
 /* Once for each item: decides, logs, and writes with others of its slot. */
 void queue_result(struct queue_item *item, const struct queue_outcome *outcome);
 void queue_commit(struct queue_slot *slot);
+/* Its body could not be read: told, and if it is damaged, its recipients are held instead of deferred. */
+void queue_unreadable(struct queue_parcel *parcel, int err);
 /* What the store is to do about it. */
 struct store_queue_change queue_result_change(const struct queue_item *item);
 /* The id that operators use: "0-12". */

@@ -150,8 +150,7 @@ static void piece_read(void *arg, int err)
 	if (!err && !r->len)
 		err = ERR_CORRUPT;
 	if (err) {
-		log_error("queue", "the body of a queued message cannot be read message=%u-%llu: %s",
-			p->slot->number, (unsigned long long)p->message.id, error_text(err));
+		queue_unreadable(p, err);
 		end_try(p, ERR_IO);
 		return;
 	}

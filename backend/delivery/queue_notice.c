@@ -47,17 +47,24 @@ static const struct queue_parcel *parcel_of(const struct notice *n)
 
 /* ---- the commit ---- */
 
+/* ERR_CLOSED: some are not there any more, and the notice that tells of them must not be stored. */
 static int run_changes(struct store_txn *txn, void *arg)
 {
 	struct notice *n = arg;
+	bool is_any_removed = false;
 
 	for (size_t i = 0; i < n->count; i++) {
 		struct store_queue_change c = queue_result_change(n->items[i]);
 		int err = store_queue_change(txn, &c);
 
-		if (err && err != ERR_NOT_FOUND)
+		n->items[i]->is_removed =
+			err == ERR_NOT_FOUND || (err == ERR_CORRUPT && !store_txn_error(txn));
+		is_any_removed |= n->items[i]->is_removed;
+		if (err && !n->items[i]->is_removed)
 			return err;
 	}
+	if (is_any_removed)
+		return ERR_CLOSED;
 	FAULT("queue-before-notice");
 	return 0;
 }

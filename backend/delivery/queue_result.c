@@ -70,6 +70,9 @@ static void decide(struct queue_item *item, const struct queue_outcome *o)
 	item->status = keep_text(p, o->status);
 	item->text = keep_text(p, o->text);
 	item->remote = keep_text(p, o->remote);
+	item->is_aside = p->is_damaged && o->event == QUEUE_DELAYED;
+	if (item->is_aside) /* an operator's now, not the schedule's */
+		return;
 	if (o->event == QUEUE_DELAYED)
 		put_off(item, o, now);
 	if (item->event == QUEUE_DELAYED &&
@@ -91,6 +94,11 @@ struct store_queue_change queue_result_change(const struct queue_item *item)
 		c.how = STORE_QUEUE_END;
 		return c;
 	}
+	if (item->is_aside) {
+		c.how = STORE_QUEUE_HOLD;
+		c.reason = SLICE_LIT(QUEUE_DAMAGED);
+		return c;
+	}
 	c.how = STORE_QUEUE_DEFER;
 	c.next = item->next;
 	c.tries = item->tries;
@@ -99,6 +107,14 @@ struct store_queue_change queue_result_change(const struct queue_item *item)
 	c.remote = item->remote;
 	c.text = item->text;
 	return c;
+}
+
+void queue_unreadable(struct queue_parcel *p, int err)
+{
+	log_error("queue", "the body of a queued message cannot be read message=%u-%llu: %s%s",
+		p->slot->number, (unsigned long long)p->message.id, error_text(err),
+		err == ERR_CORRUPT ? "; it is not sent: see queue list --state held, store check" : "");
+	p->is_damaged |= err == ERR_CORRUPT;
 }
 
 /* ---- the log ---- */
@@ -137,8 +153,8 @@ static void log_line(const struct queue_item *item, const struct queue_outcome *
 		SLICE_ARG(m->session.len ? m->session : slice_str(id)), SLICE_ARG(m->sender),
 		SLICE_ARG(item->address), o->relay && o->relay[0] ? o->relay : "none", (double)before / 1000,
 		(double)here / 1000, (double)o->connect_ms / 1000, (double)o->transfer_ms / 1000,
-		o->tls && o->tls[0] ? o->tls : "none", SLICE_ARG(item->status), words[item->event],
-		buf_str_view(&text), id, item->tries);
+		o->tls && o->tls[0] ? o->tls : "none", SLICE_ARG(item->status),
+		item->is_aside ? "held" : words[item->event], buf_str_view(&text), id, item->tries);
 	buf_deinit(&text);
 }
 
@@ -146,6 +162,10 @@ static void count_result(struct queue *q, const struct queue_item *item)
 {
 	bool is_local = strcmp(item->parcel->hop->name, QUEUE_LOCAL_HOP) == 0;
 
+	if (item->is_aside) {
+		metric_add(q->m_damaged, 1);
+		return;
+	}
 	metric_add(item->event == QUEUE_FAILED    ? q->m_failed
 		   : item->event == QUEUE_DELAYED ? q->m_deferred
 		   : is_local                     ? q->m_local
@@ -194,11 +214,26 @@ static int run_commit(struct store_txn *txn, void *arg)
 	for (size_t i = 0; i < c->count; i++) {
 		int err = store_queue_change(txn, &c->changes[i]);
 
-		if (err && err != ERR_NOT_FOUND) /* an operator took it away meanwhile */
+		/* An operator took it away meanwhile; or its row is damaged, which the next pass finds. */
+		if (err && err != ERR_NOT_FOUND && (err != ERR_CORRUPT || store_txn_error(txn)))
 			return err;
 	}
 	FAULT("queue-before-commit");
 	return 0;
+}
+
+/* An operator took some of them away before the notice was stored: the others are told without them. */
+static void without_removed(struct commit *c)
+{
+	struct queue_slot *slot = c->slot;
+
+	for (size_t i = 0; i < c->count; i++) {
+		if (!c->items[i]->is_removed)
+			put_result(slot, c->items[i], false);
+		else
+			queue_item_gone(c->items[i]);
+	}
+	queue_commit(slot);
 }
 
 static void committed(void *arg, int err)
@@ -210,6 +245,10 @@ static void committed(void *arg, int err)
 		slot->notices--;
 	else
 		slot->is_committing = false;
+	if (err == ERR_CLOSED && c->is_notice) {
+		without_removed(c);
+		return;
+	}
 	if (err) {
 		log_error("queue", "results of %zu recipients wait to be written: %s", c->count,
 			error_text(err));
@@ -220,7 +259,7 @@ static void committed(void *arg, int err)
 		return;
 	}
 	for (size_t i = 0; i < c->count; i++) {
-		if (!c->items[i]->is_final)
+		if (!c->items[i]->is_final && !c->items[i]->is_aside)
 			queue_scan_at(slot, c->items[i]->next);
 		queue_item_gone(c->items[i]);
 	}

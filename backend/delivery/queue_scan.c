@@ -43,7 +43,7 @@ struct wanted {
 	struct store_queue_place place;
 	char *domain;
 	struct queue_hop *hop;
-	/* What was loaded; err: it has gone, or is damaged. */
+	/* What was loaded. ERR_NOT_FOUND: it has gone meanwhile. ERR_CORRUPT: it is damaged, and to be set aside. */
 	int err;
 	struct store_queue_message message;
 	struct store_queue_recipient recipient;
@@ -96,15 +96,39 @@ static int load_body(struct store_txn *txn, struct arena *a, struct wanted *w)
 	bool is_short = w->message.size <= QUEUE_BODY_KEPT;
 	size_t want = is_short ? (size_t)w->message.size : HEADER_READ, len = 0;
 	char *room;
+	int err;
 
 	/* Of a long one the header is looked at before its first try alone. */
 	if (!is_short && w->recipient.tries)
 		return 0;
 	room = arena_alloc(a, want + 1);
-	if (!room || store_queue_read(txn, &w->message, 0, room, want, &len) || (is_short && len != want))
-		return ERR_CORRUPT;
-	w->body = slice_of(room, len);
-	return 0;
+	if (!room)
+		return ERR_NOT_NOW;
+	err = store_queue_read(txn, &w->message, 0, room, want, &len);
+	if (!err && is_short && len != want)
+		err = ERR_CORRUPT;
+	if (!err)
+		w->body = slice_of(room, len);
+	return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+}
+
+/* Its row does not say what the index says: it has changed since it was seen, or the index is damaged. */
+static int is_it_there(struct store_txn *txn, const struct store_queue_place *place)
+{
+	bool is_listed = false;
+	int err = store_queue_is_due(txn, place, &is_listed);
+
+	return err ? err : is_listed ? ERR_CORRUPT : ERR_NOT_FOUND;
+}
+
+static int load_message(struct store_txn *txn, struct arena *a, struct wanted *w)
+{
+	int err = store_queue_get(txn, w->place.message, &w->message);
+
+	if (err)
+		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
+	keep_message(a, &w->message);
+	return load_body(txn, a, w);
 }
 
 static int run_load(struct store_txn *txn, void *arg)
@@ -118,14 +142,11 @@ static int run_load(struct store_txn *txn, void *arg)
 
 		w->is_first = i == 0 || l->wanted[i - 1].place.message != p->message || l->wanted[i - 1].err;
 		w->err = store_queue_get_recipient(txn, p->message, p->number, &w->recipient);
-		if (!w->err && (w->recipient.is_held || w->recipient.next != p->time))
-			w->err = ERR_NOT_FOUND; /* changed since it was seen */
+		if (w->err == ERR_NOT_FOUND ||
+			(!w->err && (w->recipient.is_held || w->recipient.next != p->time)))
+			w->err = is_it_there(txn, p);
 		if (!w->err && w->is_first) {
-			w->err = store_queue_get(txn, p->message, &w->message);
-			if (!w->err)
-				keep_message(&l->arena, &w->message);
-			if (!w->err)
-				w->err = load_body(txn, &l->arena, w);
+			w->err = load_message(txn, &l->arena, w);
 		} else if (!w->err) {
 			w->message = l->wanted[i - 1].message;
 			w->body = l->wanted[i - 1].body;
@@ -189,14 +210,23 @@ static void fill_item(struct queue_parcel *p, struct queue_item *item, const str
 }
 
 /* The place that was taken for a row at the scan. */
-static void give_back(struct queue_slot *slot, struct wanted *w)
+static void give_back(struct queue_slot *slot, const struct store_queue_place *place)
 {
 	char key[16];
 	struct queue_item *placeholder;
 
-	queue_item_key(key, slot->number, w->place.message, w->place.number);
+	queue_item_key(key, slot->number, place->message, place->number);
 	placeholder = table_remove(slot->queue->window, slice_of(key, sizeof(key)));
 	free(placeholder);
+}
+
+/* It is not sent now. */
+static void leave(struct queue_slot *slot, const struct store_queue_place *place, struct queue_hop *hop)
+{
+	give_back(slot, place);
+	hop->in_window--;
+	slot->in_window--;
+	queue_place_free(slot, hop);
 }
 
 static struct queue_parcel *make_parcel(struct queue_slot *slot, struct wanted *const *list, size_t count)
@@ -222,7 +252,7 @@ static struct queue_parcel *make_parcel(struct queue_slot *slot, struct wanted *
 	for (size_t i = 0; i < count; i++) {
 		struct queue_item *item = &p->items[i];
 
-		give_back(slot, list[i]);
+		give_back(slot, &list[i]->place);
 		fill_item(p, item, list[i]);
 		table_put(slot->queue->window, slice_of(item->key, sizeof(item->key)), item);
 	}
@@ -269,6 +299,83 @@ static void choose_hop(struct queue *q, struct wanted *w)
 	w->hop = local;
 }
 
+/* ---- what cannot be sent ---- */
+
+struct aside {
+	struct queue_slot *slot;
+	size_t count;
+	struct {
+		struct store_queue_place place;
+		struct queue_hop *hop;
+		char domain[STORE_QUEUE_DESTINATION_MAX + 1];
+		bool is_done;
+	} rows[LOAD_MOST];
+};
+
+static int run_aside(struct store_txn *txn, void *arg)
+{
+	struct aside *a = arg;
+
+	for (size_t i = 0; i < a->count; i++) {
+		int err = store_queue_set_aside(
+			txn, &a->rows[i].place, slice_str(a->rows[i].domain), SLICE_LIT(QUEUE_DAMAGED));
+
+		a->rows[i].is_done = !err;
+		if (err && err != ERR_NOT_FOUND)
+			return err;
+	}
+	return 0;
+}
+
+/* Told once: it comes in no pass any more. */
+static void set_aside(void *arg, int err)
+{
+	struct aside *a = arg;
+	struct queue_slot *slot = a->slot;
+
+	if (err)
+		log_warn("queue", "damaged recipients of slot %u cannot be set aside: %s", slot->number,
+			error_text(err));
+	for (size_t i = 0; i < a->count; i++) {
+		const struct store_queue_place *p = &a->rows[i].place;
+
+		leave(slot, p, a->rows[i].hop);
+		if (err || !a->rows[i].is_done)
+			continue;
+		metric_add(slot->queue->m_damaged, 1);
+		log_error("queue",
+			"a queued message is damaged, and is not sent: message=%u-%llu/%u domain=%s; see "
+			"queue list "
+			"--state held, store check",
+			slot->number, (unsigned long long)p->message, p->number, a->rows[i].domain);
+	}
+}
+
+/* The place in the window is kept meanwhile, so that no pass takes it again. */
+static void add_aside(struct queue_slot *slot, struct aside **a, const struct wanted *w)
+{
+	if (!*a)
+		*a = xcalloc(1, sizeof(**a));
+	(*a)->slot = slot;
+	(*a)->rows[(*a)->count].place = w->place;
+	(*a)->rows[(*a)->count].hop = w->hop;
+	snprintf((*a)->rows[(*a)->count].domain, sizeof((*a)->rows[0].domain), "%s", w->domain);
+	(*a)->count++;
+}
+
+static void send_aside(struct queue_slot *slot, struct aside *a)
+{
+	if (!a)
+		return;
+	(void)store_work_write(slot->queue->work, slot->number,
+		&(struct store_work_call){.run = run_aside,
+			.done = set_aside,
+			.drop = free,
+			.arg = a,
+			.loop = slot->queue->loop,
+			.name = "queue damaged"});
+}
+
 static void loaded(void *arg, int err)
 {
 	struct load *l = arg;
@@ -276,24 +383,25 @@ static void loaded(void *arg, int err)
 	struct queue *q = slot->queue;
 	struct wanted *group[QUEUE_PARCEL_MOST];
 	bool taken[LOAD_MOST] = {false};
+	struct aside *aside = NULL;
 
 	for (size_t i = 0; i < l->count; i++) {
 		struct wanted *w = &l->wanted[i];
 
 		if (err)
 			w->err = err;
-		if (w->err && w->err != ERR_NOT_FOUND)
+		if (w->err && w->err != ERR_NOT_FOUND && w->err != ERR_CORRUPT)
 			log_warn("queue", "a queued recipient cannot be read message=%u-%llu/%u: %s",
 				slot->number, (unsigned long long)w->place.message, w->place.number,
 				error_text(w->err));
-		if (w->err) {
-			give_back(slot, w);
-			w->hop->in_window--;
-			slot->in_window--;
-			taken[i] = true;
-		}
+		taken[i] = w->err != 0;
+		if (w->err == ERR_CORRUPT && !err)
+			add_aside(slot, &aside, w);
+		else if (w->err)
+			leave(slot, &w->place, w->hop);
 		choose_hop(q, w);
 	}
+	send_aside(slot, aside);
 	for (size_t i = 0; i < l->count; i++) {
 		size_t count = 0;
 

@@ -117,7 +117,7 @@ int store_queue_add_recipient(struct store_txn *txn, const struct store_queue_re
 
 /* ---- changes ---- */
 
-/* With its last recipient the message goes. */
+/* With its last recipient the message goes. What damage has taken of it is not in the way: its body's references are `store repair`'s then. */
 static int end_message(struct store_txn *txn, uint64_t id)
 {
 	struct db_key key = db_key_u64(id);
@@ -125,6 +125,7 @@ static int end_message(struct store_txn *txn, uint64_t id)
 	struct db_cursor c;
 	int err = db_cursor_open(txn, DB_QUEUE_TO, &c);
 	bool has_more;
+	uint64_t size;
 
 	if (err)
 		return err;
@@ -134,9 +135,11 @@ static int end_message(struct store_txn *txn, uint64_t id)
 	if (has_more || (err && err != ERR_NOT_FOUND))
 		return err;
 	err = store_queue_get(txn, id, &m);
-	if (!err)
+	if (!err && blob_size(txn, m.blob, &size) == 0)
 		err = blob_drop_ref(txn, m.blob);
-	return err ? db_fail(txn, err) : db_drop(txn, DB_QUEUE, db_key_view(&key));
+	if (err && err != ERR_NOT_FOUND && err != ERR_CORRUPT)
+		return db_fail(txn, err);
+	return store_txn_error(txn) ? store_txn_error(txn) : db_drop(txn, DB_QUEUE, db_key_view(&key));
 }
 
 static int end_recipient(struct store_txn *txn, const struct store_queue_recipient *r)
@@ -218,6 +221,56 @@ int store_queue_change(struct store_txn *txn, const struct store_queue_change *c
 	return err;
 }
 
+/* Out of both indexes. */
+static int unlist(struct store_txn *txn, const struct store_queue_place *place, struct slice destination)
+{
+	struct store_queue_recipient r = {.message = place->message,
+		.number = place->number,
+		.next = place->time,
+		.destination = destination};
+
+	return drop_waiting(txn, &r);
+}
+
+/* Its row cannot be read, or is not there: it counts as held, since it waits for an operator. */
+static int unlist_unreadable(
+	struct store_txn *txn, const struct store_queue_place *place, struct slice destination)
+{
+	struct db_key key = db_key_u64_u32(place->message, place->number);
+	struct slice value;
+	int err = unlist(txn, place, destination);
+
+	if (!err)
+		err = count(txn, false, -1);
+	if (!err && db_get(txn, DB_QUEUE_TO, db_key_view(&key), &value) == 0)
+		err = count(txn, true, 1);
+	return err;
+}
+
+int store_queue_set_aside(struct store_txn *txn, const struct store_queue_place *place,
+	struct slice destination, struct slice reason)
+{
+	struct queue_record_key due = queue_record_due(place);
+	struct store_queue_change hold = {.how = STORE_QUEUE_HOLD,
+		.message = place->message,
+		.number = place->number,
+		.reason = reason};
+	struct store_queue_recipient r;
+	struct slice value;
+	int err = db_get(txn, DB_QUEUE_DUE, key_view(&due), &value);
+
+	if (err)
+		return err;
+	err = store_queue_get_recipient(txn, place->message, place->number, &r);
+	if (err == ERR_NOT_FOUND || err == ERR_CORRUPT)
+		return unlist_unreadable(txn, place, destination);
+	if (err)
+		return err;
+	if (!r.is_held && r.next == place->time && slice_is_equal(r.destination, destination))
+		return store_queue_change(txn, &hold);
+	return unlist(txn, place, destination);
+}
+
 /* ---- reading ---- */
 
 int store_queue_get(struct store_txn *txn, uint64_t message, struct store_queue_message *message_out)
@@ -273,6 +326,18 @@ int store_queue_due(struct store_txn *txn, const struct store_queue_place *from,
 	}
 	db_cursor_close(&c);
 	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+int store_queue_is_due(struct store_txn *txn, const struct store_queue_place *place, bool *is_due_out)
+{
+	struct queue_record_key key = queue_record_due(place);
+	struct slice value;
+	int err = db_get(txn, DB_QUEUE_DUE, key_view(&key), &value);
+
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	*is_due_out = !err;
+	return 0;
 }
 
 int store_queue_due_of(struct store_txn *txn, struct slice destination, const struct store_queue_place *from,

@@ -104,11 +104,18 @@ struct store_queue_place {
 	uint64_t message;
 	uint32_t number;
 };
+/* One that stands in the index by time and cannot be sent, because it or its message is damaged: held with this reason where its own row
+ * can still be read, else out of the indexes alone, for `store check` to find. ERR_NOT_FOUND: it does not stand there any more. */
+MUST_CHECK int store_queue_set_aside(struct store_txn *txn, const struct store_queue_place *place,
+	struct slice destination, struct slice reason);
 /* Each waiting recipient from a place on, by time, whose time is at most `until`; fn returns false to end. The destination is a view. */
 typedef bool store_queue_due_fn(void *arg, const struct store_queue_place *place, struct slice destination);
 MUST_CHECK int store_queue_due(struct store_txn *txn, const struct store_queue_place *from, uint64_t until,
 	store_queue_due_fn *fn, void *arg);
-/* The same of one destination. */
+/* Does the index by time name this place? */
+MUST_CHECK int store_queue_is_due(
+	struct store_txn *txn, const struct store_queue_place *place, bool *is_due_out);
+/* Each one of one destination, in the same way. */
 MUST_CHECK int store_queue_due_of(struct store_txn *txn, struct slice destination,
 	const struct store_queue_place *from, uint64_t until, store_queue_due_fn *fn, void *arg);
 /* The earliest time of all that wait; ERR_NOT_FOUND: none waits. */

@@ -171,6 +171,9 @@ class Queue(BackendCase):
         self.assertEqual(len(self.list("--sender", "nobody@x.test")), 0)
         self.assertEqual(len(self.list("--older", "1h")), 0)
         id = rows["later@far.test"]["id"]
+        # Numbers for scripts, dates for people.
+        self.assertGreater(rows["later@far.test"]["arrived"], 1600000000)
+        self.assertRegex(self.ctl("queue", "show", id), r" 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
         self.ctl("queue", "hold", id, "--reason", "looks odd")
         shown = self.cluster.ctl_json("b1", "queue", "show", id)
         self.assertEqual((shown["rows"][0]["state"], shown["rows"][0]["reason"]), ("held", "looks odd"))
@@ -196,7 +199,8 @@ class Queue(BackendCase):
                          r"dsn=4\.7\.1 status=deferred \(Come back later\) queue=\S+ tries=2", log)
         self.assertTrue(line)
         self.assertIn(f"lmtp: {line.group(1)}: message from=", log)  # one id from the edge on
-        self.assertIn("status=removed (by an operator)", log)
+        self.assertRegex(log, r"to=<x@dead\.test> relay=none delay=[\d.]+/0\.000/0\.000/0\.000 tls=none dsn=4\.\S+ status=removed \(by an operator\) queue=")
+        self.assertRegex(log, r"to=<later@far\.test> relay=none delay=\S+ tls=none dsn=4\.7\.1 status=held \(by an operator: looks odd\) queue=")
 
 
 if __name__ == "__main__":

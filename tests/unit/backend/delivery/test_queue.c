@@ -5,9 +5,12 @@
 #include <time.h>
 
 #include "backend/delivery/queue.h"
+#include "backend/store/db.h"
 #include "backend/store/store_queue.h"
+#include "backend/store/store_repair.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/metrics.h"
 #include "common/net/timer.h"
 
 #define START UINT64_C(1800000000000)
@@ -688,6 +691,142 @@ static void test_circles_end(void **state)
 	}
 }
 
+static bool is_stuck(struct fixture *f)
+{
+	return f->stuck_count == 1;
+}
+
+static bool has_notice(struct fixture *f)
+{
+	return f->active == 0 && is_empty(f);
+}
+
+static void finish_stuck(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->stuck_count = 0;
+	finish(f->stuck[0]);
+}
+
+/* What an operator removes while it is being tried, nobody is told of; the others of the message are told as ever. */
+static void test_removed_amid_a_try(void **state)
+{
+	(void)state;
+	for (uint32_t removed = 1; removed <= 2; removed++) {
+		struct fixture *f = start(&defaults);
+		struct store_txn *txn;
+
+		add(f, (struct add){.sender = "a@b.test", .to = {"bad1@slow.test", "bad2@slow.test"}});
+		queue_start(f->queue);
+		wait_until(f, is_stuck);
+		assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+		for (uint32_t i = 0; i < removed; i++) {
+			struct store_queue_change c = {.how = STORE_QUEUE_END, .message = 1, .number = i};
+
+			assert_int_equal(store_queue_change(txn, &c), 0);
+		}
+		assert_int_equal(store_commit(&txn), 0);
+		loop_post(f->loop, finish_stuck, f);
+		wait_until(f, has_notice);
+		if (removed == 1) {
+			assert_null(strstr(notice(f), "bad1@slow.test"));
+			assert_non_null(strstr(notice(f), "bad2@slow.test"));
+		}
+		assert_int_equal(f->count, 3 - removed);
+		end(f);
+	}
+}
+
+static void put_row(struct store_txn *txn, enum db_name db, struct db_key key, struct slice value)
+{
+	assert_int_equal(db_put(txn, db, db_key_view(&key), value), 0);
+}
+
+static void damage(struct fixture *f, unsigned kind)
+{
+	struct store_queue_place place = {START, 9, 0};
+	char due[20];
+	struct store_txn *txn;
+	struct store_queue_message m;
+
+	assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+	switch (kind) {
+	case 0:
+		put_row(txn, DB_QUEUE, db_key_u64(1), SLICE_LIT("?"));
+		break;
+	case 1:
+		put_row(txn, DB_QUEUE_TO, db_key_u64_u32(1, 0), SLICE_LIT("?"));
+		break;
+	case 2: /* the body */
+		assert_int_equal(store_queue_get(txn, 1, &m), 0);
+		put_row(txn, DB_BLOBS, db_key_u64(m.blob), SLICE_LIT("?"));
+		break;
+	case 3: /* an index that names what is not there */
+		bytes_put_u64be(due, place.time);
+		bytes_put_u64be(due + 8, place.message);
+		bytes_put_u32be(due + 16, place.number);
+		assert_int_equal(
+			db_put(txn, DB_QUEUE_DUE, slice_of(due, sizeof(due)), SLICE_LIT("c.test")), 0);
+		break;
+	case 4:
+		assert_int_equal(db_delete(txn, DB_QUEUE, SLICE_LIT("\0\0\0\0\0\0\0\1")), 0);
+		break;
+	}
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+static unsigned damage_kind;
+
+static bool is_set_aside(struct fixture *f)
+{
+	struct store_queue_stat s = stat_of(f);
+
+	return s.waiting == 0 && s.held == (damage_kind != 3);
+}
+
+/* Each kind: what is damaged is set aside once, the others go, and an operator can remove it. */
+static void test_what_is_damaged_is_set_aside(void **state)
+{
+	(void)state;
+	for (damage_kind = 0; damage_kind < 5; damage_kind++) {
+		struct fixture *f = start(&defaults);
+		struct metric *told = metrics_counter("mailtier_queue_damaged", NULL, "");
+		int64_t before = metric_get(told);
+		struct store_queue_change c = {.how = STORE_QUEUE_END, .message = 1};
+		struct store_repair_options quiet = {0};
+		struct store_repair repaired;
+		struct store_txn *txn;
+
+		add(f, (struct add){.sender = "a@b.test", .to = {"x@c.test"}});
+		add(f, (struct add){.sender = "a@b.test",
+			       .to = {"y@c.test"},
+			       .body = "Subject: other\r\n\r\nx\r\n"});
+		damage(f, damage_kind);
+		queue_start(f->queue);
+		wait_until(f, is_set_aside);
+		for (int i = 0; i < 5; i++)
+			advance(f, 10);
+		assert_int_equal(metric_get(told) - before, 1);
+		assert_int_equal(f->count, damage_kind == 3 ? 2 : 1);
+		assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+		assert_int_equal(store_queue_change(txn, &c), damage_kind == 1   ? ERR_CORRUPT
+							      : damage_kind == 3 ? ERR_NOT_FOUND
+										 : 0);
+		assert_int_equal(store_commit(&txn), 0);
+		assert_int_equal(stat_of(f).held, damage_kind == 1);
+		if (damage_kind == 2) { /* the repair leaves a body that it cannot read */
+			struct db_key body = db_key_u64(1);
+
+			assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+			assert_int_equal(db_delete(txn, DB_BLOBS, db_key_view(&body)), 0);
+			assert_int_equal(store_commit(&txn), 0);
+		}
+		assert_int_equal(store_repair(f->t.store, &quiet, &repaired), 0);
+		end(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -703,6 +842,8 @@ int main(void)
 		cmocka_unit_test(test_security_23_a_bounce_of_a_bounce_ends_at_the_postmaster),
 		cmocka_unit_test(test_what_is_returned),
 		cmocka_unit_test(test_circles_end),
+		cmocka_unit_test(test_removed_amid_a_try),
+		cmocka_unit_test(test_what_is_damaged_is_set_aside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
