@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "backend/delivery/outbound.h"
+#include "backend/notice_sign.h"
 #include "backend/queue_settings.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -11,6 +12,7 @@
 struct sending {
 	struct outbound *outbound;
 	struct queue *queue;
+	struct notice_sign *signer;
 };
 
 /* ---- between the two ---- */
@@ -59,14 +61,23 @@ int sending_start(struct backend *b, struct buf *why)
 {
 	struct loop *loop = loop_group_at(b->admin.group, loop_group_count(b->admin.group) - 1);
 	struct sending *s = xcalloc(1, sizeof(*s));
-	const struct queue_sender sender = {
-		.next_hop = next_hop, .start = start_try, .octets = outbound_octets, .arg = s};
+	struct notice_sign *signer = notice_sign_new(loop);
+	const struct queue_sender sender = {.next_hop = next_hop,
+		.start = start_try,
+		.octets = outbound_octets,
+		.arg = s,
+		.sign = notice_sign,
+		.sign_arg = signer};
 	struct queue_settings settings;
 	struct buf texts[3] = {0};
-	int err = outbound_new(loop, b->config->conf, b->config->host,
-		conf_get_string(b->config->conf, "", NULL, "store"), room, s, why, &s->outbound);
+	int err = notice_sign_set(signer, b->config->conf, why);
 
+	s->signer = signer;
+	if (!err)
+		err = outbound_new(loop, b->config->conf, b->config->host,
+			conf_get_string(b->config->conf, "", NULL, "store"), room, s, why, &s->outbound);
 	if (err) {
+		notice_sign_free(&s->signer);
 		free(s);
 		return err;
 	}
@@ -91,6 +102,8 @@ void sending_reload(struct backend *b)
 		return;
 	if (outbound_set_config(b->sending->outbound, b->config->conf, b->config->host, &why))
 		program_log_lines(LOG_ERROR, "backend", "sending goes on as before", &why);
+	if (notice_sign_set(b->sending->signer, b->config->conf, &why))
+		program_log_lines(LOG_ERROR, "backend", "notices are signed as before", &why);
 	read_settings(b, texts, &settings);
 	queue_set(b->sending->queue, &settings);
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
@@ -124,6 +137,7 @@ void sending_free(struct backend *b)
 		return;
 	outbound_free(&b->sending->outbound);
 	queue_free(&b->sending->queue);
+	notice_sign_free(&b->sending->signer);
 	b->admin.queue = NULL;
 	b->admin.tls_report = NULL;
 	free(b->sending);

@@ -23,12 +23,17 @@
 
 struct queue;
 
-/* What sends: outbound.h, or a test's. */
+/* What sends (outbound.h) and signs, or a test's. */
 struct queue_sender {
 	int (*next_hop)(void *arg, struct slice domain, char next_hop[OUTBOUND_NEXT_HOP_MAX]);
 	int (*start)(void *arg, const struct outbound_request *request, struct outbound_try **try_out);
 	void (*octets)(struct outbound_try *t, int error, struct slice bytes);
 	void *arg;
+	/* Signs a notice: done, once, at once or later, gets fields with line ends that go before it (none: empty). message is borrowed until then.
+	 * NULL: notices are not signed. */
+	void (*sign)(void *sign_arg, struct slice message, void (*done)(void *arg, struct slice fields),
+		void *done_arg);
+	void *sign_arg;
 };
 
 /* Copied; texts too. */

@@ -193,8 +193,36 @@ static struct slice whom(const struct notice *n)
 	return m->sender.len ? m->sender : slice_str(n->slot->queue->settings.postmaster);
 }
 
+static void store(struct notice *n)
+{
+	(void)store_work_add(n->slot->queue->work, &(struct store_work_add){.slot = n->slot->number,
+							   .memory = buf_view(&n->text),
+							   .targets = &n->target,
+							   .target_count = 1,
+							   .also = run_changes,
+							   .done = stored,
+							   .drop = free_notice,
+							   .arg = n,
+							   .loop = n->slot->queue->loop});
+}
+
+static void is_signed(void *arg, struct slice fields)
+{
+	struct notice *n = arg;
+	struct buf whole = {0};
+
+	if (fields.len) {
+		buf_add_slice(&whole, fields);
+		buf_add_slice(&whole, buf_view(&n->text));
+		buf_deinit(&n->text);
+		n->text = whole;
+	}
+	store(n);
+}
+
 static void send(struct notice *n)
 {
+	const struct queue_sender *sender = &n->slot->queue->sender;
 	const struct store_queue_message *m = &parcel_of(n)->message;
 	struct slice to = whom(n);
 	ptrdiff_t at = slice_find_last(to, '@');
@@ -221,15 +249,10 @@ static void send(struct notice *n)
 	n->target = (struct store_work_target){.queue = &n->message, .queued = &n->recipient};
 	log_info("queue", "%.*s: a notice goes to=<%.*s> recipients=%zu about=%s",
 		SLICE_ARG(m->session.len ? m->session : slice_str(id)), SLICE_ARG(to), n->count, id);
-	(void)store_work_add(n->slot->queue->work, &(struct store_work_add){.slot = n->slot->number,
-							   .memory = buf_view(&n->text),
-							   .targets = &n->target,
-							   .target_count = 1,
-							   .also = run_changes,
-							   .done = stored,
-							   .drop = free_notice,
-							   .arg = n,
-							   .loop = n->slot->queue->loop});
+	if (sender->sign)
+		sender->sign(sender->sign_arg, buf_view(&n->text), is_signed, n);
+	else
+		store(n);
 }
 
 static int run_read(struct store_txn *txn, void *arg)

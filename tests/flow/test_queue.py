@@ -1,14 +1,17 @@
 """The queue of a back-end, whole: forwarding to another server with rewritten senders, bounces to them, the schedule, notices as Python reads them,
 what operators do with the queue, mail that waits over a restart."""
+import base64
 import email
 import email.policy
 import imaplib
 import re
 import signal
 import smtplib
+import subprocess
 import tempfile
 import unittest
 
+import dkim_oracle
 import mt
 import smtp_sink
 from backend_case import BackendCase
@@ -28,7 +31,11 @@ class Queue(BackendCase):
         cls.template = tempfile.NamedTemporaryFile("w", suffix=".txt")
         cls.template.write("Subject: Nicht zugestellt: zur\u00fcck\n\nHallo ${sender}, von ${host}:\n${recipients}\nEnde\n")
         cls.template.flush()
-        cls.CONF = (f"slots = 2\nqueue {{\n\tretry-first = 1s\n\tretry-most = 2s\n\tsrs-domain = srs.test\n\tsrs-keys = \"{cls.keys.name}\"\n"
+        cls.signing = tempfile.NamedTemporaryFile("w", suffix=".pem")  # made with mode 0600
+        subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], stdout=cls.signing,
+                       stderr=subprocess.DEVNULL, check=True)
+        cls.DKIM = f"dkim own {{\n\tdomains = {{example.test}}\n\tsubdomains = yes\n\tselector = s1\n\tkey = \"{cls.signing.name}\"\n}}\n"
+        cls.CONF = (cls.DKIM + f"slots = 2\nqueue {{\n\tretry-first = 1s\n\tretry-most = 2s\n\tsrs-domain = srs.test\n\tsrs-keys = \"{cls.keys.name}\"\n"
                     f"\tfailure-template = \"{cls.template.name}\"\n}}\n"
                     f"route all {{\n\tdomains = {{\"*\"}}\n\thosts = {{\"[127.0.0.1]:{cls.sink.port}\"}}\n}}\n{cls.ROUTE}"
                     "route dead {\n\tdomains = {\"dead.test\"}\n\thosts = {\"[127.0.0.1]:9\"}\n}\n")
@@ -103,6 +110,14 @@ class Queue(BackendCase):
             self.assertNotIn("\x1b", p["Diagnostic-Code"])
         self.assertEqual(returned.get_content_type(), "message/rfc822")
         self.assertEqual(returned.get_payload(0)["X-Mark"], "1")
+        self.assertIn("d=example.test; s=s1;", " ".join(m["DKIM-Signature"].split()))
+        if dkim_oracle.is_there():
+            public = subprocess.run(["openssl", "pkey", "-in", self.signing.name, "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout
+            oracle = dkim_oracle.Oracle({"s1._domainkey.example.test": "v=DKIM1; k=rsa; p=" + base64.b64encode(public).decode()})
+            try:
+                self.assertEqual(oracle.verify(got.data), [("example.test", "s1", True)])
+            finally:
+                oracle.stop()
         self.wait_empty()
 
     def submit(self, i, to, message, mail=(), rcpt=()):

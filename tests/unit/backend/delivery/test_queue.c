@@ -168,6 +168,32 @@ static int start_try(void *arg, const struct outbound_request *request, struct o
 	return 0;
 }
 
+/* ---- the signer: answers later ---- */
+
+struct signing {
+	void (*done)(void *arg, struct slice fields);
+	void *arg;
+};
+
+static void tell_signature(void *arg)
+{
+	struct signing *s = arg;
+
+	s->done(s->arg, SLICE_LIT("X-Signed: by the test\r\n"));
+	free(s);
+}
+
+static void sign(
+	void *arg, struct slice message, void (*done)(void *arg, struct slice fields), void *done_arg)
+{
+	struct fixture *f = arg;
+	struct signing *s = calloc(1, sizeof(*s));
+
+	assert_true(slice_has_prefix(message, "Return-Path") || message.len > 500);
+	*s = (struct signing){done, done_arg};
+	loop_post(f->loop, tell_signature, s);
+}
+
 /* ---- the fixture ---- */
 
 static const struct queue_settings defaults = {.plan = {.retry_first = 5 * MINUTE,
@@ -193,7 +219,12 @@ static struct fixture *start(const struct queue_settings *settings)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct store_work_options o = {0};
-	struct queue_sender sender = {next_hop, start_try, octets, f};
+	struct queue_sender sender = {.next_hop = next_hop,
+		.start = start_try,
+		.octets = octets,
+		.arg = f,
+		.sign = sign,
+		.sign_arg = f};
 
 	log_set_level(LOG_ERROR);
 	temp_start(&f->t);
@@ -580,6 +611,8 @@ static void test_who_is_told(void **state)
 		assert_int_equal(!text, !rows[i].action);
 		if (text)
 			assert_non_null(strstr(text, rows[i].action));
+		if (text && *text)
+			assert_int_equal(strncmp(text, "X-Signed: by the test\r\n", 23), 0);
 		end(f);
 	}
 }
