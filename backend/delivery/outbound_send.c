@@ -412,6 +412,8 @@ void outbound_send_reply(struct outbound_session *s, unsigned tag, const struct 
 	struct outbound_try *t = s->t;
 
 	s->has_answered = true;
+	/* It asks for more of what has none: nobody knows what it would take the next command for. */
+	s->is_broken |= reply->code / 100 == 3 && tag != TAG_DATA;
 	switch ((enum tag)tag) {
 	case TAG_RSET:
 		break;

@@ -401,6 +401,11 @@ static void on_reply(struct smtp_client *c, const struct smtp_client_reply *r, s
 		fail(c, SMTP_CLIENT_LOST, r);
 		return;
 	}
+	/* RFC 2920 section 3.1: DATA is the last of a group. What stands behind its reply is no answer to a message that has not been sent. */
+	if (e.is_data && r->code == 354 && conn_input(c->conn).len) {
+		fail_text(c, SMTP_CLIENT_LOST, "4.5.0", "the server answers what it has not got");
+		return;
+	}
 	if (e.is_data && r->code == 354)
 		timer_set(&c->timer, c->loop, c->options.times.data);
 	else
@@ -469,8 +474,8 @@ static void broke(struct smtp_client *c, const char *text)
 		fault = c->options.tls_mode == SMTP_CLIENT_TLS_IMPLICIT && conn_error(c->conn) == ERR_TLS
 				? SMTP_CLIENT_BAD_TLS
 				: SMTP_CLIENT_UNREACHED;
-	else if (c->state == STATE_SECURES)
-		fault = SMTP_CLIENT_BAD_TLS;
+	else if (c->state == STATE_STARTS_TLS || c->state == STATE_SECURES)
+		fault = SMTP_CLIENT_BAD_TLS; /* offered, and not to be had */
 	fail_text(c, fault,
 		fault == SMTP_CLIENT_UNREACHED ? "4.4.1"
 		: fault == SMTP_CLIENT_BAD_TLS ? "4.7.5"

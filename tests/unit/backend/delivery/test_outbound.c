@@ -149,6 +149,43 @@ static void test_no_yes_but_the_last_counts(void **state)
 	}
 }
 
+/* A yes that comes along with 354, and a server that wants more when all is said: nothing after it counts. */
+static void test_answers_to_nothing(void **state)
+{
+	static const struct sink_rule rules[][2] = {
+		{{"DATA", "354 go on\r\n250 2.0.0 queued", 0, 1}, {NULL, NULL, 0, 0}},
+		{{".", "354 and?", 0, 1}, {NULL, NULL, 0, 0}},
+		{{"MAIL", "334 who?", 0, 1}, {NULL, NULL, 0, 0}}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		open_with("PIPELINING", rules[i], "", "");
+		send_to(1);
+		assert_int_equal(sending.results[0].verdict, OUTBOUND_NOT_NOW);
+		send_to(1);
+		assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+		assert_int_equal(sink.conns_count, 2);
+		end();
+	}
+}
+
+/* TLS is offered, and the connection is cut when it is asked for: done without, as when the handshake fails. */
+static void test_starttls_that_cuts(void **state)
+{
+	static const struct sink_rule rules[] = {{"STARTTLS", "DROP", 0, 0}, {NULL, NULL, 0, 0}};
+
+	(void)state;
+	open_with(WORDS " STARTTLS", rules, "", "");
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_SENT);
+	assert_int_equal(sink.conns_count, 2);
+	end();
+	open_with(WORDS " STARTTLS", rules, "tls = encrypt\n", "");
+	send_to(1);
+	assert_int_equal(sending.results[0].verdict, OUTBOUND_NOT_NOW);
+	end();
+}
+
 /* Nobody is taken, and DATA is all the same (RFC 2920 section 3.1); the connection is good for another message. */
 static void test_nobody_taken(void **state)
 {
@@ -732,6 +769,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_results_differ, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_yes_but_the_last_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_nobody_taken, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_answers_to_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_starttls_that_cuts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reuse, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_idle_connection_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_recipients, set_up, tear_down),
