@@ -15,6 +15,8 @@
 #include "common/base/mem.h"
 
 #define LOOK_EVERY_MS 1000 /* at all next hops, at most */
+/* What clocks may be apart, or a reload may have shortened, without being wrong. */
+#define CLOCK_SLACK_MS UINT64_C(3600000)
 
 /* ---- next hops ---- */
 
@@ -89,6 +91,18 @@ struct queue_hop *queue_hop_of(struct queue *q, struct slice destination)
 	return hop;
 }
 
+uint64_t queue_wait_most(const struct queue *q)
+{
+	const struct queue_plan *plan = &q->settings.plan;
+
+	return (plan->retry_most > plan->retry_first ? plan->retry_most : plan->retry_first) + CLOCK_SLACK_MS;
+}
+
+bool queue_hop_is_off(const struct queue *q, const struct queue_hop *hop, uint64_t now)
+{
+	return hop->until > now && hop->until - now <= queue_wait_most(q);
+}
+
 static void set_text(char **to, const char *text)
 {
 	free(*to);
@@ -106,7 +120,7 @@ void queue_count_deferred(struct queue *q)
 		return;
 	q->count_at = mono + LOOK_EVERY_MS;
 	for (size_t at = 0; table_next(q->hops, &at, &key, &value);)
-		n += ((struct queue_hop *)value)->until > now;
+		n += queue_hop_is_off(q, value, now);
 	metric_set(q->m_hops_deferred, n);
 }
 
@@ -319,7 +333,7 @@ static void hop_failed(struct queue *q, struct queue_hop *hop, const char *reaso
 	uint64_t now = clock_wall_ms();
 
 	/* Of tries that went on side by side the first one counts. */
-	if (!hop->failures || hop->until <= now)
+	if (!hop->failures || !queue_hop_is_off(q, hop, now))
 		hop->failures++;
 	hop->until = now + queue_plan_wait(&q->settings.plan, hop->failures);
 	set_text(&hop->reason, reason && reason[0] ? reason : "The destination cannot be reached");

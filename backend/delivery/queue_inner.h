@@ -80,6 +80,8 @@ struct queue_slot {
 	unsigned number;
 	unsigned in_window;
 	bool is_scanning, is_again, is_pass; /* a pass goes on from `mark` */
+	bool wants_far, is_far;              /* the pass looks at impossible times too, or does */
+	uint64_t next_due;                   /* what it found before those */
 	struct store_queue_place mark;
 	uint64_t pass_began, full_pass_at;
 	struct list refills;          /* domains of which there was too much */
@@ -150,6 +152,10 @@ void queue_hop_run(struct queue *q, struct queue_hop *hop);
 void queue_count_deferred(struct queue *q);
 /* What one next hop may have of the window now. */
 unsigned queue_share(const struct queue *q);
+/* The next hop is put off at this time. */
+bool queue_hop_is_off(const struct queue *q, const struct queue_hop *hop, uint64_t now);
+/* Nothing waits longer than this by itself: a later time is of a clock that was wrong. */
+uint64_t queue_wait_most(const struct queue *q);
 /* Frees it once all its items are committed and its try is over. */
 void queue_parcel_end(struct queue_parcel *parcel);
 /* Its try is over: what was kept back until all results are known may be told. */

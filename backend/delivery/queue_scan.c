@@ -3,7 +3,7 @@
  * whose next hop has room in its share, and a second job loads them as parcels.
  *
  * Rows may come before the place that a pass has reached (a commit that took long), so each pass begins some seconds before the last one began,
- * and once a minute at the start. Where a next hop has too much, its domains are remembered, and read by the other index when it has room.
+ * and once a minute at the start; that one takes those too whose time is further away than any wait (the clock was ahead, and is right now). Where a next hop has too much, its domains are remembered, and read by the other index when it has room.
  */
 #include <stdlib.h>
 
@@ -274,7 +274,7 @@ static void dispatch(struct queue_parcel *p)
 						      .text = "The message goes in circles: too many hops"});
 		return;
 	}
-	if (hop->until > p->loaded) {
+	if (queue_hop_is_off(q, hop, p->loaded)) {
 		for (size_t i = 0; i < count; i++)
 			queue_result(&p->items[i], &(struct queue_outcome){.event = QUEUE_DELAYED,
 							   .not_before = hop->until,
@@ -494,14 +494,14 @@ static bool take_row(struct queue_slot *slot, const struct row *row, const char 
 	return true;
 }
 
-static void end_pass(struct queue_slot *slot, const struct scan *s)
+static void end_pass(struct queue_slot *slot)
 {
 	uint64_t now = clock_wall_ms(), wait = WAIT_MOST_MS;
 
-	slot->is_pass = false;
+	slot->is_pass = slot->is_far = false;
 	queue_count_deferred(slot->queue);
-	if (s->next && s->next < now + wait)
-		wait = s->next > now ? s->next - now : 1;
+	if (slot->next_due && slot->next_due < now + wait)
+		wait = slot->next_due > now ? slot->next_due - now : 1;
 	if (slot->is_again)
 		queue_scan(slot);
 	else
@@ -560,8 +560,18 @@ static void scanned(void *arg, int err)
 	} else if (!is_stopped && s->is_full) {
 		slot->mark = after(&s->rows[s->count - 1].place);
 		queue_scan(slot);
+	} else if (!is_stopped && slot->wants_far) {
+		/* Once a minute: who waits for a time that nothing can have been given, unless the clock was ahead. He is due. */
+		slot->next_due = s->next;
+		slot->wants_far = false;
+		slot->is_far = true;
+		slot->mark =
+			(struct store_queue_place){.time = clock_wall_ms() + queue_wait_most(slot->queue)};
+		queue_scan(slot);
 	} else if (!is_stopped) {
-		end_pass(slot, s);
+		if (!slot->is_far)
+			slot->next_due = s->next;
+		end_pass(slot);
 	}
 }
 
@@ -616,6 +626,8 @@ static void begin_scan(struct queue_slot *slot, char *domain_take)
 	s->until = clock_wall_ms();
 	if (!domain_take)
 		s->from = slot->mark;
+	if (!domain_take && slot->is_far)
+		s->until = UINT64_MAX;
 	slot->is_scanning = true;
 	(void)store_work_read(slot->queue->work, slot->number,
 		&(struct store_work_call){.run = run_scan,
@@ -654,10 +666,13 @@ void queue_scan(struct queue_slot *slot)
 	}
 	if (!slot->is_pass) {
 		slot->mark = (struct store_queue_place){0};
+		slot->is_far = slot->wants_far = false;
 		if (mono < slot->full_pass_at && slot->pass_began > PASS_OVERLAP_MS)
 			slot->mark.time = slot->pass_began - PASS_OVERLAP_MS;
-		else
+		else {
 			slot->full_pass_at = mono + QUEUE_FULL_PASS_MS;
+			slot->wants_far = true;
+		}
 		slot->pass_began = now;
 		slot->is_pass = true;
 		slot->is_again = false;

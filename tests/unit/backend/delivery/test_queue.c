@@ -724,6 +724,38 @@ static void test_circles_end(void **state)
 	}
 }
 
+static bool has_tried_both_again(struct fixture *f)
+{
+	return f->active == 0 && count_to(f, "later@c.test") == 2 && count_to(f, "x@dead.test") == 2 &&
+	       is_calm(f);
+}
+
+/* The clock was a year ahead, and is right now: neither who was tried then nor his next hop waits for that year. */
+static void test_a_clock_that_goes_back(void **state)
+{
+	struct fixture *f = start(&defaults);
+	size_t before;
+
+	(void)state;
+	clock_fake_start(START + UINT64_C(365) * 1440 * MINUTE);
+	add(f, (struct add){.sender = "a@b.test", .to = {"later@c.test", "x@dead.test"}});
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	assert_int_equal(f->count, 2);
+	clock_fake_start(START);
+	queue_wake(f->queue);
+	wait_until(f, has_tried_both_again);
+	assert_int_equal(count_to(f, "later@c.test"), 2);
+	assert_int_equal(count_to(f, "x@dead.test"), 2);
+	/* And in the order of the schedule again. */
+	before = f->count;
+	advance(f, 1);
+	assert_int_equal(f->count, before);
+	advance(f, 30);
+	assert_int_equal(f->count, before + 2);
+	end(f);
+}
+
 static bool is_stuck(struct fixture *f)
 {
 	return f->stuck_count == 1;
@@ -875,6 +907,7 @@ int main(void)
 		cmocka_unit_test(test_security_23_a_bounce_of_a_bounce_ends_at_the_postmaster),
 		cmocka_unit_test(test_what_is_returned),
 		cmocka_unit_test(test_circles_end),
+		cmocka_unit_test(test_a_clock_that_goes_back),
 		cmocka_unit_test(test_removed_amid_a_try),
 		cmocka_unit_test(test_what_is_damaged_is_set_aside),
 	};
