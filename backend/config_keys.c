@@ -14,6 +14,7 @@
 #include "common/control/control.h"
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
+#include "common/front/domain_keys.h"
 #include "common/front/smtp_spf.h"
 #include "common/front/front_auth.h"
 #include "common/front/front_penalty.h"
@@ -279,6 +280,10 @@ static void check(struct conf *conf)
 	const char *const *proxy_titles;
 
 	listen_check(conf, config_listen_services);
+	program_check(conf);
+	dns_keys_check(conf);
+	front_auth_check_realms(conf);
+	domain_keys_check_one(conf, "", NULL, "default-domain");
 	users_check(conf);
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);
@@ -302,6 +307,7 @@ static void check(struct conf *conf)
 		check_service(conf, "smtp");
 	submission_check(conf);
 	for (size_t i = 0; i < count; i++) {
+		domain_keys_check_one(conf, "listener", titles[i], "domain");
 		if (front_auth_has_own(conf, titles[i]))
 			front_auth_check_listener(conf,
 				config_service_name((enum config_service)conf_get_enum(

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/front/domain_keys.h"
 #include "common/proto/address.h"
 
 #define SAVE_MS 60000
@@ -68,21 +69,29 @@ const struct conf_key submission_keys[] = {
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
-static void check_domains(struct conf *conf, const char *section, const char *title, const char *key)
+static void check_domains(struct conf *conf, const char *section, const char *title)
 {
+	const char *key = title ? "domains" : "cluster-domains";
 	size_t count;
 	const char *const *list = conf_get_list(conf, section, title, key, &count);
+
+	domain_keys_check(conf, section, title, key, list, count);
+}
+
+static void check_accounts(struct conf *conf, const char *title)
+{
+	size_t count;
+	const char *const *list = conf_get_list(conf, "send-limit", title, "accounts", &count);
 	struct arena arena;
 
 	arena_init(&arena, CLASS_ARENA_MOST);
 	for (size_t i = 0; i < count; i++) {
-		struct slice domain;
+		struct address_name name;
 
 		arena_reset(&arena);
-		if (address_normalise_domain(&arena, slice_str(list[i]), &domain) ||
-			!slice_is_str(domain, list[i]))
-			conf_error(
-				conf, section, title, key, "\"%s\" is no domain in its normal form", list[i]);
+		if (!strchr(list[i], '@') || address_normalise_whole(&arena, slice_str(list[i]), &name))
+			conf_error(conf, "send-limit", title, "accounts",
+				"\"%s\" is no address, such as news@example.com", list[i]);
 	}
 	arena_deinit(&arena);
 }
@@ -92,7 +101,7 @@ void submission_check(struct conf *conf)
 	size_t count;
 	const char *const *titles = conf_titles(conf, "send-limit", &count);
 
-	check_domains(conf, "submission", NULL, "cluster-domains");
+	check_domains(conf, "submission", NULL);
 	for (size_t i = 0; i < count; i++) {
 		size_t accounts, classes, domains;
 
@@ -102,7 +111,8 @@ void submission_check(struct conf *conf)
 		if (!accounts && !classes && !domains)
 			conf_error(conf, "send-limit", titles[i], "accounts",
 				"neither accounts nor classes nor domains are named: this is for nobody");
-		check_domains(conf, "send-limit", titles[i], "domains");
+		check_domains(conf, "send-limit", titles[i]);
+		check_accounts(conf, titles[i]);
 	}
 }
 

@@ -5,6 +5,9 @@
 #include <sys/stat.h>
 
 #include "common/base/slice.h"
+#include "common/control/program.h"
+#include "common/front/dns_keys.h"
+#include "common/front/domain_keys.h"
 #include "common/front/front_auth.h"
 #include "common/front/smtp_policy.h"
 #include "common/front/smtp_spf.h"
@@ -173,26 +176,35 @@ static void check_route(struct conf *conf)
 	}
 }
 
+/* The sections that a service names, whether a listener offers it or not. */
+static void check_names(struct conf *conf, const char *service)
+{
+	size_t count;
+	const char *const *list = conf_get_list(conf, "service", service, "maps", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!conf_has_title(conf, "map", list[i]))
+			conf_error(conf, "service", service, "maps", "there is no section map %s", list[i]);
+	}
+	list = conf_get_list(conf, "service", service, "backends", &count);
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(list[i], "default") != 0 && !conf_has_title(conf, "backend", list[i]))
+			conf_error(conf, "service", service, "backends", "there is no section backend %s",
+				list[i]);
+	}
+}
+
 static void check_service(struct conf *conf, const char *service)
 {
 	size_t count, backend_count, only_count;
-	const char *const *maps = conf_get_list(conf, "service", service, "maps", &count);
 	const char *const *only = conf_get_list(conf, "service", service, "backends", &only_count);
 	const char *const *backends = conf_titles(conf, "backend", &backend_count);
 	size_t hosts;
 
+	(void)conf_get_list(conf, "service", service, "maps", &count);
 	if (count == 0)
 		conf_error(conf, "service", service, "maps",
 			"a listener offers this service, and no map is named");
-	for (size_t i = 0; i < count; i++) {
-		if (!conf_has_title(conf, "map", maps[i]))
-			conf_error(conf, "service", service, "maps", "there is no section map %s", maps[i]);
-	}
-	for (size_t i = 0; i < only_count; i++) {
-		if (strcmp(only[i], "default") != 0 && !conf_has_title(conf, "backend", only[i]))
-			conf_error(conf, "service", service, "backends", "there is no section backend %s",
-				only[i]);
-	}
 	for (size_t i = 0; i < backend_count; i++) {
 		if (only_count == 0 || has_word(only, backends[i]))
 			check_reach(conf, service, "backend", backends[i]);
@@ -332,6 +344,18 @@ static void check_spool(struct conf *conf)
 		conf_error(conf, "", NULL, "spool", "%s is no folder", path);
 }
 
+static void check_domains(struct conf *conf)
+{
+	size_t count;
+	const char *const *list = conf_get_list(conf, "smtp", NULL, "domains", &count);
+
+	domain_keys_check(conf, "smtp", NULL, "domains", list, count);
+	domain_keys_check_one(conf, "", NULL, "default-domain");
+	list = conf_titles(conf, "listener", &count);
+	for (size_t i = 0; i < count; i++)
+		domain_keys_check_one(conf, "listener", list[i], "domain");
+}
+
 void config_check(struct conf *conf)
 {
 	size_t count;
@@ -339,7 +363,12 @@ void config_check(struct conf *conf)
 
 	listen_check(conf, config_listen_services);
 	check_listeners(conf);
+	program_check(conf);
+	dns_keys_check(conf);
+	front_auth_check_realms(conf);
+	check_domains(conf);
 	for (const char *const *service = service_titles; *service; service++) {
+		check_names(conf, *service);
 		if (config_check_is_used(conf, *service))
 			check_service(conf, *service);
 	}

@@ -87,6 +87,13 @@ static int add_area(struct areas *a, const char *row)
 	return 0;
 }
 
+bool log_is_area_level(const char *text)
+{
+	struct areas a = {0};
+
+	return add_area(&a, text) == 0;
+}
+
 int log_set_levels(const char *const *list, size_t count)
 {
 	struct areas *a, *old;

@@ -26,6 +26,8 @@ int log_level_parse(const char *name);
 /* Levels of single areas ("smtp", "imap" ...), instead of the one for all: a list of "AREA=LEVEL". -1: one of them is none such, or there are more
  * than LOG_AREAS_MOST; nothing is changed then. Any thread; lines that are being written meanwhile go by the old ones. */
 #define LOG_AREAS_MOST 32
+/* One item of that list. */
+bool log_is_area_level(const char *text);
 MUST_CHECK int log_set_levels(const char *const *list, size_t count);
 
 /*

@@ -288,6 +288,9 @@ void conf_value_finish(struct conf *conf, struct conf_value *value)
 	case CONF_PATH:
 	case CONF_SECRET:
 		value->path = full_path(conf, value, value->words[0]);
+		/* An empty name takes back what a file before has set. */
+		if (!value->path[0])
+			value->is_set = false;
 		break;
 	}
 }

@@ -1,9 +1,13 @@
 /* Small things, written once so that both programs do them alike. */
 #include "common/control/program.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 void program_set_log(const struct conf *conf, const char *area)
@@ -22,6 +26,33 @@ void program_set_log(const struct conf *conf, const char *area)
 		log_error(area, "the log cannot go where log-to says; it stays where it was");
 	if (file[0] && log_open(file) < 0)
 		log_error(area, "the log file cannot be opened file=%s", file);
+}
+
+void program_check(struct conf *conf)
+{
+	const char *file = conf_get_string(conf, "", NULL, "log-file"), *slash = strrchr(file, '/');
+	const char *socket = conf_get_string(conf, "", NULL, "log-socket");
+	size_t count;
+	const char *const *levels = conf_get_list(conf, "", NULL, "log-levels", &count);
+	char folder[PATH_MAX];
+
+	for (size_t i = 0; i < count; i++) {
+		if (!log_is_area_level(levels[i]))
+			conf_error(conf, "", NULL, "log-levels",
+				"\"%s\" is not AREA=LEVEL, such as smtp=debug (levels: error, warn, info, "
+				"debug)",
+				levels[i]);
+	}
+	if (count > LOG_AREAS_MOST)
+		conf_error(conf, "", NULL, "log-levels", "has more than %d areas", LOG_AREAS_MOST);
+	if (socket[0] && (socket[0] != '/' || strlen(socket) >= sizeof(((struct sockaddr_un *)0)->sun_path)))
+		conf_error(conf, "", NULL, "log-socket", "\"%s\" is no path of a socket (it begins with /)",
+			socket);
+	if (!slash)
+		return;
+	snprintf(folder, sizeof(folder), "%.*s", slash == file ? 1 : (int)(slash - file), file);
+	if (access(folder, F_OK) != 0)
+		conf_error(conf, "", NULL, "log-file", "%s: %s", folder, strerror(errno));
 }
 
 void program_log_lines(enum log_level level, const char *area, const char *prefix, const struct buf *lines)

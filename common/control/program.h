@@ -30,6 +30,8 @@
 
 /* Levels and target of the log; opens the file anew. area: of the line if it cannot be opened. */
 void program_set_log(const struct conf *conf, const char *area);
+/* For the programs' checks: what the rows above cannot say, by conf_error(). */
+void program_check(struct conf *conf);
 /* One line of the log for each line of text. */
 void program_log_lines(enum log_level level, const char *area, const char *prefix, const struct buf *lines);
 /* A connection is a descriptor or two: as many as the system lets us have. */

@@ -10,6 +10,20 @@ const struct conf_key dns_keys[] = {
 	{NULL, NULL, 0, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 
+void dns_keys_check(struct conf *conf)
+{
+	size_t count;
+	const char *const *servers = conf_get_list(conf, "", NULL, "resolvers", &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!dns_is_server(servers[i]))
+			conf_error(conf, "", NULL, "resolvers",
+				"\"%s\" is not the address of a name server, such as 192.0.2.53 or "
+				"[2001:db8::53]:5353",
+				servers[i]);
+	}
+}
+
 int dns_keys_init(const struct conf *conf, struct buf *why)
 {
 	struct dns_options options = {0};

@@ -49,13 +49,11 @@ static bool is_realm_row(const char *row)
 	return is_good;
 }
 
-static void check_realms(struct conf *conf)
+void front_auth_check_realms(struct conf *conf)
 {
 	size_t count;
 	const char *const *rows = conf_get_list(conf, "", NULL, "gssapi-realms", &count);
 
-	if (!count)
-		conf_error(conf, "", NULL, "gssapi-realms", "GSSAPI is offered, and no realm is listed");
 	for (size_t i = 0; i < count; i++) {
 		if (!is_realm_row(rows[i]))
 			conf_error(conf, "", NULL, "gssapi-realms",
@@ -86,7 +84,8 @@ void front_auth_check(struct conf *conf, const char *service, bool allows_clear,
 		return;
 	if (!conf_is_set(conf, "", NULL, "gssapi-keytab"))
 		conf_error(conf, "", NULL, "gssapi-keytab", "GSSAPI is offered, and there is no keytab");
-	check_realms(conf);
+	if (!conf_is_set(conf, "", NULL, "gssapi-realms"))
+		conf_error(conf, "", NULL, "gssapi-realms", "GSSAPI is offered, and no realm is listed");
 }
 
 void front_auth_check_listener(struct conf *conf, const char *service, const char *listener)

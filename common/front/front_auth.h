@@ -58,6 +58,8 @@ struct front_auth;
 /* For the program's check(): what can never work. allows_clear: some listener of the service does; asks: some listener of it asks
  * for certificates. */
 void front_auth_check(struct conf *conf, const char *service, bool allows_clear, bool asks);
+/* gssapi-realms, whether GSSAPI is offered or not. */
+void front_auth_check_realms(struct conf *conf);
 /* The same of a listener of that service that has keys of its own. */
 void front_auth_check_listener(struct conf *conf, const char *service, const char *listener);
 bool front_auth_has_own(const struct conf *conf, const char *listener);

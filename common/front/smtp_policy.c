@@ -107,7 +107,7 @@ static bool is_title(const char *title)
 	       strspn(title, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == len;
 }
 
-static void check_conditions(struct conf *conf, const char *title, enum smtp_phase phase)
+static void check_conditions(struct conf *conf, const char *title, enum smtp_phase phase, bool is_proxy)
 {
 	struct smtp_condition condition;
 	size_t count;
@@ -125,6 +125,12 @@ static void check_conditions(struct conf *conf, const char *title, enum smtp_pha
 				!conf_is_set(conf, "policy", NULL, "country-database"))
 				conf_error(conf, "rule", title, "when",
 					"\"%s\": section policy names no country-database", texts[i]);
+			if (condition.subject == SMTP_SUBJECT_SENDER_IS_OWN && is_proxy)
+				conf_error(conf, "rule", title, "when",
+					"\"%s\": whose an address is only his back-end knows; put the rule "
+					"into "
+					"its configuration (services = {submission})",
+					texts[i]);
 			smtp_rule_condition_deinit(&condition);
 		}
 		buf_deinit(&why);
@@ -175,7 +181,7 @@ void smtp_policy_check(struct conf *conf, const char *routes)
 				"a title has 1 to 63 letters, digits, - _ and .");
 		if (phase < 0)
 			continue;
-		check_conditions(conf, titles[i], (enum smtp_phase)phase);
+		check_conditions(conf, titles[i], (enum smtp_phase)phase, routes != NULL);
 		check_actions(conf, titles[i], (enum smtp_phase)phase, routes);
 	}
 }

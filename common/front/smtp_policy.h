@@ -44,7 +44,8 @@ extern const struct conf_key smtp_policy_keys[];
 bool smtp_policy_has_rule(const struct conf *conf, const char *service, enum smtp_phase phase);
 
 /* For a program's check of its configuration: what single keys cannot show, every condition and action with its place. routes: the titled
- * section whose titles the action `route` may name; NULL: nothing can be routed. */
+ * section whose titles the action `route` may name; NULL: nothing can be routed, and this is a back-end,
+ * which knows whose an address is. */
 void smtp_policy_check(struct conf *conf, const char *routes);
 /* A rule for that service has an action that begins with this word and has something behind it. */
 bool smtp_policy_has_action(const struct conf *conf, const char *service, const char *word);

@@ -74,6 +74,13 @@ static struct slice next_word(struct slice *rest)
 	return slice_sub(s, 0, len);
 }
 
+bool dns_is_server(const char *text)
+{
+	char room[ADDR_TEXT_MAX + 8];
+
+	return server_text(slice_str(text), room, sizeof(room)) == 0;
+}
+
 int dns_init(const struct dns_options *options, struct buf *why)
 {
 	struct slice rest = slice_str(options->servers), word;

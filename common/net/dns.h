@@ -16,6 +16,8 @@ struct dns_options {
 	const char *servers;      /* "127.0.0.1:5353 10.0.0.1"; NULL: those of /etc/resolv.conf */
 	const char *trust_anchor; /* file; NULL: no validation, nothing is ever secure */
 };
+/* One of those servers: ADDRESS or ADDRESS:PORT. */
+bool dns_is_server(const char *text);
 /* Once, before the loops start. ERR_CONFIG with the reason in why. */
 MUST_CHECK int dns_init(const struct dns_options *options, struct buf *why);
 void dns_deinit(void);

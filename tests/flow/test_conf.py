@@ -63,6 +63,53 @@ class CommandLine(unittest.TestCase):
             self.assertTrue(err.startswith(path), err)
             self.assertIn(want, err)
 
+    def test_a_senseless_value_of_any_key_is_told_at_its_line(self):
+        """Of every key of both programs that has a type which can be wrong, as the documentation has them."""
+        senseless = (("number", "many"), ("time", "10zz"), ("size", "10Q"), ("yes or no", "maybe"), ("one of", "nonsense"),
+                     ("list of addresses", '{"!! no address !!"}'), ("list of networks", '{"!! no network !!"}'),
+                     ("file with", '"/nonexistent/secret"'))
+        for program in ("mailtier-proxy", "mailtier-backend"):
+            lines, wants = [], []
+            for line in run(program, "--print-docs")[1].splitlines() + ["### `end NAME { }`"]:
+                title = re.match(r"### `(\S+)( \S+)? \{ \}`", line)
+                key = re.match(r"\| `([a-z0-9-]+)` \| ([^|]+) \|", line)
+                value = key and next((v for kind, v in senseless if key[2].startswith(kind)), None)
+                if title:
+                    lines += ["}"] * any(text.endswith(" {") for text in lines) + [f"{title[1]}{ {None: '', ' TITLE': ' smtp'}.get(title[2], ' x')} {{"]
+                elif value:
+                    lines.append(f"{key[1]} = {value}")
+                    wants.append((len(lines), key[1]))
+            path = self.put("x.conf", "\n".join(lines[:-1]) + "\n")
+            code, _, err = run(program, "-c", path, "--check")
+            self.assertEqual(code, 1)
+            self.assertGreater(len(wants), 100)
+            for at, key in wants:
+                self.assertRegex(err, rf"(?m)^{re.escape(path)}:{at}: {key}: .", program)
+
+    def test_what_a_value_means_is_checked_too(self):
+        both, proxy, backend = ("mailtier-proxy", "mailtier-backend"), ("mailtier-proxy",), ("mailtier-backend",)
+        rule = 'rule r { at = mail  services = {submission}  when = {"not sender-is-own"}  then = {"reject"} }'
+        for programs, text, want in (
+                (both, 'resolvers = {"192.0.2.53", "ns.example.com"}', 'resolvers: "ns.example.com" is not the address of a name server'),
+                (both, "resolvers = {\"192.0.2.53:5353\", \"2001:db8::53\"}", None),
+                (both, 'log-levels = {"smtp=loud"}', 'log-levels: "smtp=loud" is not AREA=LEVEL'),
+                (both, 'log-file = "/nonexistent/x.log"', "log-file: /nonexistent: No such file or directory"),
+                (both, 'log-socket = "socket"', 'log-socket: "socket" is no path of a socket'),
+                (both, 'gssapi-realms = {"EXAMPLE.COM"}', "gssapi-realms: "),
+                (both, 'default-domain = "example com"', 'default-domain: "example com" is no domain'),
+                (both, 'dnssec-anchor = ""', None),
+                (proxy, "smtp { domains = {Example.COM} }", "domains: \"Example.COM\" is no domain in its normal form; write example.com"),
+                (proxy, "service smtp { maps = {x} }", "maps: there is no section map x"),
+                (proxy, rule, 'when: "not sender-is-own": whose an address is only his back-end knows'),
+                (backend, rule, None),
+                (backend, "send-limit x { accounts = {news} }", 'accounts: "news" is no address'),
+                (backend, "submission { cluster-domains = {\"a b\"} }", 'cluster-domains: "a b" is no domain')):
+            for program in programs:
+                path = self.put("x.conf", ("store = s\n" if program == "mailtier-backend" else "\n") + text + "\n")
+                code, _, err = run(program, "-c", path, "--check")
+                self.assertEqual((code, err) if not want else code, (0, "") if not want else 1, err)
+                self.assertIn(f"{path}:2: {want}" if want else "", err)
+
     def test_files_that_are_not_what_they_should_be(self):
         for name in ("a", "b"):
             subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",

@@ -32,6 +32,7 @@ static char keytab[] = "/tmp/mailtier-keytab-XXXXXX";
 static void check(struct conf *conf)
 {
 	front_auth_check(conf, "imap", allows_clear, asks);
+	front_auth_check_realms(conf);
 }
 
 static const struct conf_table table = {
@@ -63,6 +64,7 @@ static void test_what_cannot_work_is_refused(void **state)
 		{"service imap { mechanisms-clear = {CRAM-MD5} }", false, false, false, NULL},
 		{"service imap { mechanisms = {GSSAPI} }", false, false, false, "there is no keytab"},
 		{"service imap { mechanisms-clear = {GSSAPI} }", false, false, true, "no realm is listed"},
+		{"gssapi-realms = {\"not offered\"}", false, false, false, "REALM=domain"},
 		{"gssapi-realms = {\"A.B\"}\nservice imap { mechanisms = {GSSAPI} }", false, false, true,
 			"REALM=domain"},
 		{"gssapi-realms = {\"=a.b\"}\nservice imap { mechanisms = {GSSAPI} }", false, false, true,
