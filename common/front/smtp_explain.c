@@ -34,7 +34,10 @@ struct asking {
 	/* what decided last */
 	char *rule;
 	struct smtp_answer answer;
-	bool is_refused;
+	bool is_refused, is_discarded;
+	bool is_held;                           /* an action quarantine was done */
+	const char *strangers[RECIPIENTS_MOST]; /* whom a rule greylists */
+	size_t stranger_count;
 };
 
 static void proceed(struct asking *a);
@@ -97,7 +100,13 @@ static void finish(struct asking *a)
 	add_result(a, "dkim", f->dkim);
 	add_result(a, "dmarc", f->dmarc);
 	add_result(a, "arc", f->arc);
-	control_add_str(a->request, "verdict", a->is_refused ? "refused" : "accepted");
+	control_add_str(a->request, "verdict",
+		a->is_discarded ? "discarded"
+		: a->is_refused ? "refused"
+		: a->is_held    ? "held"
+				: "accepted");
+	for (size_t i = 0; !a->is_refused && i < a->stranger_count; i++)
+		control_add_item(a->request, "greylisted", slice_str(a->strangers[i]));
 	control_add_str(a->request, "phase", smtp_rule_phase_name(a->phase));
 	control_add_str(a->request, "rule", a->rule ? a->rule : "");
 	if (a->is_refused && a->answer.code) {
@@ -155,6 +164,8 @@ static bool act(void *arg, const struct smtp_rule *rule, const struct smtp_actio
 			smtp_facts_set(&a->facts.recipient, slice_str(action->name));
 		return false;
 	case SMTP_ACTION_QUARANTINE:
+		a->is_held = true;
+		return false;
 	case SMTP_ACTION_ADD_HEADER:
 	case SMTP_ACTION_REMOVE_HEADER:
 	case SMTP_ACTION_ADD_RECIPIENT:
@@ -194,6 +205,9 @@ static bool end_phase(struct asking *a)
 		if (action->kind != SMTP_ACTION_DISCARD)
 			smtp_judge_answer(action, a->phase, &a->answer);
 	}
+	a->is_discarded = action && action->kind == SMTP_ACTION_DISCARD;
+	if (action && action->kind == SMTP_ACTION_GREYLIST)
+		a->strangers[a->stranger_count++] = a->recipients[a->recipient_at];
 	if (a->phase == SMTP_PHASE_RCPT) {
 		if (!refuses)
 			a->accepted[a->accepted_count++] = slice_str(a->recipients[a->recipient_at]);

@@ -107,6 +107,30 @@ static bool is_title(const char *title)
 	       strspn(title, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == len;
 }
 
+/* A result that nobody finds out would make the rule one that never acts. */
+static void check_is_verified(struct conf *conf, const char *title, const struct smtp_condition *condition)
+{
+	static const char *const methods[SMTP_SUBJECTS] = {
+		[SMTP_SUBJECT_DKIM] = "dkim",
+		[SMTP_SUBJECT_DKIM_DOMAIN] = "dkim",
+		[SMTP_SUBJECT_DMARC] = "dmarc",
+		[SMTP_SUBJECT_DMARC_POLICY] = "dmarc",
+		[SMTP_SUBJECT_ARC] = "arc",
+	};
+	const char *method = methods[condition->subject];
+	size_t count;
+	const char *const *list = conf_get_list(conf, "mail-auth", NULL, "verify", &count);
+
+	for (size_t i = 0; method && i < count; i++) {
+		if (strcmp(list[i], method) == 0)
+			method = NULL;
+	}
+	if (method)
+		conf_error(conf, "rule", title, "when",
+			"\"%s\": verify of section mail-auth does not list %s, so this would never be known",
+			condition->text, method);
+}
+
 static void check_conditions(struct conf *conf, const char *title, enum smtp_phase phase, bool is_proxy)
 {
 	struct smtp_condition condition;
@@ -125,6 +149,7 @@ static void check_conditions(struct conf *conf, const char *title, enum smtp_pha
 				!conf_is_set(conf, "policy", NULL, "country-database"))
 				conf_error(conf, "rule", title, "when",
 					"\"%s\": section policy names no country-database", texts[i]);
+			check_is_verified(conf, title, &condition);
 			if (condition.subject == SMTP_SUBJECT_SENDER_IS_OWN && is_proxy)
 				conf_error(conf, "rule", title, "when",
 					"\"%s\": whose an address is only his back-end knows; put the rule "

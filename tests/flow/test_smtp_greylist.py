@@ -78,7 +78,9 @@ class Greylist(Base):
         rules = {(r["phase"], r["rule"]): r["holds"] for r in got["rows"]}
         self.assertEqual("yes", rules["rcpt", "grey"])
         self.assertEqual("no", rules["rcpt", "known"])
-        self.assertEqual(("accepted", "grey"), (got["verdict"], got["rule"]))
+        self.assertEqual(("accepted", "grey", [A]), (got["verdict"], got["rule"], got["greylisted"]))
+        got = self.explain("p1", "--ip", "192.0.2.7", "--from", "x@example.net", "--to", A, "--no-dns", "--header", "Subject: a bad one")
+        self.assertEqual("held", got["verdict"])
         got = self.explain("p1", "--ip", "192.0.2.7", "--from", "no@example.net", "--to", A)
         self.assertEqual(("refused", "mail", "nosuch", 553, "5.7.1", "Not you"),
                          tuple(got[k] for k in ("verdict", "phase", "rule", "code", "enhanced", "text")))
