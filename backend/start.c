@@ -277,20 +277,7 @@ static const char *refusal(void *arg)
 static void collect(void *arg)
 {
 	struct backend *b = arg;
-	struct store_work_stat stat;
 
-	store_work_stat(b->admin.work, &stat);
-	metric_set(metrics_counter("mailtier_store_commits", NULL, "Transactions on disk since the start"),
-		(int64_t)stat.commits);
-	metric_set(metrics_counter("mailtier_store_jobs", NULL, "Write jobs done since the start"),
-		(int64_t)stat.jobs);
-	metric_set(
-		metrics_counter("mailtier_store_jobs_failed", NULL, "Write jobs that failed since the start"),
-		(int64_t)stat.jobs_failed);
-	metric_set(metrics_gauge("mailtier_store_waiting", NULL, "Write jobs in the queues"),
-		(int64_t)stat.waiting);
-	metric_set(metrics_gauge("mailtier_store_views", NULL, "Views that hold expunged messages back"),
-		(int64_t)stat.views);
 	metric_set(metrics_gauge("mailtier_store_accounts", NULL, "Accounts"),
 		(int64_t)store_count_accounts(b->admin.store));
 	metric_set(metrics_gauge("mailtier_backend_sessions", NULL,
