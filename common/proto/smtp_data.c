@@ -136,16 +136,51 @@ static void octet(struct smtp_decoder *d, char c, struct buf *out)
 	}
 }
 
-/* Length of the run of octets without CR, LF and NUL. */
+#define OCTETS(c) (UINT64_C(0x0101010101010101) * (c))
+
+/* Length of the run of octets without CR, LF and NUL. Eight at a time while none of them is below SO, which only tabs and the like
+ * are besides. */
 static size_t plain_run(const char *p, size_t n)
 {
 	size_t i = 0;
+	uint64_t eight;
 
-	while (i < n && (unsigned char)p[i] > '\r')
-		i++;
+	for (; n - i >= sizeof(eight); i += sizeof(eight)) {
+		memcpy(&eight, p + i, sizeof(eight));
+		if ((eight - OCTETS('\r' + 1)) & ~eight & OCTETS(0x80))
+			break;
+	}
 	while (i < n && p[i] != '\r' && p[i] != '\n' && p[i] != 0)
 		i++;
 	return i;
+}
+
+/* Length of what means itself, over whole lines: no dot at their beginning, CRLF at their end; it ends before a line that is too long. For the
+ * states LINE and START. */
+static size_t clean_run(struct smtp_decoder *d, const char *p, size_t n)
+{
+	size_t i = 0;
+
+	for (;;) {
+		size_t run;
+
+		if (d->state == START && d->has_dots && i < n && p[i] == '.')
+			return i;
+		run = plain_run(p + i, n - i);
+		if (d->line + run > SMTP_DATA_LINE_MOST && d->fault == SMTP_DATA_OK) {
+			d->fault = SMTP_DATA_LONG_LINE;
+			return i;
+		}
+		if (run)
+			d->state = LINE;
+		d->line += run;
+		i += run;
+		if (n - i < 2 || p[i] != '\r' || p[i + 1] != '\n')
+			return i;
+		d->line = 0;
+		d->state = START;
+		i += 2;
+	}
 }
 
 size_t smtp_data_decode(struct smtp_decoder *d, struct slice in, struct buf *out)
@@ -153,16 +188,16 @@ size_t smtp_data_decode(struct smtp_decoder *d, struct slice in, struct buf *out
 	size_t at = 0;
 
 	while (at < in.len && !d->is_ended) {
-		if (d->state == LINE) {
-			size_t run = plain_run(in.p + at, in.len - at);
+		bool is_wanted = d->fault == SMTP_DATA_OK;
+		size_t run = 0;
 
-			if (run) {
-				put(d, out, in.p + at, run);
-				at += run;
-				continue;
-			}
-		}
-		octet(d, in.p[at++], out);
+		if (d->state == LINE || d->state == START)
+			run = clean_run(d, in.p + at, in.len - at);
+		if (is_wanted)
+			buf_add(out, in.p + at, run);
+		at += run;
+		if (at < in.len)
+			octet(d, in.p[at++], out);
 	}
 	return at;
 }
