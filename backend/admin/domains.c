@@ -166,7 +166,8 @@ static bool read_account(struct change *c, const char *option, struct slice *add
 				 c->domain.name))
 		return true;
 	if (store_find_account(c->admin->store, address, &account))
-		return refuse(c, ERR_NOT_FOUND, ": is no account of this back-end", text);
+		return refuse(
+			c, ERR_NOT_FOUND, ": is no account of this back-end; account add makes one", text);
 	return true;
 }
 

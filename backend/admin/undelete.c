@@ -246,6 +246,8 @@ static void start(struct admin *admin, struct control_request *r, bool is_listin
 	else if (since && (err = read_since(since, &u->filter.since)))
 		words = "--since is a time that has passed (3h, 2d) or a date (2026-11-27, "
 			"2026-11-27T10:30:00, UTC)";
+	else if (u->filter.since > clock_wall_s() && (err = ERR_SYNTAX))
+		words = "--since lies in the future (dates are UTC)";
 	else if (mailbox && (err = read_mailbox(u, mailbox)))
 		words = "this cannot be the name of a mailbox";
 	if (words) {

@@ -115,6 +115,8 @@ SyncState *
         self.assertGreater(out["kept_bytes_left_out"], 0)
         self.assertEqual(self.undelete("--dry-run")["messages"], 3)
         self.assertEqual(self.undelete("--mailbox", "Sent")["messages"], 0)
+        for since in ("2099-01-01", "2099-01-01T00:00:00"):
+            self.cluster.ctl("b1", "account", "undelete", self.user(1), "--since", since, code=64)
         self.assertEqual(self.undelete("--since", "1h")["messages"], 3)
         self.assertEqual(self.deleted(), 0)
         # A client with a cache: the old UIDs are gone for ever, the messages are new ones.
