@@ -273,6 +273,15 @@ static void check_notes(struct conf *conf)
 		conf_error(conf, "", NULL, "imap-admin", "must have at most %d bytes", NOTE_MOST);
 }
 
+static void check_user_domains(struct conf *conf)
+{
+	size_t count;
+	const char *const *titles = conf_titles(conf, "users", &count);
+
+	for (size_t i = 0; i < count; i++)
+		domain_keys_check_any(conf, "users", titles[i], "domains");
+}
+
 static void check(struct conf *conf)
 {
 	size_t count, names, networks, proxies;
@@ -281,9 +290,13 @@ static void check(struct conf *conf)
 
 	listen_check(conf, config_listen_services);
 	program_check(conf);
+	control_check(conf);
 	dns_keys_check(conf);
 	front_auth_check_realms(conf);
 	domain_keys_check_one(conf, "", NULL, "default-domain");
+	domain_keys_check_host(conf, "", NULL, "host-name");
+	domain_keys_check_host(conf, "", NULL, "gssapi-host");
+	check_user_domains(conf);
 	users_check(conf);
 	(void)conf_get_list(conf, "", NULL, "trusted-names", &names);
 	(void)conf_get_list(conf, "", NULL, "trusted-proxies", &networks);

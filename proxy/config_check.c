@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/base/slice.h"
+#include "common/control/control.h"
 #include "common/control/program.h"
 #include "common/front/dns_keys.h"
 #include "common/front/domain_keys.h"
@@ -351,6 +352,11 @@ static void check_domains(struct conf *conf)
 
 	domain_keys_check(conf, "smtp", NULL, "domains", list, count);
 	domain_keys_check_one(conf, "", NULL, "default-domain");
+	domain_keys_check_host(conf, "", NULL, "host-name");
+	domain_keys_check_host(conf, "", NULL, "gssapi-host");
+	list = conf_titles(conf, "map", &count);
+	for (size_t i = 0; i < count; i++)
+		domain_keys_check_any(conf, "map", list[i], "domains");
 	list = conf_titles(conf, "listener", &count);
 	for (size_t i = 0; i < count; i++)
 		domain_keys_check_one(conf, "listener", list[i], "domain");
@@ -364,6 +370,7 @@ void config_check(struct conf *conf)
 	listen_check(conf, config_listen_services);
 	check_listeners(conf);
 	program_check(conf);
+	control_check(conf);
 	dns_keys_check(conf);
 	front_auth_check_realms(conf);
 	check_domains(conf);

@@ -320,6 +320,14 @@ void control_register(struct control *control, const struct control_verb *verbs,
 	*last = table;
 }
 
+void control_check(struct conf *conf)
+{
+	const char *group = conf_get_string(conf, "control", NULL, "group");
+
+	if (group[0] && !getgrnam(group))
+		conf_error(conf, "control", NULL, "group", "there is no group %s", group);
+}
+
 int control_open_conf(struct loop *loop, const char *program, const struct conf *conf, struct buf *why,
 	struct control **control_out)
 {

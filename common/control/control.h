@@ -148,6 +148,8 @@ void control_fail(struct control_request *request, int error, const char *format
 		"status", "allow", CONF_NETWORKS, 0, "127.0.0.0/8 ::1", 0, 0, NULL,                          \
 			"Networks that may ask the status listener", NULL                                    \
 	}
+/* For the programs' checks: what the rows above cannot say, by conf_error(). */
+void control_check(struct conf *conf);
 /* control_open() by these keys; *control_out NULL when the socket is switched off. */
 MUST_CHECK int control_open_conf(struct loop *loop, const char *program, const struct conf *conf,
 	struct buf *why, struct control **control_out);

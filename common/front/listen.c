@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/front/domain_keys.h"
 #include "common/net/tls_tickets.h"
 
 #define LIMIT_KEYS(section)                                                                                  \
@@ -237,6 +238,10 @@ static void check_listener(struct conf *conf, const struct listen_service *servi
 
 static void check_tls(struct conf *conf, const char *title)
 {
+	size_t count;
+	const char *const *names = conf_get_list(conf, "tls", title, "names", &count);
+
+	domain_keys_check_hosts(conf, "tls", title, "names", names, count, true);
 	if (conf_get_enum(conf, "tls", title, "client-certificates") == 2 &&
 		!conf_is_set(conf, "tls", title, "client-ca"))
 		conf_error(conf, "tls", title, "client-ca", "must be set: client-certificates = require");

@@ -14,6 +14,9 @@ static const struct conf_section sections[] = {{"", 0, NULL, "Top"}, {NULL, 0, N
 static const struct conf_key keys[] = {
 	{"", "one", CONF_STRING, 0, "", 0, 0, NULL, "A domain", NULL},
 	{"", "many", CONF_LIST, 0, "", 0, 0, NULL, "Domains", NULL},
+	{"", "any", CONF_LIST, 0, "", 0, 0, NULL, "Domains", NULL},
+	{"", "host", CONF_STRING, 0, "", 0, 0, NULL, "A host", NULL},
+	{"", "hosts", CONF_LIST, 0, "", 0, 0, NULL, "Patterns of hosts", NULL},
 	{NULL, NULL, CONF_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL},
 };
 static const struct conf_key *const tables[] = {keys, dns_keys, NULL};
@@ -25,6 +28,10 @@ static void check(struct conf *conf)
 
 	domain_keys_check_one(conf, "", NULL, "one");
 	domain_keys_check(conf, "", NULL, "many", many, count);
+	domain_keys_check_any(conf, "", NULL, "any");
+	domain_keys_check_host(conf, "", NULL, "host");
+	many = conf_get_list(conf, "", NULL, "hosts", &count);
+	domain_keys_check_hosts(conf, "", NULL, "hosts", many, count, true);
 	dns_keys_check(conf);
 }
 
@@ -44,6 +51,21 @@ static void test_faults_are_told_at_their_key(void **state)
 		{"one = Example.COM", "is no domain in its normal form; write example.com"},
 		{"\n\nmany = {a.example, \"\"}", "test.conf:3: many: \"\" is no domain"},
 		{"many = {a.example, \"user@b.example\"}", "test.conf:1: many: \"user@b.example\""},
+		{"any = {Example.COM, \"b\xc3\xbc"
+		 "cher.example\"}",
+			NULL},
+		{"any = {a.example, \"b c\"}", "test.conf:1: any: \"b c\" is no domain"},
+		{"host = MX1", NULL},
+		{"host = mx.Example.com", NULL},
+		{"\nhost = \"mx example\"", "test.conf:2: host: \"mx example\" is no name of a host"},
+		{"host = \"b\xc3\xbc"
+		 "cher.example\"",
+			"test.conf:1: host: "},
+		{"host = \"*.example.com\"", "test.conf:1: host: "},
+		{"hosts = {\"*.example.com\", mail.example.com}", NULL},
+		{"hosts = {\"*\"}", "test.conf:1: hosts: \"*\""},
+		{"hosts = {\"*.*.example.com\"}", "test.conf:1: hosts: "},
+		{"hosts = {\"\"}", "test.conf:1: hosts: \"\""},
 		{"resolvers = {192.0.2.53, \"192.0.2.54:5353\", \"2001:db8::53\", \"[2001:db8::53]:53\"}",
 			NULL},
 		{"one = a.example\nresolvers = {192.0.2.53, ns1.example.com}",
