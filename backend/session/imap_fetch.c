@@ -28,6 +28,19 @@
 #define BINARY_PIECE (64u * 1024)
 /* Records that a job passes over at most, wanted or not: none is long. */
 #define JOB_US 4000
+/* A FETCH that has made so many batches is long: two readers uncompress bodies for it, while one of them has nothing else to do. */
+#define FETCH_LONG 2
+/* So many bodies of a batch, each at least so long; others are read at once. */
+#define PARTS_MOST 128
+#define PART_LEAST 1024
+
+/* Octets of a message whose place in the batch waits for them. */
+struct part {
+	struct slice trace;
+	uint64_t blob, size, offset;
+	size_t at, len;
+	int err;
+};
 
 /* One job's tools. */
 struct fetcher {
@@ -43,6 +56,8 @@ struct fetcher {
 	int err;             /* a scan or walk could not begin */
 	bool has_scan;
 	bool has_walk;
+	size_t part_count;
+	struct part parts[PARTS_MOST];
 };
 
 static int fetch_run(struct imap_session *s, struct store_txn *txn);
@@ -379,6 +394,73 @@ static int read_octets(struct fetcher *w, uint64_t at, size_t len, struct buf *o
 	return 0;
 }
 
+static int read_part(struct store_txn *txn, const struct part *p, char *room)
+{
+	const struct store_message m = {.blob = p->blob, .size = p->size, .trace = p->trace};
+	size_t got = 0, n = 0;
+	int err = 0;
+
+	for (; err == 0 && got < p->len; got += n) {
+		err = store_message_read(txn, &m, p->offset + got, room + got, p->len - got, &n);
+		if (err == 0 && (n == 0 || n > p->len - got))
+			err = ERR_CORRUPT;
+	}
+	return err;
+}
+
+static char *part_room(const struct fetcher *w, const struct part *p)
+{
+	return w->s->out.data + w->s->out.start + p->at;
+}
+
+static void fill_part(struct store_txn *txn, void *arg, size_t i)
+{
+	struct fetcher *w = arg;
+	struct part *p = &w->parts[i];
+
+	p->err = read_part(txn, p, part_room(w, p));
+}
+
+/* All that was left open. What another reader could not read is tried here, before it counts as an error; then the batch ends
+ * where its octets should stand. */
+static int fill_parts(struct fetcher *w)
+{
+	int err = 0;
+
+	store_work_share(w->s->service->work, w->txn, w->part_count, fill_part, w);
+	for (size_t i = 0; i < w->part_count && err == 0; i++) {
+		struct part *p = &w->parts[i];
+
+		if (p->err)
+			err = read_part(w->txn, p, part_room(w, p));
+		if (err < 0) {
+			buf_cut(&w->s->out, p->at);
+			w->f->is_begun = true;
+		}
+	}
+	w->part_count = 0;
+	return err;
+}
+
+/* As read_octets() into the session's out buffer, now or by fill_parts(). */
+static int read_body(struct fetcher *w, uint64_t at, size_t len)
+{
+	struct buf *out = &w->s->out;
+
+	if (w->f->batches < FETCH_LONG || len < PART_LEAST || w->part_count == PARTS_MOST)
+		return read_octets(w, at, len, out);
+	if (!buf_reserve(out, len))
+		return ERR_TOO_BIG;
+	w->parts[w->part_count++] = (struct part){.trace = w->message.trace,
+		.blob = w->message.blob,
+		.size = w->message.size,
+		.offset = at,
+		.at = buf_len(out),
+		.len = len};
+	buf_added(out, len);
+	return 0;
+}
+
 /* HEADER.FIELDS: the header is read whole, at most HEADER_FIELD_MAX of it. */
 static int write_fields(struct fetcher *w, const struct imap_fetch_body *body, uint64_t at, uint64_t len)
 {
@@ -406,7 +488,7 @@ static int write_piece(struct fetcher *w)
 	struct imap_fetch *f = w->f;
 	size_t room = buf_len(&w->s->out) < IMAP_BATCH ? IMAP_BATCH - buf_len(&w->s->out) : 0;
 	size_t n = f->left < room || (room && f->left <= IMAP_BATCH_OVER) ? (size_t)f->left : room;
-	int err = read_octets(w, f->offset, n, &w->s->out);
+	int err = read_body(w, f->offset, n);
 
 	if (err < 0)
 		return err;
@@ -721,6 +803,7 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_fetch *f = s->data;
 	struct fetcher w = {.s = s, .f = f, .txn = txn};
+	int fill_err;
 	/* NOTIFY's, between commands and in IDLE: jobs of commands on the mailbox have asked for it. */
 	int err =
 		s->cmd && s->cmd->flags & IMAP_CMD_SELECTED ? 0 : imap_access_check(s, txn, IMAP_RIGHT_READ);
@@ -739,6 +822,9 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 	if (err == 0 && (buf_len(&f->seen) == 0 || f->is_marked)) {
 		(void)buf_reserve(&s->out, IMAP_BATCH + IMAP_BATCH_OVER + 8192);
 		err = fetch_messages(&w);
+		fill_err = fill_parts(&w);
+		err = fill_err < 0 ? fill_err : err;
+		f->batches += f->batches < FETCH_LONG;
 	}
 	if (w.has_scan && err == 0)
 		err = w.scan.error;

@@ -29,6 +29,7 @@ struct imap_fetch {
 	bool is_marked;  /* and they have it now */
 	bool is_finished;
 	bool has_missing; /* some were expunged by others */
+	unsigned batches; /* jobs so far; counts to FETCH_LONG */
 	uint64_t newest;  /* MODSEQ of a message that got \Seen, before */
 	struct {
 		struct transfer_decoder decoder;

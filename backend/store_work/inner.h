@@ -83,6 +83,7 @@ struct store_work {
 	struct queue prepares;
 	pthread_t *threads; /* readers, then preparers */
 	unsigned thread_count;
+	_Atomic unsigned busy_readers;
 	struct holds *holds;
 	struct watches *watches;
 	pthread_mutex_t lock; /* over open_jobs, is_stopping */

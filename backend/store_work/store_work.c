@@ -164,12 +164,14 @@ static void *reader_main(void *arg)
 	while ((job = queue_take(&work->reads))) {
 		struct store_txn *txn;
 
+		work->busy_readers++;
 		job->err = job->cancelled ? ERR_CANCELLED : store_begin_read(work->store, job->slot, &txn);
 		if (!job->err) {
 			store_txn_set_name(txn, job->call.name ? job->call.name : "");
 			job->err = job->run(txn, job);
 			store_end_read(&txn);
 		}
+		work->busy_readers--;
 		job_answer(job);
 	}
 	return NULL;

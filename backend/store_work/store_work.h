@@ -68,6 +68,16 @@ struct store_job *store_work_read(struct store_work *work, unsigned slot, const 
  */
 void store_work_cancel(struct store_job **job);
 
+typedef void store_work_part_fn(struct store_txn *txn, void *arg, size_t part);
+/*
+ * In a read job: calls fn once for each part below count, and returns when all have ended. A reader that has nothing to do
+ * takes some of them, in a transaction of its own that may have begun later, at the same time: so fn touches nothing but its
+ * part. What a part needs must be held (by a view, a pin), since this job's transaction holds it for this job alone. Parts are
+ * short: one may be waited for.
+ */
+void store_work_share(
+	struct store_work *work, struct store_txn *txn, size_t count, store_work_part_fn *fn, void *arg);
+
 /* An account of this slot was removed: it leaves the ACLs of all slots, step by step and in no hurry. A crash leaves the rest to
  * the next store_work_start(). Any thread. */
 void store_work_forget(struct store_work *work, unsigned slot, uint32_t account);

@@ -667,6 +667,96 @@ static void test_forgetting_comes_to_an_end(void **state)
 	end(&f);
 }
 
+/* ---- one job on two readers ---- */
+
+#define PARTS 64
+
+struct shared {
+	struct store_work *work;
+	_Atomic int ran[PARTS];
+	_Atomic int others, held, done; /* parts of other threads; readers that are held */
+	_Atomic bool is_open;
+	bool waits; /* the owner's first part ends when a helper has done one */
+	pthread_t owner;
+};
+
+static void shared_part(struct store_txn *txn, void *arg, size_t part)
+{
+	struct shared *s = arg;
+
+	assert_non_null(txn);
+	s->ran[part]++;
+	if (!pthread_equal(pthread_self(), s->owner))
+		s->others++;
+	else if (s->waits && part == 0)
+		wait_for(&s->others, 1);
+}
+
+static int shared_run(struct store_txn *txn, void *arg)
+{
+	struct shared *s = arg;
+
+	s->owner = pthread_self();
+	store_work_share(s->work, txn, PARTS, shared_part, s);
+	for (size_t i = 0; i < PARTS; i++)
+		assert_int_equal(s->ran[i], 1);
+	return 0;
+}
+
+static int held_run(struct store_txn *txn, void *arg)
+{
+	struct shared *s = arg;
+
+	(void)txn;
+	s->held++;
+	for (int i = 0; i < 10000 && !s->is_open; i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	return 0;
+}
+
+static void shared_done(void *arg, int err)
+{
+	assert_int_equal(err, 0);
+	((struct shared *)arg)->done++;
+}
+
+static void test_an_idle_reader_helps_with_a_job(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	start(&f);
+	for (int i = 0; i < 300; i++) {
+		struct shared s = {.work = f.work, .waits = i == 0};
+		struct store_work_call call = {.run = shared_run, .done = shared_done, .arg = &s};
+
+		store_work_read(f.work, 0, &call);
+		wait_for(&s.done, 1);
+		assert_true(s.others > 0 || i > 0);
+	}
+	end(&f);
+}
+
+static void test_a_busy_reader_is_not_asked_for_help(void **state)
+{
+	struct fixture f;
+	struct shared s = {0};
+	struct store_work_call hold = {.run = held_run, .done = shared_done, .arg = &s};
+	struct store_work_call call = {.run = shared_run, .done = shared_done, .arg = &s};
+
+	(void)state;
+	start(&f);
+	s.work = f.work;
+	store_work_read(f.work, 0, &hold);
+	wait_for(&s.held, 1);
+	store_work_read(f.work, 0, &call);
+	wait_for(&s.done, 1);
+	assert_int_equal(s.others, 0);
+	s.is_open = true;
+	wait_for(&s.done, 2);
+	end(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -677,6 +767,8 @@ int main(void)
 		cmocka_unit_test(test_ranges_are_stored_together_or_not_at_all),
 		cmocka_unit_test(test_work_goes_in_steps),
 		cmocka_unit_test(test_a_cancelled_job_drops_and_does_not_answer),
+		cmocka_unit_test(test_an_idle_reader_helps_with_a_job),
+		cmocka_unit_test(test_a_busy_reader_is_not_asked_for_help),
 		cmocka_unit_test(test_watchers_hear_of_commits),
 		cmocka_unit_test(test_views_hold_the_reaper_back),
 		cmocka_unit_test(test_the_oldest_reader_is_named_with_what_it_holds),
