@@ -689,7 +689,8 @@ static void shared_part(struct store_txn *txn, void *arg, size_t part)
 	if (!pthread_equal(pthread_self(), s->owner))
 		s->others++;
 	else if (s->waits && part == 0)
-		wait_for(&s->others, 1);
+		for (int i = 0; i < 10000 && s->others == 0; i++)
+			nanosleep(&(struct timespec){0, 1000000}, NULL);
 }
 
 static int shared_run(struct store_txn *txn, void *arg)
