@@ -188,6 +188,20 @@ static void test_many_messages_keep_their_own_octets(void **state)
 		many_message(n, &want);
 		assert_non_null(strstr(got, buf_str_view(&want)));
 	}
+	/* All at once: from the third batch on two readers write them. */
+	for (unsigned turn = 0; turn < 5; turn++) {
+		const char *got = rig_command(&c, "FETCH 1:* (RFC822.SIZE BODY.PEEK[])");
+
+		for (unsigned n = 0; n < MANY; n++) {
+			buf_clear(&want);
+			buf_printf(&want, "* %u FETCH (RFC822.SIZE %u BODY[] {%u}\r\n", n + 1, many_size(n),
+				many_size(n));
+			many_message(n, &want);
+			buf_add_str(&want, ")\r\n");
+			assert_memory_equal(got, want.data + want.start, buf_len(&want));
+			got += buf_len(&want);
+		}
+	}
 	RIG_EXPECT(&c, "SEARCH UNSEEN 1:7", "* SEARCH 1 4 7\r\n", "OK");
 	rig_disconnect(&c);
 	/* Clients that go in the middle of it leave nothing. */
