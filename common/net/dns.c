@@ -138,6 +138,13 @@ static int set_up(struct ub_ctx *ctx)
 		{"local-zone:", "test. transparent"},
 		{"local-zone:", "127.in-addr.arpa. transparent"},
 		{"unblock-lan-zones:", "yes"},
+		/* As a library it would have 16 questions on the way at a time: as many that nobody answers would keep all others waiting, and their
+		 * memory with them. */
+		{"outgoing-range:", "1024"},
+		{"outbound-msg-retry:", "3"},
+		/* A server that was away is asked again soon. */
+		{"infra-host-ttl:", "60"},
+		{"infra-keep-probing:", "yes"},
 	};
 	int rc = ub_ctx_async(ctx, 1);
 

@@ -293,6 +293,26 @@ static void test_security_22_questions_under_way_have_a_limit(void **state)
 		dns_cancel(&got[i].request);
 }
 
+/* Names of a hostile zone whose servers say nothing: others are answered meanwhile, at once. */
+static void test_security_22_silent_names_keep_nobody_waiting(void **state)
+{
+	static struct got silent[400];
+	struct got got;
+	char name[64];
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(silent); i++) {
+		silent[i] = (struct got){0};
+		snprintf(name, sizeof(name), "silent.%u.example.test", i);
+		assert_int_equal(
+			dns_ask(loop, name, DNS_A, 60000, on_answer, &silent[i], &silent[i].request), 0);
+	}
+	ask(&got, "addresses.example.test", DNS_A, 2000);
+	assert_int_equal(got.answer.error, 0);
+	for (unsigned i = 0; i < ARRAY_LEN(silent); i++)
+		dns_cancel(&silent[i].request);
+}
+
 static void test_what_may_be_asked(void **state)
 {
 	static const char *const names[] = {"", ".", "a..b", "a\r\nb", "ex\xc3\xa4mple.test", "a\x7f",
@@ -486,6 +506,7 @@ int main(void)
 		T(test_security_04_names_in_answers_are_names_of_hosts),
 		T(test_security_22_answers_have_a_limit),
 		T(test_security_22_questions_under_way_have_a_limit),
+		T(test_security_22_silent_names_keep_nobody_waiting),
 		T(test_what_may_be_asked),
 		T(test_cancelled_requests_are_silent),
 		cmocka_unit_test(test_reverse),
