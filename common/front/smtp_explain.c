@@ -11,10 +11,12 @@
 #include "common/front/smtp_judge.h"
 #include "common/front/smtp_lookup.h"
 #include "common/front/smtp_rate.h"
+#include "common/front/smtp_spf.h"
 #include "common/proto/smtp_parse.h"
 
 #define FIELDS_MOST 100
 #define RECIPIENTS_MOST 100
+#define SPF_MS 20000
 
 struct asking {
 	struct control_request *request;
@@ -22,6 +24,8 @@ struct asking {
 	struct smtp_facts facts;
 	struct smtp_rule_run run;
 	struct smtp_lookup *lookup;
+	struct spf_check *spf;
+	char *spf_domain, *spf_term; /* what was checked, and what decided */
 	unsigned asked;
 	bool is_offline;
 	enum smtp_phase phase;
@@ -42,9 +46,19 @@ struct asking {
 
 static void proceed(struct asking *a);
 
+static const char *option(struct asking *a, const char *name)
+{
+	const char *value = control_option(a->request, name, 0);
+
+	return value ? value : "";
+}
+
 static void free_asking(struct asking *a)
 {
 	smtp_lookup_cancel(&a->lookup);
+	spf_cancel(&a->spf);
+	free(a->spf_domain);
+	free(a->spf_term);
 	smtp_facts_deinit(&a->facts);
 	for (size_t i = 0; i < a->field_count; i++)
 		free(a->raw[i]);
@@ -97,6 +111,10 @@ static void finish(struct asking *a)
 		add_list(a, &f->dnsbl[i]);
 	add_result(a, "spf", f->spf);
 	add_result(a, "spf_helo", f->spf_helo);
+	if (a->spf_domain) {
+		control_add_str(a->request, "spf_domain", a->spf_domain);
+		control_add_str(a->request, "spf_by", a->spf_term);
+	}
 	add_result(a, "dkim", f->dkim);
 	add_result(a, "dmarc", f->dmarc);
 	add_result(a, "arc", f->arc);
@@ -230,6 +248,35 @@ static void found_out(void *arg)
 	proceed(a);
 }
 
+static void spf_found(void *arg, const struct spf_answer *answer)
+{
+	struct asking *a = arg;
+
+	a->spf = NULL;
+	a->facts.spf = smtp_spf_fact(answer->result);
+	if (answer->is_helo)
+		a->facts.spf_helo = a->facts.spf;
+	smtp_facts_set(&a->facts.spf_domain, slice_str(answer->domain));
+	a->spf_domain = xstrdup(answer->domain);
+	a->spf_term = xstrdup(answer->term);
+	proceed(a);
+}
+
+/* As sessions do (smtp_spf.h): strangers alone, once; with the null sender the name of EHLO. */
+static bool asks_spf(struct asking *a, const struct smtp_need *need)
+{
+	const struct spf_question question = {.client = a->facts.peer,
+		.helo = slice_str(a->facts.helo),
+		.sender = slice_str(option(a, "from"))};
+
+	if ((need->subject != SMTP_SUBJECT_SPF && need->subject != SMTP_SUBJECT_SPF_HELO) || a->is_offline ||
+		a->spf_domain || a->facts.spf != SMTP_RESULT_UNKNOWN || *a->facts.user ||
+		addr_is_loopback(&a->facts.peer))
+		return false;
+	smtp_spf_ask(control_request_loop(a->request), &question, SPF_MS, spf_found, a, &a->spf);
+	return true;
+}
+
 /* True: it will come. */
 static bool find_out(struct asking *a, const struct smtp_need *need)
 {
@@ -238,6 +285,8 @@ static bool find_out(struct asking *a, const struct smtp_need *need)
 		.is_offline = a->is_offline};
 
 	a->asked |= 1U << need->subject;
+	if (asks_spf(a, need))
+		return true;
 	a->lookup =
 		smtp_lookup_begin(control_request_loop(a->request), &a->facts, need, &settings, found_out, a);
 	return a->lookup != NULL;
@@ -325,13 +374,6 @@ static bool take_recipients(struct asking *a)
 		a->recipients[a->recipient_count++] = text;
 	}
 	return a->recipient_count > 0;
-}
-
-static const char *option(struct asking *a, const char *name)
-{
-	const char *value = control_option(a->request, name, 0);
-
-	return value ? value : "";
 }
 
 /* NULL: it can be asked; else what is wrong. */

@@ -57,6 +57,8 @@ static const enum smtp_result facts_of[SPF_RESULTS] = {
 
 /* The program's; set before the loops start. */
 static struct spf_service *service;
+/* The main thread's, made when it is asked. */
+static struct spf_service *asked;
 
 void smtp_spf_check_conf(struct conf *conf)
 {
@@ -87,6 +89,22 @@ void smtp_spf_leave(struct loop_group *group)
 void smtp_spf_end(void)
 {
 	spf_service_free(&service);
+	spf_service_free(&asked);
+}
+
+void smtp_spf_ask(struct loop *loop, const struct spf_question *question, uint64_t timeout_ms, spf_fn *fn,
+	void *arg, struct spf_check **check_out)
+{
+	const struct spf_options options = {.loops = 1, .most = 1};
+
+	if (!asked)
+		asked = spf_service_new(&options);
+	spf_check(asked, loop, question, timeout_ms, fn, arg, check_out);
+}
+
+enum smtp_result smtp_spf_fact(enum spf_result result)
+{
+	return facts_of[result];
 }
 
 void smtp_spf_read(const struct conf *conf, bool is_submission, struct smtp_service *s)

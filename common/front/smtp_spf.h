@@ -8,6 +8,7 @@
 
 #include "common/conf/conf.h"
 #include "common/front/smtp_front.h"
+#include "common/front/spf.h"
 
 /* Rows of the sections "" and smtp, for both programs' tables. */
 extern const struct conf_key smtp_spf_keys[];
@@ -18,8 +19,14 @@ void smtp_spf_check_conf(struct conf *conf);
 void smtp_spf_start(const struct conf *conf, unsigned loops);
 /* Ends the checkers, on their loops: before these are stopped. */
 void smtp_spf_leave(struct loop_group *group);
-/* After the loops have ended. */
+/* After the loops have ended; the main thread's is still there. */
 void smtp_spf_end(void);
+
+/* Main thread, for `smtp explain`: spf_check() on its own loop, by one checker that sessions do not share. */
+void smtp_spf_ask(struct loop *loop, const struct spf_question *question, uint64_t timeout_ms, spf_fn *fn,
+	void *arg, struct spf_check **check_out);
+/* What rules call it. */
+enum smtp_result smtp_spf_fact(enum spf_result result);
 
 /* Sets whether and how long a service checks. */
 void smtp_spf_read(const struct conf *conf, bool is_submission, struct smtp_service *service);

@@ -160,6 +160,8 @@ void spf_service_free(struct spf_service **service)
 	if (!s)
 		return;
 	*service = NULL;
+	for (unsigned i = 0; i < s->loops; i++)
+		spf_pool_free(&s->homes[i].pool);
 	free(s->program);
 	free(s->homes);
 	free(s);

@@ -84,6 +84,22 @@ class Spf(mt.ClusterCase):
         self.check(PASSING, "a@plain.test", "none", "plain.test")
         self.check(PASSING, "a@broken.test", "permerror", "broken.test")
 
+    def test_zz_explain_really_asks(self):
+        def explain(program, sender, *words):
+            return self.cluster.ctl_json(program, "smtp", "explain", "--ip", "192.0.2.66", "--from", sender, "--to", USER, *words)
+
+        before = self.cluster.log("p1").count("spf=")
+        got = explain("p1", "a@soft.test")
+        self.assertEqual(("softfail", "soft.test", "~all", "refused", "softly"),
+                         tuple(got[k] for k in ("spf", "spf_domain", "spf_by", "verdict", "rule")))
+        self.assertEqual("fail", explain("p1", "a@sender.test")["spf"])
+        self.assertEqual(("pass", "pass", "helo.sender.test"), tuple(
+            explain("p1", "", "--helo", "helo.sender.test")[k] for k in ("spf", "spf_helo", "spf_domain")))
+        for words in (["--no-dns"], ["--spf", "pass"], ["--user", USER]):
+            got = explain("p1", "a@soft.test", *words)
+            self.assertEqual(("accepted", False), (got["verdict"], "spf_domain" in got), words)
+        self.assertEqual(before, self.cluster.log("p1").count("spf="))
+
     def test_the_null_sender_s_helo_is_checked(self):
         self.check(FAILING, "", "pass", "helo.sender.test", helo="helo.sender.test")
         self.check(PASSING, "", "fail", "helo.sender.test", helo="helo.sender.test")
