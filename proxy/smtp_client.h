@@ -98,6 +98,8 @@ void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *a
 void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
 	const struct smtp_reply *reply);
 void smtp_share_free(struct smtp_share *s);
+/* Whom a leg is for. Its local address is asked of the system for those alone that are told it by a header; else NULL. */
+struct identity_client smtp_share_identity(const struct smtp_share *s);
 
 /* Says MAIL to the share's leg, which is ready. */
 void smtp_share_mail(struct smtp_share *s);

@@ -94,13 +94,21 @@ static void leg_ready(struct smtp_share *s)
 	}
 }
 
+struct identity_client smtp_share_identity(const struct smtp_share *s)
+{
+	struct smtp_front *front = s->client->front;
+	struct conn *conn = smtp_front_conn(front);
+
+	return (struct identity_client){smtp_front_client(front),
+		s->backend->identity == IDENTITY_PROXY_V2 ? conn_local(conn) : NULL,
+		smtp_front_session(front), conn_tls_text(conn), conn_is_secure(conn)};
+}
+
 /* False: no leg can be made. */
 static bool take_leg(struct smtp_share *s, bool fresh)
 {
 	struct smtp_client *c = s->client;
-	struct conn *conn = smtp_front_conn(c->front);
-	const struct identity_client client = {smtp_front_client(c->front), conn_local(conn),
-		smtp_front_session(c->front), conn_tls_text(conn), conn_is_secure(conn)};
+	const struct identity_client client = smtp_share_identity(s);
 
 	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host, &client,
 		fresh, smtp_share_event, s);

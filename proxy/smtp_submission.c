@@ -87,9 +87,7 @@ int smtp_submission_found(struct smtp_client *c, const struct usermap_answer *fo
 static bool take_leg(struct smtp_share *s, bool fresh)
 {
 	struct smtp_client *c = s->client;
-	struct conn *conn = smtp_front_conn(c->front);
-	const struct identity_client client = {smtp_front_client(c->front), conn_local(conn),
-		smtp_front_session(c->front), conn_tls_text(conn), conn_is_secure(conn)};
+	const struct identity_client client = smtp_share_identity(s);
 	const struct smtp_leg_login login = {.account = slice_str(c->account),
 		.password = secret_view(&c->password),
 		.helo = smtp_front_helo(c->front),
