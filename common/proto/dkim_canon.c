@@ -67,21 +67,29 @@ static void end_line(struct dkim_body *b)
 	b->is_in_line = false;
 }
 
-/* Length of the text up to the next octet that means something else. */
+static bool is_text(const struct dkim_body *b, char c)
+{
+	return c != '\r' && c != '\n' && !(b->is_relaxed && is_blank(c));
+}
+
+/* Octets from here on that are the same in the canonical form, over whole lines; they begin and end with text. */
 static size_t run_length(const struct dkim_body *b, struct slice s)
 {
 	size_t len = 0;
 
-	if (!b->is_relaxed) {
-		const char *cr = memchr(s.p, '\r', s.len), *lf;
+	for (;;) {
+		size_t gap = 0;
 
-		len = cr ? (size_t)(cr - s.p) : s.len;
-		lf = memchr(s.p, '\n', len);
-		return lf ? (size_t)(lf - s.p) : len;
+		while (len < s.len && ((unsigned char)s.p[len] > ' ' || is_text(b, s.p[len])))
+			len++;
+		if (s.len - len > 1 && s.p[len] == ' ')
+			gap = 1; /* a single blank stays one */
+		else if (s.len - len > 2 && s.p[len] == '\r' && s.p[len + 1] == '\n')
+			gap = 2;
+		if (!gap || !is_text(b, s.p[len + gap]))
+			return len;
+		len += gap;
 	}
-	while (len < s.len && s.p[len] != ' ' && s.p[len] != '\t' && s.p[len] != '\r' && s.p[len] != '\n')
-		len++;
-	return len;
 }
 
 /* A CR that no LF follows: text, or a line end where such are mended. */

@@ -143,6 +143,10 @@ static void test_bodies_in_canonical_form(void **state)
 		{"a\rb\r\n", "a\rb\r\n", "a\rb\r\n"},
 		{"a\r\r\n", "a\r\r\n", "a\r\r\n"},
 		{"a\nb\r\n", "a\nb\r\n", "a\nb\r\n"},
+		{"one two  six\r\nten\r\n\r\n.\x01 \xe4\t\r\n \r\n",
+			"one two  six\r\nten\r\n\r\n.\x01 \xe4\t\r\n \r\n",
+			"one two six\r\nten\r\n\r\n.\x01 \xe4\r\n"},
+		{"a b\r c\r\n d\r\ne \n f", "a b\r c\r\n d\r\ne \n f\r\n", "a b\r c\r\n d\r\ne \n f\r\n"},
 	};
 
 	(void)state;
