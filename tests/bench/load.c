@@ -6,7 +6,8 @@
  *	load [options] STEP...
  *
  *	S<text>   sends text and CRLF. In it %u is the user's number in four digits, %c the connection's number, %n a
- *	          number that never comes twice, %m the message (see --size), %l its length.
+ *	          number that never comes twice, %m the message (see --size), %l its length. With --files each message is
+ *	          the next of the files whose names stand in that list, a line each, as they are.
  *	E<text>   waits for a line that begins with text. A line that begins with what --fail names ends the run.
  *	B<bytes>  waits for that many bytes, whatever they are.
  *	L         what follows is repeated on the same connection (else each round is a connection of its own)
@@ -57,7 +58,7 @@ struct client {
 };
 
 static struct {
-	const char *host, *fail, *users_format;
+	const char *host, *fail, *users_format, *files;
 	unsigned port, conns, users, first_user, size, sources;
 	long total;
 	double seconds;
@@ -72,6 +73,12 @@ static struct {
 	.size = 4096,
 	.sources = 1,
 	.loop_from = -1};
+
+static struct text {
+	char *p;
+	size_t len;
+} * texts; /* of --files */
+static size_t text_count;
 
 static SSL_CTX *ctx;
 static int epoll_fd;
@@ -176,14 +183,22 @@ static void close_client(struct client *c)
 /* A message of opt.size bytes with CRLF lines, and never a line that begins with a dot. */
 static size_t add_message(char *out, uint64_t n)
 {
-	int len = sprintf(out,
+	int len;
+	uint32_t seed;
+
+	if (text_count) {
+		const struct text *t = &texts[n % text_count];
+
+		memcpy(out, t->p, t->len);
+		return t->len;
+	}
+	len = sprintf(out,
 		"From: Load <load@example.test>\r\nTo: User <user@example.test>\r\nSubject: number %llu in a "
 		"row\r\n"
 		"Message-ID: <%llu.%llu@load.example.test>\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n"
 		"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n",
 		(unsigned long long)n, (unsigned long long)n, (unsigned long long)run_began_us);
-	uint32_t seed = (uint32_t)n * 2654435761u + 1;
-
+	seed = (uint32_t)n * 2654435761u + 1;
 	while (len + 74 < (int)opt.size) {
 		for (int i = 0; i < 70; i++) {
 			seed = seed * 1664525u + 1013904223u;
@@ -463,12 +478,43 @@ static double percentile(double p)
 	return times ? (double)times_ms[(size_t)((double)(times - 1) * p)] : 0;
 }
 
+/* The files of the list, each whole; opt.size becomes the largest. */
+static void read_files(const char *list)
+{
+	FILE *names = fopen(list, "r");
+	char name[LINE_MOST];
+
+	if (!names)
+		die("files", list);
+	while (fgets(name, sizeof(name), names)) {
+		FILE *f;
+		struct text t = {malloc(opt.size + 1), 0};
+		size_t room = opt.size;
+
+		name[strcspn(name, "\n")] = 0;
+		f = fopen(name, "r");
+		if (!f)
+			die("files", name);
+		for (size_t n; (n = fread(t.p + t.len, 1, room - t.len, f)) > 0;) {
+			t.len += n;
+			if (t.len == room)
+				t.p = realloc(t.p, room *= 2);
+		}
+		fclose(f);
+		if (t.len > opt.size)
+			opt.size = (unsigned)t.len;
+		texts = realloc(texts, sizeof(*texts) * (text_count + 1));
+		texts[text_count++] = t;
+	}
+	fclose(names);
+}
+
 static void read_options(int argc, char **argv)
 {
 	static const struct option longs[] = {{"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"conns", 1, 0, 'c'},
 		{"users", 1, 0, 'u'}, {"first-user", 1, 0, 'f'}, {"size", 1, 0, 's'}, {"total", 1, 0, 'n'},
 		{"seconds", 1, 0, 't'}, {"tls", 0, 0, 'T'}, {"fail", 1, 0, 'F'}, {"sources", 1, 0, 'o'},
-		{"resume", 0, 0, 'R'}, {0}};
+		{"resume", 0, 0, 'R'}, {"files", 1, 0, 'i'}, {0}};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "+", longs, NULL)) != -1) {
@@ -506,6 +552,9 @@ static void read_options(int argc, char **argv)
 		case 'F':
 			opt.fail = optarg;
 			break;
+		case 'i':
+			opt.files = optarg;
+			break;
 		case 'o':
 			opt.sources = (unsigned)strtoul(optarg, NULL, 10);
 			break;
@@ -532,6 +581,8 @@ int main(int argc, char **argv)
 	double elapsed;
 
 	read_options(argc, argv);
+	if (opt.files)
+		read_files(opt.files);
 	setrlimit(RLIMIT_NOFILE, &files);
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	times_ms = malloc(sizeof(*times_ms) * TIMES_MOST);

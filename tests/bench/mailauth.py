@@ -46,6 +46,20 @@ def run_program(paths, *words):
     return done.stdout
 
 
+def sign_all(folder, paths):
+    """Every second by RSA-2048, the others by Ed25519; the keys' records, for the zone "test"."""
+    records = ""
+    for name, algorithm, part in (("rsa", ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], paths[0::2]), ("ed", ["ED25519"], paths[1::2])):
+        key = os.path.join(folder, name + ".pem")
+        subprocess.run(["openssl", "genpkey", "-algorithm", *algorithm, "-out", key], check=True, stderr=subprocess.DEVNULL)
+        der = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout
+        public = subprocess.run(["base64", "-w0"], input=der[-32:] if name == "ed" else der, capture_output=True, check=True).stdout.decode()
+        text = f"v=DKIM1; k={'ed25519' if name == 'ed' else 'rsa'}; p={public}"
+        records += f"{name}._domainkey.example TXT " + " ".join(f'"{text[i:i + 200]}"' for i in range(0, len(text), 200)) + "\n"
+        run_program(part, "sign", key, name, DOMAIN)
+    return records
+
+
 def break_some(paths):
     for path in paths[::10]:
         with open(path, "rb+") as f:
@@ -153,16 +167,8 @@ def measure_all(say, count):
     subprocess.run(["make", "-s", "-C", ROOT, "build/bench/common/front/bench_mail_auth"], check=True)
     with tempfile.TemporaryDirectory(prefix="mt-mailauth-") as folder:
         os.chmod(folder, 0o755)
-        records = ""
         paths = make_messages(folder, count)
-        for name, algorithm, part in (("rsa", ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], paths[0::2]), ("ed", ["ED25519"], paths[1::2])):
-            key = os.path.join(folder, name + ".pem")
-            subprocess.run(["openssl", "genpkey", "-algorithm", *algorithm, "-out", key], check=True, stderr=subprocess.DEVNULL)
-            der = subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-outform", "DER"], capture_output=True, check=True).stdout
-            public = subprocess.run(["base64", "-w0"], input=der[-32:] if name == "ed" else der, capture_output=True, check=True).stdout.decode()
-            text = f"v=DKIM1; k={'ed25519' if name == 'ed' else 'rsa'}; p={public}"
-            records += f"{name}._domainkey.example TXT " + " ".join(f'"{text[i:i + 200]}"' for i in range(0, len(text), 200)) + "\n"
-            run_program(part, "sign", key, name, DOMAIN)
+        records = sign_all(folder, paths)
         break_some(paths)
         zone = dns_zone.DnsServer({"test": records + '_dmarc.example TXT "v=DMARC1; p=reject"\n'})
         try:
