@@ -35,7 +35,7 @@ static void on_error(cfg_t *cfg, const char *format, va_list args)
 	if (strncmp(text, unknown, sizeof(unknown) - 1) == 0 && end > text + sizeof(unknown) - 1) {
 		*end = '\0';
 		conf_fault(reading.conf, reading.file, cfg->line, text + sizeof(unknown) - 1,
-			"unknown key%s%s", strcmp(cfg->name, "root") == 0 ? "" : " in section ",
+			"unknown key%s%s", strcmp(cfg->name, "root") == 0 ? " or section" : " in section ",
 			strcmp(cfg->name, "root") == 0 ? "" : cfg->name);
 		return;
 	}

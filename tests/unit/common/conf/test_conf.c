@@ -134,7 +134,7 @@ static void test_every_fault_is_told_with_its_place(void **state)
 		{"loops = -1", "t.conf:1: loops: \"-1\" is no number\n"},
 		{"loops = 99999999999999999999", "t.conf:1: loops: \"99999999999999999999\" is no number\n"},
 		{"loops = 13", "t.conf:1: loops: brings bad luck\n"},
-		{"lops = 1", "t.conf:1: lops: unknown key\n"},
+		{"lops = 1", "t.conf:1: lops: unknown key or section\n"},
 		{"level = loud", "t.conf:1: level: \"loud\" is none of: error warn info debug\n"},
 		{"name = \"a\\nb\"", "t.conf:1: name: \"value\" has control characters or is no UTF-8\n"},
 		{"name = \"\xff\"", "t.conf:1: name: \"value\" has control characters or is no UTF-8\n"},
