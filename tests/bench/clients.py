@@ -38,6 +38,28 @@ class Imap:
 
 def retrieve_all(stream_socket, count, depth):
     """RETR 1 to count with depth of them under way: (octets, seconds). The end of a message is a line that is a lone dot."""
+    return retrieve_in_turn(stream_socket, count) if depth == 1 else retrieve_ahead(stream_socket, count, depth)
+
+
+def retrieve_in_turn(stream_socket, count):
+    """The last octets alone tell whether a message has ended, since nothing comes behind it."""
+    end, room = b"\r\n.\r\n", bytearray(1 << 16)
+    commands = [b"RETR %d\r\n" % (i + 1) for i in range(count)]
+    total, send, receive = 0, stream_socket.send, stream_socket.recv_into
+    begin = time.perf_counter()
+    for command in commands:
+        send(command)
+        tail = b""
+        while tail != end:
+            n = receive(room)
+            if not n:
+                raise RuntimeError("RETR: the connection ended")
+            total += n
+            tail = room[n - 5:n] if n >= 5 else (tail + room[:n])[-5:]
+    return total, time.perf_counter() - begin
+
+
+def retrieve_ahead(stream_socket, count, depth):
     end = b"\r\n.\r\n"
     total, sent, done, tail = 0, 0, 0, b""
     begin = time.perf_counter()
