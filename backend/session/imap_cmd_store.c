@@ -1,6 +1,6 @@
 /*
  * STORE, EXPUNGE, UID EXPUNGE, COPY, MOVE (RFC 3501 section 6.4, RFC 4315, RFC 6851, RFC 7162): changes of
- * messages by UID, in write jobs of at most STORE_STEP_MAX messages. The messages are those of the client's
+ * messages by UID, in write jobs of at most STORE_STEP_MAX messages (STORE_COPY_MAX). The messages are those of the client's
  * view; what others have expunged meanwhile is passed over by the store.
  */
 #include "backend/session/imap_access.h"
@@ -18,11 +18,16 @@ struct steps {
 	size_t at;
 };
 
-static size_t step_count(const struct steps *steps)
+static size_t step_of(const struct steps *steps, size_t most)
 {
 	size_t left = steps->count - steps->at;
 
-	return left < STORE_STEP_MAX ? left : STORE_STEP_MAX;
+	return left < most ? left : most;
+}
+
+static size_t step_count(const struct steps *steps)
+{
+	return step_of(steps, STORE_STEP_MAX);
 }
 
 /* The set of a command and its UIDs; false: answered. */
@@ -477,7 +482,7 @@ static int copy_run(struct imap_session *s, struct store_txn *txn)
 	if (d->is_move && (s->view.rights & MOVE_RIGHTS) != MOVE_RIGHTS)
 		return ERR_FORBIDDEN;
 	return store_message_copy(txn, s->view.account, s->view.mailbox, d->steps.uids + d->steps.at,
-		step_count(&d->steps), to.id, d->is_move, &d->step_pairs);
+		step_of(&d->steps, STORE_COPY_MAX), to.id, d->is_move, &d->step_pairs);
 }
 
 /* old:new sets; new UIDs grow as old ones do, so that both sides have one order. */
@@ -591,7 +596,7 @@ static void copy_done(struct imap_session *s, int err)
 	}
 	note_own(s, d);
 	buf_add_slice(&d->pairs, buf_view(&d->step_pairs));
-	d->steps.at += step_count(&d->steps);
+	d->steps.at += step_of(&d->steps, STORE_COPY_MAX);
 	imap_progress(s, d->steps.at, d->steps.count);
 	if (d->steps.at < d->steps.count)
 		imap_write_job(s, copy_run, copy_done);

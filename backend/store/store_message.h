@@ -14,8 +14,10 @@
 
 #define STORE_TRACE_MAX 4096
 #define STORE_UIDL_MAX 70
-/* Flag changes, copies and expunges of more messages than this go in several transactions (5 ms rule). */
+/* Flag changes and expunges of more messages than this go in several transactions (5 ms rule); so do copies and moves, a message of
+ * which takes the writer 1.2 and 1.7 us. */
 #define STORE_STEP_MAX 5000
+#define STORE_COPY_MAX 2500
 
 enum store_flag {
 	STORE_SEEN = 1,
