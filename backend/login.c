@@ -321,7 +321,7 @@ static void enter(struct login *l)
 		refuse(l, l->is_vouched ? FRONT_NO_ACCOUNT : FRONT_NOT_PERMITTED, why);
 		return;
 	}
-	log_info("backend", "%s login: user=%s service=%s proxy=%.*s", session_of(l), l->account.address,
+	log_info("backend", "%s: login user=%s service=%s proxy=%.*s", session_of(l), l->account.address,
 		config_service_name(l->tier->service),
 		SLICE_ARG(l->is_vouched ? l->credentials.authcid : SLICE_LIT("none")));
 	switch (l->tier->service) {

@@ -843,7 +843,7 @@ static void fetch_done(struct imap_session *s, int err)
 
 	if (err < 0 && f->is_begun) {
 		/* A line stands half written: nothing can be said any more that would be understood. */
-		log_error("imap", "<%s> FETCH broken off: %s user=%s mailbox=%u", s->id, error_text(err),
+		log_error("imap", "%s: FETCH broken off: %s user=%s mailbox=%u", s->id, error_text(err),
 			s->user, s->view.mailbox);
 		imap_close(s, NULL);
 	} else if (err < 0 || f->is_finished) {

@@ -85,8 +85,8 @@ void imap_log(struct imap_session *s, const char *format, ...)
 	va_start(args, format);
 	buf_vprintf(&text, format, args);
 	va_end(args);
-	log_write(LOG_INFO, "imap", "<%s> %s user=%s client=%s", s->id, buf_str_view(&text), s->user,
-		s->client);
+	log_write(
+		LOG_INFO, "imap", "%s: %s user=%s client=%s", s->id, buf_str_view(&text), s->user, s->client);
 	buf_deinit(&text);
 }
 

@@ -270,14 +270,14 @@ static size_t syslog_line(const struct target *t, enum log_level level, const ch
 		tm.tm_sec, t->name, (long)getpid(), names[level], area, text);
 }
 
-/* "ID: words" or "<ID> begins": the id of the session, if it looks like one. */
+/* "ID: words": the id of the session, if it looks like one. */
 static size_t session_of(const char *text, const char **begin)
 {
 	size_t n;
 
-	*begin = *text == '<' ? text + 1 : text;
-	n = strspn(*begin, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@/+=");
-	return n >= 4 && n <= 64 && (*begin)[n] == (*text == '<' ? '>' : ':') ? n : 0;
+	*begin = text;
+	n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@/+=");
+	return n >= 4 && n <= 64 && text[n] == ':' ? n : 0;
 }
 
 /* systemd's Native Journal Protocol: one field a line; our texts hold no newline. */

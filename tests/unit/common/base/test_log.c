@@ -64,7 +64,7 @@ static void test_journal(void **state)
 	assert_string_equal(got,
 		"PRIORITY=3\nSYSLOG_FACILITY=2\nSYSLOG_IDENTIFIER=mailtier-test\nMAILTIER_AREA=smtp\n"
 		"MAILTIER_SESSION=abcd2345\nMESSAGE=smtp: abcd2345: broken\\x0aPRIORITY=0\n");
-	log_warn("imap", "<s1-23> begins");
+	log_warn("imap", "s1-23: begins");
 	receive(fd, got, sizeof(got));
 	assert_non_null(strstr(got, "MAILTIER_SESSION=s1-23\n"));
 	log_warn("net", "no session: here");
