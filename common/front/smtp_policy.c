@@ -162,6 +162,18 @@ static void check_conditions(struct conf *conf, const char *title, enum smtp_pha
 	}
 }
 
+/* Whatever the rest of the message is: nothing that stands behind it is done. */
+static bool ends_phase(enum smtp_action_kind kind)
+{
+	static const bool ends[] = {[SMTP_ACTION_ACCEPT] = true,
+		[SMTP_ACTION_REJECT] = true,
+		[SMTP_ACTION_TEMPREJECT] = true,
+		[SMTP_ACTION_DISCARD] = true,
+		[SMTP_ACTION_GREYLIST] = true};
+
+	return (size_t)kind < ARRAY_LEN(ends) && ends[kind];
+}
+
 static void check_actions(struct conf *conf, const char *title, enum smtp_phase phase, const char *routes)
 {
 	struct smtp_action action;
@@ -180,6 +192,10 @@ static void check_actions(struct conf *conf, const char *title, enum smtp_phase 
 				!(routes && conf_has_title(conf, routes, action.name)))
 				conf_error(conf, "rule", title, "then", "\"%s\": there is no %s of that name",
 					texts[i], routes ? routes : "route");
+			if (ends_phase(action.kind) && i + 1 < count)
+				conf_error(conf, "rule", title, "then",
+					"\"%s\" ends the phase: \"%s\" behind it would never be done",
+					texts[i], texts[i + 1]);
 			if (action.kind == SMTP_ACTION_MILTER && !conf_has_title(conf, "milter", action.name))
 				conf_error(conf, "rule", title, "then",
 					"\"%s\": there is no section milter of that name", texts[i]);

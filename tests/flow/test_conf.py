@@ -107,6 +107,7 @@ class CommandLine(unittest.TestCase):
                 (proxy, "service smtp { maps = {x} }", "maps: there is no section map x"),
                 (proxy, rule, 'when: "not sender-is-own": whose an address is only his back-end knows'),
                 (backend, rule, None),
+                (both, 'rule r { at = rcpt  then = {"reject", "accept"} }', 'then: "reject" ends the phase: "accept" behind it would never be done'),
                 (both, 'mail-auth { verify = {dkim} }  rule r { at = data  when = {"dkim fail", "dmarc fail"}  then = {"quarantine"} }',
                  'when: "dmarc fail": verify of section mail-auth does not list dmarc, so this would never be known'),
                 (both, 'rule r { at = data  when = {"dkim fail", "dmarc fail", "arc fail"}  then = {"quarantine"} }', None),
