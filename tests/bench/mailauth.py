@@ -1,6 +1,7 @@
 """What checking who sent a message costs: 3,000 messages that this signs (half RSA-2048, half Ed25519, one in ten broken), keys and
-policies in a zone of its own. Ours: DKIM, ARC and DMARC of each, by the code of the proxy's stage (bench_mail_auth). The peer: opendkim
-through its milter, which does DKIM alone; processor time of its process. Both ask the same nsd.
+policies in a zone of its own. Ours: DKIM, ARC and DMARC of each, by the code of the proxy's stage (bench_mail_auth), and the same with SPF before it, its
+checker's time included. The peers, each through its milter, processor time of its process: opendkim, which does DKIM alone, and rspamd with DKIM,
+SPF and DMARC and nothing else. All ask the same nsd.
 """
 import os
 import re
@@ -21,6 +22,8 @@ from measure import cpu_seconds  # noqa: E402
 
 PROGRAM = os.path.join(ROOT, "build", "bench", "common", "front", "bench_mail_auth")
 DOMAIN = "example.test"
+CLIENT = "192.0.2.1"
+OPENDKIM_MOST = 600  # messages: it takes its time, asleep
 
 
 def make_messages(folder, count):
@@ -125,24 +128,14 @@ class Milter:
         self.socket.close()
 
 
-def opendkim(folder, zone, paths):
-    """(processor seconds, passed), or None where it is not installed."""
-    program = shutil.which("opendkim", path=os.environ["PATH"] + ":/usr/sbin")
-    if not program:
-        return None
-    host, port = zone.address.split(":")
-    listen = mt.fresh_port()
-    with open(os.path.join(folder, "resolver.conf"), "w") as f:
-        f.write(f'server:\n\tdo-not-query-localhost: no\n\tlocal-zone: "test." transparent\nforward-zone:\n\tname: "."\n\tforward-addr: {host}@{port}\n')
-    conf = os.path.join(folder, "opendkim.conf")
-    with open(conf, "w") as f:
-        f.write(f"Mode v\nSyslog no\nSocket inet:{listen}@127.0.0.1\nResolverConfiguration {folder}/resolver.conf\nAlwaysAddARHeader yes\n")
-    process = subprocess.Popen([program, "-f", "-x", conf], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def by_milter(command, port, paths):
+    """(processor seconds, DKIM passed, all passed) of a program that listens as a milter."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 20
         while True:
             try:
-                milter = Milter(listen)
+                milter = Milter(port)
                 break
             except OSError:
                 if time.monotonic() > end:
@@ -151,16 +144,79 @@ def opendkim(folder, zone, paths):
         with open(paths[0], "rb") as f:
             milter.check(f.read())  # what it does once
         before = cpu_seconds([process.pid])
-        passed = 0
+        dkim = every = 0
         for path in paths:
             with open(path, "rb") as f:
-                passed += b"dkim=pass" in milter.check(f.read())
+                results = milter.check(f.read())
+            dkim += b"dkim=pass" in results
+            every += all(word in results for word in (b"dkim=pass", b"spf=pass", b"dmarc=pass"))
         spent = cpu_seconds([process.pid]) - before
         milter.stop()
-        return spent, passed
+        return spent, dkim, every
     finally:
         process.terminate()
         process.wait(20)
+
+
+def find(name):
+    return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+
+
+def opendkim(folder, zone, paths):
+    """(processor seconds, passed), or None where it is not installed."""
+    if not find("opendkim"):
+        return None
+    host, port = zone.address.split(":")
+    listen = mt.fresh_port()
+    with open(os.path.join(folder, "resolver.conf"), "w") as f:
+        f.write(f'server:\n\tdo-not-query-localhost: no\n\tlocal-zone: "test." transparent\nforward-zone:\n\tname: "."\n\tforward-addr: {host}@{port}\n')
+    conf = os.path.join(folder, "opendkim.conf")
+    with open(conf, "w") as f:
+        f.write(f"Mode v\nSyslog no\nSocket inet:{listen}@127.0.0.1\nResolverConfiguration {folder}/resolver.conf\nAlwaysAddARHeader yes\n")
+    return by_milter([find("opendkim"), "-f", "-x", conf], listen, paths)[:2]
+
+
+def rspamd(folder, zone, paths):
+    """(processor seconds, passed by DKIM, SPF and DMARC), or None where it is not installed."""
+    plugins = "/usr/share/rspamd/plugins"
+    if not find("rspamd") or not os.path.exists(plugins):
+        return None
+    listen = mt.fresh_port()
+    for name, text in (("tld", "com\nnet\norg\ntest\nexample\n"), ("rspamd.lua", 'require "global_functions" ()\nrspamd_maps = {}\n')):
+        with open(os.path.join(folder, name), "w") as f:
+            f.write(text)
+    conf = os.path.join(folder, "rspamd.conf")
+    with open(conf, "w") as f:
+        f.write(f"""options {{
+  pidfile = "{folder}/rspamd.pid"; filters = "dkim"; control_socket = "{folder}/rspamd.ctl mode=0600"; rrd = ""; local_addrs = [];
+  dns {{ nameserver = ["{zone.address}"]; timeout = 2s; retransmits = 2; }}
+  url_tld = "{folder}/tld"; tempdir = "{folder}"; cache_file = "{folder}/symbols.cache"; hs_cache_dir = "{folder}";
+}}
+logging {{ type = "file"; filename = "{folder}/rspamd.log"; level = "error"; }}
+lua = "{folder}/rspamd.lua";
+modules {{ {" ".join(f'path = "{plugins}/{name}.lua";' for name in ("spf", "dmarc", "milter_headers"))} }}
+spf {{ spf_cache_size = 2k; }}
+dkim {{ dkim_cache_size = 2k; time_jitter = 6h; trusted_only = false; }}
+dmarc {{ }}
+milter_headers {{ use = ["authentication-results"]; }}
+worker "rspamd_proxy" {{
+  bind_socket = "127.0.0.1:{listen}"; milter = yes; count = 1; timeout = 30s; upstream "local" {{ self_scan = yes; default = yes; }}
+}}
+""")
+    spent, _, passed = by_milter([find("rspamd"), "-f", "-i", "-c", conf], listen, paths)
+    return spent, passed
+
+
+SPF = [CLIENT, "alice@" + DOMAIN, os.path.join(ROOT, "build", "libexec", "mailtier-spf")]
+
+
+def ours(zone, paths, words, count):
+    """Milliseconds of processor time a message; all that are whole must pass."""
+    text = run_program(paths, "verify", zone.address, *words)
+    passed = len(re.findall(r"^result pass pass none " + ("pass" if words else "-"), text, re.M))
+    if passed != count:
+        raise RuntimeError(f"{passed} of {count} pass here")
+    return float(re.search(r"^cpu ([\d.]+)", text, re.M).group(1)) * 1e3 / len(paths)
 
 
 def measure_all(say, count):
@@ -170,22 +226,21 @@ def measure_all(say, count):
         paths = make_messages(folder, count)
         records = sign_all(folder, paths)
         break_some(paths)
-        zone = dns_zone.DnsServer({"test": records + '_dmarc.example TXT "v=DMARC1; p=reject"\n'})
+        zone = dns_zone.DnsServer({"test": records + '_dmarc.example TXT "v=DMARC1; p=reject"\n'
+                                           'example TXT "v=spf1 include:spf.example.test -all"\nspf.example TXT "v=spf1 ip4:192.0.2.0/28 ~all"\n'})
         try:
-            ours = run_program(paths, "verify", zone.address)
-            passed = len(re.findall(r"^result pass pass none", ours, re.M))
-            if passed != count - (count + 9) // 10:
-                raise RuntimeError(f"{passed} of {count} pass here")
-            cpu = float(re.search(r"^cpu ([\d.]+)", ours, re.M).group(1))
-            say("mail-auth-cpu", "mailtier", cpu * 1e3 / count, "ms/message", f"DKIM, ARC, DMARC; {cpu:.3f} s for {count}, {passed} pass")
-            for name, part in (("rsa", paths[0::2]), ("ed25519", paths[1::2])):
-                one = float(re.search(r"^cpu ([\d.]+)", run_program(part, "verify", zone.address), re.M).group(1))
-                say(f"mail-auth-cpu-{name}", "mailtier", one * 1e3 / len(part), "ms/message")
-            for name, part in (("", paths), ("-rsa", paths[0::2]), ("-ed25519", paths[1::2])):
+            whole = count - (count + 9) // 10
+            for name, part, good in (("", paths, whole), ("-rsa", paths[0::2], whole - count // 2), ("-ed25519", paths[1::2], count // 2)):
+                say("mail-auth-cpu" + name, "mailtier", ours(zone, part, [], good), "ms/message", f"DKIM, ARC, DMARC; {len(part)} messages, {good} pass")
+                part = part[:OPENDKIM_MOST]
                 theirs = opendkim(folder, zone, part)
                 if theirs:
                     say("mail-auth-cpu" + name, "opendkim", theirs[0] * 1e3 / len(part), "ms/message",
                         f"DKIM alone; {theirs[0]:.3f} s for {len(part)}, {theirs[1]} pass")
+            say("mail-auth-spf-cpu", "mailtier", ours(zone, paths, SPF, whole), "ms/message", f"SPF, DKIM, ARC, DMARC; {whole} pass")
+            theirs = rspamd(folder, zone, paths)
+            if theirs:
+                say("mail-auth-spf-cpu", "rspamd", theirs[0] * 1e3 / count, "ms/message", f"SPF, DKIM, DMARC; {theirs[0]:.3f} s for {count}, {theirs[1]} pass")
         finally:
             zone.stop()
 

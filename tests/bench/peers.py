@@ -21,13 +21,14 @@ def program(name):
 class Peer:
     """A started peer: .pids for accounting, .ports by service."""
 
-    def __init__(self, name, command, ports, host, cpu=None):
+    def __init__(self, name, command, ports, host, cpu=None, setup="true"):
+        """setup: shell, in the namespace of an unpacked one, before it starts."""
         self.name, self.ports, self.host = name, ports, host
         self.log = open(os.path.join(OUT, name.replace("/", "-") + ".log"), "w")
         prefix = ["taskset", "-c", str(cpu)] if cpu is not None else []
         if command[0].startswith(UNPACKED):
             # In a mount namespace of its own the unpacked tree lies over /usr, where its compiled-in paths lead.
-            overlay = f"mount -t overlay peers -o lowerdir={UNPACKED}/usr:/usr /usr && exec \"$@\""
+            overlay = f"mount -t overlay peers -o lowerdir={UNPACKED}/usr:/usr /usr && {setup} && exec \"$@\""
             command = [command[0][len(UNPACKED):]] + command[1:]
             prefix = ["unshare", "-m", "sh", "-c", overlay, "sh"] + prefix
         self.command = prefix + command
@@ -278,3 +279,45 @@ postlog unix-dgram n - n - 1 postlogd
         os.chmod(f"{d}/queue/{q}", mode)
     os.makedirs(d + "/queue/pid")
     return Peer("postfix", [exe, "-c", d + "/etc", "-d"], {"smtp": base}, host)
+
+
+def opensmtpd(host, base, relay, connections):
+    """OpenSMTPD that relays all it takes to one server in clear by so many connections without pauses between them; its queue is on the disk of
+    build/bench."""
+    exe = program("smtpd")
+    if not exe or not exe.startswith(UNPACKED):
+        return None
+    d = folder("opensmtpd")
+    os.makedirs(d + "/spool")
+    for source, lines in (("/etc/passwd", "opensmtpd:x:4101:4101::/nonexistent:/bin/false\nopensmtpq:x:4102:4102::/nonexistent:/bin/false\n"),
+                          ("/etc/group", "opensmtpd:x:4101:\nopensmtpq:x:4102:\n")):
+        with open(source) as f, open(os.path.join(d, os.path.basename(source)), "w") as out:
+            out.write(f.read() + lines)
+    limits = "".join(f"mta limit {key} {value}\n" for key, value in (
+        *((f"max-conn-per-{what}", connections) for what in ("host", "route", "source", "connector", "relay", "domain")),
+        *((f"conn-delay-{what}", 0) for what in ("host", "source", "connector", "relay", "domain")),
+        ("session-mail-max", 1000000), ("session-transaction-delay", 0)))
+    with open(d + "/smtpd.conf", "w") as f:
+        f.write(f"""smtp limit max-mails 1000000
+{limits}listen on {host} port {base} hostname bench.example.test
+action "out" relay host smtp://{relay[0]}:{relay[1]}
+match from any for any action "out"
+""")
+    os.chmod(d + "/smtpd.conf", 0o600)
+    os.chmod(d + "/spool", 0o711)
+    shutil.copy(UNPACKED + "/usr/sbin/smtpctl", d)
+    os.chown(d + "/smtpctl", 0, 4102)
+    os.chmod(d + "/smtpctl", 0o2755)
+    path = d
+    while path != "/":  # its processes run as others than root
+        os.chmod(path, os.stat(path).st_mode | 0o011)
+        path = os.path.dirname(path)
+    setup = (f"mount --bind {d}/passwd /etc/passwd && mount --bind {d}/group /etc/group && mount -t tmpfs none /var/spool && "
+             f"mkdir -m 711 /var/spool/smtpd && mount --bind {d}/spool /var/spool/smtpd && mount -t tmpfs none /var/lib && "
+             "mkdir -p /var/lib/opensmtpd/empty && chmod 755 /var/lib/opensmtpd /var/lib/opensmtpd/empty && mount -t tmpfs none /run")
+    return Peer("opensmtpd", [exe, "-d", "-f", d + "/smtpd.conf"], {"smtp": base}, host, setup=setup)
+
+
+def opensmtpd_ctl(peer, *words):
+    """smtpctl, in its namespace; what it prints."""
+    return subprocess.run(["nsenter", "-m", "-t", str(peer.pids[0]), os.path.join(OUT, "opensmtpd", "smtpctl"), *words], check=True, capture_output=True, text=True).stdout

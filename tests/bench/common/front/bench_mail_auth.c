@@ -1,8 +1,10 @@
 /*
  * What DKIM, DMARC and ARC of a message cost, and a way for tests to compare canonical forms with others':
  *
- *	bench_mail_auth verify RESOLVER    checks the messages whose files are named on standard input, one a line, each as a stage of
- *	                                   content does it; prints "result RESULT..." a message, then the processor time of all
+ *	bench_mail_auth verify RESOLVER [CLIENT SENDER CHECKER]
+ *	                                   checks the messages whose files are named on standard input, one a line, each as a stage of
+ *	                                   content does it; prints "result RESULT..." a message, then the processor time of all. With
+ *	                                   CLIENT, an address, SPF too, by CHECKER, the program, whose time is counted
  *	bench_mail_auth sign KEY SELECTOR DOMAIN    puts our DKIM-Signature before each, in place
  *	bench_mail_auth bodies             prints "FILE SIMPLE RELAXED": the bodies' hashes, base64
  *
@@ -11,12 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "common/base/base64.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/front/mail_auth.h"
 #include "common/front/mail_auth_sign.h"
+#include "common/front/spf.h"
 #include "common/net/dns.h"
 
 #define MESSAGES_MOST 100000
@@ -26,6 +30,7 @@ struct message {
 	char *path;
 	struct buf text;
 	enum smtp_result dkim, dmarc, arc;
+	enum spf_result spf;
 };
 
 static struct message *messages;
@@ -33,6 +38,9 @@ static size_t message_count, message_at;
 static struct loop *loop;
 static struct mail_auth *check;
 static struct spool *spool;
+static struct spf_service *spf; /* NULL: SPF is not asked for */
+static struct spf_check *spf_checking;
+static struct spf_question spf_question;
 
 static void die(const char *what, const char *name)
 {
@@ -72,11 +80,15 @@ static void read_messages(void)
 
 static double cpu_seconds(void)
 {
-	struct rusage r;
+	struct rusage r[2];
+	double sum = 0;
 
-	getrusage(RUSAGE_SELF, &r);
-	return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
-	       (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
+	getrusage(RUSAGE_SELF, &r[0]);
+	getrusage(RUSAGE_CHILDREN, &r[1]);
+	for (int i = 0; i < 2; i++)
+		sum += (double)(r[i].ru_utime.tv_sec + r[i].ru_stime.tv_sec) +
+		       (double)(r[i].ru_utime.tv_usec + r[i].ru_stime.tv_usec) / 1e6;
+	return sum;
 }
 
 /* ---- verify ---- */
@@ -96,19 +108,11 @@ static void on_checked(void *arg)
 	loop_defer(loop, next_message, NULL);
 }
 
-static void next_message(void *arg)
+static void start_content(struct message *m)
 {
-	struct message *m;
-	struct slice text, header;
+	struct slice text = buf_view(&m->text);
+	struct slice header = slice_sub(text, 0, header_length(text));
 
-	(void)arg;
-	if (message_at == message_count) {
-		loop_stop(loop);
-		return;
-	}
-	m = &messages[message_at++];
-	text = buf_view(&m->text);
-	header = slice_sub(text, 0, header_length(text));
 	spool = spool_new(1 << 20, 0);
 	if (spool_add(spool, text) != 0)
 		die("no spool", m->path);
@@ -122,7 +126,44 @@ static void next_message(void *arg)
 		on_checked, m);
 }
 
-static void verify(const char *resolver)
+static void on_spf(void *arg, const struct spf_answer *answer)
+{
+	struct message *m = arg;
+
+	spf_checking = NULL;
+	m->spf = answer->result;
+	start_content(m);
+}
+
+static void next_message(void *arg)
+{
+	struct message *m;
+
+	(void)arg;
+	if (message_at == message_count) {
+		loop_stop(loop);
+		return;
+	}
+	m = &messages[message_at++];
+	if (spf)
+		spf_check(spf, loop, &spf_question, 5000, on_spf, m, &spf_checking);
+	else
+		start_content(m);
+}
+
+/* CLIENT SENDER CHECKER */
+static void start_spf(char **words)
+{
+	const struct spf_options options = {.program = words[2], .loops = 1, .least = 1, .most = 1};
+
+	if (addr_parse(slice_str(words[0]), 25, &spf_question.client) != 0)
+		die("no address", words[0]);
+	spf_question.helo = SLICE_LIT("client.example");
+	spf_question.sender = slice_str(words[1]);
+	spf = spf_service_new(&options);
+}
+
+static void verify(const char *resolver, char **spf_words)
 {
 	struct dns_options options = {.servers = resolver};
 	struct buf why = {0};
@@ -131,15 +172,21 @@ static void verify(const char *resolver)
 
 	if (dns_init(&options, &why) != 0 || loop_new(&loop) != 0 || mail_auth_workers_start(2) != 0)
 		die("cannot start", buf_str_view(&why));
+	if (spf_words)
+		start_spf(spf_words);
 	before = cpu_seconds();
 	began = clock_mono_ms();
 	loop_defer(loop, next_message, NULL);
 	loop_run(loop);
+	if (spf)
+		spf_service_free(&spf);
+	while (wait(NULL) > 0)
+		;
 	before = cpu_seconds() - before;
 	for (size_t i = 0; i < message_count; i++)
-		printf("result %s %s %s %s\n", smtp_facts_word(messages[i].dkim),
+		printf("result %s %s %s %s %s\n", smtp_facts_word(messages[i].dkim),
 			smtp_facts_word(messages[i].dmarc), smtp_facts_word(messages[i].arc),
-			messages[i].path);
+			spf_words ? spf_result_word(messages[i].spf) : "-", messages[i].path);
 	printf("cpu %.6f wall %.3f messages %zu\n", before, (double)(clock_mono_ms() - began) / 1e3,
 		message_count);
 	mail_auth_workers_end();
@@ -230,14 +277,14 @@ static void bodies(void)
 int main(int argc, char **argv)
 {
 	read_messages();
-	if (argc == 3 && strcmp(argv[1], "verify") == 0)
-		verify(argv[2]);
+	if ((argc == 3 || argc == 6) && strcmp(argv[1], "verify") == 0)
+		verify(argv[2], argc == 6 ? argv + 3 : NULL);
 	else if (argc == 5 && strcmp(argv[1], "sign") == 0)
 		sign(argv[2], argv[3], argv[4]);
 	else if (argc == 2 && strcmp(argv[1], "bodies") == 0)
 		bodies();
 	else
-		die("usage", "verify RESOLVER | sign KEY SELECTOR DOMAIN | bodies");
+		die("usage", "verify RESOLVER [CLIENT SENDER CHECKER] | sign KEY SELECTOR DOMAIN | bodies");
 	for (size_t i = 0; i < message_count; i++) {
 		buf_deinit(&messages[i].text);
 		free(messages[i].path);
