@@ -72,6 +72,8 @@ struct smtp_client {
 	char *account;          /* as he is called there */
 	struct secret password; /* replay */
 	bool awaits_mail;       /* MAIL was passed on */
+	bool owes_mail;         /* MAIL was answered, and goes with the first RCPT */
+	char *known_sender;     /* whom a back-end took last at MAIL; NULL: nobody yet */
 
 	/* the transaction */
 	struct list recipients, shares;
@@ -111,9 +113,13 @@ MUST_CHECK int smtp_submission_found(
 void smtp_submission_forget(struct smtp_client *c);
 void smtp_submission_mail(struct smtp_client *c);
 void smtp_submission_mail_answered(struct smtp_share *s, const struct smtp_reply *reply);
+/* Leg or MAIL were lost, or MAIL refused, when a recipient waited: the next MAIL is answered by the back-end again. */
+void smtp_submission_doubt(struct smtp_client *c);
+/* A leg for the share, logged in. */
+bool smtp_submission_take_leg(struct smtp_share *s, bool fresh);
 /* False: it is no affair of MAIL any more. */
 bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool was_stale);
-/* Of the transaction; NULL: lost. */
+/* Of the transaction, taken now if MAIL is owed; NULL: lost, or there is no way. */
 struct smtp_share *smtp_submission_share(struct smtp_client *c);
 
 /* smtp_body.c */

@@ -699,6 +699,11 @@ struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend,
 	return take(l ? l : dial_leg(loop, backend, port, host, client, login), fn, owner);
 }
 
+bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session)
+{
+	return find_logged_in(backend, port, session) != NULL;
+}
+
 void smtp_leg_end_session(const char *session)
 {
 	list_for_each_safe (at, own_pool()) {

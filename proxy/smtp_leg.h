@@ -64,6 +64,8 @@ struct smtp_leg_login {
 struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
 	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
 	bool fresh, smtp_leg_fn *fn, void *owner);
+/* Is there one of this session that rests? */
+bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session);
 /* The session has ended: its legs that rest are ended in order. */
 void smtp_leg_end_session(const char *session);
 bool smtp_leg_is_ready(const struct smtp_leg *leg);

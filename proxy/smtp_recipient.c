@@ -110,6 +110,8 @@ static bool take_leg(struct smtp_share *s, bool fresh)
 	struct smtp_client *c = s->client;
 	const struct identity_client client = smtp_share_identity(s);
 
+	if (c->service == CONFIG_SUBMISSION)
+		return smtp_submission_take_leg(s, fresh);
 	s->leg = smtp_leg_take(smtp_front_loop(c->front), s->backend, s->port, c->config->host, &client,
 		fresh, smtp_share_event, s);
 	if (s->leg && smtp_leg_is_ready(s->leg))
@@ -190,8 +192,9 @@ static void leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool 
 	if (s->client->service == CONFIG_SUBMISSION && smtp_submission_leg_lost(s, reply, was_stale))
 		return;
 	s->leg = NULL;
-	if (was_stale && s->client->service != CONFIG_SUBMISSION && retry(s))
+	if (was_stale && retry(s))
 		return;
+	smtp_submission_doubt(s->client);
 	s->has_failed = true;
 	if (s->client->is_data)
 		smtp_body_leg_lost(s);
@@ -213,6 +216,7 @@ static void mail_answered(struct smtp_share *s, const struct smtp_reply *reply)
 {
 	if (reply->code / 100 == 2)
 		return;
+	smtp_submission_doubt(s->client);
 	s->is_mail_refused = true;
 	snprintf(s->refusal_text, sizeof(s->refusal_text), "%.*s%.*s", SLICE_ARG(reply->enhanced),
 		SLICE_ARG(reply->text));
@@ -247,7 +251,7 @@ void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event eve
 		leg_ready(s);
 		break;
 	case SMTP_LEG_MAIL:
-		if (s->client->service == CONFIG_SUBMISSION)
+		if (s->client->awaits_mail)
 			smtp_submission_mail_answered(s, reply);
 		else
 			mail_answered(s, reply);
@@ -456,10 +460,12 @@ static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 static void submit(struct smtp_recipient *r)
 {
 	r->share = smtp_submission_share(r->client);
-	if (r->share)
-		ask_leg(r);
-	else
+	if (!r->share)
 		smtp_recipient_answer(r, &no_backend);
+	else if (!smtp_leg_is_ready(r->share->leg))
+		r->state = SMTP_RECIPIENT_WAITING;
+	else
+		ask_leg(r);
 }
 
 void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt)

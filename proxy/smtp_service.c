@@ -61,8 +61,8 @@ static void clear_transaction(struct smtp_client *c)
 	buf_deinit(&c->received);
 	buf_deinit(&c->first_no);
 	c->data_due = c->ends_due = c->no_code = 0;
-	c->awaits_mail = c->is_data = c->is_ended = c->is_answered = c->has_yes = c->has_no = c->has_later =
-		false;
+	c->awaits_mail = c->owes_mail = c->is_data = c->is_ended = c->is_answered = c->has_yes = c->has_no =
+		c->has_later = false;
 }
 
 static void end(struct smtp_front *front)

@@ -3,7 +3,8 @@
  * where he is logged in by the same trust as for IMAP. Users without a mailbox are led to the back-ends of `submission-route`. Ways are tried in their
  * order, the next when one is down or breaks before it has answered MAIL; then it is 451.
  *
- * The answer to MAIL is the back-end's: it knows whose addresses are whose, and what the user may send.
+ * The answer to MAIL is the back-end's: it knows whose addresses are whose, and what the user may send. Only who goes on in one session with the
+ * sender that was taken last is answered at once, and his MAIL goes with the first RCPT, whose answer it is if it is refused now.
  */
 #include <stdlib.h>
 
@@ -15,6 +16,12 @@ static const struct smtp_answer no_way = {
 	451, {"4.4.1", 5}, {"Mail cannot be taken over now, try again later", 46}};
 static const struct smtp_answer not_permitted = {550, {"5.7.1", 5}, {"You may not send by this service", 32}};
 
+void smtp_submission_doubt(struct smtp_client *c)
+{
+	free(c->known_sender);
+	c->known_sender = NULL;
+}
+
 void smtp_submission_forget(struct smtp_client *c)
 {
 	for (unsigned i = 0; i < c->way_count; i++)
@@ -22,6 +29,7 @@ void smtp_submission_forget(struct smtp_client *c)
 	c->way_count = 0;
 	free(c->account);
 	c->account = NULL;
+	smtp_submission_doubt(c);
 	secret_deinit(&c->password);
 }
 
@@ -84,7 +92,7 @@ int smtp_submission_found(struct smtp_client *c, const struct usermap_answer *fo
 
 /* ---- MAIL ---- */
 
-static bool take_leg(struct smtp_share *s, bool fresh)
+bool smtp_submission_take_leg(struct smtp_share *s, bool fresh)
 {
 	struct smtp_client *c = s->client;
 	const struct identity_client client = smtp_share_identity(s);
@@ -130,16 +138,33 @@ static bool try_next(struct smtp_client *c)
 		if (!backend_is_usable(way->backend, BACKEND_SUBMISSION))
 			continue;
 		s = new_share(c, way);
-		if (take_leg(s, false))
+		if (smtp_submission_take_leg(s, false))
 			return true;
 		smtp_share_free(s);
 	}
 	return false;
 }
 
+/* Taken in this session, by a back-end that is still up, whose leg waits. */
+static bool is_known(const struct smtp_client *c)
+{
+	if (!c->known_sender || !slice_is_str(c->mail.path.address, c->known_sender))
+		return false;
+	for (unsigned i = 0; i < c->way_count; i++)
+		if (backend_is_usable(c->ways[i].backend, BACKEND_SUBMISSION))
+			return smtp_leg_is_kept(
+				c->ways[i].backend, c->ways[i].port, smtp_front_session(c->front));
+	return false;
+}
+
 void smtp_submission_mail(struct smtp_client *c)
 {
 	c->way_at = 0;
+	c->owes_mail = smtp_front_ttl(c->front) > 1 && is_known(c);
+	if (c->owes_mail) {
+		smtp_front_answer_mail(c->front, SMTP_ANSWER(250, "2.1.0", "Ok"));
+		return;
+	}
 	c->awaits_mail = true;
 	if (smtp_front_ttl(c->front) <= 1) {
 		log_error("proxy", "%s: the message goes in circles between proxies user=%s",
@@ -154,8 +179,9 @@ void smtp_submission_mail_answered(struct smtp_share *s, const struct smtp_reply
 {
 	struct smtp_answer answer = {reply->code, reply->enhanced, reply->text};
 
-	if (!s->client->awaits_mail)
-		return;
+	smtp_submission_doubt(s->client);
+	if (reply->code / 100 == 2)
+		s->client->known_sender = slice_copy_str(s->client->mail.path.address);
 	if (reply->code / 100 == 3 || reply->code == 421)
 		answer = no_way;
 	answer_mail(s->client, &answer);
@@ -171,7 +197,7 @@ bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *rep
 	s->leg = NULL;
 	if (was_stale && !s->was_retried) {
 		s->was_retried = true;
-		if (take_leg(s, true))
+		if (smtp_submission_take_leg(s, true))
 			return true;
 	}
 	s->has_failed = true;
@@ -187,6 +213,9 @@ bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *rep
 
 struct smtp_share *smtp_submission_share(struct smtp_client *c)
 {
+	if (c->owes_mail && !try_next(c))
+		smtp_submission_doubt(c);
+	c->owes_mail = false;
 	list_for_each (at, &c->shares) {
 		struct smtp_share *s = container_of(at, struct smtp_share, link);
 

@@ -111,6 +111,23 @@ class Submission(Base):
             self.assertEqual(c.reply()[0], 250)
         self.assertEqual(c.say("QUIT"), 221)
 
+    def test_senders_that_were_taken_are_not_asked_about_again(self):
+        """The next MAIL of the same sender goes with its first recipient; what the back-end says to it then is the recipient's answer."""
+        other = "sales@example.test"
+        self.cluster.ctl("b1", "account", "set", A, "--alias", other)
+        c = self.submit()
+        for i in range(2):
+            self.assertEqual(c.say(f"MAIL FROM:<{other}>", f"RCPT TO:<{C}>", "RSET", f"MAIL FROM:<{other}>", f"RCPT TO:<{C}>", f"RCPT TO:<{A}>", "DATA"),
+                             [250, 250, 250, 250, 250, 250, 354])
+            self.assertEqual(c.say(f"Subject: known {i}\r\n\r\nx\r\n.".encode()), 250)
+        self.cluster.ctl("b1", "account", "set", A, "--remove-alias", other)
+        self.assertEqual(c.say(f"MAIL FROM:<{other}>", f"RCPT TO:<{C}>", f"RCPT TO:<{A}>", "DATA", "RSET"), [250, 553, 553, 554, 250])
+        self.assertEqual(c.say(f"MAIL FROM:<{other}>", f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [553, 250, 250, 354])
+        self.assertEqual(c.say(b"Subject: own\r\n\r\nx\r\n."), 250)
+        # nobody's sender but his own who is logged in
+        d = self.submit()
+        self.assertEqual(d.say(f"MAIL FROM:<{other}>"), 553)
+
     def test_users_without_a_mailbox(self):
         c = self.submit(GUEST)
         self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"MAIL FROM:<{GUEST}>", "RCPT TO:<friend@elsewhere.invalid>", "DATA"), [553, 250, 250, 354])
