@@ -48,9 +48,9 @@ void queue_deinit(struct queue *q);
 void queue_add(struct queue *q, struct store_job *job);
 /* Waits; NULL when closed and empty. */
 struct store_job *queue_take(struct queue *q);
-/* Takes up to `most`, waiting at most ms for the first; NULL: none came, *closed_out says whether none will.
+/* Takes up to `most`, waiting at most us for the first; NULL: none came, *closed_out says whether none will.
  */
-struct store_job *queue_take_many(struct queue *q, size_t most, unsigned ms, bool *closed_out);
+struct store_job *queue_take_many(struct queue *q, size_t most, uint64_t us, bool *closed_out);
 void queue_close(struct queue *q);
 size_t queue_count(struct queue *q);
 
@@ -59,6 +59,8 @@ struct writer {
 	unsigned slot;
 	pthread_t thread;
 	struct queue queue;
+	size_t crowd;       /* jobs of the last batch, and those that waited at its end */
+	uint64_t commit_us; /* what its commit took */
 	_Atomic bool waste; /* the reaper should look */
 	uint64_t reap_at_ms;
 	size_t reap_rows; /* a step's; fewer while the disk is full */

@@ -77,14 +77,14 @@ struct store_job *queue_take(struct queue *q)
 	return job;
 }
 
-struct store_job *queue_take_many(struct queue *q, size_t most, unsigned ms, bool *closed_out)
+struct store_job *queue_take_many(struct queue *q, size_t most, uint64_t us, bool *closed_out)
 {
 	struct store_job *chain;
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000L;
+	until.tv_sec += (time_t)(us / 1000000);
+	until.tv_nsec += (long)(us % 1000000) * 1000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_sec++;
 		until.tv_nsec -= 1000000000L;

@@ -21,6 +21,9 @@
 #define REAP_RETRY_MS 5000
 #define EXPIRE_EVERY_MS 600000
 #define IDLE_MS 1000
+/* A batch is gathered for this part of the last commit's time at most, and no longer than so. */
+#define GATHER_PART 4
+#define GATHER_US_MOST 500
 
 /* ---- one batch ---- */
 
@@ -73,6 +76,36 @@ static struct notes copy_notes(struct store_txn *txn)
 	return n;
 }
 
+static size_t count_jobs(const struct store_job *chain)
+{
+	size_t n = 0;
+
+	for (; chain; chain = chain->next)
+		n++;
+	return n;
+}
+
+/*
+ * Whom the last commit answered comes back soon, if he has more to write; who came meanwhile waits already. Beginning with these alone, the
+ * two would take turns for ever, each with half a batch. So the writer waits for both, but no longer than a part of what a commit costs.
+ */
+static void gather(struct writer *w, struct store_job *chain)
+{
+	size_t n = count_jobs(chain), most = w->work->options.batch_max;
+	uint64_t wait = w->commit_us / GATHER_PART, now = clock_mono_us(), until;
+	struct store_job *last = chain;
+	bool closed = false;
+
+	until = now + (wait < GATHER_US_MOST ? wait : GATHER_US_MOST);
+	while (n < w->crowd && n < most && now < until && !closed) {
+		while (last->next)
+			last = last->next;
+		last->next = queue_take_many(&w->queue, most - n, until - now, &closed);
+		n += count_jobs(last->next);
+		now = clock_mono_us();
+	}
+}
+
 /* Commits what was run; a transaction without writes needs no disk. */
 static int finish(struct writer *w, struct store_txn **txn)
 {
@@ -91,7 +124,8 @@ static int finish(struct writer *w, struct store_txn **txn)
 		FAULT("store-before-answer");
 		w->work->commits++;
 		metric_add(w->work->m_commits, 1);
-		histogram_observe_us(w->work->m_commit_time, clock_mono_us() - began);
+		w->commit_us = clock_mono_us() - began;
+		histogram_observe_us(w->work->m_commit_time, w->commit_us);
 		if (waste && !w->waste) {
 			/* A reader may be about to register its view of what was just expunged. */
 			w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
@@ -200,6 +234,7 @@ static void serve(struct writer *w, struct store_job *chain)
 		return;
 	if (run_batch(w, kept, false))
 		run_alone(w, kept);
+	w->crowd = count_jobs(kept) + queue_count(&w->queue);
 	after_batch(w, kept);
 }
 
@@ -337,12 +372,14 @@ void *writer_main(void *arg)
 	w->reap_rows = REAP_STEP;
 	w->reap_at_ms = clock_mono_ms() + REAP_DELAY_MS;
 	while (!closed) {
-		unsigned wait = w->waste || w->kept.account ? 20 : IDLE_MS;
+		uint64_t wait = w->waste || w->kept.account ? 20 : IDLE_MS;
 		struct store_job *chain =
-			queue_take_many(&w->queue, w->work->options.batch_max, wait, &closed);
+			queue_take_many(&w->queue, w->work->options.batch_max, wait * 1000, &closed);
 
-		if (chain)
+		if (chain) {
+			gather(w, chain);
 			serve(w, chain);
+		}
 		if (!closed) {
 			reap(w);
 			watch_readers(w);
