@@ -175,7 +175,8 @@ static void checker_end(struct spf_checker *c)
 {
 	struct spf_pool *p = c->pool;
 
-	if (!c->has_replied && !c->is_wanted_dead)
+	/* One that was ended by others while it rested says nothing about the next. */
+	if (c->is_busy && !c->has_replied && !c->is_wanted_dead)
 		no_start_for_a_while(p);
 	if (c->watch)
 		loop_watch_stop(&c->watch);

@@ -12,7 +12,7 @@
 #define SPF_POOL_WAITING_MOST 1000 /* runs that wait for a checker */
 #define SPF_POOL_RUN_MS 2000       /* of one run */
 #define SPF_POOL_IDLE_MS 60000     /* a checker beyond the least is ended after so long */
-#define SPF_POOL_AGAIN_MS 1000     /* before a new one, when the last has died without a reply */
+#define SPF_POOL_AGAIN_MS 1000     /* before a new one, when the last has died over its first run */
 
 struct spf_pool;
 /* error 0: the reply, a view. ERR_NOT_NOW: there is none. */

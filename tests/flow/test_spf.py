@@ -114,7 +114,7 @@ class Spf(mt.ClusterCase):
 
     def test_security_16_a_killed_checker_is_replaced(self):
         self.check(PASSING, "a@sender.test", "pass", "sender.test")
-        proxy, killed = self.cluster.pid("p1"), 0
+        proxy, killed, deaths = self.cluster.pid("p1"), 0, self.cluster.metric("p1", "mailtier_spf_checker_deaths_total")
         for name in os.listdir("/proc"):
             try:
                 with open(f"/proc/{name}/stat") as f:
@@ -125,7 +125,8 @@ class Spf(mt.ClusterCase):
                 os.kill(int(name), signal.SIGKILL)
                 killed += 1
         self.assertGreater(killed, 0)
-        mt.wait_for(lambda: "SPF checker was ended by signal 9" in self.cluster.log("p1"), 10, "the log tells of it")
+        mt.wait_for(lambda: self.cluster.metric("p1", "mailtier_spf_checker_deaths_total") == deaths + killed, 10, "all are counted")
+        self.assertIn("SPF checker was ended by signal 9", self.cluster.log("p1"))
         self.check(PASSING, "a@sender.test", "pass", "sender.test")
 
     def test_security_20_forged_results_go(self):
