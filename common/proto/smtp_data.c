@@ -324,11 +324,20 @@ void smtp_data_count_hops(struct smtp_hops *h, struct slice piece)
 	static const char name[] = "received:";
 
 	for (size_t i = 0; i < piece.len && !h->is_past_header; i++) {
-		char c = piece.p[i];
+		bool is_looked_into = h->is_received && h->host && *h->host;
+		char c;
 
+		if (h->is_skipping && !is_looked_into) {
+			const char *end = memchr(piece.p + i, '\n', piece.len - i);
+
+			if (!end)
+				return;
+			i = (size_t)(end - piece.p);
+		}
+		c = piece.p[i];
 		if (h->matched == 0 && !h->is_skipping && c != '\n' && c != '\r')
 			begin_line(h, c);
-		if (h->is_received && h->host && *h->host)
+		if (is_looked_into && h->is_received)
 			match_by(h, c);
 		if (c == '\n') {
 			h->is_past_header = !h->is_skipping && h->matched == 0;
