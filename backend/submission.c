@@ -195,7 +195,7 @@ bool submission_may_relay(const struct submission *s, const struct addr *peer)
 static bool has(const char *const *list, const char *word)
 {
 	for (; *list; list++) {
-		if (strcmp(*list, word) == 0)
+		if (strcasecmp(*list, word) == 0)
 			return true;
 	}
 	return false;
@@ -204,7 +204,7 @@ static bool has(const char *const *list, const char *word)
 bool submission_is_cluster_domain(const struct submission *s, struct slice domain)
 {
 	for (const char *const *at = s->cluster_domains; *at; at++) {
-		if (slice_is_str(domain, *at))
+		if (slice_is_str_nocase(domain, *at))
 			return true;
 	}
 	return false;

@@ -20,7 +20,7 @@ void domain_keys_check(struct conf *conf, const char *section, const char *title
 		if (address_normalise_domain(&arena, slice_str(list[i]), &domain))
 			conf_error(conf, section, title, key, "\"%s\" is no domain, such as example.com",
 				list[i]);
-		else if (!slice_is_str(domain, list[i]))
+		else if (!slice_is_str_nocase(domain, list[i]))
 			conf_error(conf, section, title, key,
 				"\"%s\" is no domain in its normal form; write %.*s", list[i],
 				SLICE_ARG(domain));

@@ -5,7 +5,7 @@
 
 #include "common/conf/conf.h"
 
-/* For the programs' checks: each of the list must be a domain in its normal form (address_normalise_domain()), else conf_error() at the key. */
+/* For the programs' checks: each of the list must be a domain in its normal form (address_normalise_domain(); capitals are taken), else conf_error() at the key. */
 void domain_keys_check(struct conf *conf, const char *section, const char *title, const char *key,
 	const char *const *list, size_t count);
 /* Each must be a domain as people write it: capitals and other scripts are taken, and normalised where it is used. */

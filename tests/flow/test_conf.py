@@ -103,7 +103,7 @@ class CommandLine(unittest.TestCase):
                 (backend, f'users u {{ domains = {{"a b"}}  create-accounts = yes }}', 'domains: "a b" is no domain'),
                 (both, 'default-domain = "example com"', 'default-domain: "example com" is no domain'),
                 (both, 'dnssec-anchor = ""', None),
-                (proxy, "smtp { domains = {Example.COM} }", "domains: \"Example.COM\" is no domain in its normal form; write example.com"),
+                (proxy, "smtp { domains = {\"b\u00fccher.example\"} }", "domains: \"b\u00fccher.example\" is no domain in its normal form; write xn--bcher-kva.example"),
                 (proxy, "service smtp { maps = {x} }", "maps: there is no section map x"),
                 (proxy, rule, 'when: "not sender-is-own": whose an address is only his back-end knows'),
                 (backend, rule, None),

@@ -48,7 +48,10 @@ static void test_faults_are_told_at_their_key(void **state)
 		{"\none = \"!! senseless !!\"",
 			"test.conf:2: one: \"!! senseless !!\" is no domain, such as example.com"},
 		{"one = \"a b\"", "test.conf:1: one: "},
-		{"one = Example.COM", "is no domain in its normal form; write example.com"},
+		{"one = Example.COM", NULL},
+		{"one = \"b\xc3\xbc"
+		 "cher.example\"",
+			"is no domain in its normal form; write xn--bcher-kva.example"},
 		{"\n\nmany = {a.example, \"\"}", "test.conf:3: many: \"\" is no domain"},
 		{"many = {a.example, \"user@b.example\"}", "test.conf:1: many: \"user@b.example\""},
 		{"any = {Example.COM, \"b\xc3\xbc"
