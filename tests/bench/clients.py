@@ -10,6 +10,7 @@ class Imap:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.recv(4096)
         self.count = 0
+        self.room = memoryview(bytearray(1 << 18))  # one for all answers: a new one for each recv(2) costs more than the octets
         self.ask(f"LOGIN {user} {password}")
 
     def ask(self, command):
@@ -18,12 +19,12 @@ class Imap:
         tag = f"bench{self.count:06}".encode()
         begin = time.perf_counter()
         self.socket.sendall(tag + b" " + command.encode() + b"\r\n")
-        tail = b""
+        tail, room = b"", self.room
         while True:
-            data = self.socket.recv(1 << 20)
-            if not data:
+            n = self.socket.recv_into(room)
+            if not n:
                 raise RuntimeError(f"{command}: the connection ended")
-            tail = data if len(data) > 4096 else tail[-4096:] + data
+            tail = bytes(room[n - 4096:n]) if n > 4096 else tail[-4096:] + bytes(room[:n])
             if tail.endswith(b"\r\n"):
                 at = tail.rfind(b"\r\n", 0, -2) + 2 if b"\r\n" in tail[:-2] else 0
                 if tail.startswith(tag + b" ", at):
