@@ -522,6 +522,47 @@ static void test_large_bodies_are_streamed(void **state)
 	buf_deinit(&command);
 }
 
+#define LONG_MESSAGES 200
+
+/* From its third batch on (128 KiB each) a FETCH leaves room for its bodies, which two readers fill: each must be in its place. */
+static void test_a_long_fetch_has_every_body_in_its_place(void **state)
+{
+	struct rig_client c;
+	struct buf mail[LONG_MESSAGES] = {0}, want = {0};
+	const char *got;
+
+	rig_connect(&c, *state, "alice@example.com");
+	for (unsigned i = 0; i < LONG_MESSAGES; i++) {
+		unsigned lines = i % 7 == 0 ? 1 : i % 50 == 1 ? 4000 : 100 + 7 * i;
+
+		buf_printf(&mail[i], "Subject: %u\r\n\r\n", i);
+		for (unsigned n = 0; n < lines; n++)
+			buf_printf(&mail[i], "%u.%u\r\n", i, n);
+		assert_non_null(strstr(rig_append(&c, "INBOX", "", buf_str_view(&mail[i])), "OK [APPENDUID"));
+	}
+	RIG_EXPECT(&c, "SELECT INBOX", "* 200 EXISTS", "OK");
+	for (unsigned turn = 0; turn < 3; turn++) {
+		got = rig_command(&c, "FETCH 1:* (BODY.PEEK[] BODY.PEEK[]<5.2000>)");
+		for (unsigned i = 0; i < LONG_MESSAGES; i++) {
+			struct slice whole = buf_view(&mail[i]), part = slice_sub(whole, 5, 2000);
+
+			buf_clear(&want);
+			buf_printf(&want, "* %u FETCH (BODY[] {%zu}\r\n", i + 1, whole.len);
+			buf_add_slice(&want, whole);
+			buf_printf(&want, " BODY[]<5> {%zu}\r\n", part.len);
+			buf_add_slice(&want, part);
+			buf_add_str(&want, ")\r\n");
+			if (strncmp(got, buf_str_view(&want), buf_len(&want)) != 0)
+				fail_msg("message %u: %.60s", i + 1, got);
+			got += buf_len(&want);
+		}
+	}
+	for (unsigned i = 0; i < LONG_MESSAGES; i++)
+		buf_deinit(&mail[i]);
+	buf_deinit(&want);
+	rig_disconnect(&c);
+}
+
 static void test_a_deleted_mailbox_ends_its_sessions(void **state)
 {
 	struct rig_client a, b;
@@ -607,6 +648,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_commands_out_of_place_are_refused, start, stop),
 		cmocka_unit_test_setup_teardown(test_class_15_nobody_reaches_another_account, start, stop),
 		cmocka_unit_test_setup_teardown(test_large_bodies_are_streamed, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_long_fetch_has_every_body_in_its_place, start, stop),
 		cmocka_unit_test_setup_teardown(test_a_deleted_mailbox_ends_its_sessions, start, stop),
 		cmocka_unit_test_setup_teardown(test_many_sessions_keep_their_numbers, start, stop),
 	};
