@@ -33,6 +33,7 @@ static void free_hop(struct queue_hop *hop)
 {
 	for (unsigned i = 0; i < hop->parked_count; i++)
 		free(hop->parked[i]);
+	free(hop->parked);
 	free(hop->reason);
 	free(hop->status);
 	free(hop);

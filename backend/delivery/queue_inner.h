@@ -36,9 +36,9 @@ struct queue_hop {
 	uint64_t until;      /* wall; not before */
 	char *reason;        /* why it could not be reached */
 	char *status;
-	bool is_full; /* outbound has no room: until it says so */
-	bool is_none; /* the domain cannot be one: nothing is tried */
-	char *parked[QUEUE_PARKED_MOST];
+	bool is_full;  /* outbound has no room: until it says so */
+	bool is_none;  /* the domain cannot be one: nothing is tried */
+	char **parked; /* QUEUE_PARKED_MOST, or NULL: most next hops never have any */
 	unsigned parked_count;
 	bool has_more_parked;
 };

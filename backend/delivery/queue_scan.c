@@ -5,6 +5,7 @@
  * Rows may come before the place that a pass has reached (a commit that took long), so each pass begins some seconds before the last one began,
  * and once a minute at the start; that one takes those too whose time is further away than any wait (the clock was ahead, and is right now). Where a next hop has too much, its domains are remembered, and read by the other index when it has room.
  */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "backend/delivery/queue_inner.h"
@@ -165,8 +166,9 @@ static bool fits(const struct wanted *first, const struct wanted *w)
 	       slice_is_equal(w->recipient.trace, first->recipient.trace);
 }
 
-/* Received, of servers; Delivered-To, of those who forward: a circle within this one adds no Received. */
-static unsigned count_hops(struct slice header)
+/* Received, of servers; Delivered-To, of those who forward: a circle within this one adds no Received. Who forwards (trace) and has done so
+ * before is met again: no more, however few the hops are. */
+static unsigned count_hops(struct slice header, struct slice trace)
 {
 	unsigned n = 0;
 	struct slice rest = header;
@@ -179,6 +181,8 @@ static unsigned count_hops(struct slice header)
 			break;
 		n += slice_has_prefix_nocase(line, "received:") ||
 		     slice_has_prefix_nocase(line, "delivered-to:");
+		if (trace.len && slice_is_equal_nocase(line, trace))
+			return UINT_MAX;
 		rest = slice_from(rest, line.len);
 	}
 	return n;
@@ -245,7 +249,7 @@ static struct queue_parcel *make_parcel(struct queue_slot *slot, struct wanted *
 	if (w->message.size <= QUEUE_BODY_KEPT)
 		p->body = keep(&p->arena, w->body);
 	p->has_high = has_high(w->body);
-	p->hops = count_hops(w->body);
+	p->hops = count_hops(w->body, p->trace);
 	p->loaded = clock_wall_ms();
 	p->items = arena_calloc(&p->arena, count, sizeof(*p->items));
 	p->count = p->left = count;
@@ -455,6 +459,8 @@ static void park(struct queue_hop *hop, const char *domain)
 		hop->has_more_parked = true;
 		return;
 	}
+	if (!hop->parked)
+		hop->parked = xcalloc(QUEUE_PARKED_MOST, sizeof(*hop->parked));
 	hop->parked[hop->parked_count++] = xstrdup(domain);
 }
 
