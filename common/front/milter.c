@@ -69,7 +69,9 @@ struct milter {
 	bool is_message_done;        /* it has decided on this message */
 	bool is_message;             /* MAIL was sent, and neither an abort nor a last word has come since */
 	bool is_eoh;                 /* the end of the header was told */
-	const struct milter_facts *facts; /* of the question: the caller's */
+	const struct milter_facts
+		*facts; /* of the question: the caller's, and not ours once it is answered */
+	char session[FRONT_SESSION_MOST + 1]; /* of the latest question, for the log */
 	const struct milter_message *message;
 	size_t field;
 	uint64_t offset; /* of the body */
@@ -87,10 +89,19 @@ static void answer(struct milter *m, enum milter_outcome outcome, const struct s
 	void *arg = m->arg;
 
 	timer_stop(&m->timer);
+	m->facts = NULL;
 	m->fn = NULL;
 	m->message = NULL;
 	if (fn)
 		fn(arg, outcome, text);
+}
+
+static void begin_question(struct milter *m, const struct milter_facts *facts, milter_fn *fn, void *arg)
+{
+	snprintf(m->session, sizeof(m->session), "%.*s", SLICE_ARG(facts->session));
+	m->facts = facts;
+	m->fn = fn;
+	m->arg = arg;
 }
 
 static void go_on(struct milter *m)
@@ -118,8 +129,7 @@ static void fail(struct milter *m, const char *why)
 {
 	if (m->state == STATE_BROKEN)
 		return;
-	log_warn("milter", "%.*s: %s milter=%s", SLICE_ARG(m->facts ? m->facts->session : SLICE_LIT("-")),
-		why, m->settings->name);
+	log_warn("milter", "%s: %s milter=%s", *m->session ? m->session : "-", why, m->settings->name);
 	if (m->settings->answers[1])
 		metric_add(m->settings->answers[1], 1);
 	m->state = STATE_BROKEN;
@@ -328,9 +338,7 @@ static bool can_ask(
 	struct milter *m, enum question question, const struct milter_facts *facts, milter_fn *fn, void *arg)
 {
 	require(!m->fn);
-	m->facts = facts;
-	m->fn = fn;
-	m->arg = arg;
+	begin_question(m, facts, fn, arg);
 	if (m->state == STATE_BROKEN) {
 		answer_broken(m);
 		return false;
@@ -548,9 +556,7 @@ void milter_connect(struct milter *m, const struct milter_facts *facts, milter_f
 		.host = m->settings->host, .port = m->settings->port, .timeout_ms = m->settings->connect_ms};
 
 	require(m->state == STATE_NEW);
-	m->facts = facts;
-	m->fn = fn;
-	m->arg = arg;
+	begin_question(m, facts, fn, arg);
 	m->state = STATE_DIALS;
 	timer_set(&m->timer, m->loop, m->settings->connect_ms);
 	if (dial(m->loop, &options, on_conn, m, &m->conn) != 0) {
@@ -639,6 +645,7 @@ void milter_abort(struct milter *m)
 {
 	bool is_open = m->state == STATE_ASKED || m->state == STATE_WRITES;
 
+	m->facts = NULL;
 	m->fn = NULL;
 	m->message = NULL;
 	m->is_message_done = false;

@@ -26,6 +26,7 @@ struct filter {
 	uint32_t actions, protocol;
 	const struct reply *replies;
 	size_t count;
+	char last_letter;               /* behind the answer to it the connection is closed; 0: never */
 	struct buf letters, body, last; /* last: the latest packet of macros */
 };
 
@@ -99,6 +100,8 @@ static void *play(void *arg)
 		if (buf_len(&out) && write(fd, buf_view(&out).p, buf_len(&out)) < 0)
 			break;
 		buf_deinit(&out);
+		if (f->last_letter && packet[0] == f->last_letter)
+			break;
 	}
 	close(fd);
 	return NULL;
@@ -387,6 +390,48 @@ static void test_nobody(void **state)
 	loop_free(&loop);
 }
 
+struct owner {
+	struct milter_facts facts;
+	struct seen seen;
+};
+
+/* With the answer the facts are given up: what the memory holds then is no text. */
+static void forget_facts(void *arg, enum milter_outcome outcome, const struct smtp_answer *answer)
+{
+	struct owner *o = arg;
+
+	o->facts.session = slice_of((const char *)(uintptr_t)1, 64);
+	on_answer(&o->seen, outcome, answer);
+}
+
+/* A filter that goes between two questions (it is started anew, say) is told of without what it was asked with: that is its owner's. */
+static void test_gone_between_questions(void **state)
+{
+	struct filter f = {.last_letter = 'C'};
+	struct milter_settings settings = usual;
+	struct owner o = {.facts = {.session = SLICE_LIT("id7")}};
+	struct addr client = {0};
+	struct loop *loop;
+	struct milter *m;
+
+	(void)state;
+	o.facts.client = &client;
+	filter_start(&f);
+	settings.host = f.path;
+	settings.answers[1] = metrics_counter("milter_test_failures", "", "Failures");
+	assert_int_equal(loop_new(&loop), 0);
+	m = milter_new(&settings, loop);
+	milter_connect(m, &o.facts, forget_facts, &o);
+	RUN_UNTIL(loop, metric_get(settings.answers[1]) == 1);
+	assert_int_equal(o.seen.answers, 1);
+	assert_int_equal(o.seen.outcome, MILTER_GO_ON);
+	pthread_join(f.thread, NULL);
+	milter_free(&m);
+	run_short(loop);
+	loop_free(&loop);
+	filter_stop(&f);
+}
+
 /* A large body comes whole and in order, and only as fast as the filter takes it. */
 static void test_large_body(void **state)
 {
@@ -409,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_dialogues),
 		cmocka_unit_test(test_failure),
 		cmocka_unit_test(test_nobody),
+		cmocka_unit_test(test_gone_between_questions),
 		cmocka_unit_test(test_large_body),
 	};
 
