@@ -21,6 +21,7 @@ struct smtp_judge {
 	struct smtp_front *front;
 	struct smtp_policy *policy; /* counted: of the phase that runs */
 	struct smtp_rule_run run;
+	struct smtp_scene scene; /* what the rules of this run look at */
 	struct smtp_lookup *lookup;
 	unsigned asked; /* bits of enum smtp_subject */
 	bool is_running;
@@ -295,13 +296,23 @@ static bool (*const doers[SMTP_ACTIONS])(
 	[SMTP_ACTION_MILTER] = do_milter,
 };
 
+/* The header as it is now: an edit may have moved the fields to other memory. */
+static void show_fields(struct smtp_judge *j)
+{
+	j->scene.fields = j->content ? j->content->fields : NULL;
+	j->scene.field_count = j->content ? j->content->field_count : 0;
+}
+
 static bool act(void *arg, const struct smtp_rule *rule, const struct smtp_action *a)
 {
 	struct smtp_judge *j = arg;
+	bool decides;
 
 	if (rule->acted)
 		metric_add(rule->acted, 1);
-	return doers[a->kind](j, rule, a);
+	decides = doers[a->kind](j, rule, a);
+	show_fields(j);
+	return decides;
 }
 
 /* ---- the end of a phase ---- */
@@ -461,18 +472,15 @@ static bool find_out_always(struct smtp_judge *j)
 
 static void proceed(struct smtp_judge *j)
 {
-	struct smtp_scene scene = {
-		.facts = j->front->facts, .recipients = j->recipients, .recipient_count = j->recipient_count};
 	struct smtp_need need;
 	bool waits = find_out_always(j);
 
+	j->scene = (struct smtp_scene){
+		.facts = j->front->facts, .recipients = j->recipients, .recipient_count = j->recipient_count};
 	while (!waits) {
-		if (j->content) {
-			scene.fields = j->content->fields;
-			scene.field_count = j->content->field_count;
-		}
-		scene.asked = j->asked;
-		if (smtp_rule_run(&j->run, &scene, &need)) {
+		show_fields(j);
+		j->scene.asked = j->asked;
+		if (smtp_rule_run(&j->run, &j->scene, &need)) {
 			end_phase(j);
 			return;
 		}

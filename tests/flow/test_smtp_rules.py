@@ -43,6 +43,8 @@ rule rate { at = "rcpt" when = {"sender often@*"} then = {"rate-limit 3/1h by se
 rule secret { at = "header" when = {"header X-Secret"} then = {"remove-header X-Secret", "remove-header X-Note /remove.me/", "add-header X-Was: secret"} }
 rule copied { at = "header" when = {"header Subject \\"copy *\\"", "domain example.test"} then = {"add-recipient %(b)s"} }
 rule all-to-b { at = "header" when = {"header Subject redirect"} then = {"redirect %(b)s"} }
+rule probe { at = "header" when = {"header X-Probe"} then = {"add-header X-Probed: yes"} }
+rule probe-last { at = "header" when = {"header X-Last"} then = {"add-header X-Last-Seen: yes"} }
 rule away { at = "data" when = {"header Subject discard"} then = {"discard"} }
 rule spam { at = "data" when = {"header Subject /free\\\\s+money/"} then = {"reject 550 5.7.1 No spam"} }
 rule later { at = "data" when = {"header Subject later"} then = {"tempreject 450 4.7.1 Later"} }
@@ -161,6 +163,16 @@ class Rules(Base):
         self.assertIn(b"X-Was: secret\r\n", got)
         self.assertTrue(got.endswith(b"\r\n\r\ntext\r\n"), got)
 
+    def test_security_12_rules_look_at_the_header_as_edited(self):
+        """A rule behind one that has added a field sees all of the header, however many fields it has: their memory may be another by then."""
+        raw = self.raw()
+        for count in (1, 29, 30, 31, 61, 62, 63):
+            fields = "X-Probe: a\r\n" + "X-More: b\r\n" * (count - 1) + "X-Last: c\r\n"
+            self.assertEqual(250, self.message(raw, f"probe {count} fields", A, fields=fields)[0])
+            got = self.last(A, f"probe {count} fields")[0]
+            self.assertIn(b"X-Probed: yes\r\n", got)
+            self.assertIn(b"X-Last-Seen: yes\r\n", got)
+
     def test_recipients_of_the_content(self):
         raw = self.raw()
         self.assertEqual(250, self.message(raw, "copy this", A)[0])
@@ -245,7 +257,7 @@ class Rules(Base):
         raw = self.raw()
         self.write_conf(CONF + 'rule broken { at = "mail" when = {"recipient x"} then = {"reject"} }\n')
         os.kill(self.cluster.pid("p1"), signal.SIGHUP)
-        mt.wait_for(lambda: 'rules.conf:23: when: "recipient x": octet 1: this is not known yet at that phase' in self.cluster.log("p1"), 10,
+        mt.wait_for(lambda: 'rules.conf:25: when: "recipient x": octet 1: this is not known yet at that phase' in self.cluster.log("p1"), 10,
                     "the fault")
         self.write_conf(CONF + 'rule new { at = "mail" when = {"sender new@*"} then = {"reject 550 5.7.1 New"} }\n')
         os.kill(self.cluster.pid("p1"), signal.SIGHUP)
