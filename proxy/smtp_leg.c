@@ -548,14 +548,15 @@ static void on_timer(void *arg)
 
 /* ---- taking and giving back ---- */
 
-/* Submission: this session's own. */
-static struct smtp_leg *find_logged_in(const struct backend *backend, uint16_t port, const char *session)
+/* Submission: this session's own. The account too: a session's name may be a balancer's, who may give it twice. */
+static struct smtp_leg *find_logged_in(
+	const struct backend *backend, uint16_t port, const char *session, struct slice account)
 {
 	list_for_each (at, own_pool()) {
 		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
 
 		if (l->backend == backend && l->port == port && l->user &&
-			strcmp(l->own_session, session) == 0)
+			strcmp(l->own_session, session) == 0 && slice_is_str(account, l->user->account))
 			return l;
 	}
 	return NULL;
@@ -694,14 +695,14 @@ struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend,
 	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
 	bool fresh, smtp_leg_fn *fn, void *owner)
 {
-	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client->session);
+	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client->session, login->account);
 
 	return take(l ? l : dial_leg(loop, backend, port, host, client, login), fn, owner);
 }
 
-bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session)
+bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session, struct slice account)
 {
-	return find_logged_in(backend, port, session) != NULL;
+	return find_logged_in(backend, port, session, account) != NULL;
 }
 
 void smtp_leg_end_session(const char *session)

@@ -54,7 +54,7 @@ struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint1
 	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner);
 /*
  * The same to the back-end's submission service, logged in there: ready means that. It is told of the client before that. Such a leg is
- * of one session: from the pool comes none of another's. SMTP_LEG_LOST with code 535: it refuses the login, and no other host was tried.
+ * of one session and account: from the pool comes none of another's. SMTP_LEG_LOST with code 535: it refuses the login, and no other host was tried.
  */
 struct smtp_leg_login {
 	struct slice account, password; /* password: replay. Copied until the login is done */
@@ -64,8 +64,9 @@ struct smtp_leg_login {
 struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
 	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
 	bool fresh, smtp_leg_fn *fn, void *owner);
-/* Is there one of this session that rests? */
-bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session);
+/* Is there one of this session and account that rests? */
+bool smtp_leg_is_kept(
+	const struct backend *backend, uint16_t port, const char *session, struct slice account);
 /* The session has ended: its legs that rest are ended in order. */
 void smtp_leg_end_session(const char *session);
 bool smtp_leg_is_ready(const struct smtp_leg *leg);

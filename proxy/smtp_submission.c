@@ -152,8 +152,8 @@ static bool is_known(const struct smtp_client *c)
 		return false;
 	for (unsigned i = 0; i < c->way_count; i++)
 		if (backend_is_usable(c->ways[i].backend, BACKEND_SUBMISSION))
-			return smtp_leg_is_kept(
-				c->ways[i].backend, c->ways[i].port, smtp_front_session(c->front));
+			return smtp_leg_is_kept(c->ways[i].backend, c->ways[i].port,
+				smtp_front_session(c->front), slice_str(c->account));
 	return false;
 }
 

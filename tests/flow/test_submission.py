@@ -3,13 +3,16 @@ submission-route; what the client's MAIL and RCPT ask for goes along; back-ends 
 import base64
 import os
 import re
+import socket
 import tempfile
 import unittest
 
+import balancer
 import mt
 from test_smtp import Base, Raw
 
 PASSWORD = "secret"
+BALANCER = "127.9.9.9"
 A, B, C = "user0001@example.test", "user0002@example.test", "user0003@example.test"  # on b1, b2, b1
 GUEST = "guest@cloud.test"
 
@@ -20,6 +23,7 @@ class Submission(Base):
         cls.files = tempfile.mkdtemp(prefix="mt-sub-")
         with open(os.path.join(cls.files, "p"), "w") as f:
             f.write("service submission {\n\tmaps = {users, guests}\n\tsubmission-route = {b2, b1}\n}\n"
+                    f"listener submissions {{\n\tproxy-protocol = optional\n\tproxy-networks = {{\"{BALANCER}\"}}\n}}\n"
                     f"map guests {{\n\ttype = file\n\tfile = \"{cls.files}/guests\"\n}}\n")
         with open(os.path.join(cls.files, "guests"), "w") as f:
             f.write(f"{GUEST} - password={{PLAIN}}{PASSWORD} send-only\n# end 1\n")
@@ -32,6 +36,29 @@ class Submission(Base):
         self.assertEqual(c.say("EHLO client.example"), 250)
         self.assertEqual(c.say("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()), 235)
         return c
+
+    def balanced(self, user, name):
+        """A session that a load balancer calls by that name."""
+        c = Raw.__new__(Raw)
+        c.socket = socket.create_connection(self.cluster.at("p1", "submissions"), 20, source_address=(BALANCER, 0))
+        c.socket.sendall(balancer.header("192.0.2.9", more=balancer.tlv(5, name.encode())))
+        c.socket = self.context().wrap_socket(c.socket)
+        c.file = c.socket.makefile("rb")
+        self.assertEqual(c.reply()[0], 220)
+        self.assertEqual(c.say("EHLO client.example"), 250)
+        self.assertEqual(c.say("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()), 235)
+        return c
+
+    def test_security_07_a_login_at_the_back_end_serves_its_user_alone(self):
+        """A balancer that calls two sessions by one name: the connection to the back-end on which one user is logged in is none of the other's."""
+        first = self.balanced(A, "one-name-for-all")
+        self.assertEqual(first.say(f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 354])
+        self.assertEqual(first.say(b"Subject: first of the name\r\n\r\nx\r\n."), 250)
+        # one of them is served by the thread that keeps A's connection
+        for _ in range(6):
+            other = self.balanced(C, "one-name-for-all")
+            self.assertEqual(other.say(f"MAIL FROM:<{A}>", f"MAIL FROM:<{C}>"), [553, 250])
+            other.close()
 
     def test_a_transaction_goes_to_the_senders_back_end(self):
         c = self.submit()
