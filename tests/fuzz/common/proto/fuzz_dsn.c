@@ -44,6 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	d.message_id = take(&in);
 	d.envid = take(&in);
 	d.text_template = take(&in);
+	/* The operator's own words; the boundary is made by chance, and they cannot know it. */
+	if (memmem(d.text_template.p, d.text_template.len, BOUNDARY, strlen(BOUNDARY)))
+		return 0;
 	dsn_write(&d, &out);
 	text = buf_view(&out);
 	for (size_t i = 0; i < text.len; i++) {
