@@ -236,18 +236,35 @@ const char *dsn_check_template(struct slice text, unsigned *line_out)
 
 #define LINE_MOST 900
 
+/* What a word stands for, on a line that has *line octets so far. */
+static bool add_word(const struct dsn *d, struct slice *text, struct buf *out, size_t *line)
+{
+	bool is_list = slice_has_prefix(*text, "${recipients}");
+	struct buf word = {0};
+
+	if (!replace(d, text, &word, true))
+		return false;
+	if (*line && (is_list || *line + buf_len(&word) > LINE_MOST)) {
+		buf_add_str(out, "\r\n");
+		*line = 0;
+	}
+	/* The list has lines of its own, and has ended the last one. */
+	buf_add_slice(out, is_list ? buf_view(&word) : slice_sub(buf_view(&word), 0, LINE_MOST));
+	*line = is_list ? 0 : *line + buf_len(&word);
+	buf_deinit(&word);
+	return true;
+}
+
 static void add_text(const struct dsn *d, struct slice text, struct buf *out)
 {
 	size_t line = 0;
 
 	while (text.len) {
-		size_t before = buf_len(out), n = 1;
+		size_t n = 1;
 		unsigned char c = (unsigned char)text.p[0];
 
-		if (c == '$' && replace(d, &text, out, true)) {
-			line += buf_len(out) - before;
+		if (c == '$' && add_word(d, &text, out, &line))
 			continue;
-		}
 		if (c == '\n') {
 			buf_add_str(out, "\r\n");
 			line = 0;

@@ -1,6 +1,7 @@
 /* Notices: what they say, and that no hostile text adds a line, a field or a part. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -225,6 +226,40 @@ static void test_templates(void **state)
 	free(text);
 }
 
+/* RFC 5322 section 2.1.1: 998 octets at most, whatever stands before a word and whatever it stands for. */
+static void test_lines_of_templates_stay_short(void **state)
+{
+	static const char *const words[] = {"${recipients}", "${sender}", "${host}", "${date}", "${until}"};
+	char host[256], before[901], template[1000];
+
+	(void)state;
+	memset(host, 'h', sizeof(host) - 1);
+	host[sizeof(host) - 1] = '\0';
+	memset(before, 'x', sizeof(before) - 1);
+	before[sizeof(before) - 1] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		struct dsn_recipient r = {.address = slice_str(host),
+			.remote = slice_str(host),
+			.code = 550,
+			.text = slice_str(host)};
+		struct dsn d = {.boundary = SLICE_LIT("b"),
+			.recipients = &r,
+			.recipient_count = 1,
+			.host = slice_str(host),
+			.to = slice_str(host)};
+		struct buf out = {0};
+		const char *line, *end;
+
+		snprintf(template, sizeof(template), "%s%s behind\n", before, words[i]);
+		d.text_template = slice_str(template);
+		dsn_write(&d, &out);
+		for (line = buf_str_view(&out); (end = strstr(line, "\r\n")); line = end + 2)
+			assert_true(end - line <= 998);
+		assert_non_null(strstr(buf_str_view(&out), "behind\r\n"));
+		buf_deinit(&out);
+	}
+}
+
 static void test_templates_are_checked(void **state)
 {
 	static const struct {
@@ -267,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_security_04_hostile_texts_stay_in_their_lines),
 		cmocka_unit_test(test_utf8_addresses_make_it_global),
 		cmocka_unit_test(test_templates),
+		cmocka_unit_test(test_lines_of_templates_stay_short),
 		cmocka_unit_test(test_templates_are_checked),
 		cmocka_unit_test(test_header),
 	};
