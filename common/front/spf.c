@@ -3,6 +3,9 @@
  * addresses of an MX's hosts and of names of the client at once), and it runs again; until it knows, or a count or limit is over. What
  * a record begins with, if that is another record, is asked for before the checker runs at all.
  *
+ * The checker is a function of what it gets: a run that is the same octet for octet as an earlier one is not made again (spf_memory.h).
+ * Where no record has a macro, neither HELO nor what stands before the @ can matter, and so they are not in it.
+ *
  * Counting (section 4.6.4) follows what the checker looked at, in order. A TXT is a term (include, redirect), so are an MX and a
  * PTR, and every address that is not that of the next host of the MX or name of the PTR before it.
  */
@@ -16,12 +19,14 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
+#include "common/front/spf_memory.h"
 #include "common/front/spf_pool.h"
 #include "common/net/dns.h"
 #include "common/net/timer.h"
 #include "common/proto/address.h"
 #include "common/proto/spf_record.h"
 
+#define SAME_FOR_ALL "postmaster@" /* a sender, where none of the records has a macro */
 #define ROUNDS_MOST 30
 #define TERMS_MOST 10
 #define VOIDS_MOST 2
@@ -41,7 +46,8 @@ static const char *const words[SPF_RESULTS] = {
 
 struct home {
 	struct spf_service *service;
-	struct spf_pool *pool; /* NULL: not made yet */
+	struct spf_pool *pool;     /* NULL: not made yet */
+	struct spf_memory *memory; /* with the pool */
 	bool has_left;
 };
 
@@ -49,7 +55,7 @@ struct spf_service {
 	char *program;
 	unsigned loops, least, most;
 	struct home *homes; /* one a loop, touched by its thread alone */
-	struct metric *results[SPF_RESULTS];
+	struct metric *results[SPF_RESULTS], *remembered;
 };
 
 /* An answer of the DNS, or one that is awaited. */
@@ -78,6 +84,7 @@ struct spf_check {
 	struct slice ip, sender, helo;
 	const char *domain;
 	bool is_helo, is_over, is_run;
+	bool has_macro;      /* a record that was read has one */
 	struct slice record; /* as the checker gets it */
 	struct slice *terms; /* its terms as they were written by the domain */
 	size_t term_count;
@@ -138,6 +145,8 @@ struct spf_service *spf_service_new(const struct spf_options *options)
 		snprintf(labels, sizeof(labels), "result=\"%s\"", words[i]);
 		s->results[i] = metrics_counter("mailtier_spf_checks", labels, "SPF checks by result");
 	}
+	s->remembered = metrics_counter("mailtier_spf_runs_remembered", NULL,
+		"Runs of SPF checkers that an earlier one had answered");
 	return s;
 }
 
@@ -147,6 +156,7 @@ static void leave(void *arg)
 
 	home->has_left = true;
 	spf_pool_free(&home->pool);
+	spf_memory_free(&home->memory);
 }
 
 void spf_service_leave(struct spf_service *service, struct loop *loop)
@@ -161,8 +171,10 @@ void spf_service_free(struct spf_service **service)
 	if (!s)
 		return;
 	*service = NULL;
-	for (unsigned i = 0; i < s->loops; i++)
+	for (unsigned i = 0; i < s->loops; i++) {
 		spf_pool_free(&s->homes[i].pool);
+		spf_memory_free(&s->homes[i].memory);
+	}
 	free(s->program);
 	free(s->homes);
 	free(s);
@@ -369,6 +381,8 @@ static bool keep_record(struct spf_check *c, struct entry *e, struct spf_record 
 		.is_ip6 = c->ip.len == 16, .sender = c->sender, .helo = c->helo, .domain = e->name};
 	struct buf text = {0};
 
+	for (size_t i = 0; i < record->count; i++)
+		c->has_macro |= slice_find(record->terms[i].text, '%') >= 0;
 	spf_record_write(record, &values, &text);
 	e->data[0] = arena_copy(&c->arena, buf_view(&text));
 	buf_deinit(&text);
@@ -499,17 +513,12 @@ static bool is_known_type(unsigned type)
 	return type == DNS_A || type == DNS_AAAA || type == DNS_MX || type == DNS_TXT || type == DNS_PTR;
 }
 
-static void on_reply(void *arg, int error, struct slice text)
+/* Of the checker, or remembered. */
+static void take_reply(struct spf_check *c, struct slice text, bool is_remembered)
 {
-	struct spf_check *c = arg;
 	struct spf_wire_reply reply;
 	char term[SPF_WIRE_TEXT_MOST + 1];
 
-	c->is_run = false;
-	if (error) {
-		finish(c, SPF_TEMPERROR, "the checker failed");
-		return;
-	}
 	if (spf_wire_read_reply(text, c->count, &reply) != 0 ||
 		(reply.kind == SPF_WIRE_MISSING &&
 			(!is_known_type(reply.type) || find(c, reply.type, reply.text)))) {
@@ -517,6 +526,8 @@ static void on_reply(void *arg, int error, struct slice text)
 		finish(c, SPF_TEMPERROR, "the checker failed");
 		return;
 	}
+	if (!is_remembered)
+		spf_memory_add(c->home->memory, buf_view(&c->job.run), text, loop_now_ms(c->loop));
 	if (!is_within_limits(c, &reply))
 		return;
 	if (reply.kind == SPF_WIRE_MISSING) {
@@ -530,6 +541,18 @@ static void on_reply(void *arg, int error, struct slice text)
 	finish(c, reply.result, term);
 }
 
+static void on_reply(void *arg, int error, struct slice text)
+{
+	struct spf_check *c = arg;
+
+	c->is_run = false;
+	if (error) {
+		finish(c, SPF_TEMPERROR, "the checker failed");
+		return;
+	}
+	take_reply(c, text, false);
+}
+
 static void run(struct spf_check *c)
 {
 	struct spf_wire_answer answers[ANSWERS_MOST];
@@ -540,7 +563,14 @@ static void run(struct spf_check *c)
 		.record = c->record,
 		.count = c->count,
 		.answers = answers};
+	char sender[sizeof(SAME_FOR_ALL) + DNS_NAME_MOST + 2];
+	struct slice reply;
 
+	if (!c->has_macro) {
+		snprintf(sender, sizeof(sender), SAME_FOR_ALL "%s", c->domain);
+		wire.sender = slice_str(sender);
+		wire.helo = slice_str(c->domain);
+	}
 	for (unsigned i = 0; i < c->count; i++)
 		answers[i] = (struct spf_wire_answer){.type = c->entries[i].type,
 			.name = c->entries[i].name,
@@ -550,6 +580,16 @@ static void run(struct spf_check *c)
 	buf_clear(&c->job.run);
 	if (++c->rounds > ROUNDS_MOST || spf_wire_write_run(&wire, &c->job.run) != 0) {
 		finish(c, SPF_PERMERROR, "the record needs more of the DNS than there is room for");
+		return;
+	}
+	if (!c->home->pool) { /* the program ends */
+		finish(c, SPF_TEMPERROR, "no checker is free");
+		return;
+	}
+	reply = spf_memory_find(c->home->memory, buf_view(&c->job.run), loop_now_ms(c->loop));
+	if (reply.len) {
+		metric_add(c->home->service->remembered, 1);
+		take_reply(c, reply, true);
 		return;
 	}
 	c->is_run = true;
@@ -650,6 +690,7 @@ void spf_check(struct spf_service *service, struct loop *loop, const struct spf_
 	if (!c->home->pool && !c->home->has_left) {
 		c->home->pool = spf_pool_new(loop, service->program, service->least, service->most);
 		spf_pool_fill(c->home->pool);
+		c->home->memory = spf_memory_new();
 	}
 	if (!read_identity(c, question))
 		loop_defer(loop, say_none, c);

@@ -459,13 +459,55 @@ static void test_a_killed_checker_is_replaced(void **state)
 	assert_int_equal(sscanf(line, "scenario\t%63s", server), 1);
 	start(server, checker());
 	for (unsigned i = 0; i < 3; i++) {
-		ask(&got, "192.0.2.1", "h.test", "a@ip.test");
+		char client[20];
+
+		snprintf(client, sizeof(client), "192.0.2.%u", i + 1); /* another question each time */
+		ask(&got, client, "h.test", "a@ip.test");
 		assert_int_equal(got.result, SPF_PASS);
 		assert_string_equal(got.term, "ip4:192.0.2.0/24");
 		assert_string_equal(got.domain, "ip.test");
 		kill_checkers();
 		for (int turn = 0; turn < 20; turn++)
 			run_short();
+	}
+	stop();
+	suite_stop(&suite);
+}
+
+static int64_t remembered(void)
+{
+	return metric_get(metrics_counter("mailtier_spf_runs_remembered", NULL, ""));
+}
+
+/* Without macros neither HELO nor the local part is part of the question; the client is. */
+static void test_the_same_question_is_not_evaluated_again(void **state)
+{
+	static const struct {
+		const char *client, *helo, *sender;
+		enum spf_result want;
+		bool is_known;
+	} rows[] = {
+		{"192.0.2.1", "h.test", "a@ip.test", SPF_PASS, false},
+		{"192.0.2.1", "h.test", "a@ip.test", SPF_PASS, true},
+		{"192.0.2.1", "other.test", "b@ip.test", SPF_PASS, true},
+		{"198.51.100.1", "h.test", "a@ip.test", SPF_FAIL, false},
+		{"198.51.100.1", "h.test", "a@ip.test", SPF_FAIL, true},
+	};
+	struct suite suite;
+	char line[4096], server[64];
+
+	(void)state;
+	suite_start(&suite, "tests/unit/common/front/spf_cases.json");
+	assert_non_null(fgets(line, sizeof(line), suite.out));
+	assert_int_equal(sscanf(line, "scenario\t%63s", server), 1);
+	start(server, checker());
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		int64_t before = remembered();
+		struct got got;
+
+		ask(&got, rows[i].client, rows[i].helo, rows[i].sender);
+		assert_int_equal(got.result, rows[i].want);
+		assert_int_equal(remembered() > before, rows[i].is_known);
 	}
 	stop();
 	suite_stop(&suite);
@@ -508,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_security_16_what_the_sandbox_forbids),
 		cmocka_unit_test(test_security_16_bad_checkers_are_temperror),
 		cmocka_unit_test(test_a_killed_checker_is_replaced),
+		cmocka_unit_test(test_the_same_question_is_not_evaluated_again),
 		cmocka_unit_test(test_cancelled_and_late_checks),
 	};
 
