@@ -717,7 +717,7 @@ void smtp_leg_end_session(const char *session)
 
 void smtp_leg_release(struct smtp_leg **leg)
 {
-	struct smtp_leg *l = *leg;
+	struct smtp_leg *l = *leg, *oldest = NULL;
 	unsigned others = 0;
 
 	*leg = NULL;
@@ -726,12 +726,21 @@ void smtp_leg_release(struct smtp_leg **leg)
 	l->owner = NULL;
 	l->fn = NULL;
 	l->serial++;
-	list_for_each (at, own_pool())
-		others += container_of(at, struct smtp_leg, link)->backend == l->backend;
-	if (l->phase != LEG_WORKS || l->backend->state == NULL || others >= SMTP_LEG_POOL_MOST) {
+	list_for_each (at, own_pool()) {
+		struct smtp_leg *other = container_of(at, struct smtp_leg, link);
+
+		if (other->backend != l->backend)
+			continue;
+		others++;
+		oldest = other;
+	}
+	if (l->phase != LEG_WORKS || l->backend->state == NULL) {
 		quit(l);
 		return;
 	}
+	/* Those of submission serve their own sessions alone, and must not keep out what serves all. */
+	if (others >= SMTP_LEG_POOL_MOST)
+		quit(oldest);
 	l->is_pooled = true;
 	buf_deinit(&l->chunk);
 	list_add_first(own_pool(), &l->link);

@@ -175,5 +175,43 @@ class Submission(Base):
         self.assertEqual(guest_before.say("RSET", f"MAIL FROM:<{GUEST}>"), [250, 451])
 
 
+class Crowd(Base):
+    @classmethod
+    def setUpClass(cls):
+        fd, cls.conf = tempfile.mkstemp(suffix=".conf")
+        with os.fdopen(fd, "w") as f:
+            f.write("loops = 1\n")
+        cls.FLAGS = ["--proxies", 1, "--backends", 1, "--users", 4, "--password", PASSWORD, "--conf", cls.conf]
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        os.unlink(cls.conf)
+
+    def arrived(self):
+        return sum(v for k, v in self.cluster.metrics("b1").items()
+                   if k.startswith("mailtier_net_connections_accepted_total") and "lmtp" in k)
+
+    def test_sessions_that_rest_leave_room_for_mail_that_comes_in(self):
+        """More submission sessions than connections to a back-end are kept (SMTP_LEG_POOL_MOST): those for all are kept nonetheless."""
+        resting = []
+        for i in range(66):
+            c = self.raw("submissions", tls=self.context())
+            self.assertEqual(c.say("EHLO client.example", "AUTH PLAIN " + base64.b64encode(f"\0{A}\0{PASSWORD}".encode()).decode()), [250, 235])
+            self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 354])
+            self.assertEqual(c.say(b"Subject: one of many\r\n\r\nx\r\n."), 250)
+            resting.append(c)
+        before = self.arrived()
+        for _ in range(6):
+            c = self.raw("smtp")
+            self.assertEqual(c.say("EHLO mx.example", "MAIL FROM:<x@elsewhere.example>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 250, 354])
+            self.assertEqual(c.say(b"Subject: mail in\r\n\r\nx\r\n."), 250)
+            c.close()
+        self.assertLessEqual(self.arrived() - before, 2)
+        for c in resting:
+            c.close()
+
+
 if __name__ == "__main__":
     unittest.main()
