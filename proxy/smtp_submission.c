@@ -4,7 +4,8 @@
  * order, the next when one is down or breaks before it has answered MAIL; then it is 451.
  *
  * The answer to MAIL is the back-end's: it knows whose addresses are whose, and what the user may send. Only who goes on in one session with the
- * sender that was taken last is answered at once, and his MAIL goes with the first RCPT, whose answer it is if it is refused now.
+ * sender that was taken last is answered at once, and his MAIL goes with the first RCPT, whose answer it is if it is refused now. If that way breaks
+ * then, for good, it is 451 to RCPT, and his next MAIL looks for a way anew.
  */
 #include <stdlib.h>
 
