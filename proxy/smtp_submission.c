@@ -193,6 +193,9 @@ bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *rep
 {
 	struct smtp_client *c = s->client;
 
+	if (reply->code == 535)
+		log_error("proxy", "%s: submission: backend=%s refuses the login of user=%s: %.*s",
+			smtp_front_session(c->front), s->backend->name, c->account, SLICE_ARG(reply->text));
 	if (!c->awaits_mail)
 		return false;
 	s->leg = NULL;
@@ -202,9 +205,6 @@ bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *rep
 			return true;
 	}
 	s->has_failed = true;
-	if (reply->code == 535)
-		log_error("proxy", "%s: submission: backend=%s refuses the login of user=%s: %.*s",
-			smtp_front_session(c->front), s->backend->name, c->account, SLICE_ARG(reply->text));
 	if (reply->code == 535 && slice_has_prefix(reply->text, "535 5.7.1"))
 		answer_mail(c, &not_permitted);
 	else if (!try_next(c))

@@ -59,6 +59,7 @@ static const enum smtp_result facts_of[SPF_RESULTS] = {
 static struct spf_service *service;
 /* The main thread's, made when it is asked. */
 static struct spf_service *asked;
+static struct loop *asked_loop;
 
 void smtp_spf_check_conf(struct conf *conf)
 {
@@ -89,6 +90,9 @@ void smtp_spf_leave(struct loop_group *group)
 void smtp_spf_end(void)
 {
 	spf_service_free(&service);
+	if (asked)
+		spf_service_cut(
+			asked, asked_loop); /* an operator's question goes on while the program ends */
 	spf_service_free(&asked);
 }
 
@@ -99,6 +103,7 @@ void smtp_spf_ask(struct loop *loop, const struct spf_question *question, uint64
 
 	if (!asked)
 		asked = spf_service_new(&options);
+	asked_loop = loop;
 	spf_check(asked, loop, question, timeout_ms, fn, arg, check_out);
 }
 

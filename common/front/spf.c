@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/base/arena.h"
+#include "common/base/list.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
@@ -48,6 +49,7 @@ struct home {
 	struct spf_service *service;
 	struct spf_pool *pool;     /* NULL: not made yet */
 	struct spf_memory *memory; /* with the pool */
+	struct list checks;        /* that run */
 	bool has_left;
 };
 
@@ -75,6 +77,7 @@ struct entry {
 
 struct spf_check {
 	struct home *home;
+	struct list link;
 	struct loop *loop;
 	struct timer timer;
 	uint64_t until_ms;
@@ -137,8 +140,10 @@ struct spf_service *spf_service_new(const struct spf_options *options)
 	s->least = options->least;
 	s->most = options->most;
 	s->homes = xcalloc(s->loops, sizeof(*s->homes));
-	for (unsigned i = 0; i < s->loops; i++)
+	for (unsigned i = 0; i < s->loops; i++) {
 		s->homes[i].service = s;
+		list_init(&s->homes[i].checks);
+	}
 	for (unsigned i = 0; i < SPF_RESULTS; i++) {
 		char labels[40];
 
@@ -185,6 +190,7 @@ void spf_service_free(struct spf_service **service)
 static void check_free(struct spf_check *c)
 {
 	c->is_over = true;
+	list_remove(&c->link);
 	timer_stop(&c->timer);
 	for (unsigned i = 0; i < c->count; i++)
 		dns_cancel(&c->entries[i].request);
@@ -212,6 +218,16 @@ static void finish(struct spf_check *c, enum spf_result result, const char *term
 static void on_time(void *arg)
 {
 	finish(arg, SPF_TEMPERROR, "no answer in time");
+}
+
+void spf_service_cut(struct spf_service *service, struct loop *loop)
+{
+	struct home *home = &service->homes[loop_index(loop)];
+
+	home->has_left = true;
+	while (!list_is_empty(&home->checks))
+		finish(container_of(home->checks.next, struct spf_check, link), SPF_TEMPERROR,
+			"the program ends");
 }
 
 /* ---- the DNS ---- */
@@ -687,6 +703,7 @@ void spf_check(struct spf_service *service, struct loop *loop, const struct spf_
 	timer_init(&c->timer, on_time, c);
 	timer_set(&c->timer, loop, timeout_ms);
 	*check_out = c;
+	list_add_last(&c->home->checks, &c->link);
 	if (!c->home->pool && !c->home->has_left) {
 		c->home->pool = spf_pool_new(loop, service->program, service->least, service->most);
 		spf_pool_fill(c->home->pool);

@@ -26,6 +26,8 @@ struct spf_service *spf_service_new(const struct spf_options *options);
 MUST_CHECK int spf_program_check(const char *program, struct buf *why);
 /* Any thread: ends the checkers of a loop, on it; no check may be begun on it afterwards. Before the loop is stopped. */
 void spf_service_leave(struct spf_service *service, struct loop *loop);
+/* On the loop: checks that run there end now, with temperror; none is begun any more. */
+void spf_service_cut(struct spf_service *service, struct loop *loop);
 /* After the loops have ended, or left. A service of one loop alone, which is the caller's, needs no leave. */
 void spf_service_free(struct spf_service **service);
 

@@ -540,6 +540,28 @@ static void test_cancelled_and_late_checks(void **state)
 	stop();
 }
 
+/* An operator's question is under way when the program ends: it has an answer before the service goes, and nothing comes later. */
+static void test_checks_end_with_their_service(void **state)
+{
+	struct spf_question q = {.helo = SLICE_LIT("h.test"), .sender = SLICE_LIT("a@ip.test")};
+	struct spf_check *check;
+	struct got got = {0};
+
+	(void)state;
+	assert_int_equal(addr_parse(SLICE_LIT("192.0.2.1"), 0, &q.client), 0);
+	start("127.0.0.1:9", checker()); /* nobody answers */
+	spf_check(service, loop, &q, 5, on_answer, &got, &check);
+	spf_service_cut(service, loop);
+	assert_int_equal(got.calls, 1);
+	assert_int_equal(got.result, SPF_TEMPERROR);
+	spf_service_free(&service);
+	for (int i = 0; i < 10; i++)
+		run_short();
+	assert_int_equal(got.calls, 1);
+	loop_free(&loop);
+	dns_deinit();
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -552,6 +574,7 @@ int main(void)
 		cmocka_unit_test(test_a_killed_checker_is_replaced),
 		cmocka_unit_test(test_the_same_question_is_not_evaluated_again),
 		cmocka_unit_test(test_cancelled_and_late_checks),
+		cmocka_unit_test(test_checks_end_with_their_service),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
