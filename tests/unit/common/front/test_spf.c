@@ -394,8 +394,9 @@ static void test_security_16_bad_checkers_are_temperror(void **state)
 		{"exec python3 -c 'import socket; s = socket.socket(fileno=0); s.recv(9999); "
 		 "s.send(b\"nonsense\")'",
 			false},
-		{"exec python3 -c 'import socket; s = socket.socket(fileno=0); s.recv(9999); s.send(b\"x\" * "
-		 "9000)'",
+		{"exec python3 -c 'import socket, time; s = socket.socket(fileno=0); s.recv(9999); "
+		 "s.send(b\"x\" * "
+		 "9000); time.sleep(60)'",
 			true},
 		{"exec sleep 60", true},
 	};
