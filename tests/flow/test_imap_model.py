@@ -72,6 +72,7 @@ class Player:
         self.wire = Wire(where)
         self.log = []
         self.messages = []  # [uid or None, flags or None, modseq or 0] by sequence number
+        self.silent = {}    # uid: [(modseq, flags)], what silent STOREs made of it if it was alive
         self.login()
         self.select()
 
@@ -108,15 +109,46 @@ class Player:
 
     # ---- the picture ----
 
-    def hear(self, untagged):
-        self.touched = []
+    def hear(self, untagged, silent=False):
+        """silent: these answer a silent STORE, which alone may tell a MODSEQ without flags."""
+        self.touched, self.quiet = [], []
         self.hear_lines(untagged)
-        for message in self.touched:
-            uid, flags, modseq = message
+        assert silent or not self.quiet, (self.quiet, untagged)
+        touched = {id(m) for m in self.touched}
+        for uid, flags, modseq in self.touched:
             if uid and modseq and flags is not None:
-                was, who, said = self.shared.flags.setdefault((self.validity, uid, modseq), (flags, self.name, self.log[-1:]))
-                assert was == flags, (f"{self.name}: UID {uid} MODSEQ {modseq}: {sorted(was)} for {who}, and here {sorted(flags)}\n{untagged}\n"
-                                      f"there: {said}")
+                self.alive(uid, modseq)
+                self.belong(uid, modseq, flags)
+        for message in self.quiet:
+            uid, flags, modseq = message
+            if uid and flags is not None and id(message) not in touched:
+                self.silent.setdefault(uid, []).append((modseq, flags))
+
+    def belong(self, uid, modseq, flags):
+        was, who, said = self.shared.flags.setdefault((self.validity, uid, modseq), (flags, self.name, self.log[-1:]))
+        assert was == flags, (f"{self.name}: UID {uid} MODSEQ {modseq}: {sorted(was)} for {who}, and here {sorted(flags)}\n{self.log[-1:]}\n"
+                              f"there: {said}")
+
+    def alive(self, uid, below=None):
+        """The message has lived on after its silent STOREs (those under a MODSEQ), so what they made of it was so for everybody.
+
+        Of a message that others had changed and expunged, of which a STORE may not tell, it was not."""
+        pending = self.silent.pop(uid, [])
+        for modseq, flags in pending:
+            if below is None or modseq < below:
+                self.belong(uid, modseq, flags)
+        later = [p for p in pending if below is not None and p[0] >= below]
+        if later:
+            self.silent[uid] = later
+
+    def settle(self, answered):
+        """Messages that are still there after NOOP were there when a STORE came: it must have told of each."""
+        self.hear(self.ask(b"NOOP")[0])
+        for message in self.messages:
+            if message[0]:
+                self.alive(message[0])
+        left = {m[0] for m in self.messages} & {uid for uid, told in answered.items() if not told}
+        assert not left, f"{self.name}: STORE told nothing of UID {sorted(left)}\n{self.log[-2:]}"
 
     def hear_lines(self, untagged):
         for line in untagged:
@@ -170,10 +202,7 @@ class Player:
             modseq = int(items[b"MODSEQ"][0])
             assert modseq >= message[2], (n, items, message)
             message[2] = modseq
-            # After a silent STORE the flags are what the client thinks, unless they are told too; of a message that was changed by others and
-            # then expunged, of which the client may not hear yet, they are never told.
-            if b"FLAGS" in items:
-                self.touched.append(message)
+            (self.touched if b"FLAGS" in items else self.quiet).append(message)
         if b"FLAGS" in items:
             message[1] = frozenset(f for f in items[b"FLAGS"] if f != b"\\Recent")
         body = items.get(b"BODY[]")
@@ -247,11 +276,22 @@ class Player:
         untagged, answer = self.ask(b"%sSTORE %s %sFLAGS%s (%s)" % (b"UID " if by_uid else b"", b",".join(b"%d" % n for n in numbers),
                                     how, b".SILENT" if silent else b"", b" ".join(flags)), may_expunge=by_uid)
         assert answer.startswith(b"OK"), answer
+        changed = {b"+": lambda had: had | set(flags), b"-": lambda had: had - set(flags), b"": lambda had: frozenset(flags)}[how]
+        before = {m[0]: tuple(m) for m in self.messages if m[0] in uids}
         if silent:
             for m in self.messages:
                 if m[0] in uids and m[1] is not None:
-                    m[1] = m[1] | set(flags) if how == b"+" else m[1] - set(flags) if how == b"-" else frozenset(flags)
-        self.hear(untagged)
+                    m[1] = changed(m[1])
+        self.hear(untagged, silent)
+        # A silent STORE that changes nothing tells nothing.
+        told = {m[0] for m in self.touched + self.quiet}
+        answered = {uid: uid in told or silent and changed(flags_before) == flags_before
+                    for uid, flags_before, _ in before.values() if not silent or flags_before is not None}
+        for uid, now, modseq in [] if silent else self.touched:
+            if uid in before and modseq and modseq == before[uid][2]:
+                assert changed(now) == now, f"{self.name}: UID {uid} MODSEQ {modseq}: STORE left {sorted(now)}\n{self.log[-1:]}"
+        if not all(answered.values()) or self.dice.random() < 0.3:
+            self.settle(answered)
 
     def do_conditional(self):
         """Of all who change a message on the same condition one wins."""
@@ -276,8 +316,11 @@ class Player:
         if silent:
             message[1] = new
         before = len(untagged)
-        self.hear(untagged)
-        if message in self.messages and message[2] > modseq:
+        self.hear(untagged, silent)
+        told = any(m is message for m in self.touched + self.quiet)
+        if not told or self.dice.random() < 0.3:
+            self.settle({uid: told})
+        if any(m is message for m in self.messages) and message[2] > modseq:
             with self.shared.lock:
                 other = self.shared.won.setdefault((self.validity, uid, modseq), self.name)
             assert other == self.name, f"UID {uid} at MODSEQ {modseq}: {other} and {self.name} ({before} responses)"
@@ -437,6 +480,8 @@ class Player:
         for (n, items), m in zip(now, had):
             flags = frozenset(f for f in items[b"FLAGS"] if f != b"\\Recent")
             assert m[0] in (None, int(items[b"UID"])), (n, items, m)
+            self.alive(int(items[b"UID"]))
+            self.belong(int(items[b"UID"]), int(items[b"MODSEQ"][0]), flags)
             assert m[1] is None or m[1] == flags, f"{self.name}: message {n} {items} UID {m[0]} has {sorted(flags)}, the picture {sorted(m[1])}"
         return [(int(i[b"UID"]), frozenset(i[b"FLAGS"]) - {b"\\Recent"}, int(i[b"MODSEQ"][0])) for _, i in now]
 
