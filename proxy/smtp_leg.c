@@ -73,9 +73,10 @@ struct smtp_leg {
 	enum leg_phase phase;
 	struct smtp_words words;
 	bool is_secure, is_pooled, is_from_pool, has_answered, is_chunked;
-	bool is_dirty; /* a transaction has ended, and the server was not told anything after it */
-	bool is_open;  /* MAIL was said, and no body has ended since */
-	char session[FRONT_SESSION_MOST + 1];     /* whom the back-end was told of */
+	bool is_dirty;   /* a transaction has ended, and the server was not told anything after it */
+	bool is_open;    /* MAIL was said, and no body has ended since */
+	struct buf told; /* the last XCLIENT; empty: the back-end was told of nobody */
+	char session[FRONT_SESSION_MOST + 1];     /* whom it served last */
 	char own_session[FRONT_SESSION_MOST + 1]; /* for whom it was dialled */
 	struct buf header;                        /* of the PROXY protocol */
 	struct leg_user *user;                    /* submission: who is logged in; NULL: nobody is */
@@ -127,6 +128,7 @@ static void free_leg(void *arg)
 	buf_deinit(&l->todo);
 	buf_deinit(&l->chunk);
 	buf_deinit(&l->header);
+	buf_deinit(&l->told);
 	free_user(l->user);
 	free(l->expected);
 	free(l->host);
@@ -300,12 +302,14 @@ static void ready(struct smtp_leg *l)
 		l->fn(l->owner, l, SMTP_LEG_READY, 0, &none);
 }
 
+/* What is not told may stay as it was told of the client before (Postfix's XCLIENT_README). */
 static void add_attribute(struct buf *out, const char *name, const char *value)
 {
-	if (!*value)
-		return;
 	buf_printf(out, " %s=", name);
-	smtp_parse_write_xtext(out, slice_str(value));
+	if (*value)
+		smtp_parse_write_xtext(out, slice_str(value));
+	else
+		buf_add_str(out, "[UNAVAILABLE]");
 }
 
 /* What the server wants to hear of a client, as one line; false: nothing. */
@@ -548,21 +552,46 @@ static void on_timer(void *arg)
 
 /* ---- taking and giving back ---- */
 
-/* Submission: this session's own. The account too: a session's name may be a balancer's, who may give it twice. */
-static struct smtp_leg *find_logged_in(
-	const struct backend *backend, uint16_t port, const char *session, struct slice account)
+/* A session's name may be a balancer's, who may give it twice, and a client may greet anew: all that was told must be true. */
+static bool is_of_user(const struct smtp_leg *l, const char *session, const struct addr *client,
+	const struct smtp_leg_login *login)
+{
+	const struct leg_user *u = l->user;
+
+	return u && strcmp(l->own_session, session) == 0 && slice_is_str(login->account, u->account) &&
+	       strcmp(u->helo, login->helo) == 0 && strcmp(u->protocol, login->protocol) == 0 &&
+	       u->ttl == login->ttl && addr_port(&u->client) == addr_port(client) &&
+	       addr_is_equal_host(&u->client, client);
+}
+
+/* Submission: this session's own. */
+static struct smtp_leg *find_logged_in(const struct backend *backend, uint16_t port,
+	const struct identity_client *client, const struct smtp_leg_login *login)
 {
 	list_for_each (at, own_pool()) {
 		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
 
-		if (l->backend == backend && l->port == port && l->user &&
-			strcmp(l->own_session, session) == 0 && slice_is_str(account, l->user->account))
+		if (l->backend == backend && l->port == port &&
+			is_of_user(l, client->session, client->client, login))
 			return l;
 	}
 	return NULL;
 }
 
-static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, const char *session)
+/* Was this client told by the connection's header? */
+static bool has_header_of(const struct smtp_leg *l, const struct identity_client *client)
+{
+	struct buf header = {0};
+	bool is_same;
+
+	identity_write(&header, client);
+	is_same = slice_is_equal(buf_view(&header), buf_view(&l->header));
+	buf_deinit(&header);
+	return is_same;
+}
+
+static struct smtp_leg *find_pooled(
+	struct backend *backend, uint16_t port, const struct identity_client *client)
 {
 	struct smtp_leg *found = NULL;
 
@@ -572,11 +601,11 @@ static struct smtp_leg *find_pooled(struct backend *backend, uint16_t port, cons
 		if (l->backend != backend || l->port != port || l->user)
 			continue;
 		if (backend->identity == IDENTITY_PROXY_V2) {
-			if (strcmp(l->own_session, session) == 0)
+			if (has_header_of(l, client))
 				return l;
 			continue;
 		}
-		if (strcmp(l->session, session) == 0)
+		if (strcmp(l->session, client->session) == 0)
 			return l;
 		if (!found)
 			found = l;
@@ -594,6 +623,7 @@ static int dial_host(struct smtp_leg *l)
 	l->phase = LEG_DIALS;
 	l->words = (struct smtp_words){0};
 	l->is_secure = false;
+	buf_clear(&l->told);
 	if (l->user)
 		l->user->is_told = false;
 	conn_set_input_limit(l->conn, INPUT_MOST);
@@ -686,7 +716,7 @@ static struct smtp_leg *take(struct smtp_leg *l, smtp_leg_fn *fn, void *owner)
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
 	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner)
 {
-	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, client->session);
+	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, client);
 
 	return take(l ? l : dial_leg(loop, backend, port, host, client, NULL), fn, owner);
 }
@@ -695,14 +725,15 @@ struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend,
 	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
 	bool fresh, smtp_leg_fn *fn, void *owner)
 {
-	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client->session, login->account);
+	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client, login);
 
 	return take(l ? l : dial_leg(loop, backend, port, host, client, login), fn, owner);
 }
 
-bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const char *session, struct slice account)
+bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const struct identity_client *client,
+	const struct smtp_leg_login *login)
 {
-	return find_logged_in(backend, port, session, account) != NULL;
+	return find_logged_in(backend, port, client, login) != NULL;
 }
 
 void smtp_leg_end_session(const char *session)
@@ -821,14 +852,25 @@ bool smtp_leg_keeps_tls(const struct smtp_leg *l)
 	return l->words.requiretls && l->conn && l->is_secure && backend_may_vouch(l->backend, l->conn);
 }
 
-/* Tells whom the transaction is for, if the server listens and was not told yet. */
+/* Tells whom the transaction is for, if the server listens and the last that it was told is something else. */
 static void tell_client(struct smtp_leg *l, const struct smtp_leg_mail *mail)
 {
 	size_t from = buf_len(&l->todo);
+	struct buf line = {0};
+	bool is_news;
 
-	if (l->user || strcmp(l->session, mail->session) == 0 || !write_xclient(l, mail, &l->todo))
+	if (l->user)
 		return;
 	snprintf(l->session, sizeof(l->session), "%s", mail->session);
+	is_news = write_xclient(l, mail, &line) && !slice_is_equal(buf_view(&line), buf_view(&l->told));
+	if (is_news) {
+		buf_clear(&l->told);
+		buf_add_slice(&l->told, buf_view(&line));
+		buf_add_slice(&l->todo, buf_view(&line));
+	}
+	buf_deinit(&line);
+	if (!is_news)
+		return;
 	expect(l, EXPECT_XCLIENT, 0, from);
 	if (l->words.xmark)
 		return;

@@ -46,15 +46,15 @@ struct smtp_leg_mail {
 };
 
 /*
- * A leg to this back-end for the owner: from the pool (the one that last served this session, if it is
- * there; no other where the connection itself says who the client is), else by dialling. Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within.
+ * A leg to this back-end for the owner: from the pool (rather the one that served a session of this name last; where the connection itself
+ * says who the client is, only one that says this), else by dialling. Not ready: SMTP_LEG_READY will come, or SMTP_LEG_LOST; neither from within.
  * fresh: not from the pool. NULL: no connection can be made.
  */
 struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
 	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner);
 /*
  * The same to the back-end's submission service, logged in there: ready means that. It is told of the client before that. Such a leg is
- * of one session and account: from the pool comes none of another's. SMTP_LEG_LOST with code 535: it refuses the login, and no other host was tried.
+ * of one session, client, greeting and account: from the pool comes none of another's. SMTP_LEG_LOST with code 535: it refuses the login, and no other host was tried.
  */
 struct smtp_leg_login {
 	struct slice account, password; /* password: replay. Copied until the login is done */
@@ -64,9 +64,9 @@ struct smtp_leg_login {
 struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
 	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
 	bool fresh, smtp_leg_fn *fn, void *owner);
-/* Is there one of this session and account that rests? */
-bool smtp_leg_is_kept(
-	const struct backend *backend, uint16_t port, const char *session, struct slice account);
+/* Is there one of this client and login that rests? */
+bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const struct identity_client *client,
+	const struct smtp_leg_login *login);
 /* The session has ended: its legs that rest are ended in order. */
 void smtp_leg_end_session(const char *session);
 bool smtp_leg_is_ready(const struct smtp_leg *leg);

@@ -93,15 +93,20 @@ int smtp_submission_found(struct smtp_client *c, const struct usermap_answer *fo
 
 /* ---- MAIL ---- */
 
-bool smtp_submission_take_leg(struct smtp_share *s, bool fresh)
+static struct smtp_leg_login login_of(const struct smtp_client *c)
 {
-	struct smtp_client *c = s->client;
-	const struct identity_client client = smtp_share_identity(s);
-	const struct smtp_leg_login login = {.account = slice_str(c->account),
+	return (struct smtp_leg_login){.account = slice_str(c->account),
 		.password = secret_view(&c->password),
 		.helo = smtp_front_helo(c->front),
 		.protocol = smtp_front_protocol(c->front),
 		.ttl = smtp_front_ttl(c->front) - 1};
+}
+
+bool smtp_submission_take_leg(struct smtp_share *s, bool fresh)
+{
+	struct smtp_client *c = s->client;
+	const struct identity_client client = smtp_share_identity(s);
+	const struct smtp_leg_login login = login_of(c);
 
 	s->leg = smtp_leg_take_login(smtp_front_loop(c->front), s->backend, s->port, c->config->host, &client,
 		&login, fresh, smtp_share_event, s);
@@ -149,12 +154,15 @@ static bool try_next(struct smtp_client *c)
 /* Taken in this session, by a back-end that is still up, whose leg waits. */
 static bool is_known(const struct smtp_client *c)
 {
+	const struct identity_client client = {
+		.client = smtp_front_client(c->front), .session = smtp_front_session(c->front)};
+	const struct smtp_leg_login login = login_of(c);
+
 	if (!c->known_sender || !slice_is_str(c->mail.path.address, c->known_sender))
 		return false;
 	for (unsigned i = 0; i < c->way_count; i++)
 		if (backend_is_usable(c->ways[i].backend, BACKEND_SUBMISSION))
-			return smtp_leg_is_kept(c->ways[i].backend, c->ways[i].port,
-				smtp_front_session(c->front), slice_str(c->account));
+			return smtp_leg_is_kept(c->ways[i].backend, c->ways[i].port, &client, &login);
 	return false;
 }
 

@@ -437,7 +437,7 @@ class Identity(Rig):
         self.cluster.ctl("p1", "map", "reload", "--force")
 
     def all_three(self):
-        """One login each, and two messages of one client; from 127.0.0.77."""
+        """One login each, and three messages of one client, who greets anew before the last; from 127.0.0.77."""
         ports = []
         with Line(self.cluster.at("p1", "imap"), source="127.0.0.77") as c:
             c.line()
@@ -454,7 +454,8 @@ class Identity(Rig):
         with Line(self.cluster.at("p1", "smtp"), source="127.0.0.77") as c:
             c.line()
             ports.append(c.socket.getsockname())
-            for command in ["EHLO me"] + ["MAIL FROM:<a@b.example>", f"RCPT TO:<{USER}>", "DATA", "Subject: x\r\n\r\nx\r\n."] * 2:
+            mail = ["MAIL FROM:<a@b.example>", f"RCPT TO:<{USER}>", "DATA", "Subject: x\r\n\r\nx\r\n."]
+            for command in ["EHLO me"] + mail * 2 + ["EHLO anew"] + mail:
                 c.send(command + "\r\n")
                 answer = c.line()
                 while answer[3:4] == "-":
@@ -468,7 +469,7 @@ class Identity(Rig):
         for server, port, service in zip(servers, ports, ("imap", "pop3", "smtp")):
             with self.subTest(service):
                 told = [h for h in server.headers if h[0] == 1]
-                self.assertEqual([h[2] for h in told], [port])  # one connection, two messages
+                self.assertEqual([h[2] for h in told], [port])  # one connection, three messages
                 self.assertEqual(told[0][3], self.cluster.at("p1", service))
                 self.assertEqual(len(told[0][4][0x05]), 16)  # the session's id
                 self.assertNotIn(0x20, told[0][4])
@@ -480,7 +481,8 @@ class Identity(Rig):
         self.all_three()
         self.assertTrue([l for _, l in servers[0].lines if '"x-originating-ip" "127.0.0.77"' in l and '"x-proxy-ttl" "4"' in l])
         self.assertTrue([l for _, l in servers[1].lines if "XCLIENT ADDR=127.0.0.77 " in l and " TTL=4" in l])
-        self.assertTrue([l for _, l in servers[2].lines if "XCLIENT ADDR=127.0.0.77 PORT=" in l and " HELO=me" in l])
+        told = [l.split(" HELO=")[1] for _, l in servers[2].lines if l.startswith("XCLIENT ADDR=127.0.0.77 PORT=")]
+        self.assertEqual(told, ["me", "anew"])
 
     def test_security_17_a_header_of_a_client_never_reaches_a_back_end(self):
         servers = self.three("proxy-v2", proxied)

@@ -23,8 +23,9 @@ class Submission(Base):
         cls.files = tempfile.mkdtemp(prefix="mt-sub-")
         with open(os.path.join(cls.files, "p"), "w") as f:
             f.write("service submission {\n\tmaps = {users, guests}\n\tsubmission-route = {b2, b1}\n}\n"
-                    f"listener submissions {{\n\tproxy-protocol = optional\n\tproxy-networks = {{\"{BALANCER}\"}}\n}}\n"
-                    f"map guests {{\n\ttype = file\n\tfile = \"{cls.files}/guests\"\n}}\n")
+                    "".join(f"listener {name} {{\n\tproxy-protocol = optional\n\tproxy-networks = {{\"{BALANCER}\"}}\n}}\n"
+                            for name in ("submissions", "smtp")) +
+                                        f"map guests {{\n\ttype = file\n\tfile = \"{cls.files}/guests\"\n}}\n")
         with open(os.path.join(cls.files, "guests"), "w") as f:
             f.write(f"{GUEST} - password={{PLAIN}}{PASSWORD} send-only\n# end 1\n")
         os.chmod(os.path.join(cls.files, "guests"), 0o600)
@@ -59,6 +60,20 @@ class Submission(Base):
             other = self.balanced(C, "one-name-for-all")
             self.assertEqual(other.say(f"MAIL FROM:<{A}>", f"MAIL FROM:<{C}>"), [553, 250])
             other.close()
+
+    def test_the_client_that_is_told_is_the_transactions(self):
+        """Nor does a connection of the pool keep what it was told of another client."""
+        for n in range(6):
+            c = Raw.__new__(Raw)
+            c.socket = socket.create_connection(self.cluster.at("p1", "smtp"), 20, source_address=(BALANCER, 0))
+            c.socket.sendall(balancer.header(f"192.0.2.{n + 30}", more=balancer.tlv(5, b"the-same-for-all")))
+            c.file = c.socket.makefile("rb")
+            self.assertEqual(c.reply()[0], 220)
+            self.assertEqual(c.say("EHLO first.example", f"MAIL FROM:<{n}@b.example>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 250, 354])
+            self.assertEqual(c.say(b"Subject: told\r\n\r\nx\r\n."), 250)
+            c.close()
+        told = re.findall(r"lmtp: the-same-for-all: message from=<(\d)@b\.example> .* client=192\.0\.2\.3(\d) ", self.cluster.log("b1"))
+        self.assertEqual(told, [(str(n), str(n)) for n in range(6)])
 
     def test_a_transaction_goes_to_the_senders_back_end(self):
         c = self.submit()
