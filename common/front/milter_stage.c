@@ -33,7 +33,7 @@ struct work {
 	struct milter_message message;
 	size_t told; /* recipients that a late chain has been told */
 	struct edit *edits;
-	size_t edit_count, edit_room;
+	size_t edit_count, edit_room, edit_octets;
 	struct spool *body;
 	bool is_calling; /* the filters of the service are done */
 	bool has_body, has_failed;
@@ -106,7 +106,7 @@ static void forget_edits(struct work *w)
 	}
 	free(w->edits);
 	w->edits = NULL;
-	w->edit_count = w->edit_room = 0;
+	w->edit_count = w->edit_room = w->edit_octets = 0;
 	spool_free(&w->body);
 	w->has_body = false;
 }
@@ -156,7 +156,9 @@ static void on_edit(void *arg, const struct milter_reply *reply)
 			w->has_failed = true;
 		return;
 	}
-	if (w->edit_count == SMTP_CONTENT_EDITS_MOST) {
+	w->edit_octets += reply->name.len + reply->value.len;
+	if (w->has_failed || w->edit_count == SMTP_CONTENT_EDITS_MOST ||
+		w->edit_octets > SMTP_CONTENT_EDITED_MOST) {
 		w->has_failed = true;
 		return;
 	}

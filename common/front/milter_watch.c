@@ -14,6 +14,10 @@ struct milter_watch {
 	const struct milter_settings *called[MILTERS_MOST]; /* by rules, for the present message */
 	size_t called_count;
 	struct buf params;
+	/* What a filter has said against the connection, or the greeting, when it was told of it late: answers what follows, too. */
+	struct smtp_answer refusal; /* code 0: nothing */
+	enum milter_event_kind refused;
+	struct buf refusal_text;
 	milter_fn *fn;
 	void *arg;
 };
@@ -35,6 +39,27 @@ struct milter_chain *milter_watch_chain(const struct smtp_front *f)
 
 static void tell_next(struct milter_watch *w);
 
+static void keep_refusal(struct milter_watch *w, const struct smtp_answer *answer)
+{
+	size_t len = answer->enhanced.len;
+
+	buf_clear(&w->refusal_text);
+	buf_add_slice(&w->refusal_text, answer->enhanced);
+	buf_add_slice(&w->refusal_text, answer->text);
+	w->refused = w->event.kind;
+	w->refusal.code = answer->code;
+	w->refusal.enhanced = slice_sub(buf_view(&w->refusal_text), 0, len);
+	w->refusal.text = slice_from(buf_view(&w->refusal_text), len);
+}
+
+/* A new greeting is judged anew, the connection is what it was. */
+static bool is_refused(struct milter_watch *w, enum milter_event_kind goal)
+{
+	if (w->refused == MILTER_EVENT_HELO && goal == MILTER_EVENT_HELO)
+		w->refusal.code = 0;
+	return w->refusal.code != 0;
+}
+
 static void on_answer(void *arg, enum milter_outcome outcome, const struct smtp_answer *answer)
 {
 	struct milter_watch *w = arg;
@@ -48,6 +73,8 @@ static void on_answer(void *arg, enum milter_outcome outcome, const struct smtp_
 		tell_next(w);
 		return;
 	}
+	if (outcome == MILTER_REFUSED && w->event.kind <= MILTER_EVENT_HELO)
+		keep_refusal(w, answer);
 	w->fn = NULL;
 	if (fn)
 		fn(w->arg, outcome, answer);
@@ -91,6 +118,10 @@ static void tell(struct milter_watch *w, struct milter_event goal, milter_fn *fn
 	/* A filter that wants the message away has said so to us alone: the others are told no more of it. */
 	if (!w->chain || (w->is_discarded && goal.kind == MILTER_EVENT_RCPT)) {
 		fn(arg, MILTER_GO_ON, NULL);
+		return;
+	}
+	if (is_refused(w, goal.kind)) {
+		fn(arg, MILTER_REFUSED, &w->refusal);
 		return;
 	}
 	milter_stage_facts(w->front, &w->facts);
@@ -226,6 +257,7 @@ void milter_watch_free(struct milter_watch **watch)
 	w->fn = NULL;
 	milter_chain_free(&w->chain);
 	buf_deinit(&w->params);
+	buf_deinit(&w->refusal_text);
 	/* It may be on the stack. */
 	loop_free_later(smtp_front_loop(w->front), w);
 }

@@ -89,9 +89,18 @@ void smtp_front_say(struct smtp_front *f, const struct smtp_answer *answer)
 	conn_written(f->conn);
 }
 
+void smtp_front_part(struct smtp_front *f)
+{
+	smtp_front_end(f, "was told 421");
+}
+
 void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer)
 {
 	smtp_front_say(f, answer);
+	if (answer->code == 421) {
+		smtp_front_part(f);
+		return;
+	}
 	if (++f->errors < f->service->limits.errors)
 		return;
 	SMTP_SAY(f, 421, "4.7.0", "Too many errors");

@@ -285,7 +285,9 @@ void smtp_front_answer_end(struct smtp_front *f, unsigned index, const struct sm
 	if (f->state != SMTP_END_WAIT)
 		return;
 	flush_ends(f);
-	if (f->state == SMTP_COMMAND)
+	if (f->state == SMTP_COMMAND && answer->code == 421)
+		smtp_front_part(f);
+	else if (f->state == SMTP_COMMAND)
 		smtp_front_pump(f);
 }
 

@@ -305,18 +305,23 @@ static void accept_rcpt(struct smtp_front *f, unsigned index)
 /* Lets go what is complete at the ring's head; recipients are accepted in the order of their commands. */
 static void flush_ring(struct smtp_front *f)
 {
+	bool is_parting = false;
+
 	while (f->ring_count && f->ring[f->ring_head].is_answered) {
 		struct smtp_slot *slot = &f->ring[f->ring_head];
 
 		conn_write(f->conn, slice_of(slot->line, slot->len));
 		if (slot->index != UINT32_MAX && *slot->line == '2')
 			accept_rcpt(f, slot->index);
+		is_parting |= slice_has_prefix(slice_of(slot->line, slot->len), "421 ");
 		free(slot->line);
 		slot->line = NULL;
 		f->ring_head = (f->ring_head + 1) % SMTP_PENDING_MOST;
 		f->ring_count--;
 		f->pending--;
 	}
+	if (is_parting)
+		smtp_front_part(f);
 }
 
 static struct smtp_slot *find_slot(struct smtp_front *f, unsigned index)
@@ -350,6 +355,8 @@ void smtp_front_answer_rcpt(struct smtp_front *f, unsigned index, const struct s
 	if (answer->code / 100 == 5)
 		smtp_front_count_refusal(f);
 	flush_ring(f);
+	if (f->state == SMTP_ENDED)
+		return;
 	if (!f->ring_count)
 		smtp_front_enter(f, SMTP_COMMAND);
 	if (f->errors >= f->service->limits.errors && !f->pending) {

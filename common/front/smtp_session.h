@@ -143,7 +143,9 @@ void smtp_front_pump(struct smtp_front *f);
 void smtp_front_end(struct smtp_front *f, const char *why);
 void smtp_front_say(struct smtp_front *f, const struct smtp_answer *answer);
 #define SMTP_SAY(f, code, enhanced, text) smtp_front_say((f), SMTP_ANSWER(code, enhanced, text))
-/* Says it and counts an error; says 421 and ends at the limit. */
+/* Whoever was told 421 is let go (RFC 5321 section 3.8). */
+void smtp_front_part(struct smtp_front *f);
+/* Says it and counts an error; ends when it is 421, and with 421 at the limit. */
 void smtp_front_wrong(struct smtp_front *f, const struct smtp_answer *answer);
 #define SMTP_WRONG(f, code, enhanced, text) smtp_front_wrong((f), SMTP_ANSWER(code, enhanced, text))
 /* A transaction, a recipient or a body was refused: an error of a client, and none of a trusted proxy, whose connection serves many
