@@ -43,6 +43,7 @@ struct smtp_share {
 	unsigned accepted;
 	unsigned answers_due; /* to the end of data */
 	bool is_mail_refused, was_retried, is_data_asked, has_failed;
+	bool is_mail_owed; /* submission: the client has his answer to MAIL, this back-end has not given its own */
 	struct smtp_answer mail_refusal;
 	char refusal_text[512];
 };
@@ -105,6 +106,8 @@ struct identity_client smtp_share_identity(const struct smtp_share *s);
 
 /* Says MAIL to the share's leg, which is ready. */
 void smtp_share_mail(struct smtp_share *s);
+/* Its recipients that wait for an answer are now the other one's, which has a leg. */
+void smtp_share_move(struct smtp_share *from, struct smtp_share *to);
 
 /* smtp_submission.c */
 /* The login is right: keeps where he is led. ERR_DENIED: nowhere; ERR_NOT_NOW: nowhere that may be. */
@@ -119,6 +122,8 @@ void smtp_submission_doubt(struct smtp_client *c);
 bool smtp_submission_take_leg(struct smtp_share *s, bool fresh);
 /* False: it is no affair of MAIL any more. */
 bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool was_stale);
+/* The leg is lost, and MAIL was owed to it: goes on with the next way. False: there is none. */
+bool smtp_submission_next_way(struct smtp_share *s, const struct smtp_reply *reply);
 /* Of the transaction, taken now if MAIL is owed; NULL: lost, or there is no way. */
 struct smtp_share *smtp_submission_share(struct smtp_client *c);
 

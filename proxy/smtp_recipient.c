@@ -94,6 +94,21 @@ static void leg_ready(struct smtp_share *s)
 	}
 }
 
+void smtp_share_move(struct smtp_share *from, struct smtp_share *to)
+{
+	list_for_each_safe (at, &from->client->recipients) {
+		struct smtp_recipient *r = container_of(at, struct smtp_recipient, link);
+
+		if (r->share != from ||
+			(r->state != SMTP_RECIPIENT_WAITING && r->state != SMTP_RECIPIENT_ASKED))
+			continue;
+		r->share = to;
+		r->state = SMTP_RECIPIENT_WAITING;
+		if (smtp_leg_is_ready(to->leg))
+			ask_leg(r);
+	}
+}
+
 struct identity_client smtp_share_identity(const struct smtp_share *s)
 {
 	struct smtp_front *front = s->client->front;
@@ -194,8 +209,10 @@ static void leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool 
 	s->leg = NULL;
 	if (was_stale && retry(s))
 		return;
-	smtp_submission_doubt(s->client);
 	s->has_failed = true;
+	if (s->is_mail_owed && smtp_submission_next_way(s, reply))
+		return;
+	smtp_submission_doubt(s->client);
 	if (s->client->is_data)
 		smtp_body_leg_lost(s);
 	else
@@ -214,6 +231,7 @@ static struct smtp_answer answer_of(const struct smtp_reply *reply)
 
 static void mail_answered(struct smtp_share *s, const struct smtp_reply *reply)
 {
+	s->is_mail_owed = false;
 	if (reply->code / 100 == 2)
 		return;
 	smtp_submission_doubt(s->client);

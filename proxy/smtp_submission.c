@@ -4,8 +4,8 @@
  * order, the next when one is down or breaks before it has answered MAIL; then it is 451.
  *
  * The answer to MAIL is the back-end's: it knows whose addresses are whose, and what the user may send. Only who goes on in one session with the
- * sender that was taken last is answered at once, and his MAIL goes with the first RCPT, whose answer it is if it is refused now. If that way breaks
- * then, for good, it is 451 to RCPT, and his next MAIL looks for a way anew.
+ * sender that was taken last is answered at once, and his MAIL goes with the first RCPT, whose answer it is if it is refused now. If all ways
+ * break then, it is 451 to RCPT, and his next MAIL looks for a way anew.
  */
 #include <stdlib.h>
 
@@ -134,8 +134,8 @@ static void answer_mail(struct smtp_client *c, const struct smtp_answer *answer)
 	smtp_front_answer_mail(c->front, answer);
 }
 
-/* The next way that is up; false: there is none. */
-static bool try_next(struct smtp_client *c)
+/* By the next way that is up; NULL: there is none. */
+static struct smtp_share *try_next(struct smtp_client *c)
 {
 	while (c->way_at < c->way_count) {
 		const struct smtp_way *way = &c->ways[c->way_at++];
@@ -145,10 +145,10 @@ static bool try_next(struct smtp_client *c)
 			continue;
 		s = new_share(c, way);
 		if (smtp_submission_take_leg(s, false))
-			return true;
+			return s;
 		smtp_share_free(s);
 	}
-	return false;
+	return NULL;
 }
 
 /* Taken in this session, by a back-end that is still up, whose leg waits. */
@@ -196,6 +196,12 @@ void smtp_submission_mail_answered(struct smtp_share *s, const struct smtp_reply
 	answer_mail(s->client, &answer);
 }
 
+/* His back-end says that he may not send: no other is asked. */
+static bool is_not_permitted(const struct smtp_reply *reply)
+{
+	return reply->code == 535 && slice_has_prefix(reply->text, "535 5.7.1");
+}
+
 /* Before MAIL was answered nothing can have been stored. */
 bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *reply, bool was_stale)
 {
@@ -213,17 +219,34 @@ bool smtp_submission_leg_lost(struct smtp_share *s, const struct smtp_reply *rep
 			return true;
 	}
 	s->has_failed = true;
-	if (reply->code == 535 && slice_has_prefix(reply->text, "535 5.7.1"))
+	if (is_not_permitted(reply))
 		answer_mail(c, &not_permitted);
 	else if (!try_next(c))
 		answer_mail(c, &no_way);
 	return true;
 }
 
+bool smtp_submission_next_way(struct smtp_share *s, const struct smtp_reply *reply)
+{
+	struct smtp_share *next = is_not_permitted(reply) ? NULL : try_next(s->client);
+
+	if (!next)
+		return false;
+	next->is_mail_owed = true;
+	smtp_share_move(s, next);
+	return true;
+}
+
 struct smtp_share *smtp_submission_share(struct smtp_client *c)
 {
-	if (c->owes_mail && !try_next(c))
-		smtp_submission_doubt(c);
+	if (c->owes_mail) {
+		struct smtp_share *first = try_next(c);
+
+		if (first)
+			first->is_mail_owed = true;
+		else
+			smtp_submission_doubt(c);
+	}
 	c->owes_mail = false;
 	list_for_each (at, &c->shares) {
 		struct smtp_share *s = container_of(at, struct smtp_share, link);
