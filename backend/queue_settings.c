@@ -35,6 +35,13 @@ const struct conf_key queue_settings_keys[] = {
 		"Longer messages come back by their header alone", NULL},
 	{SECTION, "notice-from", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Address in the From field of notices; empty: MAILER-DAEMON at host-name", NULL},
+	{SECTION, "notice-limit", CONF_INT, CONF_RELOAD, "300", 0, 1000000, NULL,
+		"Notices that one address gets in notice-interval; what is to be told beyond it is in the "
+		"log "
+		"alone; 0: no limit",
+		NULL},
+	{SECTION, "notice-interval", CONF_DURATION, CONF_RELOAD, "1h", 1000, 604800000, NULL,
+		"Of notice-limit", NULL},
 	{SECTION, "postmaster", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
 		"Address that hears of notices, and other mail without a sender, that cannot be delivered; "
 		"empty: "
@@ -192,6 +199,8 @@ void queue_settings_read(const struct config *config, struct buf texts[3], struc
 		.window = (unsigned)conf_get_int(conf, SECTION, NULL, "window"),
 		.hops = (unsigned)conf_get_int(conf, SECTION, NULL, "hops"),
 		.notice_size = conf_get_size(conf, SECTION, NULL, "notice-size"),
+		.notice_limit = (unsigned)conf_get_int(conf, SECTION, NULL, "notice-limit"),
+		.notice_interval = conf_get_duration(conf, SECTION, NULL, "notice-interval"),
 		.host = config->host,
 		.notice_from = conf_get_string(conf, SECTION, NULL, "notice-from"),
 		.postmaster = conf_get_string(conf, SECTION, NULL, "postmaster")};

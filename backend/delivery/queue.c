@@ -552,6 +552,7 @@ struct queue *queue_new(struct store_work *work, struct delivery_service *delive
 		timer_init(&slot->timer, timed_out, slot);
 		timer_init(&slot->retry, commit_again, slot);
 	}
+	q->notices = rates_new();
 	q->m_sent =
 		metrics_counter("mailtier_queue_results", "result=\"sent\"", "Recipients by result of a try");
 	q->m_local = metrics_counter(
@@ -561,6 +562,8 @@ struct queue *queue_new(struct store_work *work, struct delivery_service *delive
 	q->m_failed = metrics_counter(
 		"mailtier_queue_results", "result=\"bounced\"", "Recipients by result of a try");
 	q->m_notices = metrics_counter("mailtier_queue_notices", NULL, "Delivery status notifications made");
+	q->m_untold = metrics_counter("mailtier_queue_notices_limited", NULL,
+		"Delivery status notifications not made: notice-limit");
 	q->m_tries = metrics_counter("mailtier_queue_tries", NULL, "Tries handed to the sending side");
 	q->m_damaged = metrics_counter("mailtier_queue_damaged", NULL,
 		"Recipients that were set aside because their message is damaged");
@@ -734,6 +737,7 @@ void queue_free(struct queue **queue)
 	}
 	for (size_t at = 0; table_next(q->hops, &at, &key, &value);)
 		free_hop(value);
+	rates_free(&q->notices);
 	for (unsigned i = 0; i < q->slot_count; i++) {
 		while (!list_is_empty(&q->slots[i].refills)) {
 			struct queue_refill *r =

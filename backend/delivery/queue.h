@@ -39,9 +39,11 @@ struct queue_sender {
 /* Copied; texts too. */
 struct queue_settings {
 	struct queue_plan plan;
-	unsigned window;         /* recipients of a slot in memory */
-	unsigned hops;           /* Received and Delivered-To fields: beyond it a message goes in circles */
-	uint64_t notice_size;    /* octets of a message that are returned; longer ones by their header */
+	unsigned window;       /* recipients of a slot in memory */
+	unsigned hops;         /* Received and Delivered-To fields: beyond it a message goes in circles */
+	uint64_t notice_size;  /* octets of a message that are returned; longer ones by their header */
+	unsigned notice_limit; /* of one address in notice_interval (ms); 0: none */
+	uint64_t notice_interval;
 	const char *host;        /* ours, in notices */
 	const char *notice_from; /* address of their From field; "": MAILER-DAEMON at host */
 	const char *postmaster;  /* who hears of notices that cannot be delivered; "" nobody */

@@ -10,6 +10,7 @@
 #include "common/base/arena.h"
 #include "common/base/list.h"
 #include "common/base/metrics.h"
+#include "common/base/rate.h"
 #include "common/base/table.h"
 #include "common/net/timer.h"
 
@@ -138,7 +139,8 @@ struct queue {
 	unsigned local_active;
 	uint64_t sweep_at, count_at; /* monotonic: when next hops may be looked through again */
 	uint64_t began;
-	struct metric *m_sent, *m_deferred, *m_failed, *m_local, *m_notices, *m_tries, *m_window,
+	struct rates *notices; /* by address */
+	struct metric *m_sent, *m_deferred, *m_failed, *m_local, *m_notices, *m_untold, *m_tries, *m_window,
 		*m_hops_deferred, *m_damaged;
 };
 

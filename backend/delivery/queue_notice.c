@@ -78,10 +78,16 @@ static void changed(void *arg, int err)
 
 static void stored(void *arg, int err, const struct store_work_added *results, size_t count)
 {
-	changed(arg, err ? err : count ? results[0].error : ERR_NOT_NOW);
+	struct notice *n = arg;
+
+	if (!err)
+		err = count ? results[0].error : ERR_NOT_NOW;
+	if (!err)
+		metric_add(n->slot->queue->m_notices, 1);
+	changed(arg, err);
 }
 
-/* Nobody can be told: what becomes of the recipients is written all the same. */
+/* Nobody can be told, or he has been told enough: what becomes of the recipients is written all the same. */
 static void change_alone(struct notice *n)
 {
 	(void)store_work_write(n->slot->queue->work, n->slot->number,
@@ -220,6 +226,25 @@ static void is_signed(void *arg, struct slice fields)
 	store(n);
 }
 
+/* Whoever can make us send notices by a forged sender must not have us flood him. An address with another detail, or in other letters, is the same. */
+static bool has_enough(struct notice *n, struct slice to)
+{
+	const struct queue *q = n->slot->queue;
+	ptrdiff_t at = slice_find_last(to, '@'), plus = slice_find(slice_sub(to, 0, (size_t)at), '+');
+	struct buf key = {0};
+	bool yes;
+
+	if (!q->settings.notice_limit)
+		return false;
+	for (size_t i = 0; i < to.len; i++)
+		if (plus <= 0 || i < (size_t)plus || i >= (size_t)at)
+			buf_add_char(&key, ascii_lower(to.p[i]));
+	yes = !rates_take(q->notices, buf_view(&key), q->settings.notice_limit, q->settings.notice_interval,
+		loop_now_ms(q->loop));
+	buf_deinit(&key);
+	return yes;
+}
+
 static void send(struct notice *n)
 {
 	const struct queue_sender *sender = &n->slot->queue->sender;
@@ -233,6 +258,14 @@ static void send(struct notice *n)
 	queue_result_id(parcel_of(n), id);
 	if (!domain.len || domain.len > STORE_QUEUE_DESTINATION_MAX || !lower) {
 		log_warn("queue", "nobody can be told about %s: its sender has no domain", id);
+		change_alone(n);
+		return;
+	}
+	if (has_enough(n, to)) {
+		log_warn("queue",
+			"%.*s: no notice: its recipient has had notice-limit of them to=<%.*s> about=%s",
+			SLICE_ARG(m->session.len ? m->session : slice_str(id)), SLICE_ARG(to), id);
+		metric_add(n->slot->queue->m_untold, 1);
 		change_alone(n);
 		return;
 	}

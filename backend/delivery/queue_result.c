@@ -271,10 +271,8 @@ static void notice_written(void *arg, int err)
 	struct commit *c = arg;
 	struct queue *q = c->slot->queue;
 
-	if (!err) {
-		metric_add(q->m_notices, 1);
+	if (!err)
 		queue_wake(q);
-	}
 	committed(c, err);
 	free(c);
 }

@@ -10,7 +10,7 @@
 #include "common/base/num.h"
 #include "common/front/smtp_judge.h"
 #include "common/front/smtp_lookup.h"
-#include "common/front/smtp_rate.h"
+#include "common/base/rate.h"
 #include "common/front/smtp_spf.h"
 #include "common/proto/smtp_parse.h"
 
@@ -173,8 +173,8 @@ static bool act(void *arg, const struct smtp_rule *rule, const struct smtp_actio
 		return true;
 	case SMTP_ACTION_RATE_LIMIT:
 		smtp_judge_rate_key(&a->facts, rule, action, &key);
-		yes = smtp_rates_would_take(smtp_rates_shared(), buf_view(&key), action->count,
-			action->period_ms, loop_now_ms(control_request_loop(a->request)));
+		yes = rates_would_take(rates_shared(), buf_view(&key), action->count, action->period_ms,
+			loop_now_ms(control_request_loop(a->request)));
 		buf_deinit(&key);
 		return !yes;
 	case SMTP_ACTION_REDIRECT:

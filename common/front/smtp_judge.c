@@ -12,7 +12,7 @@
 #include "common/front/smtp_content_inner.h"
 #include "common/front/smtp_lookup.h"
 #include "common/front/smtp_policy.h"
-#include "common/front/smtp_rate.h"
+#include "common/base/rate.h"
 #include "common/front/smtp_session.h"
 
 #define ADDED_MOST (32 * 1024) /* octets of fields that rules add before the content is seen */
@@ -158,8 +158,7 @@ static bool do_rate(struct smtp_judge *j, const struct smtp_rule *rule, const st
 	bool yes;
 
 	smtp_judge_rate_key(j->front->facts, rule, a, &key);
-	yes = smtp_rates_take(
-		smtp_rates_shared(), buf_view(&key), a->count, a->period_ms, loop_now_ms(j->front->loop));
+	yes = rates_take(rates_shared(), buf_view(&key), a->count, a->period_ms, loop_now_ms(j->front->loop));
 	buf_deinit(&key);
 	return !yes;
 }

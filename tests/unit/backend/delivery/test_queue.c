@@ -618,6 +618,37 @@ static void test_who_is_told(void **state)
 	}
 }
 
+/* Notices that reached an address, by its beginning. */
+static unsigned notices_to(const struct fixture *f, const char *address)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < f->count; i++)
+		n += !f->seen[i].sender[0] && strncmp(f->seen[i].first, address, strlen(address)) == 0;
+	return n;
+}
+
+static void test_security_23_nobody_is_flooded_with_notices(void **state)
+{
+	static const char *const senders[] = {"a@b.test", "A@b.test", "a+1@B.test", "a+2+3@b.test",
+		"other@b.test", "+@b.test", "+x@b.test"};
+	struct queue_settings s = defaults;
+	struct fixture *f;
+
+	(void)state;
+	s.notice_limit = 2;
+	s.notice_interval = 60 * MINUTE;
+	f = start(&s);
+	for (size_t i = 0; i < ARRAY_LEN(senders); i++)
+		add(f, (struct add){.sender = senders[i], .to = {"bad@c.test", "bad@d.test"}});
+	queue_start(f->queue);
+	wait_until(f, is_empty); /* nothing stays behind for want of a notice */
+	assert_int_equal(notices_to(f, "a"), 2);
+	assert_int_equal(notices_to(f, "other"), 2);
+	assert_int_equal(notices_to(f, "+"), 4);
+	end(f);
+}
+
 static void test_a_delay_is_told_once(void **state)
 {
 	struct fixture *f = start(&defaults);
@@ -943,6 +974,7 @@ int main(void)
 		cmocka_unit_test(test_slow_hops_leave_room_for_others),
 		cmocka_unit_test(test_mail_for_accounts_here_is_stored),
 		cmocka_unit_test(test_who_is_told),
+		cmocka_unit_test(test_security_23_nobody_is_flooded_with_notices),
 		cmocka_unit_test(test_a_delay_is_told_once),
 		cmocka_unit_test(test_security_23_a_bounce_of_a_bounce_ends_at_the_postmaster),
 		cmocka_unit_test(test_what_is_returned),

@@ -4,7 +4,7 @@
  *
  *	time = when the bucket will be empty. It may be at most `period - interval` ahead; each event adds interval = period / count.
  */
-#include "common/front/smtp_rate.h"
+#include "common/base/rate.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "common/base/table.h"
 
 #define WAYS 8
-#define ROWS (SMTP_RATE_ENTRIES_MOST / SMTP_RATE_SHARDS / WAYS)
+#define ROWS (RATE_ENTRIES_MOST / RATE_SHARDS / WAYS)
 
 struct entry {
 	uint64_t hash;
@@ -26,29 +26,29 @@ struct shard {
 	struct entry *entries; /* made at first use */
 };
 
-struct smtp_rates {
+struct rates {
 	uint64_t seed;
-	struct shard shards[SMTP_RATE_SHARDS];
+	struct shard shards[RATE_SHARDS];
 };
 
-struct smtp_rates *smtp_rates_new(void)
+struct rates *rates_new(void)
 {
-	struct smtp_rates *r = xcalloc(1, sizeof(*r));
+	struct rates *r = xcalloc(1, sizeof(*r));
 
 	random_bytes(&r->seed, sizeof(r->seed));
-	for (unsigned i = 0; i < SMTP_RATE_SHARDS; i++)
+	for (unsigned i = 0; i < RATE_SHARDS; i++)
 		pthread_mutex_init(&r->shards[i].lock, NULL);
 	return r;
 }
 
-void smtp_rates_free(struct smtp_rates **rates)
+void rates_free(struct rates **rates)
 {
-	struct smtp_rates *r = *rates;
+	struct rates *r = *rates;
 
 	*rates = NULL;
 	if (!r)
 		return;
-	for (unsigned i = 0; i < SMTP_RATE_SHARDS; i++) {
+	for (unsigned i = 0; i < RATE_SHARDS; i++) {
 		free(r->shards[i].entries);
 		pthread_mutex_destroy(&r->shards[i].lock);
 	}
@@ -56,14 +56,14 @@ void smtp_rates_free(struct smtp_rates **rates)
 }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct smtp_rates *shared;
+static struct rates *shared;
 
 static void make_shared(void)
 {
-	shared = smtp_rates_new();
+	shared = rates_new();
 }
 
-struct smtp_rates *smtp_rates_shared(void)
+struct rates *rates_shared(void)
 {
 	pthread_once(&once, make_shared);
 	return shared;
@@ -86,12 +86,12 @@ static struct entry *find(struct shard *s, uint64_t hash)
 	return oldest;
 }
 
-static bool ask(struct smtp_rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms,
-	bool counts)
+static bool ask(
+	struct rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms, bool counts)
 {
 	uint64_t hash = hash_bytes(key, r->seed), interval = period_ms * 1000 / count, now = now_ms * 1000,
 		 from;
-	struct shard *s = &r->shards[hash % SMTP_RATE_SHARDS];
+	struct shard *s = &r->shards[hash % RATE_SHARDS];
 	struct entry *e;
 	bool yes;
 
@@ -105,14 +105,12 @@ static bool ask(struct smtp_rates *r, struct slice key, uint64_t count, uint64_t
 	return yes;
 }
 
-bool smtp_rates_take(
-	struct smtp_rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms)
+bool rates_take(struct rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms)
 {
 	return ask(r, key, count, period_ms, now_ms, true);
 }
 
-bool smtp_rates_would_take(
-	struct smtp_rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms)
+bool rates_would_take(struct rates *r, struct slice key, uint64_t count, uint64_t period_ms, uint64_t now_ms)
 {
 	return ask(r, key, count, period_ms, now_ms, false);
 }

@@ -8,48 +8,48 @@
 
 #include <stdio.h>
 
-#include "common/front/smtp_rate.h"
+#include "common/base/rate.h"
 
 #define KEY SLICE_LIT("rule key")
 
 static void test_bursts(void **state)
 {
-	struct smtp_rates *r = smtp_rates_new();
+	struct rates *r = rates_new();
 
 	(void)state;
 	/* 10 a minute: ten at once, then one each six seconds. */
 	for (int i = 0; i < 10; i++)
-		assert_true(smtp_rates_take(r, KEY, 10, 60000, 1000));
-	assert_false(smtp_rates_take(r, KEY, 10, 60000, 1000));
-	assert_false(smtp_rates_would_take(r, KEY, 10, 60000, 6999));
-	assert_true(smtp_rates_would_take(r, KEY, 10, 60000, 7000));
-	assert_true(smtp_rates_take(r, KEY, 10, 60000, 7000));
-	assert_false(smtp_rates_take(r, KEY, 10, 60000, 7000));
+		assert_true(rates_take(r, KEY, 10, 60000, 1000));
+	assert_false(rates_take(r, KEY, 10, 60000, 1000));
+	assert_false(rates_would_take(r, KEY, 10, 60000, 6999));
+	assert_true(rates_would_take(r, KEY, 10, 60000, 7000));
+	assert_true(rates_take(r, KEY, 10, 60000, 7000));
+	assert_false(rates_take(r, KEY, 10, 60000, 7000));
 	/* Another key has its own. */
-	assert_true(smtp_rates_take(r, SLICE_LIT("other"), 10, 60000, 7000));
+	assert_true(rates_take(r, SLICE_LIT("other"), 10, 60000, 7000));
 	/* After the whole period all of it is there again, and not more. */
 	for (int i = 0; i < 10; i++)
-		assert_true(smtp_rates_take(r, KEY, 10, 60000, 200000));
-	assert_false(smtp_rates_take(r, KEY, 10, 60000, 200000));
-	smtp_rates_free(&r);
+		assert_true(rates_take(r, KEY, 10, 60000, 200000));
+	assert_false(rates_take(r, KEY, 10, 60000, 200000));
+	rates_free(&r);
 }
 
 static void test_asking_does_not_count(void **state)
 {
-	struct smtp_rates *r = smtp_rates_new();
+	struct rates *r = rates_new();
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
-		assert_true(smtp_rates_would_take(r, KEY, 1, 60000, 1000));
-	assert_true(smtp_rates_take(r, KEY, 1, 60000, 1000));
-	assert_false(smtp_rates_would_take(r, KEY, 1, 60000, 1000));
-	smtp_rates_free(&r);
+		assert_true(rates_would_take(r, KEY, 1, 60000, 1000));
+	assert_true(rates_take(r, KEY, 1, 60000, 1000));
+	assert_false(rates_would_take(r, KEY, 1, 60000, 1000));
+	rates_free(&r);
 }
 
 /* A flood of keys takes no more memory than there is, and mostly spares who is busy. */
 static void test_a_flood_of_keys(void **state)
 {
-	struct smtp_rates *r = smtp_rates_new();
+	struct rates *r = rates_new();
 	unsigned kept = 0;
 
 	(void)state;
@@ -58,22 +58,22 @@ static void test_a_flood_of_keys(void **state)
 		int n = snprintf(key, sizeof(key), "busy %u", i);
 
 		for (int k = 0; k < 10; k++)
-			assert_true(smtp_rates_take(r, slice_of(key, (size_t)n), 10, 600000, 1000));
+			assert_true(rates_take(r, slice_of(key, (size_t)n), 10, 600000, 1000));
 	}
-	for (unsigned i = 0; i < SMTP_RATE_ENTRIES_MOST; i++) {
+	for (unsigned i = 0; i < RATE_ENTRIES_MOST; i++) {
 		char key[32];
 		int n = snprintf(key, sizeof(key), "flood %u", i);
 
-		assert_true(smtp_rates_take(r, slice_of(key, (size_t)n), 10, 600000, 1000));
+		assert_true(rates_take(r, slice_of(key, (size_t)n), 10, 600000, 1000));
 	}
 	for (unsigned i = 0; i < 100; i++) {
 		char key[32];
 		int n = snprintf(key, sizeof(key), "busy %u", i);
 
-		kept += !smtp_rates_would_take(r, slice_of(key, (size_t)n), 10, 600000, 1001);
+		kept += !rates_would_take(r, slice_of(key, (size_t)n), 10, 600000, 1001);
 	}
 	assert_true(kept >= 95);
-	smtp_rates_free(&r);
+	rates_free(&r);
 }
 
 int main(void)
