@@ -39,7 +39,7 @@ struct filter {
 	unsigned slot;
 	uint64_t message;
 	uint32_t number;
-	const char *sender, *recipient, *domain; /* the request's */
+	const char *sender, *user, *recipient, *domain; /* the request's */
 	bool wants_held, wants_waiting;
 	uint64_t older; /* than this, ms since 1970; 0: any */
 };
@@ -87,7 +87,8 @@ static bool is_meant(
 	if (r->is_held ? !f->wants_held : !f->wants_waiting)
 		return false;
 	return is_named(r->address, f->recipient) && is_named(r->destination, f->domain) &&
-	       is_named(m->sender, f->sender) && (!f->older || m->arrived <= f->older);
+	       is_named(m->sender, f->sender) && is_named(m->user, f->user) &&
+	       (!f->older || m->arrived <= f->older);
 }
 
 static struct slice keep(struct walk *w, struct slice s)
@@ -399,6 +400,7 @@ static const char *read_filter(struct walk *w)
 	uint64_t ms;
 
 	f->sender = control_option(r, "sender", 0);
+	f->user = control_option(r, "user", 0);
 	f->recipient = control_option(r, "recipient", 0);
 	f->domain = control_option(r, "domain", 0);
 	f->wants_held = f->wants_waiting = true;
@@ -437,10 +439,10 @@ static void start(struct admin *admin, struct control_request *r, enum verb verb
 		free_walk(w);
 		return;
 	}
-	if (!why && wants_choice && !w->filter.has_id && !w->filter.sender && !w->filter.recipient &&
-		!w->filter.domain && !w->filter.older && !control_option(r, "state", 0) &&
-		!control_has_option(r, "all"))
-		why = "say which: an ID, --sender, --recipient, --domain, --state, --older, or --all";
+	if (!why && wants_choice && !w->filter.has_id && !w->filter.sender && !w->filter.user &&
+		!w->filter.recipient && !w->filter.domain && !w->filter.older &&
+		!control_option(r, "state", 0) && !control_has_option(r, "all"))
+		why = "say which: an ID, --sender, --user, --recipient, --domain, --state, --older, or --all";
 	if (why) {
 		control_fail(r, ERR_SYNTAX, "%s", why);
 		free_walk(w);
@@ -509,9 +511,10 @@ static void verb_flush(void *arg, struct control_request *r)
 	begin_step(w);
 }
 
-#define FILTERS "sender= recipient= domain= state= older="
+#define FILTERS "sender= user= recipient= domain= state= older="
 #define FILTERS_USAGE                                                                                        \
-	"[--sender ADDRESS] [--recipient ADDRESS] [--domain DOMAIN] [--state waiting|held] [--older TIME]"
+	"[--sender ADDRESS] [--user NAME] [--recipient ADDRESS] [--domain DOMAIN] [--state waiting|held] "   \
+	"[--older TIME]"
 
 static const struct control_verb verbs[] = {
 	{"queue list", FILTERS_USAGE " [--limit N]",

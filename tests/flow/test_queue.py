@@ -172,6 +172,15 @@ class Queue(BackendCase):
         self.submit(4, ["bad.quiet@far.test"], "Subject: never\r\n\r\nsee\r\n", [], ["NOTIFY=NEVER"])
         self.wait_sent("quiet@far.test")
         self.wait_empty()
+        # An operator finds what a user has submitted, and what others have not.
+        self.submit(4, ["there@dead.test"], "Subject: waits\r\n\r\nsee\r\n")
+        self.assertEqual((len(self.list("--user", self.user(4))), self.list("--user", self.user(5))), (1, []))
+        self.ctl("queue", "hold", "--user", self.user(5), code=None)
+        self.assertEqual(self.list("--state", "held"), [])
+        self.ctl("queue", "hold", "--user", self.user(4).upper())
+        self.assertEqual([r["recipient"] for r in self.list("--state", "held")], ["there@dead.test"])
+        self.ctl("queue", "remove", "--user", self.user(4))
+        self.wait_empty()
         self.assertEqual(self.inbox(4), [])
 
     def test_what_is_deferred_is_tried_again_and_can_be_seen_held_and_removed(self):

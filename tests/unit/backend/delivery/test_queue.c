@@ -567,6 +567,64 @@ static void test_mail_for_accounts_here_is_stored(void **state)
 	end(f);
 }
 
+static void suspend(struct fixture *f, bool is_suspended, enum store_suspended_mail mail)
+{
+	struct store_policy policy = {.says = STORE_SAYS_SUSPENDED_MAIL,
+		.suspended_mail = (uint8_t)mail,
+		.is_suspended = is_suspended};
+	struct store_account a;
+	struct store_txn *txn;
+
+	assert_int_equal(store_find_account(f->t.store, SLICE_LIT("alice@example.com"), &a), 0);
+	assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
+	assert_int_equal(
+		store_account_change(txn, a.id, &(struct store_account_change){.policy = &policy}), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+/* Mail that waits for an account which is suspended meanwhile: as what comes then. */
+static void test_mail_for_who_is_suspended(void **state)
+{
+	static const struct {
+		enum store_suspended_mail mail;
+		bool waits;
+		unsigned stored, notices;
+	} rows[] = {{STORE_MAIL_KEPT, false, 1, 0}, {STORE_MAIL_DEFERRED, true, 1, 0},
+		{STORE_MAIL_REFUSED, false, 0, 1}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct fixture *f = start(&defaults);
+
+		add(f, (struct add){.sender = "a@b.test", .to = {"alice@example.com"}});
+		suspend(f, true, rows[i].mail);
+		queue_start(f->queue);
+		wait_until(f, is_calm);
+		assert_int_equal(stat_of(f).waiting, rows[i].waits);
+		suspend(f, false, rows[i].mail);
+		advance(f, 6);
+		wait_until(f, is_empty);
+		assert_int_equal(temp_mailbox(&f->t, f->t.inbox).messages, rows[i].stored);
+		assert_int_equal(count_to(f, "a@b.test"), rows[i].notices);
+		end(f);
+	}
+}
+
+/* What he had sent before goes out: it was accepted. An operator who wants otherwise holds or removes it. */
+static void test_mail_of_who_is_suspended(void **state)
+{
+	struct fixture *f = start(&defaults);
+
+	(void)state;
+	add(f, (struct add){.sender = "alice@example.com", .to = {"x@c.test", "later@c.test"}});
+	suspend(f, true, STORE_MAIL_REFUSED);
+	queue_start(f->queue);
+	wait_until(f, is_calm);
+	assert_int_equal(count_to(f, "x@c.test"), 1);
+	assert_int_equal(stat_of(f).waiting, 1);
+	end(f);
+}
+
 static const char *notice(struct fixture *f)
 {
 	for (size_t i = 0; i < f->count; i++)
@@ -973,6 +1031,8 @@ int main(void)
 		cmocka_unit_test(test_a_small_window_takes_all),
 		cmocka_unit_test(test_slow_hops_leave_room_for_others),
 		cmocka_unit_test(test_mail_for_accounts_here_is_stored),
+		cmocka_unit_test(test_mail_for_who_is_suspended),
+		cmocka_unit_test(test_mail_of_who_is_suspended),
 		cmocka_unit_test(test_who_is_told),
 		cmocka_unit_test(test_security_23_nobody_is_flooded_with_notices),
 		cmocka_unit_test(test_a_delay_is_told_once),
