@@ -21,6 +21,8 @@
 #include "common/proto/imap_write.h"
 #include "common/proto/mime.h"
 
+#include <stdlib.h>
+
 #define JOB_US 4000
 
 /* Of ESEARCH. */
@@ -195,21 +197,36 @@ static void write_esearch(struct imap_session *s, struct search_data *d, struct 
 	buf_add_str(out, "\r\n");
 }
 
+static int compare_numbers(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* What SORT found is in its order, "$" is a set (RFC 9051 section 6.4.4.1: SAVE is of SORT too). */
+static void save_numbers(struct imap_session *s, const struct search_data *d, uint32_t *n, size_t count)
+{
+	if (d->is_sort && count)
+		qsort(n, count, sizeof(*n), compare_numbers);
+	imap_view_save(&s->view, n, count);
+}
+
 /*
  * What "$" becomes: all that was found, or, where neither ALL nor COUNT nor nothing else was asked for, what
- * MIN, MAX and PARTIAL show (RFC 5182 section 2.4, RFC 9394 section 3.2).
+ * MIN, MAX and PARTIAL show (RFC 5182 section 2.4, RFC 9394 section 3.2). The last use of what was found.
  */
 static void save(struct imap_session *s, const struct search_data *d)
 {
 	const unsigned some = IMAP_SEARCH_RETURN_MIN | IMAP_SEARCH_RETURN_MAX | IMAP_SEARCH_RETURN_PARTIAL;
 	unsigned returns = d->search.returns;
-	size_t count, first = 0, part = 0;
-	const uint32_t *n = numbers(d, &count);
+	size_t count = buf_len(&d->found) / sizeof(uint32_t), first = 0, part = 0;
+	uint32_t *n = imap_numbers(&d->found);
 	struct buf kept = {0};
 
 	if (!(returns & some) || returns & (IMAP_SEARCH_RETURN_ALL | IMAP_SEARCH_RETURN_COUNT) ||
 		count == 0) {
-		imap_view_save(&s->view, n, count);
+		save_numbers(s, d, n, count);
 		return;
 	}
 	if (returns & IMAP_SEARCH_RETURN_PARTIAL)
@@ -220,7 +237,7 @@ static void save(struct imap_session *s, const struct search_data *d)
 	if (returns & IMAP_SEARCH_RETURN_MAX && (part == 0 || first + part < count) &&
 		!(count == 1 && buf_len(&kept)))
 		buf_add(&kept, &n[count - 1], sizeof(*n));
-	imap_view_save(&s->view, imap_numbers(&kept), buf_len(&kept) / sizeof(*n));
+	save_numbers(s, d, imap_numbers(&kept), buf_len(&kept) / sizeof(*n));
 	buf_deinit(&kept);
 }
 
@@ -662,9 +679,6 @@ void imap_cmd_sort(struct imap_session *s, const struct imap_command *command)
 		return;
 	d->word = "SORT";
 	err = imap_search_key_parse_returns(&arg, &d->search);
-	/* "$" has no order (RFC 5182): SAVE is no option of SORT (RFC 5267 section 3.1). */
-	if (err == 0 && d->search.returns & IMAP_SEARCH_RETURN_SAVE)
-		err = ERR_SYNTAX;
 	if (err == 0)
 		err = imap_sort_parse(arg, &program);
 	if (err == 0)

@@ -101,6 +101,40 @@ static void test_a_result_is_saved_and_used(void **state)
 	rig_disconnect(&c);
 }
 
+/* RFC 9051 section 6.4.4.1: SAVE is of any command that searches; "$" is a set, whatever the order was. */
+static void test_a_sorted_result_is_saved(void **state)
+{
+	static const struct {
+		const char *returns, *answer, *saved;
+	} cases[] = {
+		{"SAVE", "t", "* SEARCH 2 3 5\r\n"},
+		{"SAVE ALL", " ALL 5,3,2\r\n", "* SEARCH 2 3 5\r\n"},
+		{"SAVE MIN", " MIN 5\r\n", "* SEARCH 5\r\n"},
+		{"SAVE MIN MAX", " MIN 5 MAX 2\r\n", "* SEARCH 2 5\r\n"},
+		{"SAVE PARTIAL 1:2", " PARTIAL (1:2 5,3)\r\n", "* SEARCH 3 5\r\n"},
+		{"SAVE COUNT PARTIAL 1:1", " COUNT 3 PARTIAL (1:1 5)\r\n", "* SEARCH 2 3 5\r\n"},
+	};
+	struct rig_client c;
+
+	rig_connect(&c, *state, "alice@example.com");
+	fill(&c, 6);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char command[100];
+
+		snprintf(command, sizeof(command), "UID SORT RETURN (%s) (REVERSE SUBJECT) UTF-8 2:3,5",
+			cases[i].returns);
+		RIG_EXPECT(&c, command, cases[i].answer, "OK");
+		RIG_EXPECT(&c, "UID SEARCH $", cases[i].saved);
+	}
+	rig_refuse(&c, "SORT RETURN (SAVE) (SUBJECT) UTF-8 2", "* ");
+	RIG_EXPECT(&c, "SORT RETURN (SAVE) (SUBJECT) UTF-8 SUBJECT nothing", "OK");
+	RIG_EXPECT(&c, "SEARCH $", "* SEARCH\r\n");
+	RIG_EXPECT(&c, "SORT RETURN (SAVE) (SUBJECT) UTF-8 1:2", "OK");
+	RIG_EXPECT(&c, "SORT RETURN (SAVE) (SUBJECT) x-none ALL", "NO [BADCHARSET");
+	RIG_EXPECT(&c, "SEARCH $", "* SEARCH\r\n");
+	rig_disconnect(&c);
+}
+
 static void test_parts_of_results(void **state)
 {
 	struct rig_client c;
@@ -224,7 +258,6 @@ static void test_messages_are_sorted(void **state)
 	RIG_EXPECT(&c, "SORT RETURN (ALL) (ARRIVAL) UTF-8 1:3", ") ALL 1:3\r\n", "OK");
 	RIG_EXPECT(&c, "SORT RETURN (COUNT MIN) (DATE) UTF-8 SUBJECT nosuch", ") COUNT 0\r\n", "OK");
 	RIG_EXPECT(&c, "SORT RETURN (ALL) (DATE) UTF-8 MODSEQ 1", "ALL 3,1,5,2,4 MODSEQ ", "OK");
-	RIG_EXPECT(&c, "SORT RETURN (SAVE) (DATE) UTF-8 ALL", "BAD");
 	/* what is no SORT */
 	RIG_EXPECT(&c, "SORT (NOSUCH) UTF-8 ALL", "BAD");
 	RIG_EXPECT(&c, "SORT (REVERSE) UTF-8 ALL", "BAD");
@@ -418,6 +451,7 @@ static void test_long_searches_tell_their_progress(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_sorted_result_is_saved, start, stop),
 		cmocka_unit_test_setup_teardown(test_a_result_is_saved_and_used, start, stop),
 		cmocka_unit_test_setup_teardown(test_parts_of_results, start, stop),
 		cmocka_unit_test_setup_teardown(test_ages, start, stop),
