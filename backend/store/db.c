@@ -3,6 +3,7 @@
  * db_put(), db_reserve(), db_delete(): they count writes and keep the first error.
  */
 #include "backend/store/db.h"
+#include "backend/store/db_slot.h"
 
 #include <errno.h>
 #include <sys/statvfs.h>
@@ -67,6 +68,7 @@ int db_fail(struct store_txn *txn, int error)
 int db_write_error(struct db_slot *slot, int rc)
 {
 	struct statvfs fs;
+	int err = db_error(rc);
 
 	if (rc == MDB_MAP_FULL)
 		slot->want_grow = true;
@@ -74,8 +76,10 @@ int db_write_error(struct db_slot *slot, int rc)
 		slot->is_broken = true;
 	if (rc == EIO && statvfs(slot->store->dir, &fs) == 0 &&
 		(uint64_t)fs.f_bavail * fs.f_frsize < NEXT_TO_NOTHING)
-		return ERR_FULL;
-	return db_error(rc);
+		err = ERR_FULL;
+	if (err)
+		db_place_rest(slot);
+	return err;
 }
 
 static int write_failed(struct store_txn *txn, int rc)

@@ -71,6 +71,16 @@ struct db_text {
 	_Atomic uint32_t damaged; /* a mailbox, or 0 */
 };
 
+/* Where the pages of commits lie: see db_place.c. */
+struct db_place {
+	MDB_txn *keeper; /* NULL: none yet */
+	uint64_t end;    /* the last page, when the next turn begins */
+	uint64_t rest_until_ms;
+	unsigned commits; /* since the last look, without a turn */
+	bool has_turn;
+	bool was_many;
+};
+
 struct db_slot {
 	struct store *store;
 	unsigned number;
@@ -88,6 +98,7 @@ struct db_slot {
 	uint64_t complained_ms; /* a full disk is worth one line a second, not one a commit */
 	uint64_t next_blob;
 	struct db_end ends[DB_COUNT];
+	struct db_place place;
 	uint32_t held[STORE_HELD_MAX]; /* accounts that take no changes; the first held_count */
 	unsigned held_count;
 	_Atomic size_t account_count;

@@ -200,6 +200,7 @@ void db_slot_close(struct db_slot *slot)
 	}
 	require(list_is_empty(&slot->active));
 	db_text_close(slot);
+	db_place_end(slot);
 	if (slot->env)
 		mdb_env_close(slot->env);
 	slot->env = NULL;
@@ -251,6 +252,7 @@ void db_slot_grow(struct db_slot *slot)
 	slot->want_grow = false;
 	if (used < info.me_mapsize / 2 || !file_system_allows(slot, size))
 		return;
+	db_place_end(slot);
 	pthread_mutex_lock(&slot->lock);
 	slot->growing = true;
 	if (wait_for_readers(slot))

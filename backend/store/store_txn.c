@@ -34,6 +34,16 @@ void db_txn_free(struct store_txn *t)
 
 /* ---- writing ---- */
 
+static int begin(struct db_slot *slot, MDB_txn **txn_out)
+{
+	int rc = mdb_txn_begin(slot->env, NULL, 0, txn_out);
+
+	if (rc || !db_place(slot, *txn_out))
+		return rc;
+	mdb_txn_abort(*txn_out);
+	return mdb_txn_begin(slot->env, NULL, 0, txn_out);
+}
+
 int store_begin_write(struct store *store, unsigned number, struct store_txn **txn_out)
 {
 	struct db_slot *slot;
@@ -51,7 +61,7 @@ int store_begin_write(struct store *store, unsigned number, struct store_txn **t
 	list_init(&t->link);
 	pthread_mutex_lock(&slot->write_lock);
 	db_slot_grow(slot);
-	rc = mdb_txn_begin(slot->env, NULL, 0, &t->txn);
+	rc = begin(slot, &t->txn);
 	if (rc) {
 		pthread_mutex_unlock(&slot->write_lock);
 		if (rc == MDB_PANIC)
