@@ -34,7 +34,7 @@ MUST_CHECK int blob_size(struct store_txn *txn, uint64_t blob, uint64_t *size_ou
 MUST_CHECK int blob_refs(
 	struct store_txn *txn, uint64_t blob, const struct blob_record *r, uint32_t *refs_out);
 MUST_CHECK int blob_add_ref(struct store_txn *txn, uint64_t blob, uint64_t *size_out);
-/* The last one makes it an orphan for the reaper. */
+/* The last one makes it an orphan for the reaper. Of one whose record is lost or damaged nothing is counted: it is left to the repair. */
 MUST_CHECK int blob_drop_ref(struct store_txn *txn, uint64_t blob);
 /* Removes pieces, at most *budget (which it lowers), at last the record and the orphan's row. */
 MUST_CHECK int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget, bool *done_out);

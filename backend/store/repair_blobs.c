@@ -29,7 +29,8 @@ struct ref {
 	uint32_t said;  /* by the record; 0 for an orphan */
 	uint64_t size;  /* as a message has it */
 	uint64_t bytes; /* as the record has it */
-	bool is_orphan, has_record;
+	bool is_orphan;
+	bool has_row, has_record; /* has_record: it can be read */
 	enum body body;
 };
 
@@ -118,6 +119,7 @@ static int note_record(struct blobs *b, struct slice key, struct slice value)
 	if (key.len != 8)
 		return 0;
 	f = ref_of(b, key);
+	f->has_row = true;
 	if (record_unpack_blob(value, &record))
 		return 0;
 	err = blob_refs(b->r->txn, bytes_get_u64be(key.p), &record, &f->said);
@@ -184,7 +186,7 @@ static int each_row(struct blobs *b, size_t pass, size_t rows)
 static bool is_right(const struct ref *f)
 {
 	if (f->counted == 0)
-		return f->is_orphan || !f->has_record;
+		return !f->has_row || (f->is_orphan && f->has_record);
 	return f->has_record && f->counted == f->said && !f->is_orphan;
 }
 
@@ -241,6 +243,16 @@ static int check_copies(struct repair *r, struct slice key, struct slice value, 
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* Rows that no body can have. */
+static int check_key(struct repair *r, struct slice key, struct slice value, void *arg)
+{
+	(void)r;
+	(void)value;
+	if (key.len != 8)
+		repair_keep_key(arg, key);
+	return 0;
+}
+
 /* ---- mending references ---- */
 
 /* The body of no message: it goes, unless it may be the body of one that is missing. */
@@ -254,6 +266,18 @@ static int drop_stray(struct repair *r, uint64_t blob, uint64_t bytes)
 	repair_mended(r, "a body of no message goes: blob=%llu bytes=%llu", (unsigned long long)blob,
 		(unsigned long long)bytes);
 	return blob_put_dead(r->txn, blob);
+}
+
+/* Nobody has it, and nobody knows what it was: its pieces are the reaper's. */
+static int drop_unreadable(struct repair *r, uint64_t blob)
+{
+	struct db_key key = db_key_u64(blob);
+	int err;
+
+	repair_mended(r, "the record of a body of no message cannot be read, it goes: blob=%llu",
+		(unsigned long long)blob);
+	err = db_drop(r->txn, DB_BLOBS, db_key_view(&key));
+	return err ? err : blob_put_dead(r->txn, blob);
 }
 
 static int mend_ref(struct repair *r, struct ref *f)
@@ -274,7 +298,10 @@ static int mend_ref(struct repair *r, struct ref *f)
 		err = record_unpack_blob(value, &record);
 	if (err == ERR_NOT_FOUND || err == ERR_CORRUPT) {
 		if (!f->counted)
-			return 0;
+			return err == ERR_NOT_FOUND ? 0
+			       : r->has_losses && !r->options->remove_strays && !is_orphan
+				       ? drop_stray(r, blob, 0)
+				       : drop_unreadable(r, blob);
 		err = blob_rebuild(r->txn, blob, f->counted, f->size);
 		if (!err) {
 			repair_mended(r,
@@ -521,8 +548,12 @@ static int tell_messages(struct blobs *b)
 int repair_blobs(struct repair *r)
 {
 	struct blobs b = {.r = r};
-	int err = repair_rows(r, DB_COPIES, check_copies, "a count of copies");
+	int err = repair_rows(r, DB_BLOBS, check_key, "a body's record of no body");
 
+	if (!err)
+		err = repair_rows(r, DB_ORPHANS, check_key, "a mark of a dead body of no body");
+	if (!err)
+		err = repair_rows(r, DB_COPIES, check_copies, "a count of copies");
 	if (!err)
 		err = count_all(&b);
 	if (!err)

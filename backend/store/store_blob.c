@@ -486,6 +486,9 @@ int blob_drop_ref(struct store_txn *txn, uint64_t blob)
 		return put_copies(txn, blob, copies - 1);
 	if (!err)
 		err = get_record(txn, blob, &r);
+	/* Its user may remove the message: what is left of the body is store repair's. */
+	if ((err == ERR_NOT_FOUND || err == ERR_CORRUPT) && !store_txn_error(txn))
+		return 0;
 	if (err)
 		return db_fail(txn, ERR_CORRUPT);
 	if (r.refs > 1)

@@ -125,7 +125,6 @@ static int end_message(struct store_txn *txn, uint64_t id)
 	struct db_cursor c;
 	int err = db_cursor_open(txn, DB_QUEUE_TO, &c);
 	bool has_more;
-	uint64_t size;
 
 	if (err)
 		return err;
@@ -135,7 +134,7 @@ static int end_message(struct store_txn *txn, uint64_t id)
 	if (has_more || (err && err != ERR_NOT_FOUND))
 		return err;
 	err = store_queue_get(txn, id, &m);
-	if (!err && blob_size(txn, m.blob, &size) == 0)
+	if (!err)
 		err = blob_drop_ref(txn, m.blob);
 	if (err && err != ERR_NOT_FOUND && err != ERR_CORRUPT)
 		return db_fail(txn, err);

@@ -393,6 +393,20 @@ static void spoil_blob(struct damaged *d)
 	put(d, DB_BLOBS, db_key_view(&key), SLICE_LIT("\11"));
 }
 
+/* As a message leaves it that was removed when its body's record could not be read. */
+static void add_blob(struct damaged *d)
+{
+	struct db_key key = db_key_u64(1000001), piece = db_key_u64_u32(1000001, 0);
+
+	put(d, DB_BLOBS, db_key_view(&key), SLICE_LIT("\11"));
+	put(d, DB_PIECES, db_key_view(&piece), SLICE_LIT("of nobody"));
+}
+
+static void add_blob_of_no_key(struct damaged *d)
+{
+	put(d, DB_BLOBS, SLICE_LIT("odd"), SLICE_LIT("\11"));
+}
+
 static void add_pieces(struct damaged *d)
 {
 	struct db_key key = db_key_u64_u32(1000000, 0);
@@ -585,6 +599,8 @@ static void test_each_table_is_mended(void **state)
 		{"orphan", add_orphan},
 		{"body's record lost", lose_blob},
 		{"body's record", spoil_blob},
+		{"body's record of nothing", add_blob},
+		{"body's record of no key", add_blob_of_no_key},
 		{"pieces", add_pieces},
 		{"change log", lose_changes},
 		{"marks", add_marks},
@@ -672,6 +688,39 @@ static void test_what_is_lost_is_named_and_left(void **state)
 	temp_remove(&d.t);
 }
 
+/* A small body is lost with its record. The message is named, and its user can remove it; nothing is left then. */
+static void test_a_body_that_is_lost_with_its_record(void **state)
+{
+	static struct damaged d;
+	struct store_message m;
+	struct store_txn *txn;
+	struct db_key key;
+	uint32_t uid = 8;
+	uint64_t modseq;
+
+	(void)state;
+	start(&d);
+	store_set_retention(d.t.store, 0, 0);
+	assert_int_equal(store_begin_read(d.t.store, 0, &txn), 0);
+	assert_int_equal(store_message_get(txn, d.t.inbox, uid, &m), 0);
+	key = db_key_u64(m.blob);
+	store_end_read(&txn);
+	put(&d, DB_BLOBS, db_key_view(&key), SLICE_LIT("\11"));
+	repair(&d);
+	assert_int_equal(d.result.damaged, 1);
+	assert_non_null(strstr(d.told,
+		"left: the body of a message is lost: account=alice@example.com mailbox=INBOX uid=8"));
+	all_there(&d, d.t.inbox, 199, uid);
+	assert_int_equal(store_begin_write(d.t.store, 0, &txn), 0);
+	assert_int_equal(store_message_expunge(txn, d.t.account, d.t.inbox, &uid, 1, true, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	temp_reap(&d.t, NULL);
+	repair(&d);
+	assert_int_equal(d.result.left, 0);
+	assert_int_equal(check(&d).errors, 0);
+	temp_remove(&d.t);
+}
+
 static void test_counts_are_made_anew(void **state)
 {
 	static struct damaged d;
@@ -699,6 +748,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_table_is_mended),
 		cmocka_unit_test(test_what_is_lost_is_named_and_left),
+		cmocka_unit_test(test_a_body_that_is_lost_with_its_record),
 		cmocka_unit_test(test_counts_are_made_anew),
 	};
 
