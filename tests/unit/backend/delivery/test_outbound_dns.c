@@ -52,7 +52,10 @@ static void make_certificates(void)
 		"DNS:mta-sts.stswrong.plain.test,DNS:mta-sts.stsother.plain.test,DNS:mta-sts.ststesting."
 		"plain.test,"
 		"DNS:mta-sts.stsbig.plain.test,DNS:mta-sts.stsmoved.plain.test,DNS:mta-sts.stshtml.plain."
-		"test",
+		"test,"
+		"DNS:mta-sts.stschunk.plain.test,DNS:mta-sts.stsnever.plain.test,DNS:mta-sts.stslong.plain."
+		"test,"
+		"DNS:mta-sts.stshalf.plain.test",
 		ca, ca_key, &key);
 	f = fopen(cert_path("mx.pem"), "a");
 	PEM_write_X509(f, ca);
@@ -100,8 +103,8 @@ static void write_zones(struct buf *out)
 	buf_printf(&s, "self MX 10 mail.here.example.\\nself MX 20 up\\nbehind MX 10 up\\nbehind MX 20 "
 		       "mail.here.example.\\n");
 	buf_printf(&s, "empty TXT x\\nmxsts A 127.0.0.1\\nmxplain A 127.0.0.1\\n");
-	static const char *const sts[] = {
-		"sts", "stswrong", "stsother", "ststesting", "stsbig", "stsmoved", "stshtml", "stsbadcert"};
+	static const char *const sts[] = {"sts", "stswrong", "stsother", "ststesting", "stsbig", "stsmoved",
+		"stshtml", "stsbadcert", "stschunk", "stsnever", "stslong", "stshalf"};
 	for (size_t i = 0; i < ARRAY_LEN(sts); i++)
 		buf_printf(&s,
 			"_mta-sts.%s TXT \\\"v=STSv1; id=1;\\\"\\nmta-sts.%s A " WEB_HOST "\\n%s MX 10 %s\\n",
@@ -154,6 +157,8 @@ static int start_nsd(void)
 
 /* ---- the web server ---- */
 
+#define ENFORCE "version: STSv1\r\nmode: enforce\r\nmx: other.plain.test\r\nmax_age: 1000\r\n"
+
 static const char *policy_for(const char *request)
 {
 	static const struct {
@@ -170,6 +175,10 @@ static const char *policy_for(const char *request)
 		{"mta-sts.stshtml.", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\nversion: "
 				     "STSv1\r\nmode: enforce\r\n"
 				     "mx: other.plain.test\r\nmax_age: 1000\r\n"},
+		{"mta-sts.stslong.", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
+				     "100000\r\n\r\n" ENFORCE},
+		{"mta-sts.stshalf.", "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
+				     "1000\r\n\r\n" ENFORCE},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -177,6 +186,16 @@ static const char *policy_for(const char *request)
 			return rows[i].answer;
 	return NULL;
 }
+
+/* Goes on as long as somebody listens. */
+static void more_octets(struct conn *conn, bool is_chunked)
+{
+	for (int i = 0; i < 1000; i++)
+		conn_write_str(conn, is_chunked ? "f\r\ncomment: more\r\n\r\n" : "comment: more\r\n");
+	conn_want_drained(conn);
+}
+
+static bool is_endless, is_chunked;
 
 static void on_web(void *owner, struct conn *conn, enum conn_event event)
 {
@@ -188,6 +207,8 @@ static void on_web(void *owner, struct conn *conn, enum conn_event event)
 		conn_abort(slot);
 		return;
 	}
+	if (event == CONN_DRAINED && is_endless)
+		more_octets(conn, is_chunked);
 	if (event != CONN_DATA)
 		return;
 	in = conn_input(conn);
@@ -196,6 +217,15 @@ static void on_web(void *owner, struct conn *conn, enum conn_event event)
 		return;
 	assert_non_null(strstr(request, "GET /.well-known/mta-sts.txt HTTP/1.1\r\n"));
 	conn_consume(conn, in.len);
+	is_chunked = strstr(request, "stschunk");
+	is_endless = is_chunked || strstr(request, "stsnever");
+	if (is_endless) {
+		conn_write_str(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n");
+		conn_write_str(conn, is_chunked ? "Transfer-Encoding: chunked\r\n\r\n44\r\n" ENFORCE "\r\n"
+						: "\r\n" ENFORCE);
+		more_octets(conn, is_chunked);
+		return;
+	}
 	if (policy_for(request)) {
 		conn_write_str(conn, policy_for(request));
 	} else {
@@ -596,10 +626,17 @@ static void test_mta_sts(void **state)
 	check(rows, ARRAY_LEN(rows));
 }
 
-/* A policy of half a megabyte is none, and costs no more than the limit. */
+/* A policy of half a megabyte is none, and costs no more than the limit; nor is one that ends too early. */
 static void test_security_23_a_policy_has_a_size(void **state)
 {
-	static const struct row rows[] = {{"stsbig.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified", NULL}};
+	static const struct row rows[] = {
+		{"stsbig.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified", NULL},
+		{"stsnever.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified",
+			NULL}, /* the same, without end */
+		{"stschunk.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified", NULL}, /* in chunks */
+		{"stslong.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified", NULL},  /* as its head says */
+		{"stshalf.plain.test", OUTBOUND_SENT, "2.0.0", "/unverified", NULL},  /* cut short */
+	};
 
 	(void)state;
 	if (!web)
