@@ -10,6 +10,7 @@
 
 #define DEPTH_MOST 60
 #define TEXT_MOST 1000
+#define ALL_CHILDREN UINT32_MAX
 
 struct reader {
 	struct arena *arena;
@@ -130,15 +131,19 @@ static struct imap_search_key *new_key(struct reader *r, enum imap_search_type t
 	return key;
 }
 
-/* Cheap ones first, among equals as they came. */
-static void add_child(struct imap_search_key *parent, struct imap_search_key *child)
+/* Cheap ones first, among equals as they came. last: of each cost, the last child so far. */
+static void add_child(struct imap_search_key *parent, struct imap_search_key *child,
+	struct imap_search_key *last[IMAP_SEARCH_COSTS])
 {
 	struct imap_search_key **place = &parent->first;
 
-	while (*place && (*place)->cost <= child->cost)
-		place = &(*place)->next;
+	for (size_t i = 0; i <= child->cost; i++) {
+		if (last[i])
+			place = &last[i]->next;
+	}
 	child->next = *place;
 	*place = child;
+	last[child->cost] = child;
 	if (child->cost > parent->cost)
 		parent->cost = child->cost;
 }
@@ -237,7 +242,8 @@ static int wrap_not(struct reader *r, struct imap_search_key *child, struct imap
 
 	if (!key)
 		return ERR_TOO_BIG;
-	add_child(key, child);
+	key->first = child;
+	key->cost = child->cost;
 	*key_out = key;
 	return 0;
 }
@@ -261,15 +267,18 @@ static int read_word(struct reader *r, const struct word *word, struct imap_sear
 	return 0;
 }
 
+/* count of them, or as many as there are. */
 static int read_children(struct reader *r, struct imap_search_key *parent, unsigned count)
 {
-	for (unsigned i = 0; i < count; i++) {
+	struct imap_search_key *last[IMAP_SEARCH_COSTS] = {NULL};
+
+	for (unsigned i = 0; i < count && (r->at || count != ALL_CHILDREN); i++) {
 		struct imap_search_key *child;
 		int err = read_key(r, &child);
 
 		if (err < 0)
 			return err;
-		add_child(parent, child);
+		add_child(parent, child, last);
 	}
 	return 0;
 }
@@ -278,17 +287,15 @@ static int read_children(struct reader *r, struct imap_search_key *parent, unsig
 static int read_and(struct reader *r, struct imap_search_key **key_out)
 {
 	struct imap_search_key *key = new_key(r, IMAP_SEARCH_AND);
+	int err;
 
 	if (!key)
 		return ERR_TOO_BIG;
 	if (!r->at)
 		return ERR_SYNTAX;
-	while (r->at) {
-		int err = read_children(r, key, 1);
-
-		if (err < 0)
-			return err;
-	}
+	err = read_children(r, key, ALL_CHILDREN);
+	if (err < 0)
+		return err;
 	*key_out = key;
 	return 0;
 }
