@@ -12,6 +12,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
+#include "common/base/random.h"
 #include "common/net/timer.h"
 #include "common/proto/spf_wire.h"
 
@@ -25,7 +26,8 @@ struct spf_checker {
 	struct loop_watch *watch;
 	struct timer timer; /* of a run, of idleness, of waiting for its end */
 	struct spf_pool_job *job;
-	bool is_busy; /* with a job, or with one that was cancelled */
+	char number[SPF_WIRE_NUMBER_LEN]; /* of its run */
+	bool is_busy;                     /* with a job, or with one that was cancelled */
 	bool has_replied;
 	bool is_wanted_dead; /* its end is no news */
 };
@@ -193,9 +195,13 @@ static void checker_end(struct spf_checker *c)
 
 static void give(struct spf_checker *c, struct spf_pool_job *job)
 {
-	ssize_t n =
-		send(c->fd, job->run.data + job->run.start, buf_len(&job->run), MSG_DONTWAIT | MSG_NOSIGNAL);
+	struct slice run = buf_view(&job->run);
+	struct iovec parts[] = {{c->number, sizeof(c->number)}, {(void *)(uintptr_t)run.p, run.len}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = ARRAY_LEN(parts)};
+	ssize_t n;
 
+	random_bytes(c->number, sizeof(c->number));
+	n = sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	c->is_busy = true;
 	c->job = job;
 	job->checker = c;
@@ -254,14 +260,16 @@ static void fail(struct spf_checker *c)
 static void on_ready(void *arg, int ready)
 {
 	struct spf_checker *c = arg;
-	char reply[SPF_WIRE_REPLY_MOST + 1];
+	char reply[SPF_WIRE_NUMBER_LEN + SPF_WIRE_REPLY_MOST + 1];
 	struct spf_pool_job *job = c->job;
 	ssize_t n = recv(c->fd, reply, sizeof(reply), MSG_DONTWAIT);
 
 	(void)ready;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0 || !c->is_busy || (size_t)n == sizeof(reply)) {
+	/* Nothing unasked, and no second reply to the run before. */
+	if (n <= 0 || !c->is_busy || (size_t)n == sizeof(reply) || (size_t)n < sizeof(c->number) ||
+		memcmp(reply, c->number, sizeof(c->number)) != 0) {
 		if (n > 0)
 			kill(c->pid, SIGKILL);
 		fail(c);
@@ -275,7 +283,7 @@ static void on_ready(void *arg, int ready)
 		timer_set(&c->timer, c->pool->loop, SPF_POOL_IDLE_MS);
 	serve_waiting(c->pool);
 	if (job)
-		end_job(job, 0, slice_of(reply, (size_t)n));
+		end_job(job, 0, slice_from(slice_of(reply, (size_t)n), sizeof(c->number)));
 }
 
 static void on_time(void *arg)

@@ -1,6 +1,7 @@
 /*
  * What a program and its SPF checker say to each other, a datagram each way: a run with the DNS answers that there are, and what came
- * of it. Either side takes the other for hostile: every length is checked, a message is used up to its last octet.
+ * of it. Either side takes the other for hostile: every length is checked, a message is used up to its last octet. Before each stands a
+ * number of SPF_WIRE_NUMBER_LEN octets, which its run has by chance and its reply repeats: a reply to another run is none.
  *
  *	run:   "SPF1", ip, sender, helo, domain, record, count of answers, answers: type, name, state, count, data...
  *	reply: kind, result, count of the trace, positions in the answers, text; and for a missing answer its type
@@ -14,6 +15,7 @@
 #include "common/base/buf.h"
 #include "common/base/error.h"
 
+#define SPF_WIRE_NUMBER_LEN 8
 #define SPF_WIRE_RUN_MOST (160 * 1024)
 #define SPF_WIRE_REPLY_MOST (8 * 1024)
 #define SPF_WIRE_ANSWERS_MOST 256

@@ -120,16 +120,18 @@ static int self_test(const char *name)
 
 static int serve(void)
 {
-	char *in = xmalloc(SPF_WIRE_RUN_MOST + 1);
+	const size_t most = SPF_WIRE_NUMBER_LEN + SPF_WIRE_RUN_MOST + 1;
+	char *in = xmalloc(most);
 	struct buf reply = {0};
 
 	for (unsigned runs = 0; runs < RUNS_MOST; runs++) {
-		ssize_t n = recv(STDIN_FILENO, in, SPF_WIRE_RUN_MOST + 1, 0);
+		ssize_t n = recv(STDIN_FILENO, in, most, 0);
 
 		if (n <= 0)
 			return n < 0 && errno == EINTR ? 0 : n < 0;
 		buf_clear(&reply);
-		if (spf_eval(slice_of(in, (size_t)n), &reply))
+		buf_add_slice(&reply, slice_sub(slice_of(in, (size_t)n), 0, SPF_WIRE_NUMBER_LEN));
+		if (spf_eval(slice_from(slice_of(in, (size_t)n), SPF_WIRE_NUMBER_LEN), &reply))
 			return 65;
 		if (send(STDIN_FILENO, reply.data + reply.start, buf_len(&reply), MSG_NOSIGNAL) < 0)
 			return 1;

@@ -287,11 +287,18 @@ static ssize_t checker_ask(int fd, const char *record, char *reply, size_t size)
 		.domain = SLICE_LIT("b.test"),
 		.record = slice_str(record)};
 	struct buf text = {0};
+	ssize_t n;
 
+	buf_add_str(&text, "number.1");
 	assert_int_equal(spf_wire_write_run(&run, &text), 0);
 	assert_int_equal(send(fd, text.data, buf_len(&text), MSG_NOSIGNAL), buf_len(&text));
 	buf_deinit(&text);
-	return recv(fd, reply, size, 0);
+	n = recv(fd, reply, size, 0);
+	if (n <= 0)
+		return n;
+	assert_memory_equal(reply, "number.1", 8);
+	memmove(reply, reply + 8, (size_t)n - 8);
+	return n - 8;
 }
 
 static void test_security_16_the_library_s_overflow_kills_a_checker_alone(void **state)
@@ -382,23 +389,33 @@ static int64_t deaths(void)
 	return metric_get(metrics_counter("mailtier_spf_checker_deaths", NULL, ""));
 }
 
+/* One that says what it wants: `pass` to whatever. */
+#define REPLIER                                                                                              \
+	"exec python3 -c 'import socket, time; s = socket.socket(fileno=0); m = s.recv(9999); "              \
+	"p = b\"\\0\\0\\0\\2\" + b\"\\0\" * 6; "
+
 /* Whatever a checker does, its check ends with temperror, and the next one gets another checker. */
 static void test_security_16_bad_checkers_are_temperror(void **state)
 {
 	static const struct {
 		const char *text;
 		bool dies;
+		enum spf_result want;
 	} rows[] = {
-		{"exit 3", true},
-		{"kill -11 $$", true},
+		{"exit 3", true, SPF_TEMPERROR},
+		{"kill -11 $$", true, SPF_TEMPERROR},
 		{"exec python3 -c 'import socket; s = socket.socket(fileno=0); s.recv(9999); "
 		 "s.send(b\"nonsense\")'",
-			false},
+			false, SPF_TEMPERROR},
 		{"exec python3 -c 'import socket, time; s = socket.socket(fileno=0); s.recv(9999); "
 		 "s.send(b\"x\" * "
 		 "9000); time.sleep(60)'",
-			true},
-		{"exec sleep 60", true},
+			true, SPF_TEMPERROR},
+		{"exec sleep 60", true, SPF_TEMPERROR},
+		{REPLIER "s.send(m[:8] + p); time.sleep(60)'", false, SPF_PASS}, /* as it should */
+		{REPLIER "s.send(b\"12345678\" + p); time.sleep(60)'", true,
+			SPF_TEMPERROR}, /* to another run */
+		{REPLIER "s.send(m[:7]); time.sleep(60)'", true, SPF_TEMPERROR},
 	};
 	struct suite suite;
 	char line[4096], server[64];
@@ -413,7 +430,7 @@ static void test_security_16_bad_checkers_are_temperror(void **state)
 
 		start(server, script(rows[i].text));
 		ask(&got, "192.0.2.1", "h.test", "a@ip.test");
-		if (got.result != SPF_TEMPERROR)
+		if (got.result != rows[i].want)
 			fail_msg("%s: %s", rows[i].text, spf_result_word(got.result));
 		for (int turn = 0; turn < 2000 && rows[i].dies && deaths() == before; turn++)
 			run_short();
