@@ -339,13 +339,18 @@ static void work_base64(struct slice text)
 	buf_deinit(&out);
 }
 
-/* The charset's name, a line end, the text. */
+/* The charset's name, a line end, the text, which comes in pieces: the sanitizer reads all that iconv() is given, each time. */
 static void work_charset(struct slice text)
 {
 	size_t name = strcspn(text.p, "\n");
+	struct charset_decoder *d;
 	struct buf out = {0};
 
-	assert_int_equal(charset_to_utf8(slice_sub(text, 0, name), slice_from(text, name + 1), &out), 0);
+	assert_int_equal(charset_decoder_new(slice_sub(text, 0, name), &d), 0);
+	for (size_t at = name + 1; at < text.len; at += 1000)
+		charset_decoder_feed(d, slice_sub(text, at, 1000), &out);
+	charset_decoder_end(d, &out);
+	charset_decoder_free(&d);
 	buf_deinit(&out);
 }
 
@@ -401,7 +406,6 @@ static void test_12_time_is_linear_in_size(void **state)
 		{work_charset, "gb18030\n", "\x81\x30\x81"},
 		{work_charset, "utf-16\n", "\xd8"},
 		{work_charset, "windows-1252\n", "\x81"},
-		{work_guess, "", "\xff"},
 		{work_guess, "", "\xe2\x82"},
 		{work_fold, "", "a"},
 		{work_fold, "", "\xc3\xa4"},
