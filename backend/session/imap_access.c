@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/proto/address.h"
+
 uint32_t imap_access_account(const struct imap_session *s)
 {
 	return s->account;
@@ -141,6 +143,39 @@ struct slice imap_access_full_name(const struct store_account *owner, struct sli
 	return slice_of(text, n > 0 ? (size_t)n : 0);
 }
 
+int imap_access_canonical(struct slice name, struct arena *arena, struct slice *name_out)
+{
+	struct slice level = first_level(name), rest = behind(name, level.len), address;
+	struct address_name canonical;
+	struct buf text = {0};
+	int err = 0;
+
+	*name_out = name;
+	if (!imap_access_is_foreign(name) || !rest.len)
+		return 0;
+	buf_add_slice(&text, level);
+	if (slice_is_str(level, IMAP_ACCESS_OTHERS)) {
+		address = first_level(rest);
+		rest = behind(rest, address.len);
+		if (address_normalise_whole(arena, address, &canonical) == 0)
+			address = canonical.full;
+		buf_add_char(&text, STORE_SEPARATOR);
+		buf_add_slice(&text, address);
+	}
+	if (rest.len)
+		err = store_mailbox_normalise(rest, arena, &rest);
+	if (err == 0 && rest.len) {
+		buf_add_char(&text, STORE_SEPARATOR);
+		buf_add_slice(&text, rest);
+	}
+	if (err == 0) {
+		*name_out = arena_copy(arena, buf_view(&text));
+		err = name_out->p ? 0 : ERR_TOO_BIG;
+	}
+	buf_deinit(&text);
+	return err;
+}
+
 void imap_access_go(struct imap_session *s, struct slice name)
 {
 	struct imap_place place;
@@ -197,6 +232,7 @@ int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice
 	imap_access_resolve(s, name, &place);
 	if (place.slot != store_txn_slot(txn)) /* it has moved since imap_access_go() */
 		return ERR_NOT_NOW;
+	imap_session_changes(s, txn, place.account);
 	arena_init(&arena, 0);
 	err = store_mailbox_normalise(place.rest, &arena, &normal);
 	if (err == 0)
@@ -292,6 +328,7 @@ int imap_access_new(struct imap_session *s, struct store_txn *txn, struct slice 
 	imap_access_resolve(s, name, &place);
 	if (place.slot != store_txn_slot(txn))
 		return ERR_NOT_NOW;
+	imap_session_changes(s, txn, place.account);
 	if (place.is_foreign) {
 		if (!place.rest.len)
 			return ERR_NOT_FOUND;
@@ -366,13 +403,13 @@ static bool is_listed(const struct imap_session *s, struct store_who who, const 
 	       (who.account != 0 || is_near(s, owner->address)) && !is_public(owner->address);
 }
 
-/* Mailboxes that name the session's account, or "anyone" near. */
-static int list_shared(struct listing *l, struct store_who who)
+/* Mailboxes that name the session's account, or "anyone" near; of one owner (account not 0). */
+static int list_shared(struct listing *l, struct store_who who, uint32_t account)
 {
 	struct store *store = store_work_store(l->s->service->work);
 	struct store_acl_shared *shared;
 	size_t count;
-	int err = store_acl_shared(l->txn, who, l->arena, &shared, &count);
+	int err = store_acl_shared_of(l->txn, who, account, l->arena, &shared, &count);
 
 	l->owner.id = 0;
 	for (size_t i = 0; i < count && err == 0; i++) {
@@ -408,31 +445,24 @@ static int list_public(struct listing *l)
 	return err;
 }
 
-int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena *arena,
-	struct store_mailbox **mailboxes_out, size_t *count_out)
+/* What was found in order, each once. */
+static int end_listing(struct listing *l, int err, struct store_mailbox **mailboxes_out, size_t *count_out)
 {
-	struct listing l = {.s = s, .txn = txn, .arena = arena};
-	struct store_mailbox *m;
+	struct store_mailbox *m = arena_calloc(l->arena, buf_len(&l->found) / sizeof(*m) + 1, sizeof(*m));
 	size_t count = 0;
-	int err = list_shared(&l, imap_access_who(s));
 
-	if (err == 0)
-		err = list_shared(&l, (struct store_who){0, 0});
-	if (err == 0)
-		err = list_public(&l);
-	m = arena_calloc(arena, buf_len(&l.found) / sizeof(*m) + 1, sizeof(*m));
 	if (err == 0 && !m)
 		err = ERR_TOO_BIG;
-	if (err == 0 && buf_len(&l.found)) {
-		size_t n = buf_len(&l.found) / sizeof(*m);
+	if (err == 0 && buf_len(&l->found)) {
+		size_t n = buf_len(&l->found) / sizeof(*m);
 
-		memcpy(m, buf_view(&l.found).p, n * sizeof(*m));
+		memcpy(m, buf_view(&l->found).p, n * sizeof(*m));
 		qsort(m, n, sizeof(*m), compare_names);
 		for (size_t i = 0; i < n; i++) /* named by both entries */
 			if (count == 0 || m[count - 1].id != m[i].id)
 				m[count++] = m[i];
 	}
-	buf_deinit(&l.found);
+	buf_deinit(&l->found);
 	if (err < 0)
 		return err;
 	for (size_t i = 0; i + 1 < count; i++)
@@ -442,6 +472,35 @@ int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena
 	*mailboxes_out = m;
 	*count_out = count;
 	return 0;
+}
+
+int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena *arena,
+	struct store_mailbox **mailboxes_out, size_t *count_out)
+{
+	struct listing l = {.s = s, .txn = txn, .arena = arena};
+	int err = list_shared(&l, imap_access_who(s), 0);
+
+	if (err == 0)
+		err = list_shared(&l, (struct store_who){0, 0}, 0);
+	if (err == 0)
+		err = list_public(&l);
+	return end_listing(&l, err, mailboxes_out, count_out);
+}
+
+int imap_access_list_of(struct imap_session *s, struct store_txn *txn, const struct store_account *owner,
+	struct arena *arena, struct store_mailbox **mailboxes_out, size_t *count_out)
+{
+	struct listing l = {.s = s, .txn = txn, .arena = arena};
+	int err = 0;
+
+	if (is_public(owner->address)) {
+		err = is_near(s, owner->address) ? list_public(&l) : 0;
+	} else {
+		err = list_shared(&l, imap_access_who(s), owner->id);
+		if (err == 0)
+			err = list_shared(&l, (struct store_who){0, 0}, owner->id);
+	}
+	return end_listing(&l, err, mailboxes_out, count_out);
 }
 
 static void add_owner(uint32_t *owners, size_t room, size_t *count, uint32_t owner)

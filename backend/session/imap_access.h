@@ -41,6 +41,9 @@ MUST_CHECK int imap_access_new(struct imap_session *s, struct store_txn *txn, st
 struct store_who imap_access_who(const struct imap_session *s);
 /* The name under which this session sees an account's mailbox, in the arena. Empty: memory. */
 struct slice imap_access_full_name(const struct store_account *owner, struct slice rest, struct arena *arena);
+/* A name of others' mailboxes as imap_access_full_name() has it, whether there is such a mailbox or not; others stay. In the arena,
+ * or a view. ERR_SYNTAX: no mailbox has that name. ERR_TOO_BIG. */
+MUST_CHECK int imap_access_canonical(struct slice name, struct arena *arena, struct slice *name_out);
 /* The account that public folders of the session's domain belong to. ERR_NOT_FOUND. */
 MUST_CHECK int imap_access_public(const struct imap_session *s, struct store_account *account_out);
 /* In a job of that slot: accounts, but the own, whose mailboxes' ACLs name the session's user or, near, anyone, and that of the
@@ -51,3 +54,7 @@ MUST_CHECK int imap_access_owners(
  * children follow their parent; in the arena. */
 MUST_CHECK int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena *arena,
 	struct store_mailbox **mailboxes_out, size_t *count_out);
+/* The same of one account. */
+MUST_CHECK int imap_access_list_of(struct imap_session *s, struct store_txn *txn,
+	const struct store_account *owner, struct arena *arena, struct store_mailbox **mailboxes_out,
+	size_t *count_out);

@@ -113,8 +113,6 @@ struct set_data {
 	struct slice name;
 	bool is_server;
 	const char *status_code, *text; /* why it was refused */
-	uint32_t account;               /* whose the mailbox is */
-	uint64_t from, to;              /* MODSEQs of the changes there */
 	unsigned count;
 	struct entry entries[STORE_METADATA_ENTRIES_MAX];
 };
@@ -162,10 +160,6 @@ static int set_entry(struct imap_session *s, struct store_txn *txn, struct set_d
 		e->name, e->value, &modseq);
 	if (err == ERR_TOO_BIG)
 		return refuse(d, "METADATA TOOMANY", "There is no room for more annotations");
-	if (err == 0 && modseq) {
-		d->from = d->from ? d->from : modseq;
-		d->to = modseq;
-	}
 	return err;
 }
 
@@ -175,11 +169,9 @@ static int set_run(struct imap_session *s, struct store_txn *txn)
 	struct store_mailbox mailbox;
 	int err = 0;
 
-	d->from = d->to = 0;
 	d->status_code = NULL;
 	if (!d->is_server)
 		err = imap_metadata_find(s, txn, d->name, &mailbox);
-	d->account = d->is_server || err < 0 ? s->account : mailbox.account;
 	for (unsigned i = 0; i < d->count && err == 0; i++)
 		err = set_entry(s, txn, d, &mailbox, &d->entries[i]);
 	return err;
@@ -189,8 +181,6 @@ static void set_done(struct imap_session *s, int err)
 {
 	const struct set_data *d = s->data;
 
-	if (err == 0) /* of the own account job_run_write() knows */
-		imap_others_own(s, s->at_slot, d->account, d->from, d->to);
 	if (err == ERR_DENIED && d->status_code)
 		imap_answer(s, "NO", d->status_code, d->text);
 	else if (err < 0)

@@ -21,6 +21,7 @@
 #include "common/proto/imap_parse.h"
 
 #define IMAP_HIERARCHY "/"
+#define IMAP_OWN_OTHERS 3
 /* Text that one job makes before the socket takes it. */
 #define IMAP_BATCH (128u * 1024)
 /* A body that is no longer goes whole into a batch that has room for its beginning: half of one would have to be read twice. */
@@ -122,7 +123,13 @@ struct imap_session {
 	struct imap_notify *notify; /* NULL: hears of the selected mailbox alone */
 	struct imap_notes *notes;   /* what the operator says of the server */
 	uint64_t own_from, own_to;  /* MODSEQs of what the write job changed in the own account */
-	bool adds_own;              /* the message under way is for the own account */
+	struct imap_own { /* and in others, for `notify`: that of the selected mailbox, that of a name */
+		uint32_t account;
+		uint64_t from, to;
+	} own_others[IMAP_OWN_OTHERS];
+	bool is_writing;       /* a write job runs, and `notify` wants to know what it changes */
+	uint32_t adds_account; /* for which the message under way is */
+	bool adds_own;         /* it is the own */
 
 	uint32_t append_mailbox; /* of append_name: the last APPEND's */
 	char *append_name;
@@ -232,6 +239,8 @@ void imap_access_go(struct imap_session *s, struct slice name);
  */
 MUST_CHECK int imap_access_find(struct imap_session *s, struct store_txn *txn, struct slice name,
 	unsigned rights, struct store_mailbox *mailbox_out);
+/* In a write job: it is about to change something of this account. */
+void imap_session_changes(struct imap_session *s, struct store_txn *txn, uint32_t account);
 /* In a job: what the session may do with a mailbox of this transaction. */
 MUST_CHECK int imap_access_rights(struct imap_session *s, struct store_txn *txn,
 	const struct store_mailbox *mailbox, unsigned *rights_out);

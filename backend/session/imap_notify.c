@@ -17,8 +17,10 @@ struct imap_notify *imap_notify_get(struct imap_session *s)
 
 void imap_notify_set_free(struct imap_notify_set **set)
 {
-	if (*set)
+	if (*set) {
 		arena_deinit(&(*set)->arena);
+		buf_deinit(&(*set)->subscribed);
+	}
 	free(*set);
 	*set = NULL;
 }
@@ -35,6 +37,7 @@ void imap_notify_free(struct imap_session *s)
 	imap_notify_set_free(&n->set);
 	imap_notify_set_free(&n->next);
 	imap_others_free(&n->others);
+	imap_others_free(&n->next_others);
 	free(n);
 	s->notify = NULL;
 }
@@ -96,7 +99,7 @@ unsigned imap_notify_selected(const struct imap_session *s)
 
 bool imap_notify_is_due(const struct imap_session *s)
 {
-	return s->notify && (s->is_account_stale || imap_others_are_due(s->notify->others));
+	return s->notify && (s->is_account_stale || imap_others_are_due(s));
 }
 
 static bool has_sync(const struct imap_session *s)
@@ -135,35 +138,60 @@ static int notify_run(struct imap_session *s, struct store_txn *txn)
 	return imap_notify_tell(s, txn);
 }
 
-static void others_next(struct imap_session *s)
+void imap_notify_overflow(struct imap_session *s)
 {
 	struct imap_notify *n = s->notify;
 
-	if (imap_others_are_due(n->others))
-		imap_others_step(s, others_next);
-	else
-		n->done(s, 0);
+	if (n->set && !n->is_overflown)
+		buf_add_str(&s->out, "* OK [NOTIFICATIONOVERFLOW] Too much has changed: nothing is watched "
+				     "any more\r\n");
+	n->is_overflown = true;
+}
+
+/* As after NOTIFY NONE (RFC 5465 section 5.8). */
+void imap_notify_end_overflow(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+
+	if (n->is_overflown && n->set) {
+		imap_others_clear(s);
+		imap_notify_set_free(&n->set);
+	}
+	n->is_overflown = false;
+}
+
+static void others_next(struct imap_session *s);
+
+static void others_step(struct imap_session *s)
+{
+	imap_others_step(s, others_next);
+}
+
+static void others_next(struct imap_session *s)
+{
+	imap_notify_end_overflow(s);
+	if (imap_others_are_due(s)) {
+		imap_when_sent(s, others_step);
+	} else {
+		imap_others_rest(s);
+		s->notify->done(s, 0);
+	}
 }
 
 static void notify_done(struct imap_session *s, int err)
 {
-	struct imap_notify *n = s->notify;
-
-	/* RFC 5465 section 5.8 */
-	if (n->is_overflown)
-		imap_notify_set_free(&n->set);
-	n->is_overflown = false;
-	if (err < 0)
-		n->done(s, err);
-	else
-		others_next(s);
+	if (err < 0) {
+		s->notify->done(s, err);
+		return;
+	}
+	imap_others_see_subscribed(s);
+	others_next(s);
 }
 
 void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session *s, int err))
 {
 	s->notify->done = done;
-	if (!s->is_account_stale && imap_others_are_due(s->notify->others) &&
-		!(s->cmd && s->cmd->flags & IMAP_CMD_SYNC)) {
+	if (!s->is_account_stale && imap_others_are_due(s) && !(s->cmd && s->cmd->flags & IMAP_CMD_SYNC)) {
 		others_next(s);
 		return;
 	}

@@ -1,7 +1,7 @@
 /*
  * NOTIFY (RFC 5465 section 3.1, 8). The arguments live as long as the command; what is kept is copied into an arena of its own
- * with a limit: beyond it the client is told NOTIFICATIONOVERFLOW, as it is for mailboxes of other accounts, whose changes are
- * in other logs.
+ * with a limit: beyond it the client is told NOTIFICATIONOVERFLOW. A name that is no mailbox's, or not to be looked up, is ignored,
+ * and watched for: it may come to be, or be shared.
  */
 #include <stdlib.h>
 
@@ -160,12 +160,12 @@ static int add_name(struct imap_session *s, struct imap_notify_set *set, struct 
 		return 0;
 	if (err < 0)
 		return err;
-	if (imap_access_is_foreign(name))
-		return ERR_FULL;
 	if (name.len > 1 && name.p[name.len - 1] == STORE_SEPARATOR)
 		name.len--;
-	g->names[g->count++] = name;
-	return 0;
+	err = imap_access_canonical(name, &set->arena, &name);
+	if (err == 0)
+		g->names[g->count++] = name;
+	return err == ERR_SYNTAX ? 0 : err;
 }
 
 static int read_names(struct imap_session *s, struct imap_notify_set *set, struct imap_notify_group *g,
@@ -262,27 +262,49 @@ static void put_in_force(struct imap_session *s)
 {
 	struct imap_notify *n = s->notify;
 
+	imap_others_put_in_force(s);
 	imap_notify_set_free(&n->set);
 	n->set = n->next;
 	n->next = NULL;
+	n->is_overflown = false; /* what was watched before */
 	/* What the answer's sync is about to tell is no news to be fetched: imap_notify_command_ended() says from where on. */
 	n->fetch_mailbox = 0;
 	n->own_uids.count = 0;
 }
 
+/* The set before goes on, unless it has come to its end itself. */
+static void give_up(struct imap_session *s)
+{
+	imap_others_give_up(s);
+	imap_notify_set_free(&s->notify->next);
+	imap_notify_end_overflow(s);
+	imap_others_see_subscribed(s);
+}
+
 static void set_done(struct imap_session *s, int err)
 {
-	if (err == ERR_TOO_BIG) {
-		imap_notify_set_free(&s->notify->next);
-		imap_answer(s, "NO", "NOTIFICATIONOVERFLOW", "That cannot be watched");
-	} else if (err < 0) {
-		imap_notify_set_free(&s->notify->next);
-		imap_fail(s, err);
-	} else {
+	if (err == 0) {
 		put_in_force(s);
 		s->must_sync = s->view.mailbox != 0;
 		imap_ok(s);
+		return;
 	}
+	give_up(s);
+	if (err == ERR_TOO_BIG)
+		imap_answer(s, "NO", "NOTIFICATIONOVERFLOW", "That is more than can be watched");
+	else
+		imap_fail(s, err);
+}
+
+static void own_done(struct imap_session *s, int err)
+{
+	struct imap_notify *n = s->notify;
+	const struct notify_data *d = s->data;
+
+	if (err == 0 && (imap_notify_wants_others(n->next) || n->is_metadata_wanted))
+		imap_others_begin(s, d->wants_status, set_done);
+	else
+		set_done(s, err);
 }
 
 static void notify_none(struct imap_session *s)
@@ -290,6 +312,7 @@ static void notify_none(struct imap_session *s)
 	struct imap_notify *n = imap_notify_get(s);
 
 	/* "Not interested in any kind of event": nothing of the selected mailbox either. */
+	imap_others_clear(s);
 	imap_notify_set_free(&n->set);
 	n->set = xcalloc(1, sizeof(*n->set));
 	arena_init(&n->set->arena, IMAP_NOTIFY_MEMORY);
@@ -323,7 +346,8 @@ void imap_cmd_notify(struct imap_session *s, const struct imap_command *command)
 	arena_init(&n->next->arena, IMAP_NOTIFY_MEMORY);
 	err = read_groups(s, n->next, arg);
 	if (err == 0) {
-		imap_read(s, set_run, set_done);
+		s->at_slot = s->slot;
+		imap_read(s, set_run, own_done);
 		return;
 	}
 	imap_notify_set_free(&n->next);
@@ -331,8 +355,6 @@ void imap_cmd_notify(struct imap_session *s, const struct imap_command *command)
 		imap_answer(s, "NO", "BADEVENT (" EVENTS ")", "There is no such event here");
 	else if (err == ERR_TOO_BIG)
 		imap_answer(s, "NO", "NOTIFICATIONOVERFLOW", "That is more than can be watched");
-	else if (err == ERR_FULL)
-		imap_answer(s, "NO", "NOTIFICATIONOVERFLOW", "Mailboxes of others cannot be watched");
 	else
 		imap_bad(s, "Wrong arguments for NOTIFY");
 }

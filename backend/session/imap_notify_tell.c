@@ -40,46 +40,10 @@ struct tell {
 	struct touched *touched, **touched_tail;
 	struct named *named, **named_tail;
 	unsigned named_count;
+	bool has_subscribed; /* to mailboxes of others, or no longer */
 };
 
 /* ---- what is wanted ---- */
-
-static bool is_below(struct slice name, struct slice parent)
-{
-	return name.len > parent.len && name.p[parent.len] == STORE_SEPARATOR &&
-	       memcmp(name.p, parent.p, parent.len) == 0;
-}
-
-static bool is_match(const struct imap_notify_group *g, struct slice name, bool is_subscribed)
-{
-	switch (g->filter) {
-	case IMAP_FILTER_INBOXES:
-		return slice_is_str(name, "INBOX"); /* all that is delivered goes there */
-	case IMAP_FILTER_PERSONAL:
-		return true;
-	case IMAP_FILTER_SUBSCRIBED:
-		return is_subscribed;
-	case IMAP_FILTER_SUBTREE:
-	case IMAP_FILTER_MAILBOXES:
-		for (unsigned i = 0; i < g->count; i++) {
-			if (slice_is_equal(name, g->names[i]) ||
-				(g->filter == IMAP_FILTER_SUBTREE && is_below(name, g->names[i])))
-				return true;
-		}
-		return false;
-	}
-	return false;
-}
-
-static unsigned wanted(const struct imap_notify_set *set, struct slice name, bool is_subscribed)
-{
-	unsigned events = 0;
-
-	for (unsigned i = 0; set && i < set->count; i++)
-		if (is_match(&set->groups[i], name, is_subscribed))
-			events |= set->groups[i].events;
-	return events;
-}
 
 /* Of the user, whatever mailboxes they stand beside. */
 static bool wants_server_metadata(const struct imap_notify_set *set)
@@ -131,8 +95,12 @@ static int gather(void *arg, const struct store_change *c)
 {
 	struct tell *t = arg;
 
-	if (imap_notify_is_own(&t->n->own, c->modseq))
-		return 0;
+	if (imap_notify_is_own(&t->n->own, c->modseq)) {
+		if (c->kind != STORE_CHANGE_SUBSCRIBED || !imap_access_is_foreign(c->text))
+			return 0;
+		t->has_subscribed = true;
+		return imap_others_subscribed(t->s, SLICE_LIT(""));
+	}
 	switch (c->kind) {
 	case STORE_CHANGE_ADDED:
 		return touch(t, c->mailbox, IMAP_EVENT_NEW, false);
@@ -148,9 +116,11 @@ static int gather(void *arg, const struct store_change *c)
 		if (c->user != STORE_METADATA_SHARED && c->user != imap_metadata_user(t->s))
 			return 0;
 		return keep_name(t, c);
+	case STORE_CHANGE_SUBSCRIBED:
+		t->has_subscribed |= imap_access_is_foreign(c->text);
+		return keep_name(t, c);
 	case STORE_CHANGE_RENAMED:
 	case STORE_CHANGE_DELETED:
-	case STORE_CHANGE_SUBSCRIBED:
 		return keep_name(t, c);
 	case STORE_CHANGE_KEYWORDS:
 	case STORE_CHANGE_ACL:
@@ -168,19 +138,6 @@ static bool is_selected(const struct imap_session *s, uint32_t mailbox)
 	return mailbox == s->view.mailbox && !s->view.is_guest;
 }
 
-static unsigned status_items(const struct imap_session *s, unsigned events, bool is_new)
-{
-	unsigned items = 0;
-
-	if (events & (IMAP_EVENT_NEW | IMAP_EVENT_EXPUNGE))
-		items |= imap_status_item("MESSAGES") | imap_status_item("UIDNEXT") |
-			 (s->is_condstore ? imap_status_item("HIGHESTMODSEQ") : 0);
-	if (events & IMAP_EVENT_FLAGS)
-		items |= imap_status_item("UIDVALIDITY") | imap_status_item("UNSEEN") |
-			 (s->is_condstore ? imap_status_item("HIGHESTMODSEQ") : 0);
-	return items | (is_new ? imap_status_item("UIDVALIDITY") : 0);
-}
-
 static int tell_messages(struct tell *t, const struct touched *m)
 {
 	struct store_mailbox mailbox;
@@ -195,13 +152,14 @@ static int tell_messages(struct tell *t, const struct touched *m)
 		return err == ERR_NOT_FOUND ? 0 : err;
 	if (mailbox.noselect)
 		return 0;
-	events = wanted(t->set, mailbox.name, mailbox.subscribed);
+	events = imap_notify_wanted(t->set, mailbox.name, mailbox.subscribed);
 	/* Section 5.1: who hears of flags hears of another UIDVALIDITY. */
 	is_new = m->is_new && events & IMAP_EVENT_FLAGS;
 	events &= m->events;
 	if (!events && !is_new)
 		return 0;
-	return imap_status_write(t->s, t->txn, &mailbox, mailbox.name, status_items(t->s, events, is_new));
+	return imap_status_write(
+		t->s, t->txn, &mailbox, mailbox.name, imap_notify_items(t->s, events, is_new));
 }
 
 /* ---- names: LIST ---- */
@@ -220,8 +178,8 @@ static int write_list(struct tell *t, struct slice name, struct slice old_name, 
 		err = store_mailbox_has_children(t->txn, t->s->account, name, &has_children);
 	if (err < 0)
 		return err;
-	if (!(wanted(t->set, name, m.subscribed || event == IMAP_EVENT_SUBSCRIPTION) & event) &&
-		!(old_name.len && wanted(t->set, old_name, false) & event))
+	if (!(imap_notify_wanted(t->set, name, m.subscribed || event == IMAP_EVENT_SUBSCRIPTION) & event) &&
+		!(old_name.len && imap_notify_wanted(t->set, old_name, false) & event))
 		return 0;
 	buf_printf(out, "* LIST (%s",
 		exists ? has_children ? "\\HasChildren" : "\\HasNoChildren" : "\\NonExistent");
@@ -257,7 +215,7 @@ static int write_with_parent(struct tell *t, struct slice name)
 static bool has_renamed_parent(const struct tell *t, struct slice old_name)
 {
 	for (const struct named *n = t->named; n; n = n->next)
-		if (n->kind == STORE_CHANGE_RENAMED && is_below(old_name, n->text))
+		if (n->kind == STORE_CHANGE_RENAMED && imap_notify_is_below(old_name, n->text))
 			return true;
 	return false;
 }
@@ -279,6 +237,8 @@ static int tell_named(struct tell *t, const struct named *n)
 
 	if (n->kind == STORE_CHANGE_DELETED)
 		return n->text.len ? write_with_parent(t, n->text) : 0;
+	if (n->kind == STORE_CHANGE_SUBSCRIBED && imap_access_is_foreign(n->text))
+		return imap_others_subscribed(t->s, n->text);
 	if (n->kind == STORE_CHANGE_SUBSCRIBED)
 		return n->text.len ? write_list(t, n->text, slice_of(NULL, 0), IMAP_EVENT_SUBSCRIPTION) : 0;
 	if (n->mailbox) {
@@ -296,7 +256,8 @@ static int tell_named(struct tell *t, const struct named *n)
 			       ? 0
 			       : write_list(t, mailbox.name, n->text, IMAP_EVENT_NAME);
 	wants = t->n->is_metadata_wanted ||
-		(n->mailbox ? wanted(t->set, mailbox.name, mailbox.subscribed) & IMAP_EVENT_METADATA
+		(n->mailbox ? imap_notify_wanted(t->set, mailbox.name, mailbox.subscribed) &
+					IMAP_EVENT_METADATA
 			    : wants_server_metadata(t->set));
 	if (!wants)
 		return 0;
@@ -317,19 +278,6 @@ static int tell_all(struct tell *t)
 	return err;
 }
 
-/* A subscription to somebody else's mailbox, while the subscribed ones are watched: that is more than we do. */
-static bool is_too_much(const struct tell *t)
-{
-	bool watches = false;
-
-	for (unsigned i = 0; t->set && i < t->set->count; i++)
-		watches |= t->set->groups[i].filter == IMAP_FILTER_SUBSCRIBED && t->set->groups[i].events;
-	for (const struct named *n = t->named; n && watches; n = n->next)
-		if (n->kind == STORE_CHANGE_SUBSCRIBED && imap_access_is_foreign(n->text))
-			return true;
-	return false;
-}
-
 int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_notify *n = s->notify;
@@ -342,15 +290,15 @@ int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 	t.touched_tail = &t.touched;
 	t.named_tail = &t.named;
 	err = store_change_each(txn, s->account, since, gather, &t, &now, &is_incomplete);
-	if (err == ERR_TOO_BIG || (err == 0 && (is_incomplete || is_too_much(&t)))) {
-		err = 0; /* `now` is known before the first change is read */
-		if (n->set) {
-			n->is_overflown = true;
-			buf_add_str(&s->out, "* OK [NOTIFICATIONOVERFLOW] Too much has changed: nothing is "
-					     "watched any more\r\n");
-		}
-	} else if (err == 0) {
+	if (err == 0 && is_incomplete)
+		err = ERR_TOO_BIG;
+	if (err == 0 && t.has_subscribed && n->set)
+		err = imap_notify_read_subscribed(s, txn, n->set);
+	if (err == 0)
 		err = tell_all(&t);
+	if (err == ERR_TOO_BIG) { /* `now` is known before the first change is read */
+		imap_notify_overflow(s);
+		err = 0;
 	}
 	table_free(&t.table);
 	arena_deinit(&t.arena);
@@ -363,20 +311,6 @@ int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 
 /* ---- the beginning ---- */
 
-static unsigned first_items(unsigned events)
-{
-	unsigned items = 0;
-
-	if (events & IMAP_EVENT_NEW)
-		items |= imap_status_item("MESSAGES") | imap_status_item("UIDNEXT") |
-			 imap_status_item("UIDVALIDITY");
-	if (events & IMAP_EVENT_EXPUNGE)
-		items |= imap_status_item("MESSAGES");
-	if (events & IMAP_EVENT_FLAGS)
-		items |= imap_status_item("UIDVALIDITY") | imap_status_item("HIGHESTMODSEQ");
-	return items;
-}
-
 static int nothing(void *arg, const struct store_change *c)
 {
 	(void)arg;
@@ -387,27 +321,29 @@ static int nothing(void *arg, const struct store_change *c)
 int imap_notify_begin(struct imap_session *s, struct store_txn *txn, bool wants_status)
 {
 	struct imap_notify *n = s->notify;
-	const struct imap_notify_set *set = n->next;
+	struct imap_notify_set *set = n->next;
 	struct store_mailbox *all;
 	struct arena arena;
-	bool is_incomplete, watches_subscribed = false;
+	bool is_incomplete;
 	uint64_t now;
 	size_t count = 0;
-	int err;
+	/* The client counts on what the set that goes has not told yet. */
+	int err = n->set ? imap_notify_tell(s, txn) : 0;
 
-	for (unsigned i = 0; i < set->count; i++)
-		watches_subscribed |=
-			set->groups[i].filter == IMAP_FILTER_SUBSCRIBED && set->groups[i].events;
+	if (err == 0)
+		err = imap_notify_read_subscribed(s, txn, set);
+	if (err < 0)
+		return err;
 	arena_init(&arena, 0);
 	err = store_mailbox_list(txn, s->account, &arena, &all, &count);
-	for (size_t i = 0; i < count && err == 0; i++) {
-		unsigned events = wanted(set, all[i].name, all[i].subscribed) & IMAP_EVENTS_OF_MESSAGES;
+	for (size_t i = 0; i < count && err == 0 && wants_status; i++) {
+		unsigned events = imap_notify_wanted(set, all[i].name, all[i].subscribed);
 
-		if (watches_subscribed && all[i].subscribed && imap_access_is_foreign(all[i].name))
-			err = ERR_TOO_BIG;
-		else if (wants_status && events && all[i].id && !all[i].noselect &&
-			 !is_selected(s, all[i].id))
-			err = imap_status_write(s, txn, &all[i], all[i].name, first_items(events));
+		events &= IMAP_EVENTS_OF_MESSAGES;
+		if (events && all[i].id && !all[i].noselect && !imap_access_is_foreign(all[i].name) &&
+			!is_selected(s, all[i].id))
+			err = imap_status_write(
+				s, txn, &all[i], all[i].name, imap_notify_first_items(events));
 	}
 	arena_deinit(&arena);
 	if (err == 0)

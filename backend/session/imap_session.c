@@ -177,32 +177,59 @@ static int no_change(void *arg, const struct store_change *change)
 	return 0;
 }
 
-/* The own account's MODSEQ as this transaction has it; 0: another slot's. */
-static uint64_t modseq_now(struct imap_session *s, struct store_txn *txn)
+/* An account's MODSEQ as this transaction has it; 0: there is no such account. */
+static uint64_t modseq_now(struct store_txn *txn, uint32_t account)
 {
 	bool is_incomplete;
 	uint64_t now;
 
-	if (store_txn_slot(txn) != s->slot ||
-		store_change_each(txn, s->account, UINT64_MAX - 1, no_change, NULL, &now, &is_incomplete) < 0)
+	if (store_change_each(txn, account, UINT64_MAX - 1, no_change, NULL, &now, &is_incomplete) < 0)
 		return 0;
 	return now;
+}
+
+void imap_session_changes(struct imap_session *s, struct store_txn *txn, uint32_t account)
+{
+	unsigned i = 0;
+
+	if (!s->is_writing || !account || (account == s->account && store_txn_slot(txn) == s->slot))
+		return;
+	while (i < IMAP_OWN_OTHERS && s->own_others[i].account && s->own_others[i].account != account)
+		i++;
+	if (i < IMAP_OWN_OTHERS && !s->own_others[i].account)
+		s->own_others[i] = (struct imap_own){account, modseq_now(txn, account) + 1, 0};
+}
+
+static void begin_own(struct imap_session *s, struct store_txn *txn)
+{
+	s->own_from = s->own_to = 0;
+	memset(s->own_others, 0, sizeof(s->own_others));
+	s->is_writing = s->notify != NULL;
+	if (s->is_writing && store_txn_slot(txn) == s->slot)
+		s->own_from = modseq_now(txn, s->account) + 1;
+	if (s->view.mailbox && s->view.is_guest && store_txn_slot(txn) == s->view.slot)
+		imap_session_changes(s, txn, s->view.account);
+}
+
+static void end_own(struct imap_session *s, struct store_txn *txn)
+{
+	s->is_writing = false;
+	if (s->own_from)
+		s->own_to = modseq_now(txn, s->account);
+	for (unsigned i = 0; i < IMAP_OWN_OTHERS && s->own_others[i].account; i++)
+		s->own_others[i].to = modseq_now(txn, s->own_others[i].account);
 }
 
 /* A write may run twice, if another of its batch failed: what the first run wrote is forgotten. */
 static int job_run_write(struct store_txn *txn, void *arg)
 {
 	struct imap_session *s = arg;
-	uint64_t before = s->notify ? modseq_now(s, txn) : 0;
 	int err;
 
 	buf_clear(&s->out);
+	begin_own(s, txn);
 	err = run_checked(s, txn);
-	s->own_from = s->own_to = 0;
-	if (before && err >= 0) {
-		s->own_from = before + 1;
-		s->own_to = modseq_now(s, txn);
-	}
+	end_own(s, txn);
 	return err;
 }
 
@@ -212,7 +239,11 @@ static void finish_job(struct imap_session *s, int err)
 		conn_write_take(s->conn, &s->out);
 	if (err == 0 && s->own_from)
 		imap_notify_own(s, s->own_from, s->own_to);
+	for (unsigned i = 0; err == 0 && i < IMAP_OWN_OTHERS && s->own_others[i].account; i++)
+		imap_others_own(
+			s, s->at_slot, s->own_others[i].account, s->own_others[i].from, s->own_others[i].to);
 	s->own_from = 0;
+	s->own_others[0].account = 0;
 	s->done(s, err);
 }
 
@@ -287,7 +318,9 @@ static void add_done(void *arg, int err, const struct store_work_added *results,
 	for (size_t i = 0; s->notify && err == 0 && i < count; i++) {
 		if (s->adds_own && results[i].error == 0)
 			imap_notify_own(s, results[i].modseq, results[i].modseq);
-		if (results[i].error == 0)
+		else if (results[i].error == 0)
+			imap_others_own(s, s->at_slot, s->adds_account, results[i].modseq, results[i].modseq);
+		if (results[i].error == 0 && s->at_slot == s->view.slot)
 			imap_notify_own_uids(s, results[i].mailbox, results[i].uid, results[i].uid);
 	}
 	s->added(s, err, err == 0 && count ? results : NULL);
@@ -299,7 +332,8 @@ void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn 
 	s->added = done;
 	s->jobs++;
 	add->slot = s->at_slot;
-	s->adds_own = s->at_slot == s->slot && add->target_count && add->targets[0].account == s->account;
+	s->adds_account = add->target_count ? add->targets[0].account : 0;
+	s->adds_own = s->at_slot == s->slot && s->adds_account == s->account;
 	add->done = add_done;
 	add->drop = job_drop;
 	add->arg = s;

@@ -135,18 +135,22 @@ static bool is_same(struct store_who a, struct store_who b)
 	return a.slot == b.slot && a.account == b.account;
 }
 
-/* At most STORE_ACL_SHARED_MAX. */
-static int count_shared(struct store_txn *txn, struct store_who who, size_t *count_out)
+/* The rows of whom it names, or (account not 0) those of them that are one owner's. */
+static struct slice shared_prefix(struct store_who who, uint32_t account, char room[WHO + 4])
 {
-	char prefix[WHO];
-	struct slice from = slice_of(prefix, sizeof(prefix));
+	bytes_put_u32be(put_who(room, who), account);
+	return slice_of(room, account ? WHO + 4 : WHO);
+}
+
+/* At most STORE_ACL_SHARED_MAX. */
+static int count_shared(struct store_txn *txn, struct slice from, size_t *count_out)
+{
 	struct db_cursor c;
 	size_t count = 0;
 	int err = db_cursor_open(txn, DB_SHARED, &c);
 
 	if (err)
 		return err;
-	(void)put_who(prefix, who);
 	err = db_cursor_seek(&c, from);
 	for (; !err && count < STORE_ACL_SHARED_MAX && db_cursor_has_prefix(&c, from);
 		err = db_cursor_next(&c))
@@ -182,6 +186,7 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, const 
 	struct db_key shared = acl_shared_key(entry->who, account, mailbox);
 	bool is_gone = !(entry->rights | entry->denied);
 	struct folder_record folder;
+	char room[WHO + 4];
 	size_t count, at = 0, named = 0;
 	int err = mailbox_get_folder(txn, account, mailbox, &folder);
 
@@ -196,7 +201,7 @@ static int set(struct store_txn *txn, uint32_t account, uint32_t mailbox, const 
 		return 0;
 	if (at == count && !is_gone) {
 		/* "anyone" is many: all public folders of a back-end. */
-		err = entry->who.account ? count_shared(txn, entry->who, &named) : 0;
+		err = entry->who.account ? count_shared(txn, shared_prefix(entry->who, 0, room), &named) : 0;
 		if (err)
 			return err;
 		if (count == STORE_ACL_ENTRIES_MAX || named >= STORE_ACL_SHARED_MAX)
@@ -290,12 +295,18 @@ int acl_drop(struct store_txn *txn, uint32_t account, uint32_t mailbox)
 int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *arena,
 	struct store_acl_shared **shared_out, size_t *count_out)
 {
-	char prefix[WHO];
-	struct slice from = slice_of(prefix, sizeof(prefix));
+	return store_acl_shared_of(txn, who, 0, arena, shared_out, count_out);
+}
+
+int store_acl_shared_of(struct store_txn *txn, struct store_who who, uint32_t account, struct arena *arena,
+	struct store_acl_shared **shared_out, size_t *count_out)
+{
+	char room[WHO + 4];
+	struct slice from = shared_prefix(who, account, room);
 	struct store_acl_shared *shared = NULL;
 	struct db_cursor c;
 	size_t count = 0, n = 0;
-	int err = count_shared(txn, who, &count);
+	int err = count_shared(txn, from, &count);
 
 	if (!err && count) {
 		shared = arena_calloc(arena, count, sizeof(*shared));
@@ -304,7 +315,6 @@ int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *
 		err = db_cursor_open(txn, DB_SHARED, &c);
 		if (err)
 			return err;
-		(void)put_who(prefix, who);
 		err = db_cursor_seek(&c, from);
 		while (!err && n < count && db_cursor_has_prefix(&c, from)) {
 			if (c.key.len != WHO + 8) {

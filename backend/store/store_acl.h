@@ -64,6 +64,9 @@ struct store_acl_shared {
 };
 MUST_CHECK int store_acl_shared(struct store_txn *txn, struct store_who who, struct arena *arena,
 	struct store_acl_shared **shared_out, size_t *count_out);
+/* Those of one owner. */
+MUST_CHECK int store_acl_shared_of(struct store_txn *txn, struct store_who who, uint32_t account,
+	struct arena *arena, struct store_acl_shared **shared_out, size_t *count_out);
 
 /* Where a step of the two functions below goes on; zero at first. */
 struct store_acl_at {
