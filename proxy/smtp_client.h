@@ -64,6 +64,8 @@ struct smtp_client {
 	enum config_service service;
 	struct usermap_request *login_request;
 	char *login_name;
+	struct usermap_request *verify_request;
+	char *verify_name;                           /* whom VRFY asks about, normalised */
 	struct secret stored;                        /* fetched */
 	const struct front_credentials *credentials; /* the front's, while a login is decided */
 	struct smtp_trial *trial;
@@ -97,6 +99,9 @@ extern const struct smtp_ops smtp_client_ops;
 void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp_rcpt *rcpt);
 void smtp_recipient_free(struct smtp_recipient *r);
 void smtp_recipient_answer(struct smtp_recipient *r, const struct smtp_answer *answer);
+/* VRFY; and the session goes with it unanswered. */
+void smtp_verify(struct smtp_front *front, const struct smtp_path *path);
+void smtp_verify_cancel(struct smtp_client *c);
 /* Events of legs. */
 void smtp_share_event(void *owner, struct smtp_leg *leg, enum smtp_leg_event event, unsigned number,
 	const struct smtp_reply *reply);

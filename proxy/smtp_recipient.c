@@ -453,9 +453,9 @@ static void to_route(struct smtp_recipient *r, const char *name)
 	smtp_recipient_answer(r, &not_now);
 }
 
-static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
+static int normalise(const struct smtp_client *c, const struct smtp_path *path, char **name_out)
 {
-	struct slice domain = slice_str(r->client->config->default_domain), name;
+	struct slice domain = slice_str(c->config->default_domain), name;
 	struct buf whole = {0};
 	struct arena arena;
 	int err;
@@ -468,7 +468,7 @@ static int normalise(struct smtp_recipient *r, const struct smtp_path *path)
 	}
 	err = auth_name_normalise(&arena, buf_view(&whole), domain, &name);
 	if (!err)
-		r->name = slice_copy_str(name);
+		*name_out = slice_copy_str(name);
 	buf_deinit(&whole);
 	arena_deinit(&arena);
 	return err;
@@ -500,10 +500,58 @@ void smtp_recipient_new(struct smtp_client *c, unsigned index, const struct smtp
 	list_add_last(&c->recipients, &r->link);
 	if (c->service == CONFIG_SUBMISSION)
 		submit(r);
-	else if (normalise(r, &rcpt->path))
+	else if (normalise(c, &rcpt->path, &r->name))
 		smtp_recipient_answer(r, SMTP_ANSWER(550, "5.1.3", "No recipient can have this address"));
 	else if (route)
 		to_route(r, route);
 	else
 		ask_map(r);
+}
+
+/* ---- VRFY ---- */
+
+void smtp_verify_cancel(struct smtp_client *c)
+{
+	usermap_cancel(&c->verify_request);
+	free(c->verify_name);
+	c->verify_name = NULL;
+}
+
+/* As far as the maps know: the back-end is not asked. */
+static void verified(struct smtp_client *c, const struct usermap_answer *answer)
+{
+	enum smtp_verify what = SMTP_VERIFY_NOT_NOW;
+
+	if (answer->verdict == USERMAP_YES)
+		what = answer->target_count ? SMTP_VERIFY_HERE : SMTP_VERIFY_NONE;
+	else if (answer->verdict != USERMAP_NOT_NOW)
+		what = is_own_domain(c, domain_of(c->verify_name)) ? SMTP_VERIFY_NONE : SMTP_VERIFY_ELSEWHERE;
+	free(c->verify_name);
+	c->verify_name = NULL;
+	smtp_front_answer_verify(c->front, what);
+}
+
+static void on_verified(void *arg, const struct usermap_answer *answer)
+{
+	struct smtp_client *c = arg;
+
+	c->verify_request = NULL;
+	verified(c, answer);
+}
+
+void smtp_verify(struct smtp_front *front, const struct smtp_path *path)
+{
+	struct smtp_client *c = smtp_front_tier(front);
+	struct usermap_question question = {
+		.service = slice_str(config_service_name(c->service)), .is_address = true};
+	struct usermap_answer answer;
+
+	if (normalise(c, path, &c->verify_name)) {
+		smtp_front_answer_verify(front, SMTP_VERIFY_ELSEWHERE);
+		return;
+	}
+	question.name = slice_str(c->verify_name);
+	if (usermap_lookup(c->config->services[c->service].chain, &question, smtp_front_loop(front),
+		    on_verified, c, &answer, &c->verify_request) == 1)
+		verified(c, &answer);
 }

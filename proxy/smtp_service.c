@@ -74,6 +74,7 @@ static void end(struct smtp_front *front)
 	smtp_leg_end_session(smtp_front_session(front));
 	smtp_submission_forget(c);
 	usermap_cancel(&c->login_request);
+	smtp_verify_cancel(c);
 	secret_deinit(&c->stored);
 	free(c->login_name);
 	arena_deinit(&c->arena);
@@ -160,6 +161,7 @@ const struct smtp_ops smtp_client_ops = {
 	.login_cancel = smtp_login_cancel,
 	.mail = mail,
 	.rcpt = rcpt,
+	.verify = smtp_verify,
 	.data_begin = data_begin,
 	.data_chunk = data_chunk,
 	.data_end = data_end,

@@ -219,6 +219,15 @@ static int add_targets(struct delivery *d, const struct forward_account *list, s
 	return 0;
 }
 
+static int find_account(struct store *store, struct slice address, struct store_account *account_out)
+{
+	int err = store_find_recipient(store, address, account_out);
+
+	if (!err && account_out->flags & (STORE_ACCOUNT_NO_MAIL | STORE_ACCOUNT_MAIL_LATER))
+		err = account_out->flags & STORE_ACCOUNT_NO_MAIL ? ERR_DENIED : ERR_NOT_NOW;
+	return err;
+}
+
 static int add_normalised(
 	struct delivery *d, struct arena *arena, struct slice address, unsigned *recipient_out)
 {
@@ -230,11 +239,9 @@ static int add_normalised(
 
 	if (delivery_find_recipient(d, address, recipient_out))
 		return 0;
-	err = store_find_recipient(store, address, &account);
+	err = find_account(store, address, &account);
 	if (err)
 		return err;
-	if (account.flags & (STORE_ACCOUNT_NO_MAIL | STORE_ACCOUNT_MAIL_LATER))
-		return account.flags & STORE_ACCOUNT_NO_MAIL ? ERR_DENIED : ERR_NOT_NOW;
 	err = forward_expand(store, &account, arena, &list, &count);
 	if (err)
 		return err == ERR_DENIED ? ERR_UNSUPPORTED : err;
@@ -247,27 +254,48 @@ static int add_normalised(
 	return 0;
 }
 
-int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, unsigned *recipient_out)
+static int normalise(struct arena *arena, const struct smtp_path *path, struct address_name *name_out)
 {
-	struct address_name name;
-	struct arena arena;
 	struct buf whole = {0};
 	int err;
 
-	arena_init(&arena, RECIPIENT_ARENA_MOST);
 	buf_add_slice(&whole, path->local);
 	if (path->domain.len) {
 		buf_add_char(&whole, '@');
 		buf_add_slice(&whole, path->domain);
 	}
-	err = address_normalise_whole(&arena, buf_view(&whole), &name);
-	if (err == ERR_TOO_BIG)
-		err = ERR_SYNTAX;
+	err = address_normalise_whole(arena, buf_view(&whole), name_out);
+	buf_deinit(&whole);
+	return err == ERR_TOO_BIG ? ERR_SYNTAX : err;
+}
+
+int delivery_find(struct delivery_service *service, const struct smtp_path *path)
+{
+	struct store_account account;
+	struct address_name name;
+	struct arena arena;
+	int err;
+
+	arena_init(&arena, RECIPIENT_ARENA_MOST);
+	err = normalise(&arena, path, &name);
+	if (!err)
+		err = find_account(store_work_store(service->work), name.full, &account);
+	arena_deinit(&arena);
+	return err;
+}
+
+int delivery_add_recipient(struct delivery *d, const struct smtp_path *path, unsigned *recipient_out)
+{
+	struct address_name name;
+	struct arena arena;
+	int err;
+
+	arena_init(&arena, RECIPIENT_ARENA_MOST);
+	err = normalise(&arena, path, &name);
 	if (!err && delivery_service_is_returned(d->service, path))
 		err = delivery_add_returned(d, path, recipient_out);
 	else if (!err)
 		err = add_normalised(d, &arena, name.full, recipient_out);
-	buf_deinit(&whole);
 	arena_deinit(&arena);
 	return err;
 }

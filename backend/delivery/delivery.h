@@ -38,6 +38,8 @@ struct delivery *delivery_begin(struct delivery_service *service, struct loop *l
  */
 MUST_CHECK int delivery_add_recipient(
 	struct delivery *d, const struct smtp_path *path, unsigned *recipient_out);
+/* The same question without a transaction, of forwarding and quota nothing: 0, ERR_NOT_FOUND, ERR_DENIED, ERR_NOT_NOW, ERR_SYNTAX. */
+MUST_CHECK int delivery_find(struct delivery_service *service, const struct smtp_path *path);
 /*
  * The queue. A recipient elsewhere (or anywhere: the queue brings mail for accounts of this back-end to them at once) becomes one record of the
  * queue of the slot in which the sender's account lives, in the commit that stores the message.

@@ -476,6 +476,20 @@ static void rcpt(struct smtp_front *front, unsigned index, const struct smtp_rcp
 		add_recipient(s, index, &whole);
 }
 
+/* ---- VRFY ---- */
+
+static void verify(struct smtp_front *front, const struct smtp_path *path)
+{
+	struct session *s = smtp_front_tier(front);
+	int err = delivery_find(s->service->delivery, path);
+	bool is_none = err == ERR_NOT_FOUND || err == ERR_DENIED || err == ERR_SYNTAX;
+
+	smtp_front_answer_verify(front, !err                                         ? SMTP_VERIFY_HERE
+					: is_none && place_of(s, path) == PLACE_HERE ? SMTP_VERIFY_NONE
+					: is_none                                    ? SMTP_VERIFY_ELSEWHERE
+										     : SMTP_VERIFY_NOT_NOW);
+}
+
 /* What a proxy of ours has made of the message since MAIL. */
 static void take_mark(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold)
 {
@@ -601,6 +615,7 @@ static const struct smtp_ops ops = {
 	.is_own = is_own,
 	.mail = mail,
 	.rcpt = rcpt,
+	.verify = verify,
 	.mark = take_mark,
 	.data_begin = data_begin,
 	.data_chunk = data_chunk,

@@ -132,6 +132,7 @@ static void free_front(void *arg)
 
 	free(f->helo);
 	free(f->user);
+	free(f->verified);
 	free(f->told_helo);
 	free(f->told_protocol);
 	free(f->told_user);

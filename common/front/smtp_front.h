@@ -45,6 +45,14 @@ enum smtp_reset {
 	SMTP_RESET_CUT    /* connection lost, deadline, or we ended it */
 };
 
+/* What VRFY is told. */
+enum smtp_verify {
+	SMTP_VERIFY_HERE,
+	SMTP_VERIFY_NONE,
+	SMTP_VERIFY_ELSEWHERE, /* not ours to say */
+	SMTP_VERIFY_NOT_NOW
+};
+
 struct smtp_ops {
 	/* The session begins, greeting not yet sent; NULL: nothing. */
 	void (*begin)(struct smtp_front *front);
@@ -64,6 +72,9 @@ struct smtp_ops {
 	void (*mail)(struct smtp_front *front, const struct smtp_mail *mail);
 	/* index counts the RCPT commands of the transaction that came here, from 0. */
 	void (*rcpt)(struct smtp_front *front, unsigned index, const struct smtp_rcpt *rcpt);
+	/* VRFY, where service->verifies: is there a mailbox of this address? Valid during the call; answer by smtp_front_answer_verify(),
+	 * also from within, unless the session ends before. NULL: it says nothing. */
+	void (*verify)(struct smtp_front *front, const struct smtp_path *path);
 	/* Between RCPT and the body, from a trusted proxy that has announced marks: instead of what MAIL said. hold: why the message is
 	 * to be held in the queue; NULL pointer: it is not. NULL: such marks are not taken. */
 	void (*mark)(struct smtp_front *front, const struct smtp_mark *mark, struct slice hold);
@@ -121,6 +132,7 @@ struct smtp_service {
 	bool allows_clear;       /* AUTH without TLS */
 	bool requires_tls;       /* MAIL only over TLS (530) */
 	struct front_auth *auth; /* how clients may log in; NULL: no AUTH. Owned by the service */
+	bool verifies;           /* VRFY tells who is here */
 	bool offers_dsn;         /* RFC 3461: the tier does what RET, ENVID, NOTIFY and ORCPT ask for */
 	bool offers_requiretls;  /* RFC 8689: and REQUIRETLS. Announced over TLS alone */
 	bool counts_hops; /* a proxy: anybody may say by XCLIENT TTL how many proxies he has come through */
@@ -190,6 +202,7 @@ void smtp_front_keep_marks(struct smtp_front *front);
 /* FRONT_OK: user (copied) has logged in. detail goes to the log alone. */
 void smtp_front_answer_login(
 	struct smtp_front *front, enum front_result result, struct slice user, const char *detail);
+void smtp_front_answer_verify(struct smtp_front *front, enum smtp_verify what);
 void smtp_front_answer_mail(struct smtp_front *front, const struct smtp_answer *answer);
 void smtp_front_answer_rcpt(struct smtp_front *front, unsigned index, const struct smtp_answer *answer);
 /* code 354: the body may come. Otherwise the reply; the transaction goes on without a body. */

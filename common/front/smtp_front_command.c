@@ -119,10 +119,58 @@ static void do_noop(struct smtp_front *f, struct slice rest)
 	SMTP_SAY(f, 250, "2.0.0", "Ok");
 }
 
+/* ---- VRFY ---- */
+
+void smtp_front_answer_verify(struct smtp_front *f, enum smtp_verify what)
+{
+	static const struct smtp_answer answers[] = {
+		[SMTP_VERIFY_NONE] = {550, {"5.1.1", 5}, {"No such user here", 17}},
+		[SMTP_VERIFY_ELSEWHERE] = {252, {"2.5.0", 5}, {"Send some mail, and it will be seen", 35}},
+		[SMTP_VERIFY_NOT_NOW] = {451, {"4.3.0", 5}, {"Cannot say now, try again later", 31}}};
+	char *whom = f->verified;
+	struct buf text = {0};
+
+	f->verified = NULL;
+	if (!whom || f->state != SMTP_CHECK) {
+		free(whom);
+		return;
+	}
+	smtp_front_enter(f, SMTP_COMMAND);
+	buf_printf(&text, "<%s>", whom);
+	free(whom);
+	/* RFC 5321 section 3.5.1. Who guesses names is disconnected as one who guesses recipients. */
+	if (what == SMTP_VERIFY_HERE)
+		smtp_front_say(f, &(struct smtp_answer){250, SLICE_LIT("2.1.5"), buf_view(&text)});
+	else if (what == SMTP_VERIFY_ELSEWHERE)
+		smtp_front_say(f, &answers[what]);
+	else
+		smtp_front_wrong(f, &answers[what]);
+	buf_deinit(&text);
+	smtp_front_pump(f);
+}
+
+/* With or without the brackets of a path. */
 static void do_vrfy(struct smtp_front *f, struct slice rest)
 {
-	(void)rest;
-	SMTP_SAY(f, 252, "2.5.0", "Send some mail, and it will be seen");
+	const struct smtp_service *s = f->service;
+	struct slice whom = slice_trim(rest);
+	struct smtp_rcpt rcpt;
+	struct buf text = {0};
+
+	if (!s->verifies || !s->ops->verify) {
+		SMTP_SAY(f, 252, "2.5.0", "Send some mail, and it will be seen");
+		return;
+	}
+	buf_printf(&text, slice_has_prefix(whom, "<") ? "TO:%.*s" : "TO:<%.*s>", SLICE_ARG(whom));
+	if (smtp_parse_rcpt(&f->arena, buf_view(&text), 0, &rcpt) || !rcpt.path.domain.len) {
+		SMTP_WRONG(f, 501, "5.1.3", "Tell an address with its domain");
+	} else {
+		free(f->verified);
+		f->verified = slice_copy_str(rcpt.path.address);
+		smtp_front_enter(f, SMTP_CHECK);
+		s->ops->verify(f, &rcpt.path);
+	}
+	buf_deinit(&text);
 }
 
 static void do_expn(struct smtp_front *f, struct slice rest)

@@ -74,6 +74,7 @@ struct smtp_front {
 	char session[FRONT_SESSION_MOST + 1];
 	struct addr client;
 	char *helo, *user;                           /* heap, NULL: none */
+	char *verified;                              /* VRFY: whom the tier is asked about; NULL: nobody */
 	char *told_helo, *told_protocol, *told_user; /* by a trusted proxy */
 	bool is_extended;                            /* EHLO or LHLO */
 	unsigned ttl;                                /* smtp_front_ttl() */

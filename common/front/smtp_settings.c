@@ -12,6 +12,10 @@ const struct conf_key smtp_settings_keys[] = {
 		"NOOP, RSET, VRFY and the like, without a message between them, after which a client is "
 		"disconnected",
 		NULL},
+	{"smtp", "vrfy", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL,
+		"Service smtp: VRFY says whether there is such an address, to everybody who may connect; "
+		"each that there is not counts towards `errors`. Otherwise it is 252. EXPN is always 502",
+		NULL},
 	{"smtp", "hops", CONF_INT, CONF_RELOAD, "50", 1, 1000, NULL,
 		"Received fields of a message; with more it goes in circles", NULL},
 	{"smtp", "own-hops", CONF_INT, CONF_RELOAD, "10", 1, 1000, NULL,
@@ -45,6 +49,7 @@ void smtp_settings_read(const struct conf *conf, bool is_submission, struct smtp
 	s->limits.recipients = (unsigned)conf_get_int(conf, "smtp", NULL, "recipients");
 	s->limits.errors = (unsigned)conf_get_int(conf, "smtp", NULL, "errors");
 	s->limits.idle_commands = (unsigned)conf_get_int(conf, "smtp", NULL, "idle-commands");
+	s->verifies = !is_submission && conf_get_bool(conf, "smtp", NULL, "vrfy");
 	s->limits.hops = (unsigned)conf_get_int(conf, "smtp", NULL, "hops");
 	s->limits.own_hops = (unsigned)conf_get_int(conf, "smtp", NULL, "own-hops");
 	s->limits.banner_ms = is_submission ? 0 : conf_get_duration(conf, "smtp", NULL, "banner-delay");

@@ -32,6 +32,7 @@ listener only-login {{
 smtp {
 	relay-networks = {"127.0.0.7"}
 	message-size = 1M
+	vrfy = yes
 }
 submission {
 	sent-copy = yes
@@ -193,6 +194,17 @@ send-limit few {
                               input="Subject: msmtp\n\nhello\n", capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(len(self.find(2, "msmtp")), 1)
+
+    def test_vrfy(self):
+        c = self.raw()
+        self.assertEqual(c.say("EHLO x", f"VRFY <{self.user(1)}>", "VRFY boss@example.test", "VRFY nobody@example.test", "VRFY x@elsewhere.example"),
+                         [250, 250, 250, 550, 252])
+        # Other back-ends have users of this domain too.
+        self.assertEqual(c.say("VRFY nobody@spread.test"), 252)
+        self.cluster.ctl("b1", "account", "set", self.user(3), "--refuse-mail")
+        self.assertEqual(c.say(f"VRFY {self.user(3)}"), 550)
+        self.cluster.ctl("b1", "account", "set", self.user(3), "--take-mail")
+        self.assertEqual(self.raw("submission").say("EHLO x", f"VRFY {self.user(1)}"), [250, 252])
 
     # ---- a trusted proxy ----
 

@@ -305,7 +305,7 @@ class Settings(Base):
     def setUpClass(cls):
         cls.files = tempfile.mkdtemp(prefix="mt-conf-")
         with open(os.path.join(cls.files, "p"), "w") as f:
-            f.write("smtp {\n\tbare-newline = reject\n\tbanner-delay = 500ms\n\tmessage-size = 10000\n}\nlistener submission {\n\tallow-clear = no\n}\n")
+            f.write("smtp {\n\tbare-newline = reject\n\tbanner-delay = 500ms\n\tmessage-size = 10000\n\tvrfy = yes\n}\nlistener submission {\n\tallow-clear = no\n}\n")
         with open(os.path.join(cls.files, "b"), "w") as f:
             f.write("quota-size = 20000\n")
         cls.FLAGS = Base.FLAGS + ["--conf", os.path.join(cls.files, "p"), "--backend-conf", os.path.join(cls.files, "b")]
@@ -325,6 +325,29 @@ class Settings(Base):
         self.assertEqual(c.say(b"Subject: a\r\n\r\none\rtwo\r\n."), 550)
         self.assertEqual(c.say("MAIL FROM:<a@b.example>", f"RCPT TO:<{A}>", "DATA")[-1], 354)
         self.assertEqual(c.say(b"Subject: fine\r\n\r\none\r\n."), 250)
+
+    def test_vrfy(self):
+        """Who is here by the maps; whoever guesses is disconnected; submission tells nobody anything."""
+        c = self.raw()
+        c.send(f"EHLO x\r\n".encode())
+        self.assertEqual(c.reply()[0], 250)
+        for whom in (A, f"<{A.upper()}>", f"<{A}>", A.replace("@", "+detail@")):
+            c.send(f"VRFY {whom}\r\n".encode())
+            code, text = c.reply()
+            self.assertEqual(code, 250)
+            self.assertEqual(text, f"250 2.1.5 <{whom.strip('<>')}>")
+        self.assertEqual(c.say("VRFY nobody@example.test", "VRFY user0001", "VRFY", "VRFY <a@b.example", "EXPN staff@example.test"), [550, 501, 501, 501, 502])
+        self.assertEqual(c.say("VRFY x@elsewhere.example"), 252)
+        # Amid a transaction, which goes on.
+        self.assertEqual(c.say("MAIL FROM:<a@b.example>", f"RCPT TO:<{A}>", f"VRFY {B}", f"RCPT TO:<{B}>", "DATA"), [250, 250, 250, 250, 354])
+        self.assertEqual(c.say(b"Subject: verified\r\n\r\nx\r\n."), 250)
+        codes = []
+        while len(codes) < 30 and codes[-1:] not in ([421], [0]):
+            codes.append(c.say(f"VRFY guess{len(codes)}@example.test"))
+        self.assertEqual(set(codes[:-1]), {550})
+        self.assertIn(codes[-1], (0, 421))
+        self.assertLess(len(codes), 22)
+        self.assertEqual(self.raw("submission").say("EHLO x", f"VRFY {A}", "VRFY nobody@example.test"), [250, 252, 252])
 
     def test_no_auth_in_clear(self):
         c = self.raw("submission")
