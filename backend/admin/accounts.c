@@ -534,16 +534,25 @@ static struct change *begin(struct admin *admin, struct control_request *r, enum
 	return c;
 }
 
-/* A place in the domain for the account's (new) address. False: answered. */
+static struct slice domain_of(struct slice address)
+{
+	return slice_from(address, (size_t)(slice_find_last(address, '@') + 1));
+}
+
+/* A place in the domain for the account's (new) address; one that stays in its domain has one. False: answered. */
 static bool reserve(struct change *c)
 {
-	int err = store_domain_reserve(c->admin->store, c->address, c->admin->domains_must_exist);
+	struct store *store = c->admin->store;
+	bool must_exist = c->admin->domains_must_exist,
+	     stays = c->old_address.len && slice_is_equal(domain_of(c->old_address), domain_of(c->address));
+	int err = stays ? store_domain_may_name(store, c->address, must_exist)
+			: store_domain_reserve(store, c->address, must_exist);
 
 	if (err) {
 		fail(c, err, accounts_domain_words(err));
 		return false;
 	}
-	c->is_reserved = true;
+	c->is_reserved = !stays;
 	return true;
 }
 

@@ -515,8 +515,7 @@ struct account_entry *names_by_name(struct names *n, struct slice name)
 	return e ? e->account : NULL;
 }
 
-/* The same local part in another domain. room holds STORE_ADDRESS_MAX. */
-static bool move_to(struct slice name, const struct domain_entry *domain, char *room, struct slice *name_out)
+bool names_move_to(struct slice name, const struct domain_entry *domain, char *room, struct slice *name_out)
 {
 	struct slice at_domain = policies_domain_of(name);
 	size_t local = name.len - at_domain.len, len = strlen(domain->name);
@@ -537,7 +536,7 @@ static struct account_entry *lookup(struct names *n, struct slice name)
 	char room[STORE_ADDRESS_MAX];
 	struct slice moved;
 
-	return a || !d || !move_to(name, d, room, &moved) ? a : names_by_name(n, moved);
+	return a || !d || !names_move_to(name, d, room, &moved) ? a : names_by_name(n, moved);
 }
 
 static bool is_role(struct slice name)

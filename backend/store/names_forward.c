@@ -3,6 +3,7 @@
  * does, which is nearly everywhere.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/store/names_inner.h"
 #include "backend/store/store_account.h"
@@ -120,32 +121,75 @@ static void add_user(struct users *u, const char *user, const char *how)
 		buf_printf(u->list, "%s%s%s", u->count > 1 ? ", " : "", user, how);
 }
 
-static bool forwards_to(const struct account_entry *a, struct slice name)
+/* Is word this name, or the same in an alias of its domain? */
+static bool is_name(const struct names *n, struct slice word, struct slice name)
+{
+	const struct domain_entry *d;
+	char room[STORE_ADDRESS_MAX];
+	struct slice moved;
+
+	if (slice_is_equal(word, name))
+		return true;
+	d = word.len ? policies_alias(n->policies, policies_domain_of(word)) : NULL;
+	return d && names_move_to(word, d, room, &moved) && slice_is_equal(moved, name);
+}
+
+static bool forwards_to(const struct names *n, const struct account_entry *a, struct slice name)
 {
 	struct slice rest = slice_str(a->forwards ? a->forwards : ""), word;
 
 	while (next_word(&rest, &word))
-		if (slice_is_equal(word, name))
+		if (is_name(n, word, name))
 			return true;
+	return false;
+}
+
+/* Does anybody forward to it, by any name of its domain? */
+static bool has_forwards(const struct names *n, const struct domain_entry *d, struct slice name)
+{
+	struct slice rest = d ? d->domain.aliases : slice_of(NULL, 0);
+	struct slice local = slice_sub(name, 0, name.len - policies_domain_of(name).len);
+	char room[STORE_ADDRESS_MAX];
+
+	if (table_get(n->forwards, name))
+		return true;
+	while (rest.len) {
+		ptrdiff_t at = slice_find(rest, ' ');
+		struct slice alias = at < 0 ? rest : slice_sub(rest, 0, (size_t)at);
+
+		rest = at < 0 ? slice_of(NULL, 0) : slice_from(rest, (size_t)at + 1);
+		if (local.len + alias.len > sizeof(room))
+			continue;
+		memcpy(room, local.p, local.len);
+		memcpy(room + local.len, alias.p, alias.len);
+		if (table_get(n->forwards, slice_of(room, local.len + alias.len)))
+			return true;
+	}
 	return false;
 }
 
 static void add_users(struct names *n, struct slice name, struct users *u)
 {
-	const struct domain_entry *d = policies_domain(n->policies, policies_domain_of(name));
+	const struct domain_entry *own = policies_domain(n->policies, policies_domain_of(name));
+	bool is_asked = has_forwards(n, own, name);
 	struct slice key;
 	void *value;
 
-	for (size_t at = 0; table_get(n->forwards, name) && table_next(n->by_id, &at, &key, &value);) {
+	for (size_t at = 0; is_asked && table_next(n->by_id, &at, &key, &value);) {
 		const struct account_entry *a = value;
 
-		if (forwards_to(a, name))
+		if (forwards_to(n, a, name))
 			add_user(u, a->address, "");
 	}
-	if (d && slice_is_equal(d->domain.catch_all, name))
-		add_user(u, d->name, " (catch-all)");
-	if (d && slice_is_equal(d->domain.postmaster, name))
-		add_user(u, d->name, " (postmaster)");
+	/* Of any domain: a postmaster may be in another, so that he is reached while this one is suspended. */
+	for (size_t at = 0; table_next(policies_domains(n->policies), &at, &key, &value);) {
+		const struct domain_entry *d = value;
+
+		if (is_name(n, d->domain.catch_all, name))
+			add_user(u, d->name, " (catch-all)");
+		if (is_name(n, d->domain.postmaster, name))
+			add_user(u, d->name, " (postmaster)");
+	}
 }
 
 static size_t end_users(struct users *u)

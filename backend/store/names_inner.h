@@ -56,6 +56,8 @@ struct names {
 struct account_entry *names_by_id(struct names *names, unsigned slot, uint32_t account);
 /* The account of a normalised address. NULL: none. */
 struct account_entry *names_by_name(struct names *names, struct slice name);
+/* The same local part in another domain; false: that is too long. room holds STORE_ADDRESS_MAX. */
+bool names_move_to(struct slice name, const struct domain_entry *domain, char *room, struct slice *name_out);
 struct policy_levels names_levels(const struct account_entry *account);
 /* The account forwards to these addresses now (a line feed between two). */
 void names_set_forwards(struct names *names, struct account_entry *account, struct slice forwards);

@@ -135,6 +135,10 @@ class Domains(mt.ClusterCase):
         self.assertIn("no such class", self.refused("account", "add", "v@lv.test", "--class", "nosuch"))
         self.add("v@lv.test")
         self.assertIn("as many accounts", self.refused("account", "add", "w@lv.test"))
+        self.add("w@lw.test")
+        self.assertIn("as many accounts", self.refused("account", "rename", "w@lw.test", "w@lv.test"))
+        self.ctl("account", "rename", "v@lv.test", "v2@lv.test")  # no account more
+        self.assertIn("as many accounts", self.refused("account", "add", "w@lv.test"))
         self.assertEqual([r["account"] for r in self.cluster.ctl_json("b1", "account", "list", "--class", "lv-gold")["rows"]], ["u@lv.test"])
 
     def test_who_is_suspended_is_out_at_once(self):
@@ -227,6 +231,13 @@ class Domains(mt.ClusterCase):
         self.assertEqual(warning("account", "remove", "a@gone.test"), [])
         self.add("c@gone.test")
         self.assertEqual(warning("account", "remove", "c@gone.test"), ["gone.test (catch-all)"])  # who forwarded has gone
+        # By an alias of the domain, and from other domains.
+        self.add("g@gone.test")
+        self.add("h@far.test", "--forward", "g@gone2.test")
+        self.ctl("domain", "set", "gone.test", "--alias", "gone2.test")
+        self.ctl("domain", "set", "gone.test", "--catch-all", "g@gone2.test")
+        self.ctl("domain", "add", "far.test", "--postmaster", "g@gone.test")
+        self.assertEqual(warning("account", "remove", "g@gone.test"), ["far.test (postmaster)", "gone.test (catch-all)", "h@far.test"])
 
     def test_an_import_keeps_to_the_rules_of_domains(self):
         self.add("one@im.test")
