@@ -47,6 +47,7 @@ struct backup_pack {
 	struct buf frames;
 	char *room, *raw;
 	uint32_t raw_frame; /* UINT32_MAX: none */
+	struct frame_opener *opener;
 };
 
 static int make_dir(int dir, const char *name, int *fd_out)
@@ -133,6 +134,7 @@ void backup_pack_close(struct backup_pack **pack)
 	buf_deinit(&p->frames);
 	free(p->room);
 	free(p->raw);
+	frame_opener_free(&p->opener);
 	free(p);
 	*pack = NULL;
 }
@@ -388,10 +390,15 @@ static int load_frame(struct backup_pack *p, uint32_t n)
 		p->room = xmalloc(2 * STORE_FRAME_SIZE);
 	if (!p->raw)
 		p->raw = xmalloc(STORE_FRAME_SIZE);
+	if (!p->opener)
+		p->opener = frame_opener_new();
+	if (!p->opener)
+		return ERR_NOT_NOW;
 	err = read_at(p->source_fd, at, p->room, len);
 	if (!err)
-		err = store_frame_unpack(slice_of(p->room, len), bytes_get_u64(table + (size_t)n * FRAME + 4),
-			p->raw, left < STORE_FRAME_SIZE ? (size_t)left : STORE_FRAME_SIZE);
+		err = store_frame_unpack(p->opener, slice_of(p->room, len),
+			bytes_get_u64(table + (size_t)n * FRAME + 4), p->raw,
+			left < STORE_FRAME_SIZE ? (size_t)left : STORE_FRAME_SIZE);
 	if (!err)
 		p->raw_frame = n;
 	return err;

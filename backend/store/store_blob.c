@@ -13,10 +13,10 @@
 #include "backend/store/store_blob.h"
 
 #include <stdlib.h>
-#include <zstd.h>
 
 #include "backend/store/blob.h"
 #include "backend/store/db_slot.h"
+#include "backend/store/frame.h"
 #include "backend/store/record.h"
 #include "common/base/arena.h"
 #include "common/base/fault.h"
@@ -28,7 +28,6 @@
 #include "common/proto/mime.h"
 #include "common/proto/preview.h"
 
-#define LEVEL 1
 /* Ids promised to be taken at once, so that DB_META is written once in so many blobs. */
 #define ID_STEP 65536
 
@@ -60,7 +59,7 @@ struct store_draft {
 /* ---- filling ---- */
 
 struct store_press {
-	ZSTD_CCtx *zstd;
+	struct frame_press *frames;
 	struct squeeze_dict dict; /* of the texts */
 };
 
@@ -68,8 +67,7 @@ struct store_press *store_press_new(void)
 {
 	struct store_press *p = xcalloc(1, sizeof(*p));
 
-	p->zstd = ZSTD_createCCtx();
-	require(p->zstd);
+	p->frames = frame_press_new();
 	record_text_dict(&p->dict);
 	return p;
 }
@@ -78,7 +76,7 @@ void store_press_free(struct store_press **press)
 {
 	if (!*press)
 		return;
-	ZSTD_freeCCtx((*press)->zstd);
+	frame_press_free(&(*press)->frames);
 	free(*press);
 	*press = NULL;
 }
@@ -162,12 +160,12 @@ static int next_raw(struct store_draft *d, struct slice *raw_out)
 
 static int add_frame(struct store_draft *d, struct store_press *press, struct slice raw)
 {
-	size_t bound = ZSTD_compressBound(raw.len);
-	char *room = buf_reserve(&d->stream, bound);
-	size_t n = ZSTD_compressCCtx(press->zstd, room, bound, raw.p, raw.len, LEVEL);
+	char *room = buf_reserve(&d->stream, frame_bound(raw.len));
+	size_t n;
+	int err = frame_pack(press->frames, raw, room, &n);
 
-	if (ZSTD_isError(n))
-		return ERR_NOT_NOW;
+	if (err)
+		return err;
 	d->frames[d->frame_count++] = (struct blob_frame){(uint32_t)n, hash_bytes(slice_of(room, n), 0)};
 	buf_added(&d->stream, n);
 	d->stored += n;
@@ -543,7 +541,7 @@ int blob_remove(struct store_txn *txn, uint64_t blob, size_t *budget, bool *done
 /* ---- what reading keeps ---- */
 
 struct db_frame_cache {
-	ZSTD_DCtx *zstd;
+	struct frame_opener *opener;
 	char *joined; /* a frame that lies in several pieces */
 	size_t joined_room;
 	char raw[STORE_FRAME_SIZE];
@@ -558,7 +556,7 @@ void db_frame_cache_free(struct db_frame_cache **cache)
 
 	if (!c)
 		return;
-	ZSTD_freeDCtx(c->zstd);
+	frame_opener_free(&c->opener);
 	free(c->joined);
 	free(c);
 	*cache = NULL;
@@ -568,9 +566,9 @@ static struct db_frame_cache *cache_of(struct store_txn *txn)
 {
 	if (!txn->cache) {
 		txn->cache = xcalloc(1, sizeof(*txn->cache));
-		txn->cache->zstd = ZSTD_createDCtx();
+		txn->cache->opener = frame_opener_new();
 	}
-	return txn->cache->zstd ? txn->cache : NULL;
+	return txn->cache->opener ? txn->cache : NULL;
 }
 
 /* ---- repair ---- */
@@ -614,11 +612,13 @@ static int split_frames(struct store_txn *txn, struct slice stream, uint64_t siz
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t left = size - (uint64_t)i * STORE_FRAME_SIZE;
 		size_t want = left < STORE_FRAME_SIZE ? (size_t)left : STORE_FRAME_SIZE;
-		size_t len = ZSTD_findFrameCompressedSize(stream.p, stream.len);
+		size_t len;
+		int err = frame_length(stream, &len);
 
-		if (ZSTD_isError(len) ||
-			ZSTD_decompressDCtx(txn->cache->zstd, txn->cache->raw, want, stream.p, len) != want)
-			return ERR_CORRUPT;
+		if (!err)
+			err = frame_open(txn->cache->opener, slice_of(stream.p, len), txn->cache->raw, want);
+		if (err)
+			return err;
 		frames[i] = (struct blob_frame){(uint32_t)len, hash_bytes(slice_of(stream.p, len), 0)};
 		stream = slice_from(stream, len);
 	}
@@ -728,10 +728,10 @@ static int stream_bytes(struct store_txn *txn, uint64_t blob, const struct blob_
 		*bytes_out = first;
 		return 0;
 	}
-	if (len > ZSTD_compressBound(STORE_FRAME_SIZE))
+	if (len > frame_bound(STORE_FRAME_SIZE))
 		return ERR_CORRUPT;
 	if (c->joined_room < len) {
-		c->joined_room = ZSTD_compressBound(STORE_FRAME_SIZE);
+		c->joined_room = frame_bound(STORE_FRAME_SIZE);
 		c->joined = xreallocarray(c->joined, c->joined_room, 1);
 	}
 	if (first.len)
@@ -759,7 +759,6 @@ static int unpack_frame(struct store_txn *txn, uint64_t blob, const struct blob_
 	uint64_t stream_at, char *room)
 {
 	struct blob_frame f = record_blob_frame(r, frame);
-	size_t want = frame_raw_len(r, frame), n;
 	struct slice bytes;
 	int err = stream_bytes(txn, blob, r, stream_at, f.len, &bytes);
 
@@ -767,8 +766,7 @@ static int unpack_frame(struct store_txn *txn, uint64_t blob, const struct blob_
 		return err;
 	if (hash_bytes(bytes, 0) != f.sum)
 		return ERR_CORRUPT;
-	n = ZSTD_decompressDCtx(txn->cache->zstd, room, want, bytes.p, bytes.len);
-	return ZSTD_isError(n) || n != want ? ERR_CORRUPT : 0;
+	return frame_open(txn->cache->opener, bytes, room, frame_raw_len(r, frame));
 }
 
 static bool is_cached(const struct store_txn *txn, uint64_t blob, uint32_t frame)
@@ -899,14 +897,11 @@ int store_blob_stream(struct store_txn *txn, uint64_t blob, uint64_t at, size_t 
 	return stream_bytes(txn, blob, &r, at, len, bytes_out);
 }
 
-int store_frame_unpack(struct slice frame, uint64_t sum, char *out, size_t size)
+int store_frame_unpack(struct frame_opener *opener, struct slice frame, uint64_t sum, char *out, size_t size)
 {
-	size_t n;
-
 	if (hash_bytes(frame, 0) != sum || size > STORE_FRAME_SIZE)
 		return ERR_CORRUPT;
-	n = ZSTD_decompress(out, size, frame.p, frame.len);
-	return ZSTD_isError(n) || n != size ? ERR_CORRUPT : 0;
+	return frame_open(opener, frame, out, size);
 }
 
 int store_slot_identity(struct store *store, unsigned slot, uint64_t *identity_out)

@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 
+#include "backend/store/frame.h"
 #include "backend/store/store.h"
 
 #define STORE_FRAME_SIZE (128 * 1024)
@@ -99,6 +100,7 @@ MUST_CHECK int store_blob_info(struct store_txn *txn, uint64_t blob, struct stor
 MUST_CHECK int store_blob_stream(
 	struct store_txn *txn, uint64_t blob, uint64_t at, size_t len, struct slice *bytes_out);
 /* Checks one frame and decompresses it to exactly size bytes, at most STORE_FRAME_SIZE. ERR_CORRUPT. */
-MUST_CHECK int store_frame_unpack(struct slice frame, uint64_t sum, char *out, size_t size);
+MUST_CHECK int store_frame_unpack(
+	struct frame_opener *opener, struct slice frame, uint64_t sum, char *out, size_t size);
 /* A number that is this slot's alone, of all stores. */
 MUST_CHECK int store_slot_identity(struct store *store, unsigned slot, uint64_t *identity_out);
