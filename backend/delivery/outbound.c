@@ -18,6 +18,7 @@
 /* A hop that nobody uses is forgotten, and its window with it. */
 #define UNUSED_MS (10 * 60 * 1000)
 #define HOPS_MOST 100000
+#define LOGINS_MOST 1000 /* by SCRAM, that wait for the worker */
 
 static void pump(struct outbound *o);
 
@@ -514,6 +515,12 @@ int outbound_new(struct loop *loop, const struct conf *conf, const char *host_na
 		buf_printf(&path, "%s/tls-report", folder);
 	o->report = tls_report_new(loop, folder ? buf_str_view(&path) : NULL);
 	buf_deinit(&path);
+	err = work_pool_new("smarthost_login", 1, LOGINS_MOST, &o->logins);
+	if (err) {
+		buf_printf(why, "no thread for logins: %s", error_text(err));
+		outbound_free(&o);
+		return err;
+	}
 	*outbound_out = o;
 	return 0;
 }
@@ -624,6 +631,7 @@ static void cut_now(void *arg)
 	stop_timers(o);
 	mta_sts_end(o->sts);
 	tls_report_end(o->report);
+	work_pool_end(o->logins);
 }
 
 struct tls_report *outbound_tls_report(struct outbound *o)
@@ -661,6 +669,7 @@ void outbound_free(struct outbound **outbound)
 	table_free(&o->hops);
 	mta_sts_free(&o->sts);
 	tls_report_free(&o->report);
+	work_pool_free(&o->logins);
 	outbound_settings_unref(&o->settings);
 	pthread_mutex_destroy(&o->lock);
 	free(o);

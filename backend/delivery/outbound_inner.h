@@ -32,6 +32,7 @@ struct outbound {
 	outbound_room_fn *room;
 	void *room_arg;
 	struct mta_sts *sts;
+	struct work_pool *logins; /* of smarthosts */
 	struct tls_report *report;
 };
 

@@ -79,7 +79,7 @@ const struct conf_key outbound_keys[] = {
 	{"route", "implicit-tls", CONF_BOOL, CONF_RELOAD, "no", 0, 0, NULL,
 		"TLS from the first octet (port 465, RFC 8314) in the place of STARTTLS", NULL},
 	{"route", "user", CONF_STRING, CONF_RELOAD, "", 0, 0, NULL,
-		"Name to log in with (AUTH PLAIN or LOGIN); needs `tls` verify or dane", NULL},
+		"Name to log in with (AUTH SCRAM-SHA-256, PLAIN or LOGIN); needs `tls` verify or dane", NULL},
 	{"route", "password", CONF_SECRET, CONF_RELOAD, NULL, 0, 0, NULL, "File with the password", NULL},
 	{"route", "connections-first", CONF_INT, CONF_RELOAD, "5", 1, 1000, NULL, "As in section `sending`",
 		NULL},

@@ -218,6 +218,7 @@ static bool dial_address(struct outbound_session *s, const struct mx_host *h)
 		.dane = demand.uses_dane ? &s->dane : NULL,
 		.user = s->route->user,
 		.password = secret_view(&s->route->password),
+		.pool = o->logins,
 		.times = set->times};
 
 	err = smtp_client_open(o->loop, &options, on_client, s, &s->client);

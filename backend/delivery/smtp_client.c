@@ -2,6 +2,8 @@
  * Commands stand in a queue: their octets in `todo`, an entry each in `expected`; those that were sent wait at the head for their
  * replies. Invariants: one state at a time (enter()), each wait has a deadline, nothing that was read before TLS counts afterwards
  * (RFC 3207 section 4.2).
+ *
+ * Logins: SCRAM-SHA-256 where it is offered, else PLAIN, else LOGIN; one that is refused is not tried another way.
  */
 #include "backend/delivery/smtp_client.h"
 
@@ -11,6 +13,7 @@
 #include "common/base/base64.h"
 #include "common/base/mem.h"
 #include "common/base/secret.h"
+#include "common/crypto/scram_client.h"
 #include "common/net/dial.h"
 #include "common/net/timer.h"
 
@@ -28,9 +31,12 @@ enum state {
 	STATE_HELO,
 	STATE_STARTS_TLS,
 	STATE_SECURES,
-	STATE_AUTH,      /* PLAIN's one reply, or LOGIN's last */
-	STATE_AUTH_USER, /* LOGIN: asks for the name */
-	STATE_AUTH_WORD, /* LOGIN: asks for the password */
+	STATE_AUTH,        /* PLAIN's one reply, or LOGIN's last */
+	STATE_AUTH_USER,   /* LOGIN: asks for the name */
+	STATE_AUTH_WORD,   /* LOGIN: asks for the password */
+	STATE_AUTH_FIRST,  /* SCRAM: the server's first text */
+	STATE_AUTH_PROVES, /* SCRAM: a worker computes */
+	STATE_AUTH_FINAL,  /* SCRAM: the server's proof */
 	STATE_WORKS,
 	STATE_GONE
 };
@@ -57,8 +63,18 @@ struct smtp_client {
 	size_t head, count, room;
 	uint64_t body_octets; /* of the one under way */
 	bool is_in_body;
+	struct proving *proving; /* SCRAM; NULL: not by it */
 	smtp_client_fn *fn;
 	void *owner;
+};
+
+/* One login by SCRAM. While the worker has it, it may outlive the client. */
+struct proving {
+	struct work work;
+	struct smtp_client *client; /* NULL: gone */
+	struct scram_client scram;
+	struct secret password;
+	bool is_at_work;
 };
 
 static void enter(struct smtp_client *c, enum state state, uint64_t deadline_ms)
@@ -71,6 +87,24 @@ static void enter(struct smtp_client *c, enum state state, uint64_t deadline_ms)
 }
 
 /* ---- the end ---- */
+
+static void free_proving(struct proving *p)
+{
+	if (!p)
+		return;
+	scram_client_end(&p->scram);
+	secret_deinit(&p->password);
+	free(p);
+}
+
+static void leave_proving(struct smtp_client *c)
+{
+	if (c->proving && c->proving->is_at_work)
+		c->proving->client = NULL;
+	else
+		free_proving(c->proving);
+	c->proving = NULL;
+}
 
 static void free_client(void *arg)
 {
@@ -88,6 +122,7 @@ static void free_client(void *arg)
 static void gone(struct smtp_client *c)
 {
 	enter(c, STATE_GONE, 0);
+	leave_proving(c);
 	conn_abort(&c->conn);
 	c->fn = NULL;
 	loop_defer(c->loop, free_client, c);
@@ -255,11 +290,114 @@ static void say_base64(struct smtp_client *c, const char *before, struct slice r
 	buf_deinit(&line);
 }
 
+/* ---- SCRAM (RFC 5802): the server does not hear the password, and shows that it knows it ---- */
+
+static void begin_scram(struct smtp_client *c)
+{
+	struct proving *p = xcalloc(1, sizeof(*p));
+	struct buf first = {0};
+
+	c->proving = p;
+	p->client = c;
+	secret_set(&p->password, c->options.password);
+	scram_client_begin(&p->scram, c->options.user, NULL, &first);
+	say_base64(c, "AUTH SCRAM-SHA-256 ", buf_view(&first));
+	buf_deinit(&first);
+	enter(c, STATE_AUTH_FIRST, c->options.times.command);
+}
+
+static void prove(void *job)
+{
+	struct proving *p = job;
+
+	scram_client_prove(&p->scram, secret_view(&p->password));
+}
+
+static void proved(void *job, int error)
+{
+	struct proving *p = job;
+	struct smtp_client *c = p->client;
+	struct buf final = {0};
+
+	p->is_at_work = false;
+	if (!c) {
+		free_proving(p);
+	} else if (error) {
+		fail_text(c, SMTP_CLIENT_NO_AUTH, "4.3.2", "the server is being stopped");
+	} else {
+		scram_client_final(&p->scram, &final);
+		say_base64(c, "", buf_view(&final));
+		buf_deinit(&final);
+		enter(c, STATE_AUTH_FINAL, c->options.times.command);
+	}
+}
+
+/* The text of 334; ERR_SYNTAX: it is no base64. */
+static int read_challenge(struct slice lines, struct buf *out)
+{
+	return base64_decode(out, slice_trim(slice_from(lines, 4)));
+}
+
+static void on_scram_first(struct smtp_client *c, const struct smtp_client_reply *r, struct slice lines)
+{
+	struct proving *p = c->proving;
+	struct buf text = {0};
+	int err;
+
+	if (r->code != 334) {
+		fail(c, SMTP_CLIENT_NO_AUTH, r);
+		return;
+	}
+	err = read_challenge(lines, &text);
+	if (!err)
+		err = scram_client_challenge(&p->scram, buf_view(&text));
+	buf_deinit(&text);
+	if (err) {
+		fail_text(c, SMTP_CLIENT_NO_AUTH, "4.7.0", "the server's SCRAM-SHA-256 makes no sense");
+		return;
+	}
+	p->work = (struct work){.run = prove, .done = proved, .job = p};
+	enter(c, STATE_AUTH_PROVES, 0);
+	p->is_at_work = work_submit(c->options.pool, c->loop, &p->work) == 0;
+	if (!p->is_at_work)
+		fail_text(c, SMTP_CLIENT_NO_AUTH, "4.3.2", "too many logins at a time");
+}
+
+static void on_scram_early(struct smtp_client *c, const struct smtp_client_reply *r, struct slice lines)
+{
+	(void)lines;
+	fail(c, SMTP_CLIENT_LOST, r);
+}
+
+/* RFC 4954 section 4: its proof comes with 334, which an empty line answers. 235 at once is no proof. */
+static void on_scram_final(struct smtp_client *c, const struct smtp_client_reply *r, struct slice lines)
+{
+	struct buf text = {0};
+	bool is_proven;
+
+	if (r->code != 334 && r->code / 100 != 2) {
+		fail(c, SMTP_CLIENT_NO_AUTH, r);
+		return;
+	}
+	is_proven = r->code == 334 && read_challenge(lines, &text) == 0 &&
+		    scram_client_is_proven(&c->proving->scram, buf_view(&text));
+	buf_deinit(&text);
+	if (!is_proven) {
+		fail_text(c, SMTP_CLIENT_NO_AUTH, "4.7.0", "the server does not know the password itself");
+		return;
+	}
+	leave_proving(c);
+	conn_write_str(c->conn, "\r\n");
+	enter(c, STATE_AUTH, c->options.times.command);
+}
+
 static void log_in(struct smtp_client *c)
 {
 	const struct smtp_client_options *o = &c->options;
 
-	if (c->words.auth & SMTP_REPLY_AUTH_PLAIN) { /* RFC 4616 */
+	if (c->words.auth & SMTP_REPLY_AUTH_SCRAM_SHA_256 && o->pool) {
+		begin_scram(c);
+	} else if (c->words.auth & SMTP_REPLY_AUTH_PLAIN) { /* RFC 4616 */
 		struct buf raw = {0};
 
 		buf_add_char(&raw, '\0');
@@ -275,7 +413,7 @@ static void log_in(struct smtp_client *c)
 		enter(c, STATE_AUTH_USER, o->times.command);
 	} else {
 		fail_text(c, SMTP_CLIENT_NO_AUTH, "4.7.0",
-			"the server offers neither AUTH PLAIN nor AUTH LOGIN");
+			"the server offers no AUTH that we know: SCRAM-SHA-256, PLAIN, LOGIN");
 	}
 }
 
@@ -421,6 +559,9 @@ static reply_fn *const on_replies[] = {[STATE_GREETS] = on_greeting,
 	[STATE_AUTH] = on_auth,
 	[STATE_AUTH_USER] = on_auth,
 	[STATE_AUTH_WORD] = on_auth,
+	[STATE_AUTH_FIRST] = on_scram_first,
+	[STATE_AUTH_PROVES] = on_scram_early,
+	[STATE_AUTH_FINAL] = on_scram_final,
 	[STATE_WORKS] = on_reply,
 	[STATE_GONE] = NULL};
 
@@ -428,7 +569,8 @@ static void read_one(struct smtp_client *c, const struct smtp_reply *reply, size
 {
 	char enhanced[16] = "", text[SMTP_CLIENT_TEXT_MAX];
 	struct smtp_client_reply r = {reply->code, enhanced, text};
-	bool needs_lines = c->state == STATE_EHLO || c->state == STATE_HELO;
+	bool needs_lines = c->state == STATE_EHLO || c->state == STATE_HELO || c->state == STATE_AUTH_FIRST ||
+			   c->state == STATE_AUTH_FINAL;
 	struct buf lines = {0};
 
 	if (reply->enhanced.len < sizeof(enhanced)) {
@@ -523,6 +665,9 @@ static void on_time(void *arg)
 		[STATE_AUTH] = "no reply to AUTH in time",
 		[STATE_AUTH_USER] = "no reply to AUTH in time",
 		[STATE_AUTH_WORD] = "no reply to AUTH in time",
+		[STATE_AUTH_FIRST] = "no reply to AUTH in time",
+		[STATE_AUTH_PROVES] = "",
+		[STATE_AUTH_FINAL] = "no reply to AUTH in time",
 		[STATE_WORKS] = "no reply in time",
 		[STATE_GONE] = ""};
 	struct smtp_client *c = arg;

@@ -14,6 +14,7 @@
 #include "common/base/attr.h"
 #include "common/base/slice.h"
 #include "common/net/conn.h"
+#include "common/net/work.h"
 #include "common/proto/smtp_reply.h"
 
 struct smtp_client;
@@ -41,6 +42,7 @@ struct smtp_client_options {
 	const struct tls_dane *
 		dane; /* TLSA records in its place; copied no further than the handshake: lives as long as the client */
 	struct slice user, password; /* AUTH; empty: none. Live as long as the client */
+	struct work_pool *pool;      /* for SCRAM, which computes; NULL: by PLAIN or LOGIN alone */
 	struct smtp_client_times times;
 };
 

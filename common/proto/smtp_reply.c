@@ -103,6 +103,8 @@ static void read_auth(struct slice rest, struct smtp_words *w)
 			w->auth |= SMTP_REPLY_AUTH_PLAIN;
 		else if (slice_is_str_nocase(word, "LOGIN"))
 			w->auth |= SMTP_REPLY_AUTH_LOGIN;
+		else if (slice_is_str_nocase(word, "SCRAM-SHA-256"))
+			w->auth |= SMTP_REPLY_AUTH_SCRAM_SHA_256;
 	}
 }
 

@@ -28,7 +28,8 @@ MUST_CHECK ssize_t smtp_reply_parse(struct slice in, struct smtp_reply *reply_ou
 /* Ways a peer may offer to log in. */
 enum smtp_reply_auth {
 	SMTP_REPLY_AUTH_PLAIN = 1,
-	SMTP_REPLY_AUTH_LOGIN = 2
+	SMTP_REPLY_AUTH_LOGIN = 2,
+	SMTP_REPLY_AUTH_SCRAM_SHA_256 = 4
 };
 /* What XCLIENT takes there. */
 enum smtp_reply_xclient {

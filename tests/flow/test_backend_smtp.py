@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import mt
@@ -20,6 +21,7 @@ from test_smtp import Raw
 class BackendSmtp(BackendCase):
     TRUSTED = '"127.0.0.9"'
     HOST = mt.fresh_host()
+    SECRET = os.path.join(tempfile.mkdtemp(prefix="mt-smart-"), "secret")
     CONF = f"""
 listener only-login {{
 	service = submission
@@ -27,6 +29,20 @@ listener only-login {{
 	tls = none
 	allow-clear = yes
 	mechanisms-clear = {{LOGIN}}
+}}
+listener only-scram {{
+	service = submission
+	listen = {{"{HOST}:24587"}}
+	tls = none
+	allow-clear = yes
+	mechanisms-clear = {{SCRAM-SHA-256}}
+}}
+route smarthost {{
+	domains = {{smart.test}}
+	hosts = {{"[{HOST}]:24587"}}
+	user = "user0002@example.test"
+	password = "{SECRET}"
+	tls = none
 }}
 """ + """
 smtp {
@@ -47,6 +63,9 @@ send-limit few {
 
     @classmethod
     def setUpClass(cls):
+        with open(cls.SECRET, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+            f.write(cls.password(2))
+        cls.addClassCleanup(shutil.rmtree, os.path.dirname(cls.SECRET))
         super().setUpClass()
         cls.cluster.ctl("b1", "account", "set", cls.user(1), "--alias", "boss@example.test")
 
@@ -205,6 +224,16 @@ send-limit few {
         self.assertEqual(c.say(f"VRFY {self.user(3)}"), 550)
         self.cluster.ctl("b1", "account", "set", self.user(3), "--take-mail")
         self.assertEqual(self.raw("submission").say("EHLO x", f"VRFY {self.user(1)}"), [250, 252])
+
+    def test_a_smarthost_by_scram(self):
+        """It is our own submission, by Cyrus SASL: it takes the login, and refuses a sender that is another's."""
+        c = self.submit()
+        self.assertEqual(c.say(f"MAIL FROM:<{self.user(1)}>", "RCPT TO:<x@smart.test>", "DATA"), [250, 250, 354])
+        self.assertEqual(c.say(b"Subject: by the smarthost\r\n\r\nx\r\n."), 250)
+        mt.wait_for(lambda: re.search(r"to=<x@smart\.test> relay=\S+:24587 .* status=bounced", self.cluster.log("b1")), 20, "the smarthost's answer")
+        log = self.cluster.log("b1")
+        self.assertRegex(log, r"submission: \S+: login ok user=user0002@example\.test mechanism=SCRAM-SHA-256")
+        self.assertRegex(log, r"dsn=5\.7\.\d status=bounced")
 
     # ---- a trusted proxy ----
 

@@ -564,6 +564,16 @@ static void test_logins(void **state)
 			OUTBOUND_SENT, "AUTH LOGIN\nbWU=\nc2VjcmV0\n"},
 		{"AUTH_PLAIN", {{"AUTH", "535 5.7.8 wrong", 0, 0}, {NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW,
 			"AUTH PLAIN"},
+		/* SCRAM alone where it is offered. A server that takes us without its proof, or answers another, has not the password. */
+		{"AUTH_SCRAM-SHA-256_PLAIN", {{"AUTH SCRAM", "535 5.7.8 wrong", 0, 0}, {NULL, NULL, 0, 0}},
+			OUTBOUND_NOT_NOW, "AUTH SCRAM-SHA-256 biwsbj1tZSxyP"},
+		{"AUTH_SCRAM-SHA-256_PLAIN", {{"AUTH SCRAM", "235 2.7.0 in", 0, 0}, {NULL, NULL, 0, 0}},
+			OUTBOUND_NOT_NOW, "AUTH SCRAM"},
+		{"AUTH_SCRAM-SHA-256_PLAIN",
+			{{"AUTH SCRAM", "334 cj1mb3JlaWduLHM9QUFBQSxpPTQwOTY=", 0, 0}, {NULL, NULL, 0, 0}},
+			OUTBOUND_NOT_NOW, "AUTH SCRAM"},
+		{"AUTH_SCRAM-SHA-256_PLAIN", {{"AUTH SCRAM", "334 !", 0, 0}, {NULL, NULL, 0, 0}},
+			OUTBOUND_NOT_NOW, "AUTH SCRAM"},
 		{"AUTH_CRAM-MD5", {{NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW, "EHLO"},
 		{"PIPELINING", {{NULL, NULL, 0, 0}}, OUTBOUND_NOT_NOW, "EHLO"},
 	};
@@ -579,6 +589,8 @@ static void test_logins(void **state)
 		send_to(1);
 		assert_int_equal(sending.results[0].verdict, rows[i].verdict);
 		assert_non_null(strstr(buf_str_view(&sink.dialogue), rows[i].said));
+		if (strstr(rows[i].words, "SCRAM"))
+			assert_null(strstr(buf_str_view(&sink.dialogue), "AUTH PLAIN"));
 		assert_int_equal(sink.messages, rows[i].verdict == OUTBOUND_SENT);
 		end();
 	}

@@ -68,12 +68,13 @@ static void test_words(void **state)
 	(void)state;
 	smtp_reply_words(
 		SLICE_LIT("250-STARTTLS.example\r\n250-PIPELINING\r\n250-size 1000\r\n250-AUTH=PLAIN LOGIN "
-			  "X\r\n"
+			  "X SCRAM-SHA-256-PLUS scram-sha-256\r\n"
 			  "250-XCLIENT ADDR HELO SESSION\r\n250-8bitmime\r\n250-XMARK\r\n250 SMTPUTF8\r\n"),
 		&w);
 	assert_true(w.pipelining && w.size && w.size_most == 1000 && w.eightbitmime && w.xmark && w.smtputf8);
 	assert_false(w.starttls || w.chunking || w.enhanced);
-	assert_int_equal(w.auth, SMTP_REPLY_AUTH_PLAIN | SMTP_REPLY_AUTH_LOGIN);
+	assert_int_equal(
+		w.auth, SMTP_REPLY_AUTH_PLAIN | SMTP_REPLY_AUTH_LOGIN | SMTP_REPLY_AUTH_SCRAM_SHA_256);
 	assert_int_equal(w.xclient, SMTP_XCLIENT_ADDR | SMTP_XCLIENT_HELO | SMTP_XCLIENT_SESSION);
 	smtp_reply_words(SLICE_LIT(""), &w);
 	assert_false(w.pipelining);
