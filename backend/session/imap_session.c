@@ -750,8 +750,8 @@ void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_
 	struct imap_session *s = arg;
 
 	(void)modseq;
-	/* While a job runs, the view is the job's; a notice too many costs one look. */
-	if (s->state == IMAP_BUSY || (mailbox && mailbox == s->view.mailbox))
+	/* While a job runs, the view is the job's; mailbox 0 may be all of them. A notice too many costs one look. */
+	if (s->state == IMAP_BUSY || mailbox == 0 || mailbox == s->view.mailbox)
 		s->is_stale = true;
 	if (s->notify && (mailbox == 0 || s->notify->set) && account == s->account)
 		s->is_account_stale = true;

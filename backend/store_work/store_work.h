@@ -180,10 +180,12 @@ struct store_watch;
 
 /*
  * On the loop after each commit that changed this account: mailbox 0 is the list of mailboxes (or the account
- * itself). Several commits may become one call per mailbox. Changes of one's own are among them.
+ * itself), and what stands for many mailboxes at once. Several commits may become one call per mailbox. Changes of one's own are
+ * among them.
  */
 typedef void store_watch_fn(void *arg, uint32_t account, uint32_t mailbox, uint64_t modseq);
-/* mailbox 0: all of the account; else that mailbox alone. Also ended by store_unwatch on its loop. */
+/* On that loop. mailbox 0: all of the account; else that mailbox alone. What a commit costs the writer grows with the loops on which
+ * an account is watched, not with the watches. Ended by store_work_unwatch(). */
 struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uint32_t account,
 	uint32_t mailbox, struct loop *loop, store_watch_fn *fn, void *arg);
 /* The same after each commit that changed what ACLs of this slot give to one (account 0: to anyone), who may be of another

@@ -1,7 +1,8 @@
 /*
- * Watches: who wants to hear of changes. After a commit the writer marks each watch of the account and posts
- * it to its loop once; what comes until the loop gets to it is gathered in the watch. So a busy mailbox costs
- * an idle session one call per turn of its loop.
+ * Watches: who wants to hear of changes. Watches of an account on one loop share a hub. After a commit the writer marks each hub of
+ * the account and posts it to its loop once; what comes until the loop gets to it is gathered in the hub, and the loop tells each
+ * watch. So a mailbox that thousands watch costs the writer one mark a loop, and a busy one costs an idle session one call per turn
+ * of its loop.
  */
 #include <stdlib.h>
 
@@ -11,8 +12,10 @@
 #include "common/base/table.h"
 #include "common/net/loop.h"
 
-/* Mailboxes that one watch remembers at once; beyond, the whole account counts as changed (mailbox 0). */
-#define PENDING_MAX 32
+/* Mailboxes that one hub remembers at once; beyond, the whole account counts as changed (mailbox 0). */
+#define PENDING_MAX 16
+/* Watches that are told in one turn of the loop. */
+#define TURN_MAX 200
 
 struct pending {
 	uint32_t mailbox;
@@ -21,23 +24,35 @@ struct pending {
 
 struct account {
 	char key[8];
+	struct list hubs;
+};
+
+struct hub {
+	struct list link; /* in its account, under the lock; alone once it has no watch */
+	struct watches *all;
+	struct loop *loop;
+	char key[8];
+	uint32_t account;
+	/* Under the lock. */
+	struct pending pending[PENDING_MAX];
+	uint16_t pending_count;
+	bool is_full;   /* the whole account */
+	bool is_posted; /* the loop will come by, or is at it */
+	/* The loop's. */
 	struct list watches;
+	struct list *at;             /* the next to be told; NULL: none */
+	struct store_watch *current; /* its function runs */
+	struct pending *batch;       /* what they are told */
+	unsigned batch_count;
+	bool is_batch_full;
 };
 
 struct store_watch {
-	struct list link; /* in its account, under the lock */
-	struct watches *all;
-	struct loop *loop;
+	struct list link; /* in its hub, the loop's */
+	struct hub *hub;
 	store_watch_fn *fn;
 	void *arg;
-	unsigned slot;
-	uint32_t account;
 	uint32_t mailbox;
-	/* Under the lock. */
-	struct pending pending[PENDING_MAX];
-	unsigned pending_count;
-	bool is_posted;
-	bool is_ended;
 };
 
 struct watches {
@@ -93,65 +108,110 @@ uint64_t watches_count(struct watches *w)
 	return count;
 }
 
-/* On the watch's loop (or the writer's thread without a loop). */
-static void deliver(void *arg)
-{
-	struct store_watch *w = arg;
-	struct pending pending[PENDING_MAX];
-	unsigned count;
-	bool is_ended;
+/* ---- telling ---- */
 
-	pthread_mutex_lock(&w->all->lock);
-	count = w->pending_count;
-	memcpy(pending, w->pending, count * sizeof(*pending));
-	w->pending_count = 0;
-	is_ended = w->is_ended;
-	/* Stays posted while its functions run: unwatching in one of them must not free it under us. */
-	pthread_mutex_unlock(&w->all->lock);
-	for (unsigned i = 0; i < count && !is_ended; i++) {
-		w->fn(w->arg, w->account, pending[i].mailbox, pending[i].modseq);
-		pthread_mutex_lock(&w->all->lock);
-		is_ended = w->is_ended;
-		pthread_mutex_unlock(&w->all->lock);
-	}
-	pthread_mutex_lock(&w->all->lock);
-	w->is_posted = false;
-	is_ended = w->is_ended;
-	if (!is_ended && w->pending_count && w->loop) {
-		w->is_posted = true;
-		loop_post(w->loop, deliver, w);
-	}
-	pthread_mutex_unlock(&w->all->lock);
-	if (is_ended)
-		free(w);
+static void hub_free(struct hub *h)
+{
+	free(h->batch);
+	free(h);
 }
 
-/* Remembers a change; true when the watch has to be posted. */
-static bool note(struct store_watch *w, const struct store_note *n)
+/* Takes what has gathered; false: nothing has, or nobody is left, and the hub rests or is gone. */
+static bool take_batch(struct hub *h)
+{
+	bool is_empty = list_is_empty(&h->watches), has;
+
+	pthread_mutex_lock(&h->all->lock);
+	has = h->pending_count && !is_empty;
+	h->is_posted = has;
+	if (has) {
+		h->batch = xcalloc(h->pending_count, sizeof(*h->batch));
+		memcpy(h->batch, h->pending, h->pending_count * sizeof(*h->batch));
+		h->batch_count = h->pending_count;
+		h->is_batch_full = h->is_full;
+		h->pending_count = 0;
+		h->is_full = false;
+		h->at = h->watches.next;
+	}
+	pthread_mutex_unlock(&h->all->lock);
+	if (is_empty)
+		hub_free(h);
+	return has;
+}
+
+/* All were told. False: nothing has come meanwhile, or nobody is left, and the hub rests or is gone. */
+static bool end_batch(struct hub *h)
+{
+	bool is_empty = list_is_empty(&h->watches), has;
+
+	free(h->batch);
+	h->batch = NULL;
+	h->at = NULL;
+	pthread_mutex_lock(&h->all->lock);
+	h->is_posted = has = h->pending_count && !is_empty;
+	pthread_mutex_unlock(&h->all->lock);
+	if (is_empty)
+		hub_free(h);
+	return has;
+}
+
+/* Its function may end any watch of the hub, this one too, and begin others, which are not told of this. */
+static void tell(struct hub *h, struct store_watch *w)
+{
+	h->current = w;
+	for (unsigned i = 0; i < h->batch_count && h->current == w; i++) {
+		struct pending *p = &h->batch[i];
+
+		if (h->is_batch_full && w->mailbox)
+			w->fn(w->arg, h->account, w->mailbox, p->modseq);
+		else if (!w->mailbox || p->mailbox == w->mailbox)
+			w->fn(w->arg, h->account, p->mailbox, p->modseq);
+	}
+	h->current = NULL;
+}
+
+/* On the hub's loop. */
+static void deliver(void *arg)
+{
+	struct hub *h = arg;
+
+	if (!h->batch && !take_batch(h))
+		return;
+	for (unsigned n = 0; n < TURN_MAX && h->at != &h->watches; n++) {
+		struct store_watch *w = container_of(h->at, struct store_watch, link);
+
+		h->at = h->at->next;
+		tell(h, w);
+	}
+	if (h->at != &h->watches || end_batch(h))
+		loop_post(h->loop, deliver, h);
+}
+
+/* Remembers a change; true when the hub has to be posted. */
+static bool note(struct hub *h, const struct store_note *n)
 {
 	unsigned i = 0;
 
-	if (w->mailbox && n->mailbox != w->mailbox)
-		return false;
-	while (i < w->pending_count && w->pending[i].mailbox != n->mailbox)
+	while (i < h->pending_count && h->pending[i].mailbox != n->mailbox)
 		i++;
-	if (i < PENDING_MAX) {
-		w->pending[i] = (struct pending){n->mailbox, n->modseq};
-		w->pending_count += i == w->pending_count;
+	if (h->is_full) {
+		h->pending[0].modseq = n->modseq;
+	} else if (i < PENDING_MAX) {
+		h->pending[i] = (struct pending){n->mailbox, n->modseq};
+		h->pending_count += i == h->pending_count;
 	} else {
-		w->pending[0] = (struct pending){0, n->modseq};
-		w->pending_count = 1;
+		h->pending[0] = (struct pending){0, n->modseq};
+		h->pending_count = 1;
+		h->is_full = true;
 	}
-	if (w->is_posted)
+	if (h->is_posted)
 		return false;
-	w->is_posted = true;
+	h->is_posted = true;
 	return true;
 }
 
 void watches_tell(struct watches *all, unsigned slot, const struct store_note *notes, size_t count)
 {
-	struct store_watch *direct[16];
-	size_t direct_count = 0;
 	char room[8];
 
 	pthread_mutex_lock(&all->lock);
@@ -161,24 +221,16 @@ void watches_tell(struct watches *all, unsigned slot, const struct store_note *n
 
 		if (!a)
 			continue;
-		list_for_each (at, &a->watches) {
-			struct store_watch *w = container_of(at, struct store_watch, link);
+		list_for_each (at, &a->hubs) {
+			struct hub *h = container_of(at, struct hub, link);
 
-			if (!note(w, &notes[i]))
-				continue;
-			if (w->loop)
-				loop_post(w->loop, deliver, w);
-			else if (direct_count < ARRAY_LEN(direct))
-				direct[direct_count++] = w;
-			else
-				w->is_posted = false; /* told with its next change */
+			if (note(h, &notes[i]))
+				loop_post(h->loop, deliver, h);
 		}
 	}
 	if (all->on_commit && count) /* sessions wait for theirs; this one has time */
 		all->on_commit(all->on_commit_arg, slot, notes, count);
 	pthread_mutex_unlock(&all->lock);
-	for (size_t i = 0; i < direct_count; i++)
-		deliver(direct[i]);
 }
 
 void store_work_on_commit(struct store_work *work, store_commit_fn *fn, void *arg)
@@ -189,31 +241,50 @@ void store_work_on_commit(struct store_work *work, store_commit_fn *fn, void *ar
 	pthread_mutex_unlock(&work->watches->lock);
 }
 
+/* ---- beginning and end ---- */
+
+/* The hub of this loop for an account, made if there is none. Under the lock. */
+static struct hub *find_hub(struct watches *all, struct slice key, uint32_t account, struct loop *loop)
+{
+	struct account *a = table_get(all->accounts, key);
+	struct hub *h;
+
+	if (!a) {
+		a = xcalloc(1, sizeof(*a));
+		memcpy(a->key, key.p, sizeof(a->key));
+		list_init(&a->hubs);
+		table_put(all->accounts, slice_of(a->key, sizeof(a->key)), a);
+	}
+	list_for_each (at, &a->hubs) {
+		h = container_of(at, struct hub, link);
+		if (h->loop == loop)
+			return h;
+	}
+	h = xcalloc(1, sizeof(*h));
+	h->all = all;
+	h->loop = loop;
+	h->account = account;
+	memcpy(h->key, key.p, sizeof(h->key));
+	list_init(&h->watches);
+	list_add_last(&a->hubs, &h->link);
+	return h;
+}
+
 struct store_watch *store_work_watch(struct store_work *work, unsigned slot, uint32_t account,
 	uint32_t mailbox, struct loop *loop, store_watch_fn *fn, void *arg)
 {
 	struct watches *all = work->watches;
 	struct store_watch *w = xcalloc(1, sizeof(*w));
 	char room[8];
-	struct account *a;
 
-	w->all = all;
-	w->loop = loop;
 	w->fn = fn;
 	w->arg = arg;
-	w->slot = slot;
-	w->account = account;
 	w->mailbox = mailbox;
 	pthread_mutex_lock(&all->lock);
-	a = table_get(all->accounts, make_key(slot, account, room));
-	if (!a) {
-		a = xcalloc(1, sizeof(*a));
-		list_init(&a->watches);
-		table_put(all->accounts, make_key(slot, account, a->key), a);
-	}
-	list_add_last(&a->watches, &w->link);
+	w->hub = find_hub(all, make_key(slot, account, room), account, loop);
 	all->count++;
 	pthread_mutex_unlock(&all->lock);
+	list_add_first(&w->hub->watches, &w->link);
 	return w;
 }
 
@@ -223,30 +294,42 @@ struct store_watch *store_work_watch_shared(struct store_work *work, unsigned sl
 	return store_work_watch(work, slot | (who.slot + 1) << SHARED_SHIFT, who.account, 0, loop, fn, arg);
 }
 
+/* The hub's last watch has gone: nobody finds it any more. False: the loop is still to come by, and frees it. */
+static bool end_hub(struct hub *h)
+{
+	struct slice key = slice_of(h->key, sizeof(h->key));
+	struct account *a = table_get(h->all->accounts, key);
+
+	list_remove(&h->link);
+	if (list_is_empty(&a->hubs)) {
+		table_remove(h->all->accounts, key);
+		free(a);
+	}
+	h->pending_count = 0;
+	return !h->is_posted;
+}
+
 void store_work_unwatch(struct store_watch **watch)
 {
 	struct store_watch *w = *watch;
-	struct watches *all = w ? w->all : NULL;
-	char room[8];
-	struct slice key;
-	struct account *a;
-	bool is_posted;
+	struct hub *h = w ? w->hub : NULL;
+	bool is_last, is_free = false;
 
 	if (!w)
 		return;
 	*watch = NULL;
-	key = make_key(w->slot, w->account, room);
-	pthread_mutex_lock(&all->lock);
+	if (h->at == &w->link)
+		h->at = w->link.next;
+	if (h->current == w)
+		h->current = NULL;
 	list_remove(&w->link);
-	all->count--;
-	a = table_get(all->accounts, key);
-	if (a && list_is_empty(&a->watches)) {
-		table_remove(all->accounts, key);
-		free(a);
-	}
-	w->is_ended = true;
-	is_posted = w->is_posted;
-	pthread_mutex_unlock(&all->lock);
-	if (!is_posted)
-		free(w);
+	free(w);
+	is_last = list_is_empty(&h->watches);
+	pthread_mutex_lock(&h->all->lock);
+	h->all->count--;
+	if (is_last)
+		is_free = end_hub(h);
+	pthread_mutex_unlock(&h->all->lock);
+	if (is_free)
+		hub_free(h);
 }
