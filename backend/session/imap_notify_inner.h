@@ -58,11 +58,11 @@ struct imap_others {
 	bool is_full;
 	unsigned slots_left;
 	unsigned found_count;
-	struct {
+	struct imap_found {
 		unsigned slot;
 		uint32_t account;
 		bool is_watched;
-	} found[IMAP_NOTIFY_OTHERS_MAX];
+	} * found;                            /* room for IMAP_NOTIFY_OTHERS_MAX; NULL otherwise */
 	struct imap_other *at;                /* the one of the job under way */
 	void (*done)(struct imap_session *s); /* of a step */
 	bool wants_status;                    /* imap_others_begin() */

@@ -165,8 +165,10 @@ void imap_others_free(struct imap_others **others)
 {
 	for (unsigned i = 0; *others && i < (*others)->count; i++)
 		free_other((*others)->list[i]);
-	if (*others)
+	if (*others) {
 		buf_deinit(&(*others)->subscribed);
+		free((*others)->found);
+	}
 	free(*others);
 	*others = NULL;
 }
@@ -336,6 +338,13 @@ static void put_list_in_force(struct imap_others *others)
 	share_out_subscribed(others);
 }
 
+static void end_list(struct imap_others *others)
+{
+	free(others->found);
+	others->found = NULL;
+	others->found_count = 0;
+}
+
 static bool is_owner_watched(const struct imap_others *others, unsigned slot, uint32_t account)
 {
 	struct imap_session *s = others->s;
@@ -385,6 +394,7 @@ static void list_slots(struct imap_session *s, imap_done_fn *next)
 	others->tells_new = others->is_granted;
 	others->is_granted = false;
 	others->found_count = 0;
+	others->found = xcalloc(IMAP_NOTIFY_OTHERS_MAX, sizeof(*others->found));
 	others->slots_left = store_slots(store_work_store(s->service->work));
 	/* Before all others, should there be too many. */
 	if (s->view.mailbox && s->view.is_guest && s->notify->is_metadata_wanted)
@@ -403,6 +413,7 @@ static void list_next(struct imap_session *s, int err)
 	}
 	if (err == 0)
 		put_list_in_force(others);
+	end_list(others);
 	if (others->set)
 		pace(&others->list_ms, &others->pace_ms);
 	if (others->is_full) {
@@ -543,6 +554,7 @@ static void begin_list(struct imap_session *s, int err)
 	}
 	if (err == 0)
 		put_list_in_force(others);
+	end_list(others);
 	begin_next(s, err < 0 ? err : others->is_full ? ERR_TOO_BIG : 0);
 }
 
