@@ -266,6 +266,16 @@ static void test_security_15_seen_is_each_ones_own(void **state)
 	rig_disconnect(&too);
 }
 
+/* Done, and without news of it. */
+static void by_self(struct rig_client *c, const char *command)
+{
+	const char *got = rig_command(c, command);
+
+	if (!strstr(got, " OK ") || strstr(got, "* STATUS") || strstr(got, "* METADATA") ||
+		strstr(got, "* LIST"))
+		fail_msg("%s: %s", command, got);
+}
+
 static void test_ones_own_doings(void **state)
 {
 	struct people *p = *state;
@@ -278,18 +288,18 @@ static void test_ones_own_doings(void **state)
 		"NOTIFY SET (selected (MessageNew (UID) MessageExpunge FlagChange)) (subtree user " ALL ")",
 		"OK");
 	append(&p->bob, ALICE "/team");
-	RIG_EXPECT(&p->bob, "CREATE " ALICE "/team/sub", "OK");
-	RIG_EXPECT(&p->bob, "RENAME " ALICE "/team/sub " ALICE "/team/below", "OK");
-	RIG_EXPECT(&p->bob, "SETACL " ALICE "/team/below carol@example.com lr", "OK");
-	RIG_EXPECT(&p->bob, "SETMETADATA " ALICE "/team (/shared/comment \"x\")", "OK");
-	RIG_EXPECT(&p->bob, "SUBSCRIBE " ALICE "/team", "OK");
-	RIG_EXPECT(&p->bob, "DELETE " ALICE "/team/below", "OK");
-	RIG_EXPECT(&p->bob, "SELECT INBOX", "OK");
-	RIG_EXPECT(&p->bob, "COPY 1 " ALICE "/team", "OK");
+	by_self(&p->bob, "CREATE " ALICE "/team/sub");
+	by_self(&p->bob, "RENAME " ALICE "/team/sub " ALICE "/team/below");
+	by_self(&p->bob, "SETACL " ALICE "/team/below carol@example.com lr");
+	by_self(&p->bob, "SETMETADATA " ALICE "/team (/shared/comment \"x\")");
+	by_self(&p->bob, "SUBSCRIBE " ALICE "/team");
+	by_self(&p->bob, "DELETE " ALICE "/team/below");
+	by_self(&p->bob, "SELECT INBOX");
+	by_self(&p->bob, "COPY 1 " ALICE "/team");
 	RIG_EXPECT(&p->bob, "SELECT " ALICE "/team", "* 3 EXISTS", "OK");
-	RIG_EXPECT(&p->bob, "STORE 1 +FLAGS.SILENT (\\Flagged \\Deleted)", "OK");
-	RIG_EXPECT(&p->bob, "EXPUNGE", "* 1 EXPUNGE", "OK");
-	RIG_EXPECT(&p->bob, "UNSELECT", "OK");
+	by_self(&p->bob, "STORE 1 +FLAGS.SILENT (\\Flagged \\Deleted)");
+	by_self(&p->bob, "EXPUNGE");
+	by_self(&p->bob, "UNSELECT");
 	silent(p);
 	/* Somebody else's among them. */
 	RIG_EXPECT(&p->alice, "CREATE team/other", "OK");
