@@ -72,6 +72,7 @@ struct mta_sts {
 	struct table *table;
 	struct list entries, fetches;
 	unsigned fetch_count;
+	uint64_t fetch_ms;
 };
 
 /* ---- policies ---- */
@@ -455,7 +456,7 @@ static struct fetch *begin_fetch(struct mta_sts *m, const char *domain, struct s
 	buf_init(&f->body, STS_POLICY_SIZE_MOST);
 	timer_init(&f->timer, on_time, f);
 	struct dial_options options = {
-		.host = f->host, .port = HTTPS_PORT, .timeout_ms = MTA_STS_FETCH_MS, .tls = tls};
+		.host = f->host, .port = HTTPS_PORT, .timeout_ms = m->fetch_ms, .tls = tls};
 
 	if (dial(m->loop, &options, on_event, f, &f->conn) != 0) {
 		free_fetch(f);
@@ -464,7 +465,7 @@ static struct fetch *begin_fetch(struct mta_sts *m, const char *domain, struct s
 	conn_set_input_limit(f->conn, 2 * HTTP1_RESPONSE_HEAD_MOST);
 	m->fetch_count++;
 	list_add_last(&m->fetches, &f->link);
-	timer_set(&f->timer, m->loop, MTA_STS_FETCH_MS);
+	timer_set(&f->timer, m->loop, m->fetch_ms);
 	return f;
 }
 
@@ -558,6 +559,7 @@ struct mta_sts *mta_sts_new(struct loop *loop, const char *path)
 	struct buf text = {0};
 
 	m->loop = loop;
+	m->fetch_ms = MTA_STS_FETCH_MS;
 	m->table = table_new();
 	list_init(&m->entries);
 	list_init(&m->fetches);
@@ -568,6 +570,11 @@ struct mta_sts *mta_sts_new(struct loop *loop, const char *path)
 		buf_deinit(&text);
 	}
 	return m;
+}
+
+void mta_sts_set_fetch_ms(struct mta_sts *m, uint64_t ms)
+{
+	m->fetch_ms = ms;
 }
 
 void mta_sts_end(struct mta_sts *m)

@@ -41,6 +41,8 @@ typedef void mta_sts_fn(void *arg, struct mta_sts_policy *policy, enum mta_sts_f
 
 /* path: the file of what is remembered; made when there is something; damaged lines of it are passed over. NULL: none. */
 struct mta_sts *mta_sts_new(struct loop *loop, const char *path);
+/* Instead of MTA_STS_FETCH_MS, for tests. Before the first question. */
+void mta_sts_set_fetch_ms(struct mta_sts *m, uint64_t ms);
 /* On the loop: no more fetches, nobody waits any more. */
 void mta_sts_end(struct mta_sts *m);
 /* After that, on the loop or after its end; writes what is not written yet. */

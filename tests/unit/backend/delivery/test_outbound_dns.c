@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "backend/delivery/mta_sts.h"
 #include "backend/delivery/tls_report.h"
 #include "common/net/dns.h"
 #include "tests/unit/backend/delivery/smtp_sink.h"
@@ -55,7 +56,7 @@ static void make_certificates(void)
 		"test,"
 		"DNS:mta-sts.stschunk.plain.test,DNS:mta-sts.stsnever.plain.test,DNS:mta-sts.stslong.plain."
 		"test,"
-		"DNS:mta-sts.stshalf.plain.test",
+		"DNS:mta-sts.stshalf.plain.test,DNS:mta-sts.stsslow.plain.test",
 		ca, ca_key, &key);
 	f = fopen(cert_path("mx.pem"), "a");
 	PEM_write_X509(f, ca);
@@ -104,7 +105,7 @@ static void write_zones(struct buf *out)
 		       "mail.here.example.\\n");
 	buf_printf(&s, "empty TXT x\\nmxsts A 127.0.0.1\\nmxplain A 127.0.0.1\\n");
 	static const char *const sts[] = {"sts", "stswrong", "stsother", "ststesting", "stsbig", "stsmoved",
-		"stshtml", "stsbadcert", "stschunk", "stsnever", "stslong", "stshalf"};
+		"stshtml", "stsbadcert", "stschunk", "stsnever", "stslong", "stshalf", "stsslow"};
 	for (size_t i = 0; i < ARRAY_LEN(sts); i++)
 		buf_printf(&s,
 			"_mta-sts.%s TXT \\\"v=STSv1; id=1;\\\"\\nmta-sts.%s A " WEB_HOST "\\n%s MX 10 %s\\n",
@@ -197,6 +198,27 @@ static void more_octets(struct conn *conn, bool is_chunked)
 
 static bool is_endless, is_chunked;
 
+/* A policy that comes octet by octet. */
+#define SLOW_MS 20
+static struct {
+	struct timer timer;
+	struct conn *conn, **slot;
+	size_t at;
+} slow;
+
+static void next_octet(void *arg)
+{
+	static const char text[] = ENFORCE;
+
+	(void)arg;
+	if (slow.at == sizeof(text) - 1) {
+		conn_close(slow.slot);
+		return;
+	}
+	conn_write(slow.conn, slice_of(&text[slow.at++], 1));
+	timer_set(&slow.timer, loop, SLOW_MS);
+}
+
 static void on_web(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct conn **slot = owner;
@@ -204,6 +226,8 @@ static void on_web(void *owner, struct conn *conn, enum conn_event event)
 	struct slice in;
 
 	if (event == CONN_EOF || event == CONN_FAILED) {
+		if (conn == slow.conn)
+			timer_stop(&slow.timer);
 		conn_abort(slot);
 		return;
 	}
@@ -224,6 +248,14 @@ static void on_web(void *owner, struct conn *conn, enum conn_event event)
 		conn_write_str(conn, is_chunked ? "Transfer-Encoding: chunked\r\n\r\n44\r\n" ENFORCE "\r\n"
 						: "\r\n" ENFORCE);
 		more_octets(conn, is_chunked);
+		return;
+	}
+	if (strstr(request, "stsslow")) {
+		conn_write_str(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+		slow.conn = conn;
+		slow.slot = slot;
+		timer_init(&slow.timer, next_octet, NULL);
+		timer_set(&slow.timer, loop, SLOW_MS);
 		return;
 	}
 	if (policy_for(request)) {
@@ -645,6 +677,48 @@ static void test_security_23_a_policy_has_a_size(void **state)
 	check(rows, ARRAY_LEN(rows));
 }
 
+struct policy_answer {
+	bool is_told, has_policy;
+	enum mta_sts_fault fault;
+};
+
+static void on_policy(void *arg, struct mta_sts_policy *policy, enum mta_sts_fault fault)
+{
+	*(struct policy_answer *)arg = (struct policy_answer){true, policy != NULL, fault};
+	loop_stop(loop);
+}
+
+/* Octets that come do not make the time longer in which all of it must be there. */
+static void test_security_23_a_policy_has_a_time(void **state)
+{
+	static const struct {
+		uint64_t ms;
+		bool has_policy;
+	} rows[] = {{400, false}, {30000, true}};
+	struct tls *tls;
+
+	(void)state;
+	if (!web)
+		skip();
+	tls = tls_test_client(true);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct mta_sts *m = mta_sts_new(loop, NULL);
+		struct mta_sts_request *request;
+		struct policy_answer answer = {0};
+
+		slow.at = 0;
+		mta_sts_set_fetch_ms(m, rows[i].ms);
+		mta_sts_ask(m, "stsslow.plain.test", tls, 5000, on_policy, &answer, &request);
+		while (!answer.is_told)
+			loop_run(loop);
+		assert_int_equal(answer.has_policy, rows[i].has_policy);
+		assert_int_equal(answer.fault, rows[i].has_policy ? MTA_STS_SOUND : MTA_STS_UNFETCHED);
+		mta_sts_end(m);
+		mta_sts_free(&m);
+	}
+	tls_unref(&tls);
+}
+
 /* What is counted for reports of TLS (RFC 8460). */
 static void test_reports(void **state)
 {
@@ -701,7 +775,8 @@ int main(void)
 		cmocka_unit_test(test_state_is_forgotten_by_starttls), cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_implicit_tls), cmocka_unit_test(test_requiretls),
 		cmocka_unit_test(test_reports), cmocka_unit_test(test_mta_sts),
-		cmocka_unit_test(test_security_23_a_policy_has_a_size)};
+		cmocka_unit_test(test_security_23_a_policy_has_a_size),
+		cmocka_unit_test(test_security_23_a_policy_has_a_time)};
 
 	mem_init();
 	return cmocka_run_group_tests(tests, set_up, tear_down);
