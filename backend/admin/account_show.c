@@ -121,7 +121,7 @@ static void done_show(void *arg, int err)
 	control_add_slice(r, "name", s->record.name);
 	control_add_str(r, "password", s->scheme);
 	control_add_int(r, "slot", s->account.slot);
-	control_add_time(r, "created", s->record.created);
+	control_add_time(r, "created", store_created_time(s->record.created));
 	control_add_list(r, "aliases", NULL, 0);
 	for (size_t i = 0; i < s->alias_count; i++)
 		control_add_item(r, "aliases", s->aliases[i]);

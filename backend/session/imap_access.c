@@ -72,6 +72,15 @@ static bool is_public(const char *address)
 	return store_account_is_public(slice_str(address));
 }
 
+int64_t imap_access_created(const struct imap_session *s, unsigned slot, uint32_t account)
+{
+	struct store_account owner;
+
+	if (store_get_account(store_work_store(s->service->work), slot, account, &owner) < 0)
+		return 0;
+	return owner.created;
+}
+
 int imap_access_public(const struct imap_session *s, struct store_account *account_out)
 {
 	char address[STORE_ADDRESS_MAX + sizeof(STORE_PUBLIC_LOCAL)];

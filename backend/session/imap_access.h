@@ -37,6 +37,8 @@ bool imap_access_is_one_owner(const struct imap_session *s, struct slice a, stru
 MUST_CHECK int imap_access_new(struct imap_session *s, struct store_txn *txn, struct slice name,
 	uint32_t *account_out, struct slice *rest_out);
 
+/* When the account was made (struct store_account); 0: it is gone. Any thread. */
+int64_t imap_access_created(const struct imap_session *s, unsigned slot, uint32_t account);
 /* Who the session is, in ACLs. */
 struct store_who imap_access_who(const struct imap_session *s);
 /* The name under which this session sees an account's mailbox, in the arena. Empty: memory. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "backend/session/imap_access.h"
+#include "backend/session/imap_object.h"
 #include "common/base/mem.h"
 #include "common/net/spool.h"
 
@@ -191,6 +192,8 @@ static int read_message(struct imap_session *s, struct store_txn *txn, uint64_t 
 
 	if (err < 0)
 		return err;
+	/* RFC 8474 section 5.1: a copy keeps it. */
+	a->targets[a->batch_count].email = imap_object_email_number(s->view.created, &m);
 	piece = xmalloc(PIECE);
 	while (err == 0 && a->read < m.size && *step) {
 		size_t got = 0;

@@ -63,7 +63,7 @@ static int create_run(struct imap_session *s, struct store_txn *txn)
 		err = store_mailbox_get(txn, account, number, &mailbox);
 	if (err < 0)
 		return err;
-	imap_object_mailbox(mailbox.uidvalidity, &id);
+	imap_object_mailbox(imap_access_created(s, store_txn_slot(txn), account), mailbox.uidvalidity, &id);
 	snprintf(d->code, sizeof(d->code), "MAILBOXID (%s)", buf_str_view(&id));
 	buf_deinit(&id);
 	imap_list_write_oldname(s, "", d->name, d->given, &s->out);

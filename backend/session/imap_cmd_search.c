@@ -393,6 +393,7 @@ static int load_view(const struct imap_session *s, struct store_txn *txn, const 
 	v->mailbox = e->id;
 	v->account = e->account;
 	v->slot = e->slot;
+	v->created = imap_access_created(s, v->slot, v->account);
 	v->is_guest = e->account != s->account || e->slot != s->slot;
 	v->who = imap_access_who(s);
 	v->uidvalidity = m.uidvalidity;

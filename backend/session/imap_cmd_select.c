@@ -114,7 +114,7 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 		d->mailbox.uidnext);
 	buf_printf(
 		out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n* OK [MAILBOXID (", (unsigned long long)v->modseq);
-	imap_object_mailbox(v->uidvalidity, out);
+	imap_object_mailbox(v->created, v->uidvalidity, out);
 	buf_add_str(out, ")] Its id\r\n");
 	if (s->is_rev2)
 		imap_list_write(s, &d->mailbox, d->is_own, d->given, out);
@@ -130,6 +130,7 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	v->mailbox = d->mailbox.id;
 	v->account = d->mailbox.account;
 	v->slot = s->at_slot;
+	v->created = imap_access_created(s, v->slot, v->account);
 	v->is_guest = v->slot != s->slot || v->account != s->account;
 	v->who = imap_access_who(s);
 	v->uidvalidity = d->mailbox.uidvalidity;

@@ -255,7 +255,7 @@ static void write_keys(struct fetcher *w, unsigned items)
 	if (items & IMAP_FETCH_THREADID) {
 		begin_item(w);
 		buf_add_str(out, "THREADID (");
-		imap_object_thread(&w->message, &keys, out);
+		imap_object_thread(w->s->view.created, &w->message, &keys, out);
 		buf_add_char(out, ')');
 	}
 	if (items & IMAP_FETCH_PREVIEW) {
@@ -283,7 +283,7 @@ static void write_record(struct fetcher *w, unsigned items)
 	if (items & IMAP_FETCH_EMAILID) {
 		begin_item(w);
 		buf_add_str(out, "EMAILID (");
-		imap_object_email(&w->message, out);
+		imap_object_email(w->s->view.created, &w->message, out);
 		buf_add_char(out, ')');
 	}
 	if (items & (IMAP_FETCH_THREADID | IMAP_FETCH_PREVIEW))

@@ -328,9 +328,9 @@ static bool judge_object(struct judge *j, const struct imap_search_key *key)
 		if (imap_keys_load(j->m->txn, &j->m->message, &arena, &made, &keys) < 0)
 			keys = (struct mail_keys){0};
 		arena_deinit(&arena);
-		imap_object_thread(&j->m->message, &keys, &id);
+		imap_object_thread(j->m->view->created, &j->m->message, &keys, &id);
 	} else {
-		imap_object_email(&j->m->message, &id);
+		imap_object_email(j->m->view->created, &j->m->message, &id);
 	}
 	is_match = slice_is_equal(buf_view(&id), key->text);
 	buf_deinit(&id);

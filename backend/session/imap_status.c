@@ -213,7 +213,8 @@ int imap_status_write(struct imap_session *s, struct store_txn *txn, const struc
 			buf_add_u64(&s->out, n);
 		} else {
 			buf_add_char(&s->out, '(');
-			imap_object_mailbox(mailbox->uidvalidity, &s->out);
+			imap_object_mailbox(imap_access_created(s, store_txn_slot(txn), mailbox->account),
+				mailbox->uidvalidity, &s->out);
 			buf_add_char(&s->out, ')');
 		}
 	}

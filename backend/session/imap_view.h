@@ -23,6 +23,7 @@ struct imap_view {
 	uint32_t mailbox; /* 0: none is selected */
 	uint32_t account; /* its owner's */
 	unsigned slot;
+	int64_t created;      /* when its owner's account was made (struct store_account) */
 	unsigned rights;      /* enum imap_right */
 	unsigned rights_told; /* what PERMANENTFLAGS spoke of */
 	bool is_guest;        /* it is another's: \Seen is one's own, \Recent is the owner's */

@@ -5,6 +5,9 @@
 
 #include "backend/store/record.h"
 
+/* What an account that is made now has as `created`: no two of one second are mistaken for each other. */
+int64_t account_created_now(void);
+
 struct account_imported {
 	struct account_record record; /* address in its stored form */
 	const struct slice *aliases;  /* stored form */

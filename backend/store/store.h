@@ -109,9 +109,15 @@ struct store_account {
 	uint64_t count_limit; /* 0: none */
 	uint64_t bytes_used;
 	uint64_t count_used;
-	int64_t created; /* seconds since 1970: with the address, which one it is, wherever it goes */
+	int64_t created; /* store_created_time() and a random number: which one it is, wherever it goes */
 	char address[STORE_ADDRESS_MAX + 1]; /* canonical */
 };
+
+/* Seconds since 1970. Of accounts made before November 2026 there is nothing else in it. */
+static inline int64_t store_created_time(int64_t created)
+{
+	return created & ((INT64_C(1) << 40) - 1);
+}
 
 /* Address or alias in any spelling (address_normalise_whole()), also below an alias of its domain. ERR_NOT_FOUND. */
 MUST_CHECK int store_find_account(

@@ -8,6 +8,7 @@
 #include "backend/store/mailbox.h"
 #include "backend/store/names.h"
 #include "common/base/clock.h"
+#include "common/base/random.h"
 
 static struct slice alias_key(uint32_t account, struct slice name, char *room)
 {
@@ -104,6 +105,14 @@ bool store_account_is_public(struct slice address)
 	return slice_has_prefix_nocase(address, STORE_PUBLIC_LOCAL "@");
 }
 
+int64_t account_created_now(void)
+{
+	uint32_t number;
+
+	random_bytes(&number, sizeof(number));
+	return clock_wall_s() | (int64_t)(number & 0x7fffff) << 40;
+}
+
 int store_account_create(struct store_txn *txn, const struct store_account_new *a, uint32_t *account_out)
 {
 	struct account_record r = {.password = a->password,
@@ -111,7 +120,7 @@ int store_account_create(struct store_txn *txn, const struct store_account_new *
 		.class = a->class,
 		.name = a->name,
 		.forwards = a->forwards,
-		.created = clock_wall_s(),
+		.created = account_created_now(),
 		.flags = a->flags & STORE_ACCOUNT_OWN_FLAGS};
 	char room[STORE_ADDRESS_MAX];
 	uint32_t id;

@@ -269,7 +269,7 @@ static bool is_message_good(struct store_import *m, const struct transfer_messag
 	return !box->noselect && t->entry.uid > box->last_uid && t->entry.uid < box->state.uidnext &&
 	       t->entry.modseq <= box->modseq && box->state.messages < box->messages &&
 	       (box->keyword_count == 64 || t->entry.keywords >> box->keyword_count == 0) && t->email != 0 &&
-	       (t->email & LEGACY_EMAIL || t->email <= m->header.modseq);
+	       (t->email & (LEGACY_EMAIL | STORE_EMAIL_OTHER) || t->email <= m->header.modseq);
 }
 
 static void count(struct store_import *m, struct imported *box, const struct store_entry *e)

@@ -154,7 +154,7 @@ int store_message_append(
 	if (a->who)
 		e.flags &= (uint8_t)~STORE_SEEN;
 	m.size = size;
-	m.email = e.modseq;
+	m.email = a->email ? a->email : e.modseq;
 	err = add_message(txn, a->mailbox, &c, &e, &m);
 	if (!err)
 		err = blob_add_ref(txn, a->blob, &size);

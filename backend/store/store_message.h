@@ -75,6 +75,9 @@ void store_scan_end(struct store_scan *scan);
 
 /* ---- reading records ---- */
 
+/* No MODSEQ has this bit. */
+#define STORE_EMAIL_OTHER (UINT64_C(1) << 62)
+
 /* Views of the transaction. */
 struct store_message {
 	uint32_t uid;
@@ -82,7 +85,8 @@ struct store_message {
 	uint64_t size;     /* trace + blob */
 	int64_t date;      /* INTERNALDATE */
 	int64_t save_date; /* when it came into this mailbox */
-	uint64_t email; /* EMAILID: the same for all copies in the account; 0: stored before there were any */
+	uint64_t email; /* EMAILID: the same for all copies in the account; 0: stored before there were any;
+			   with STORE_EMAIL_OTHER: it came with a copy from another account, and is the same there */
 	struct slice trace;
 	struct slice uidl;    /* empty: made of the next one and the UID */
 	uint32_t uidvalidity; /* of the mailbox when it came there, for that */
@@ -155,6 +159,8 @@ struct store_append {
 	uint8_t flags;
 	bool ignore_quota;           /* what was promised at RCPT is stored */
 	const struct store_who *who; /* whose \Seen it is, if not the owner's; NULL: the owner's */
+	uint64_t
+		email; /* what a copy from another account keeps (STORE_EMAIL_OTHER); 0: it is a new message */
 };
 struct store_appended {
 	uint32_t uid;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/store/account.h"
 #include "backend/store/blob.h"
 #include "backend/store/change.h"
 #include "backend/store/check.h"
@@ -249,7 +250,7 @@ static int raise_numbers(struct repair *r, void *arg)
 static int put_bare_account(struct repair *r, uint32_t account, struct slice address)
 {
 	struct account_record record = {
-		.address = address, .created = clock_wall_s(), .flags = STORE_ACCOUNT_DISABLED};
+		.address = address, .created = account_created_now(), .flags = STORE_ACCOUNT_DISABLED};
 	struct effect effect = {.kind = EFFECT_ACCOUNT, .account = account};
 	struct db_key key = db_key_u32(account);
 	struct buf value = {0};

@@ -230,6 +230,7 @@ static int add_to(struct store_txn *txn, struct store_draft *draft, uint64_t blo
 		.save_date = clock_wall_s(),
 		.flags = t->flags,
 		.ignore_quota = t->ignore_quota,
+		.email = t->email,
 		.who = t->who.account ? &t->who : NULL};
 	struct store_appended appended;
 	int err = find_mailbox(txn, t, &append.mailbox);

@@ -96,6 +96,7 @@ struct store_work_target {
 	const uint8_t *mark; /* STORE_MARK_LEN bytes, or NULL */
 	bool ignore_quota;
 	struct store_who who; /* whose \Seen it is; account 0: the owner's */
+	uint64_t email;       /* of struct store_append */
 	/* Not NULL: a recipient of the queue, and of what stands above only `mark` counts. Neighbours that point to one message share its record;
 	 * the job gives the numbers. Not with ranges. */
 	const struct store_queue_message *queue;

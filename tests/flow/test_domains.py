@@ -288,12 +288,14 @@ class Domains(mt.ClusterCase):
         m.create("Box")
         m.select()
         validity, uid = m.response("UIDVALIDITY")[1][0], m.uid("SEARCH", "ALL")[1][0]
+        ids = m.status("INBOX", "(MAILBOXID)")[1], m.fetch("1", "(EMAILID)")[1]
         self.ctl("account", "rename", "old@rn.test", "new@rn2.test")
         self.assert_ends(m)
         self.assertIn("AUTHENTICATIONFAILED", self.login_error("old@rn.test"))
         m = self.login("new@rn2.test")
         m.select()
         self.assertEqual((m.response("UIDVALIDITY")[1][0], m.uid("SEARCH", "ALL")[1][0]), (validity, uid))
+        self.assertEqual((m.status("INBOX", "(MAILBOXID)")[1], m.fetch("1", "(EMAILID)")[1]), ids)
         self.assertEqual(m.list()[1].count(b'(\\HasNoChildren) "/" Box'), 1, m.list())
         self.ctl("account", "rename", "new@rn2.test", "newer@rn2.test", "--keep-alias")
         self.assertEqual(m.noop()[0], "OK")  # its name is still good

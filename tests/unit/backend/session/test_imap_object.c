@@ -120,6 +120,60 @@ static void test_message_ids(void **state)
 	rig_disconnect(&c);
 }
 
+/* RFC 8474 sections 4 and 5.1: a session that sees others' mailboxes too never sees one id twice, and a copy keeps its own. */
+static void test_ids_across_accounts(void **state)
+{
+	static const char *const own[] = {"INBOX", "sh"};
+	char id[64], mailboxes[4][64], messages[2][64], command[120];
+	struct rig_client alice, bob;
+	size_t count = 0;
+
+	rig_add_account(*state, "bob@example.com", 0, 0);
+	rig_connect(&alice, *state, "alice@example.com");
+	rig_connect(&bob, *state, "bob@example.com");
+	RIG_EXPECT(&alice, "CREATE sh", "OK");
+	RIG_EXPECT(&bob, "CREATE sh", "OK");
+	RIG_EXPECT(&bob, "SETACL INBOX alice@example.com lrswite", "OK");
+	RIG_EXPECT(&bob, "SETACL sh alice@example.com lrswite", "OK");
+	append(&alice, A);
+	append(&bob, B);
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(command, sizeof(command), "STATUS %s (MAILBOXID)", own[i]);
+		take_id(&alice, command, "(MAILBOXID (", mailboxes[count++]);
+		snprintf(command, sizeof(command), "STATUS user/bob@example.com/%s (MAILBOXID)", own[i]);
+		take_id(&alice, command, "(MAILBOXID (", mailboxes[count++]);
+		/* The owner sees the same. */
+		snprintf(command, sizeof(command), "STATUS %s (MAILBOXID)", own[i]);
+		take_id(&bob, command, "(MAILBOXID (", id);
+		assert_string_equal(id, mailboxes[count - 1]);
+	}
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = 0; j < i; j++)
+			assert_string_not_equal(mailboxes[i], mailboxes[j]);
+	RIG_EXPECT(&alice, "SELECT INBOX", "OK");
+	take_id(&alice, "FETCH 1 EMAILID", "(EMAILID (", messages[0]);
+	take_id(&alice, "SELECT user/bob@example.com/INBOX", "[MAILBOXID (", id);
+	assert_string_equal(id, mailboxes[1]);
+	take_id(&alice, "FETCH 1 EMAILID", "(EMAILID (", messages[1]);
+	assert_string_not_equal(messages[0], messages[1]);
+	/* There, and back again. */
+	RIG_EXPECT(&alice, "COPY 1 INBOX", "OK [COPYUID");
+	RIG_EXPECT(&alice, "SELECT INBOX", "OK");
+	take_id(&alice, "FETCH 2 EMAILID", "(EMAILID (", id);
+	assert_string_equal(id, messages[1]);
+	snprintf(command, sizeof(command), "SEARCH EMAILID %s", id);
+	RIG_EXPECT(&alice, command, "* SEARCH 2\r\n");
+	RIG_EXPECT(&alice, "COPY 1:2 user/bob@example.com/sh", "OK [COPYUID");
+	RIG_EXPECT(&alice, "SELECT user/bob@example.com/sh", "OK");
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(command, sizeof(command), "FETCH %zu EMAILID", i + 1);
+		take_id(&alice, command, "(EMAILID (", id);
+		assert_string_equal(id, messages[i]);
+	}
+	rig_disconnect(&alice);
+	rig_disconnect(&bob);
+}
+
 static void day_text(int64_t when, struct buf *out)
 {
 	date_write_internal(when, 0, out);
@@ -248,6 +302,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_mailbox_ids, start, stop),
 		cmocka_unit_test_setup_teardown(test_message_ids, start, stop),
+		cmocka_unit_test_setup_teardown(test_ids_across_accounts, start, stop),
 		cmocka_unit_test_setup_teardown(test_save_dates, start, stop),
 		cmocka_unit_test_setup_teardown(test_previews, start, stop),
 		cmocka_unit_test_setup_teardown(test_messages_of_an_older_store, start, stop),
