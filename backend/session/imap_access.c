@@ -20,22 +20,6 @@ struct store_who imap_access_who(const struct imap_session *s)
 	return (struct store_who){s->slot, s->account};
 }
 
-int imap_access_name(struct imap_session *s, struct slice name, struct arena *arena, struct slice *name_out)
-{
-	struct slice bare = name;
-
-	(void)s;
-	/* CREATE "x/": a hint that children will come (RFC 3501 section 6.3.3). */
-	if (bare.len > 1 && bare.p[bare.len - 1] == STORE_SEPARATOR)
-		bare.len--;
-	/* Wildcards would make a name that no LIST can ask for. */
-	if (slice_find(bare, '%') >= 0 || slice_find(bare, '*') >= 0)
-		return ERR_SYNTAX;
-	return store_mailbox_normalise(bare, arena, name_out);
-}
-
-/* ---- whose is it? ---- */
-
 static struct slice first_level(struct slice name)
 {
 	ptrdiff_t at = slice_find(name, STORE_SEPARATOR);
@@ -47,6 +31,37 @@ static struct slice behind(struct slice name, size_t levels_len)
 {
 	return name.len > levels_len ? slice_from(name, levels_len + 1) : slice_of(NULL, 0);
 }
+
+/* The address that a name behind "user/" begins with: a local part may hold the separator, a domain may not. */
+static struct slice address_levels(struct slice rest)
+{
+	ptrdiff_t at = slice_find(rest, '@');
+	struct slice domain = at < 0 ? rest : slice_from(rest, (size_t)at);
+	struct slice end = first_level(domain);
+
+	return slice_sub(rest, 0, rest.len - domain.len + end.len);
+}
+
+int imap_access_name(struct imap_session *s, struct slice name, struct arena *arena, struct slice *name_out)
+{
+	struct slice bare = name, own;
+
+	(void)s;
+	/* CREATE "x/": a hint that children will come (RFC 3501 section 6.3.3). */
+	if (bare.len > 1 && bare.p[bare.len - 1] == STORE_SEPARATOR)
+		bare.len--;
+	/* Wildcards would make a name that no LIST can ask for; an address has those that it has. */
+	own = bare;
+	if (slice_is_str(first_level(bare), IMAP_ACCESS_OTHERS)) {
+		own = behind(bare, first_level(bare).len);
+		own = behind(own, address_levels(own).len);
+	}
+	if (slice_find(own, '%') >= 0 || slice_find(own, '*') >= 0)
+		return ERR_SYNTAX;
+	return store_mailbox_normalise(bare, arena, name_out);
+}
+
+/* ---- whose is it? ---- */
 
 bool imap_access_is_foreign(struct slice name)
 {
@@ -116,7 +131,7 @@ void imap_access_resolve(const struct imap_session *s, struct slice name, struct
 	if (slice_is_str(level, IMAP_ACCESS_PUBLIC)) {
 		err = rest.len ? imap_access_public(s, &owner) : ERR_NOT_FOUND;
 	} else {
-		address = first_level(rest);
+		address = address_levels(rest);
 		out->owner = slice_sub(name, 0, level.len + (rest.len ? 1 + address.len : 0));
 		out->rest = behind(rest, address.len);
 		err = out->rest.len ? find_other(s, address, &owner) : ERR_NOT_FOUND;
@@ -164,7 +179,7 @@ int imap_access_canonical(struct slice name, struct arena *arena, struct slice *
 		return 0;
 	buf_add_slice(&text, level);
 	if (slice_is_str(level, IMAP_ACCESS_OTHERS)) {
-		address = first_level(rest);
+		address = address_levels(rest);
 		rest = behind(rest, address.len);
 		if (address_normalise_whole(arena, address, &canonical) == 0)
 			address = canonical.full;

@@ -123,6 +123,36 @@ static void test_lists_show_what_may_be_looked_up(void **state)
 	rig_disconnect(&bob);
 }
 
+/* A local part may hold the separator and wildcards: what LIST shows can be opened. */
+static void test_owners_with_odd_addresses(void **state)
+{
+	static const char *const owners[] = {"g=x/s=y@example.com", "a%b@example.com", "*@example.com"};
+	struct rig_client alice, odd;
+	char command[300], line[200];
+
+	rig_connect(&alice, *state, "alice@example.com");
+	for (size_t i = 0; i < sizeof(owners) / sizeof(owners[0]); i++) {
+		rig_add_account(*state, owners[i], 0, 0);
+		rig_connect(&odd, *state, owners[i]);
+		RIG_EXPECT(&odd, "CREATE work/deep", "OK");
+		share(&odd, "work/deep", "alice@example.com", "lrk");
+		snprintf(line, sizeof(line), "user/%s/work/deep", owners[i]);
+		RIG_EXPECT(&alice, "LIST \"\" user/*", line, "OK");
+		snprintf(command, sizeof(command), "SELECT \"%s\"", line);
+		RIG_EXPECT(&alice, command, "OK [READ-ONLY]");
+		snprintf(command, sizeof(command), "CREATE \"%s/new\"", line);
+		RIG_EXPECT(&alice, command, "OK");
+		snprintf(command, sizeof(command), "CREATE \"%s/n%%w\"", line);
+		RIG_EXPECT(&alice, command, "NO [CANNOT]");
+		RIG_EXPECT(&odd, "STATUS work/deep/new (MESSAGES)", "MESSAGES 0", "OK");
+		rig_disconnect(&odd);
+	}
+	RIG_EXPECT(&alice, "SELECT user/g=x", "NO [NONEXISTENT]");
+	RIG_EXPECT(&alice, "SELECT user/g=x/s=y@example.com", "NO [NONEXISTENT]");
+	RIG_EXPECT(&alice, "SELECT user/g=x/s=z@example.com/work/deep", "NO [NONEXISTENT]");
+	rig_disconnect(&alice);
+}
+
 static void test_seen_is_everybodys_own(void **state)
 {
 	struct rig_client alice, bob, other;
@@ -363,6 +393,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_acl_commands, start, stop),
 		cmocka_unit_test_setup_teardown(test_lists_show_what_may_be_looked_up, start, stop),
+		cmocka_unit_test_setup_teardown(test_owners_with_odd_addresses, start, stop),
 		cmocka_unit_test_setup_teardown(test_seen_is_everybodys_own, start, stop),
 		cmocka_unit_test_setup_teardown(
 			test_rights_withdrawn_count_from_the_next_command, start, stop),
