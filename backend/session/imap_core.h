@@ -24,6 +24,8 @@
 #define IMAP_OWN_OTHERS 3
 /* Text that one job makes before the socket takes it. */
 #define IMAP_BATCH (128u * 1024)
+/* And one of a long FETCH, while the client takes them as fast as they are made. */
+#define IMAP_BATCH_LONG (256u * 1024)
 /* A body that is no longer goes whole into a batch that has room for its beginning: half of one would have to be read twice. */
 #define IMAP_BATCH_OVER (16u * 1024)
 
@@ -141,6 +143,7 @@ struct imap_session {
 	bool must_sync;        /* this command changed it */
 	bool is_ahead;         /* the job's text waits for its turn */
 	int ahead_err;         /* what its `done` will hear */
+	bool has_waited;       /* it had to */
 	bool is_reading;       /* the input loop is on the stack */
 	bool is_eof;
 	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */

@@ -1,7 +1,7 @@
 /*
  * A job goes over the wanted sequence numbers with a scan of the index (flags, MODSEQ) and a walk of the records
  * (texts, bodies) side by side, whichever of them the items need, and writes into the session's out buffer until
- * IMAP_BATCH octets are there.
+ * a batch of octets is there.
  *
  *	* 12 FETCH (UID 80 FLAGS (\Seen) BODY[] {123456}     <- body, offset, left remember the place within
  *	...octets, as many as a batch holds...
@@ -482,11 +482,16 @@ static int write_fields(struct fetcher *w, const struct imap_fetch_body *body, u
 	return err;
 }
 
+static bool is_full(const struct fetcher *w)
+{
+	return buf_len(&w->s->out) >= w->f->batch;
+}
+
 /* The next part of the literal under way. */
 static int write_piece(struct fetcher *w)
 {
 	struct imap_fetch *f = w->f;
-	size_t room = buf_len(&w->s->out) < IMAP_BATCH ? IMAP_BATCH - buf_len(&w->s->out) : 0;
+	size_t room = is_full(w) ? 0 : f->batch - buf_len(&w->s->out);
 	size_t n = f->left < room || (room && f->left <= IMAP_BATCH_OVER) ? (size_t)f->left : room;
 	int err = read_body(w, f->offset, n);
 
@@ -636,11 +641,6 @@ static int start_body(struct fetcher *w)
 }
 
 /* ---- going over the messages ---- */
-
-static bool is_full(const struct fetcher *w)
-{
-	return buf_len(&w->s->out) >= IMAP_BATCH;
-}
 
 /* The next wanted message; false at the end. */
 static bool next_seq(struct imap_fetch *f, uint32_t *seq_out)
@@ -820,7 +820,7 @@ static int fetch_run(struct imap_session *s, struct store_txn *txn)
 		err = 0;
 	/* What this very job has found unseen is to be written first. */
 	if (err == 0 && (buf_len(&f->seen) == 0 || f->is_marked)) {
-		(void)buf_reserve(&s->out, IMAP_BATCH + IMAP_BATCH_OVER + 8192);
+		(void)buf_reserve(&s->out, f->batch + IMAP_BATCH_OVER + 8192);
 		err = fetch_messages(&w);
 		fill_err = fill_parts(&w);
 		err = fill_err < 0 ? fill_err : err;
@@ -851,6 +851,7 @@ static void fetch_done(struct imap_session *s, int err)
 	} else if (buf_len(&f->seen) && !f->is_marked) {
 		imap_write_job(s, seen_run, seen_done);
 	} else {
+		f->batch = f->batches == FETCH_LONG && !s->has_waited ? IMAP_BATCH_LONG : IMAP_BATCH;
 		imap_read_ahead(s, fetch_run, fetch_done);
 	}
 }
@@ -858,6 +859,7 @@ static void fetch_done(struct imap_session *s, int err)
 void imap_fetch_start(struct imap_session *s, struct imap_fetch *f)
 {
 	s->data = f;
+	f->batch = IMAP_BATCH;
 	arena_init(&f->scratch, SCRATCH_MOST);
 	f->is_checked = !f->items.sets_seen || s->view.is_readonly || !(s->view.rights & IMAP_RIGHT_SEEN);
 	imap_read(s, fetch_run, fetch_done);

@@ -1,6 +1,6 @@
 /*
  * Producing FETCH responses for a set of messages (RFC 3501 section 7.4.2): used by FETCH, and by STORE for
- * the flags that it shows. Runs in read jobs of IMAP_BATCH octets each, the next one when the client has
+ * the flags that it shows. Runs in read jobs of IMAP_BATCH octets or twice as many each, the next one when the client has
  * taken enough; bodies are streamed, never held.
  */
 #pragma once
@@ -30,6 +30,7 @@ struct imap_fetch {
 	bool is_finished;
 	bool has_missing; /* some were expunged by others */
 	unsigned batches; /* jobs so far; counts to FETCH_LONG */
+	size_t batch;     /* octets of a job */
 	uint64_t newest;  /* MODSEQ of a message that got \Seen, before */
 	struct {
 		struct transfer_decoder decoder;

@@ -258,6 +258,7 @@ static void job_done(void *arg, int err)
 
 	s->job = NULL;
 	s->ahead_err = err;
+	s->has_waited = s->is_ahead && conn_is_congested(s->conn);
 	if (s->is_ahead)
 		imap_when_sent(s, finish_ahead);
 	else

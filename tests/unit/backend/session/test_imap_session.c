@@ -524,7 +524,7 @@ static void test_large_bodies_are_streamed(void **state)
 
 #define LONG_MESSAGES 200
 
-/* From its third batch on (128 KiB each) a FETCH leaves room for its bodies, which two readers fill: each must be in its place. */
+/* From its third batch on a FETCH makes larger ones (while its client takes them at once) and leaves room for its bodies, which two readers fill: each must be in its place. */
 static void test_a_long_fetch_has_every_body_in_its_place(void **state)
 {
 	struct rig_client c;
