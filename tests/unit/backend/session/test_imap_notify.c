@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "backend/store/store_mailbox.h"
 #include "tests/unit/backend/session/imap_rig.h"
 
 struct pair {
@@ -272,6 +273,24 @@ static void test_names(void **state)
 	comes(&p->c, "* LIST (\\HasNoChildren) \"/\" other\r\n");
 }
 
+/* What has gathered for a set is told before another one replaces it. The store is changed behind the session's back: no notice comes. */
+static void test_one_set_after_another(void **state)
+{
+	struct pair *p = *state;
+	struct store_account account;
+	struct store_txn *txn;
+	uint32_t id;
+
+	RIG_EXPECT(&p->c, "NOTIFY SET (personal (MailboxName))", "OK");
+	assert_int_equal(store_find_account(p->rig.store, SLICE_LIT("alice@example.com"), &account), 0);
+	assert_int_equal(store_begin_write(p->rig.store, account.slot, &txn), 0);
+	assert_int_equal(store_mailbox_create(txn, account.id, SLICE_LIT("between"), STORE_USE_NONE, &id), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	RIG_EXPECT(&p->c, "NOTIFY SET (personal (MailboxName SubscriptionChange))",
+		"* LIST (\\HasNoChildren) \"/\" between\r\n", "OK");
+	silent(&p->c);
+}
+
 static void test_metadata(void **state)
 {
 	struct pair *p = *state;
@@ -361,6 +380,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_selected_delayed, start, stop),
 		cmocka_unit_test_setup_teardown(test_other_mailboxes, start, stop),
 		cmocka_unit_test_setup_teardown(test_names, start, stop),
+		cmocka_unit_test_setup_teardown(test_one_set_after_another, start, stop),
 		cmocka_unit_test_setup_teardown(test_metadata, start, stop),
 		cmocka_unit_test_setup_teardown(test_qresync, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_10_watching_is_bounded, start, stop),

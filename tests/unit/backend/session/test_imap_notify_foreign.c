@@ -376,26 +376,24 @@ static void test_subscribed(void **state)
 	rig_disconnect(&too);
 }
 
-/* A set that replaces another: nothing between the two is lost. */
+/* A set that replaces another: nothing between the two is lost. The second message of each round comes too soon to be told by itself. */
 static void test_one_set_after_another(void **state)
 {
 	struct people *p = *state;
-	char line[160];
+	char line[] = "NOTIFY SET (mailboxes (" ALICE "/team INBOX) (MessageNew MessageExpunge))", wanted[80];
 
 	RIG_EXPECT(&p->alice, "SETACL team " BOB " lr", "OK");
-	snprintf(line, sizeof(line),
-		"NOTIFY SET (mailboxes (" ALICE "/team INBOX) (MessageNew MessageExpunge))");
 	RIG_EXPECT(&p->bob, line, "OK");
-	for (int i = 1; i <= 20; i++) {
-		char wanted[80];
-		const char *got;
-
+	for (int i = 1; i <= 10; i += 2) {
 		append(&p->alice, "team");
-		got = rig_command(&p->bob, line);
 		snprintf(
 			wanted, sizeof(wanted), "* STATUS " ALICE "/team (MESSAGES %d UIDNEXT %d)", i, i + 1);
-		if (!strstr(got, wanted))
-			(void)rig_until(&p->bob, wanted); /* it came before */
+		comes(&p->bob, wanted);
+		append(&p->alice, "team");
+		snprintf(wanted, sizeof(wanted), "* STATUS " ALICE "/team (MESSAGES %d UIDNEXT %d)", i + 1,
+			i + 2);
+		if (!strstr(rig_command(&p->bob, line), wanted))
+			comes(&p->bob, wanted); /* or it came before */
 	}
 }
 
