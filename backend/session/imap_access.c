@@ -469,6 +469,30 @@ static int list_public(struct listing *l)
 	return err;
 }
 
+static bool is_below(struct slice name, struct slice parent)
+{
+	return name.len > parent.len && name.p[parent.len] == STORE_SEPARATOR &&
+	       memcmp(name.p, parent.p, parent.len) == 0;
+}
+
+static void mark_parents(struct store_mailbox *m, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		size_t at = i + 1;
+
+		while (at < count && !m[at].id && is_below(m[at].name, m[i].name))
+			at++;
+		m[i].has_children = at < count && is_below(m[at].name, m[i].name);
+	}
+}
+
+void imap_access_sort(struct store_mailbox *mailboxes, size_t count)
+{
+	if (count)
+		qsort(mailboxes, count, sizeof(*mailboxes), compare_names);
+	mark_parents(mailboxes, count);
+}
+
 /* What was found in order, each once. */
 static int end_listing(struct listing *l, int err, struct store_mailbox **mailboxes_out, size_t *count_out)
 {
@@ -489,10 +513,7 @@ static int end_listing(struct listing *l, int err, struct store_mailbox **mailbo
 	buf_deinit(&l->found);
 	if (err < 0)
 		return err;
-	for (size_t i = 0; i + 1 < count; i++)
-		m[i].has_children = m[i + 1].name.len > m[i].name.len &&
-				    m[i + 1].name.p[m[i].name.len] == STORE_SEPARATOR &&
-				    memcmp(m[i].name.p, m[i + 1].name.p, m[i].name.len) == 0;
+	mark_parents(m, count);
 	*mailboxes_out = m;
 	*count_out = count;
 	return 0;

@@ -56,6 +56,8 @@ MUST_CHECK int imap_access_owners(
  * children follow their parent; in the arena. */
 MUST_CHECK int imap_access_list(struct imap_session *s, struct store_txn *txn, struct arena *arena,
 	struct store_mailbox **mailboxes_out, size_t *count_out);
+/* The order of such a list, and which of its mailboxes have children in it; id 0 is none. */
+void imap_access_sort(struct store_mailbox *mailboxes, size_t count);
 /* The same of one account. */
 MUST_CHECK int imap_access_list_of(struct imap_session *s, struct store_txn *txn,
 	const struct store_account *owner, struct arena *arena, struct store_mailbox **mailboxes_out,

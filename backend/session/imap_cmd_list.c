@@ -166,6 +166,14 @@ static const struct store_mailbox *find_name(const struct store_mailbox *all, si
 	return NULL;
 }
 
+/* More than one slot leads to these: they are told once. NULL: another name. */
+static bool *told_root(struct list_data *d, struct slice parent)
+{
+	return slice_is_str(parent, IMAP_ACCESS_OTHERS)   ? &d->told_others
+	       : slice_is_str(parent, IMAP_ACCESS_PUBLIC) ? &d->told_public
+							  : NULL;
+}
+
 /*
  * A selected name fits no pattern, but a parent of it does that is not selected itself and would not be told:
  * LSUB "%" (RFC 3501 section 6.3.9) and RECURSIVEMATCH (RFC 5258 section 3.5) show the parent. Parents that
@@ -176,15 +184,18 @@ static void tell_parents(struct imap_session *s, struct list_data *d, const stru
 {
 	for (size_t i = 1; i < m->name.len; i++) {
 		struct slice parent = slice_sub(m->name, 0, i);
+		bool *root = told_root(d, parent);
 		const struct store_mailbox *known;
 
 		if (m->name.p[i] != STORE_SEPARATOR || !is_match(d, parent) ||
-			slice_is_equal(d->told, parent))
+			slice_is_equal(d->told, parent) || (root && *root))
 			continue;
 		known = find_name(all, count, parent);
 		if (known && (d->options & SELECT_RECURSIVE || is_selected(d, known)))
 			continue;
 		d->told = parent;
+		if (root)
+			*root = true;
 		write_line(s, d, NULL, parent, d->options & SELECT_RECURSIVE);
 	}
 }
@@ -311,9 +322,7 @@ static void tell_way(struct imap_session *s, struct list_data *d, struct slice n
 
 	for (size_t i = 1; i < name.len; i++) {
 		struct slice parent = slice_sub(name, 0, i);
-		bool *root = slice_is_str(parent, IMAP_ACCESS_OTHERS)   ? &d->told_others
-			     : slice_is_str(parent, IMAP_ACCESS_PUBLIC) ? &d->told_public
-									: NULL;
+		bool *root = told_root(d, parent);
 
 		if (name.p[i] != STORE_SEPARATOR)
 			continue;
@@ -328,6 +337,36 @@ static void tell_way(struct imap_session *s, struct list_data *d, struct slice n
 		write_line(s, d, &way, parent, false);
 	}
 	*last = name;
+}
+
+/*
+ * Names that are subscribed and not there, or not for this session, which is told alike: among the others, as parents have to tell of
+ * them (RFC 5258 section 3.5). Each in one slot: that of the owner whom it names.
+ */
+static int add_missing(struct imap_session *s, const struct list_data *d, unsigned slot, struct arena *arena,
+	struct store_mailbox **all, size_t *count)
+{
+	struct store_mailbox *with = arena_calloc(arena, *count + d->foreign_count + 1, sizeof(*with));
+	size_t n = *count;
+
+	if (!with)
+		return ERR_TOO_BIG;
+	if (n)
+		memcpy(with, *all, n * sizeof(*with));
+	for (size_t i = 0; i < d->foreign_count; i++) {
+		struct imap_place place;
+
+		if (d->foreign_told[i])
+			continue;
+		imap_access_resolve(s, d->foreign[i], &place);
+		if (place.slot == slot)
+			with[n++] = (struct store_mailbox){.name = d->foreign[i], .subscribed = true};
+	}
+	if (n > *count)
+		imap_access_sort(with, n);
+	*all = with;
+	*count = n;
+	return 0;
 }
 
 static int foreign_run(struct imap_session *s, struct store_txn *txn)
@@ -349,26 +388,14 @@ static int foreign_run(struct imap_session *s, struct store_txn *txn)
 		if (!(d->options & (SELECT_SUBSCRIBED | SELECT_SPECIAL)))
 			tell_way(s, d, all[i].name, &last);
 	}
+	if (err == 0 && d->options & SELECT_SUBSCRIBED)
+		err = add_missing(s, d, store_txn_slot(txn), &arena, &all, &count);
 	d->told = SLICE_LIT("");
 	if (err == 0)
 		err = list_all(s, txn, d, all, count);
 	d->told = SLICE_LIT("");
 	arena_deinit(&arena);
 	return err;
-}
-
-/* What is subscribed and not there, or not for this session: alike. */
-static void tell_missing(struct imap_session *s, struct list_data *d)
-{
-	struct store_mailbox m = {.id = 0, .subscribed = true};
-
-	for (size_t i = 0; i < d->foreign_count && d->options & SELECT_SUBSCRIBED; i++) {
-		if (d->foreign_told[i] || !is_match(d, d->foreign[i]) || !is_selected(d, &m))
-			continue;
-		write_line(s, d, &m, d->foreign[i], false);
-	}
-	if (buf_len(&s->out))
-		conn_write_take(s->conn, &s->out);
 }
 
 /* RFC 5464 section 4.2.1, for MAXSIZE among the options of METADATA. */
@@ -395,7 +422,6 @@ static void foreign_done(struct imap_session *s, int err)
 		s->at_slot = --d->slots;
 		imap_read(s, foreign_run, foreign_done);
 	} else {
-		tell_missing(s, d);
 		answer_list(s);
 	}
 }

@@ -302,6 +302,61 @@ class Public(Sharing):
         mt.wait_for(lambda: self.cluster.ctl_json("b1", "store", "stat")["intents"] == 0, 10, "the account is forgotten")
         self.assertIn("0", ctl("b1", "store", "check"))
 
+    def test_lists_say_the_same_of_shared_mailboxes(self):
+        """RFC 5258, 5819, 9590, 5464: the owner of a tree and a guest who has all rights on it are told the same of it."""
+        owner, guest = self.session(1), self.session(2)
+        at = AT + b"/"
+        made = (b"t", b"t/a", b"t/a/b", b"t/a/b/c", b"t/d", b"t/d/e", b"u", b"u/v", b"u/v/w", b"t/gone", b"t/gone/x", b"zz", b"zz/y")
+        for name in made:
+            self.expect(owner, b"CREATE " + name, rb"TAG OK")
+            self.rights(owner, name, b"lrswipkxtea")
+        self.append(owner, b"t/a")
+        for name in (b"t/a/b", b"t/d/e", b"u/v/w", b"t/gone", b"t/gone/x", b"zz/y"):
+            self.expect(owner, b"SUBSCRIBE " + name, rb"TAG OK")
+            self.expect(guest, b"SUBSCRIBE " + at + name, rb"TAG OK")
+        for name in (b"t/gone/x", b"t/gone", b"zz/y", b"zz"):
+            self.expect(owner, b"DELETE " + name, rb"TAG OK")
+        for wire, prefix in ((owner, b""), (guest, at)):
+            self.expect(wire, b'SETMETADATA %st/a (/shared/comment "hello" /private/comment "mine")' % prefix, rb"TAG OK")
+
+        def same(command, patterns=()):
+            """%p stands for the prefix."""
+            own, shared = (self.ask(w, command.replace(b"%p", p)).replace(p or b"\0", b"") for w, p in ((owner, b""), (guest, at)))
+            ours = re.compile(rb"\* \S+ (?:\([^)]*\) \"/\" )?(?:t|u|zz)(?:/\S*)?[ \r]|TAG")  # of the tree, not of INBOX and the like
+            own, shared = (sorted(line for line in re.findall(rb"[^\n]+\n", answer) if ours.match(line)) for answer in (own, shared))
+            self.assertEqual(own, shared, command)
+            self.assertTrue(own, command)
+
+        for word, selections, returns in (
+                (b"LIST", (b"", b"(SUBSCRIBED) ", b"(SUBSCRIBED RECURSIVEMATCH) ", b"(REMOTE) ", b"(SPECIAL-USE) "),
+                 (b"", b" RETURN (SUBSCRIBED CHILDREN MYRIGHTS)", b" RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY UNSEEN SIZE HIGHESTMODSEQ))",
+                  b" RETURN (METADATA (/shared/comment /private/comment))")),
+                (b"LSUB", (b"",), (b"",))):
+            for selection in selections:
+                for pattern in (b"%pt", b"%pt/%", b"%pt/*", b"%pt/a/%", b"%p%", b"%p*", b"%pu", b"%pu/%", b"%pzz", b"%pzz/%", b"%pt*", b"(%pt/% %pu/v)"):
+                    for ret in returns:
+                        if word == b"LIST" or not pattern.startswith(b"("):
+                            same(word + b" " + selection + b'"" ' + pattern + ret)
+        for command in (b"GETMETADATA %pt/a (/shared/comment /private/comment)", b"GETMETADATA (DEPTH 1) %pt/a /shared",
+                        b"GETMETADATA (MAXSIZE 2) %pt/a /shared/comment", b"GETMETADATA %pt/none /shared/comment",
+                        b"SETMETADATA %pt/a (/shared/comment NIL)", b"GETMETADATA %pt/a /shared/comment",
+                        b"STATUS %pt/a (MESSAGES UIDNEXT UNSEEN SIZE DELETED APPENDLIMIT MAILBOXID)"):
+            same(command)
+        # owners in both slots: what leads to them is told once
+        ctl = self.cluster.ctl
+        ctl("b1", "account", "add", "far@example.test", "--hash", "{PLAIN}secret")
+        slots = [self.cluster.ctl_json("b1", "account", "show", name)["slot"] for name in (OWNER, "far@example.test")]
+        if slots[0] == slots[1]:
+            ctl("b1", "account", "move", "far@example.test", "--slot", 1 - slots[0])
+        other = Wire(self.cluster.at("b1", "imaps"), tls=self.loose())
+        self.addCleanup(other.sock.close)
+        self.assertIn(b"TAG OK", self.ask(other, b"LOGIN far@example.test secret"))
+        self.expect(other, b"CREATE theirs", rb"TAG OK")
+        self.rights(other, b"theirs", b"lr")
+        self.expect(guest, b"SUBSCRIBE user/far@example.test/theirs", rb"TAG OK")
+        for command in (b'LIST "" %', b'LSUB "" %', b'LIST (SUBSCRIBED RECURSIVEMATCH) "" %'):
+            self.assertEqual(len(re.findall(rb'"/" user\b', self.ask(guest, command))), 1, command)
+
     def test_security_15_a_session_ends_with_what_its_name_meant(self):
         """An account that is moved, replaced, renamed into another domain, or whose name is another's now: no session that began before
         goes on, and none is told that it has no mailboxes."""
