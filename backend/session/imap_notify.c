@@ -25,6 +25,16 @@ void imap_notify_set_free(struct imap_notify_set **set)
 	*set = NULL;
 }
 
+void imap_notify_set_none(struct imap_session *s)
+{
+	struct imap_notify *n = imap_notify_get(s);
+
+	imap_others_clear(s);
+	imap_notify_set_free(&n->set);
+	n->set = xcalloc(1, sizeof(*n->set));
+	arena_init(&n->set->arena, IMAP_NOTIFY_MEMORY);
+}
+
 void imap_notify_free(struct imap_session *s)
 {
 	struct imap_notify *n = s->notify;
@@ -142,9 +152,10 @@ void imap_notify_overflow(struct imap_session *s)
 {
 	struct imap_notify *n = s->notify;
 
-	if (n->set && !n->is_overflown)
-		buf_add_str(&s->out, "* OK [NOTIFICATIONOVERFLOW] Too much has changed: nothing is watched "
-				     "any more\r\n");
+	if (n->is_overflown || !n->set || (!n->set->count && !n->set->selected))
+		return;
+	buf_add_str(&s->out, "* OK [NOTIFICATIONOVERFLOW] Too much has changed: nothing is watched "
+			     "any more\r\n");
 	n->is_overflown = true;
 }
 
@@ -153,10 +164,8 @@ void imap_notify_end_overflow(struct imap_session *s)
 {
 	struct imap_notify *n = s->notify;
 
-	if (n->is_overflown && n->set) {
-		imap_others_clear(s);
-		imap_notify_set_free(&n->set);
-	}
+	if (n->is_overflown)
+		imap_notify_set_none(s);
 	n->is_overflown = false;
 }
 

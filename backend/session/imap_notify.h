@@ -101,6 +101,8 @@ struct imap_notify {
 
 struct imap_notify *imap_notify_get(struct imap_session *s);
 void imap_notify_set_free(struct imap_notify_set **set);
+/* NOTIFY NONE: no event is wanted, of the selected mailbox neither. */
+void imap_notify_set_none(struct imap_session *s);
 /* ENABLE METADATA (RFC 5464 section 4.1). */
 void imap_notify_enable_metadata(struct imap_session *s);
 void imap_notify_add_own(struct imap_notify_own *own, uint64_t from, uint64_t to);

@@ -318,33 +318,24 @@ static int write_status(struct look *l, const struct store_mailbox *m, unsigned 
 
 /* ---- names ---- */
 
+/* INBOX was renamed: "a new INBOX is assumed to be created. No MailboxName event is sent for INBOX". */
+static bool is_inbox_anew(struct look *l, const struct store_mailbox *m)
+{
+	return table_get(l->known_name, m->name) &&
+	       slice_is_equal(m->name, imap_access_full_name(&l->owner, SLICE_LIT("INBOX"), &l->arena));
+}
+
 /* It was not there for this session before. */
-static int tell_new(struct look *l, const struct store_mailbox *m)
+static void name_new(struct look *l, const struct store_mailbox *m)
 {
 	unsigned events = wanted(l, m->name);
-	bool may_read = l->may_read[m - l->now];
-	/* INBOX was renamed: "no MailboxName event is sent for INBOX". */
-	bool is_anew =
-		slice_is_equal(m->name, imap_access_full_name(&l->owner, SLICE_LIT("INBOX"), &l->arena)) &&
-		table_get(l->known_name, m->name);
-	struct touched *t;
 
-	if (!events || is_by_self(l, m->id))
-		return 0;
-	if (!is_anew && (events & IMAP_EVENT_NAME || !is_made(l, m->id)))
+	if (is_inbox_anew(l, m))
+		return;
+	if (events & IMAP_EVENT_NAME || (events && !is_made(l, m->id)))
 		write_there(l, m, slice_of(NULL, 0));
-	if (!is_anew && events & IMAP_EVENT_NAME)
+	if (events & IMAP_EVENT_NAME)
 		write_parent(l, m->name);
-	if (!may_read || !(events & IMAP_EVENTS_OF_MESSAGES))
-		return 0;
-	t = table_get(l->table, key_of(&m->id));
-	if (t && t->is_made) { /* what is in it is told as it came */
-		t->is_new = events & IMAP_EVENT_FLAGS;
-		return 0;
-	}
-	if (t)
-		t->events = 0;
-	return write_status(l, m, imap_notify_first_items(events));
 }
 
 /* A child that went along with its parent is not told of. */
@@ -368,23 +359,37 @@ static bool went_along(const struct look *l, struct slice name, struct slice old
 	}
 }
 
-static int tell_known(struct look *l, const struct store_mailbox *m, const struct imap_known *k)
+static void name_known(struct look *l, const struct store_mailbox *m, const struct imap_known *k)
 {
-	bool may_read = l->may_read[m - l->now], is_renamed = !slice_is_equal(m->name, k->name);
+	bool is_renamed = !slice_is_equal(m->name, k->name);
 	unsigned events = wanted(l, m->name), old_events = is_renamed ? wanted(l, k->name) : events;
 
-	if (is_by_self(l, m->id))
-		return 0;
 	if (is_renamed && (events | old_events) & IMAP_EVENT_NAME && !went_along(l, m->name, k->name))
 		write_there(l, m, k->name);
-	else if ((may_read != k->may_read && events) ||
+	else if ((l->may_read[m - l->now] != k->may_read && events) ||
 		 (m->noselect != k->is_noselect && events & IMAP_EVENT_NAME))
 		write_there(l, m, slice_of(NULL, 0));
-	if (may_read && !k->may_read && events & IMAP_EVENTS_OF_MESSAGES)
-		return write_status(l, m, imap_notify_first_items(events));
-	if (may_read && m->uidvalidity != k->uidvalidity && events & IMAP_EVENT_FLAGS)
-		return write_status(l, m, imap_notify_items(l->s, 0, true));
-	return 0;
+}
+
+/* The first STATUS of what can be watched from now on. k: NULL, if it was not there for this session before. */
+static int tell_first_status(struct look *l, const struct store_mailbox *m, const struct imap_known *k)
+{
+	unsigned events = wanted(l, m->name) & IMAP_EVENTS_OF_MESSAGES;
+	struct touched *t = table_get(l->table, key_of(&m->id));
+
+	if (!l->may_read[m - l->now] || !events)
+		return 0;
+	if (k && k->may_read)
+		return m->uidvalidity != k->uidvalidity && events & IMAP_EVENT_FLAGS
+			       ? write_status(l, m, imap_notify_items(l->s, 0, true))
+			       : 0;
+	if (!k && t && t->is_made && !is_inbox_anew(l, m)) { /* what is in it is told as it came */
+		t->is_new = events & IMAP_EVENT_FLAGS;
+		return 0;
+	}
+	if (t)
+		t->events = 0;
+	return write_status(l, m, imap_notify_first_items(events));
 }
 
 /* Deleted, or no longer to be looked up: told alike, where both are told. */
@@ -416,8 +421,17 @@ static int compare(struct look *l)
 	for (size_t i = 0; i < l->now_count && err == 0; i++) {
 		const struct imap_known *k = table_get(l->known_id, key_of(&l->now[i].id));
 
-		err = k ? tell_known(l, &l->now[i], k) : tell_new(l, &l->now[i]);
+		if (is_by_self(l, l->now[i].id))
+			continue;
+		if (k)
+			name_known(l, &l->now[i], k);
+		else
+			name_new(l, &l->now[i]);
 	}
+	/* Behind all names: a STATUS is of the mailbox that has the name now. */
+	for (size_t i = 0; i < l->now_count && err == 0; i++)
+		if (!is_by_self(l, l->now[i].id))
+			err = tell_first_status(l, &l->now[i], table_get(l->known_id, key_of(&l->now[i].id)));
 	return err;
 }
 

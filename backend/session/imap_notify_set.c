@@ -309,13 +309,7 @@ static void own_done(struct imap_session *s, int err)
 
 static void notify_none(struct imap_session *s)
 {
-	struct imap_notify *n = imap_notify_get(s);
-
-	/* "Not interested in any kind of event": nothing of the selected mailbox either. */
-	imap_others_clear(s);
-	imap_notify_set_free(&n->set);
-	n->set = xcalloc(1, sizeof(*n->set));
-	arena_init(&n->set->arena, IMAP_NOTIFY_MEMORY);
+	imap_notify_set_none(s);
 	imap_ok(s);
 }
 

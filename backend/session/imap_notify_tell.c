@@ -155,7 +155,8 @@ static int tell_messages(struct tell *t, const struct touched *m)
 	events = imap_notify_wanted(t->set, mailbox.name, mailbox.subscribed);
 	/* Section 5.1: who hears of flags hears of another UIDVALIDITY. */
 	is_new = m->is_new && events & IMAP_EVENT_FLAGS;
-	events &= m->events;
+	/* A new INBOX, since the old one was renamed: its messages went along. */
+	events &= m->events | (m->is_new && slice_is_str(mailbox.name, "INBOX") ? IMAP_EVENT_EXPUNGE : 0u);
 	if (!events && !is_new)
 		return 0;
 	return imap_status_write(

@@ -754,7 +754,7 @@ void imap_session_changed(void *arg, uint32_t account, uint32_t mailbox, uint64_
 	/* While a job runs, the view is the job's; mailbox 0 may be all of them. A notice too many costs one look. */
 	if (s->state == IMAP_BUSY || mailbox == 0 || mailbox == s->view.mailbox)
 		s->is_stale = true;
-	if (s->notify && (mailbox == 0 || s->notify->set) && account == s->account)
+	if (s->notify && (mailbox == 0 || (s->notify->set && s->notify->set->count)) && account == s->account)
 		s->is_account_stale = true;
 	imap_session_look(s);
 }

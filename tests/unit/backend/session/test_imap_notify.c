@@ -273,6 +273,44 @@ static void test_names(void **state)
 	comes(&p->c, "* LIST (\\HasNoChildren) \"/\" other\r\n");
 }
 
+/* RENAME of INBOX leaves an empty one: no name, but what is in it. */
+static void test_inbox_renamed(void **state)
+{
+	struct pair *p = *state;
+
+	append(&p->other, "INBOX");
+	RIG_EXPECT(&p->c, "NOTIFY SET (mailboxes INBOX (MessageNew MessageExpunge MailboxName))", "OK");
+	RIG_EXPECT(&p->other, "RENAME INBOX old", "OK");
+	comes(&p->c, "* STATUS INBOX (MESSAGES 0 UIDNEXT 1");
+	silent(&p->c);
+}
+
+/* Section 5.8: after an overflow as after NOTIFY NONE. More rows than the log has come at once, without a notice. */
+static void test_overflow(void **state)
+{
+	struct pair *p = *state;
+	struct store_account account;
+	struct store_txn *txn;
+	char name[40];
+
+	RIG_EXPECT(&p->c, "SELECT misc", "OK");
+	RIG_EXPECT(&p->c, "NOTIFY SET (selected (MessageNew MessageExpunge)) (personal (SubscriptionChange))",
+		"OK");
+	assert_int_equal(store_find_account(p->rig.store, SLICE_LIT("alice@example.com"), &account), 0);
+	assert_int_equal(store_begin_write(p->rig.store, account.slot, &txn), 0);
+	for (int i = 0; i < 2001; i++) {
+		snprintf(name, sizeof(name), "s%d", i);
+		assert_int_equal(store_mailbox_subscribe(txn, account.id, slice_str(name), true), 0);
+	}
+	assert_int_equal(store_commit(&txn), 0);
+	append(&p->other, "misc");
+	(void)rig_until(&p->c, "* OK [NOTIFICATIONOVERFLOW] ");
+	append(&p->other, "misc");
+	RIG_EXPECT(&p->other, "SUBSCRIBE misc", "OK");
+	silent(&p->c);
+	RIG_EXPECT(&p->c, "NOTIFY SET (selected (MessageNew MessageExpunge))", "* 2 EXISTS", "OK");
+}
+
 /* What has gathered for a set is told before another one replaces it. The store is changed behind the session's back: no notice comes. */
 static void test_one_set_after_another(void **state)
 {
@@ -380,6 +418,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_selected_delayed, start, stop),
 		cmocka_unit_test_setup_teardown(test_other_mailboxes, start, stop),
 		cmocka_unit_test_setup_teardown(test_names, start, stop),
+		cmocka_unit_test_setup_teardown(test_inbox_renamed, start, stop),
+		cmocka_unit_test_setup_teardown(test_overflow, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_set_after_another, start, stop),
 		cmocka_unit_test_setup_teardown(test_metadata, start, stop),
 		cmocka_unit_test_setup_teardown(test_qresync, start, stop),

@@ -432,6 +432,36 @@ static void test_security_15_nothing_of_what_is_not_shared(void **state)
 	silent(p);
 }
 
+/* RENAME of INBOX leaves an empty one: no name, but what is in it. */
+static void test_inbox_renamed(void **state)
+{
+	struct people *p = *state;
+
+	share_club(p);
+	RIG_EXPECT(&p->alice, "SETACL INBOX " BOB " lr", "OK");
+	append(&p->alice, "INBOX");
+	RIG_EXPECT(&p->bob, "NOTIFY SET (subtree user (MessageNew MessageExpunge MailboxName))", "OK");
+	RIG_EXPECT(&p->alice, "RENAME INBOX old", "OK");
+	/* Its ACL went along with its messages. */
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/old (\"OLDNAME\" (" ALICE "/INBOX))\r\n");
+	append(&p->alice, "INBOX");
+	RIG_EXPECT(&p->alice, "SETACL INBOX " BOB " lr", "OK");
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/INBOX\r\n");
+	comes(&p->bob, "* LIST (\\NonExistent \\HasChildren) \"/\" " ALICE "\r\n");
+	comes(&p->bob, "* STATUS " ALICE "/INBOX (MESSAGES 1 ");
+	/* In one step, while bob looks away: its name is not told. */
+	RIG_EXPECT(&p->bob, "NOTIFY SET (subtree user (MessageNew MessageExpunge MailboxName))", "OK");
+	append(&p->alice, "old");
+	comes(&p->bob, "* STATUS " ALICE "/old (MESSAGES 2 ");
+	RIG_EXPECT(&p->alice, "RENAME INBOX older", "OK");
+	RIG_EXPECT(&p->alice, "SETACL INBOX " BOB " lr", "OK");
+	{
+		const char *got = rig_until(&p->bob, "* STATUS " ALICE "/INBOX (MESSAGES 0 ");
+
+		assert_non_null(strstr(got, "/older (\"OLDNAME\" ("));
+	}
+}
+
 static void test_owner_goes(void **state)
 {
 	struct people *p = *state;
@@ -558,6 +588,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_subscribed, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_set_after_another, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_15_nothing_of_what_is_not_shared, start, stop),
+		cmocka_unit_test_setup_teardown(test_inbox_renamed, start, stop),
 		cmocka_unit_test_setup_teardown(test_owner_goes, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_10_watching_others_is_bounded, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_10_owners_watched_are_bounded, start, stop),
