@@ -11,6 +11,7 @@ import threading
 import time
 import unittest
 
+import balancer
 import mt
 from test_proxy_foreign import Server, imap, pop3, right
 from test_proxy_login import Line
@@ -428,7 +429,7 @@ class Identity(Rig):
                     f"\tidentity = {identity}\n}}\n" +
                     f"backend f3 {{\n\thost = {servers[2].host}\n\tlmtp-port = {servers[2].port}\n\ttrust = replay\n\ttls = none\n"
                     f"\tidentity = {identity}\n}}\n")
-        self.start(backends, more="smtp { banner-delay = 0 }\n")
+        self.start(backends, more="smtp { banner-delay = 0 }\nlistener smtp { proxy-protocol = optional proxy-networks = {\"127.0.0.78\"} }\n")
         self.write("users.map", f"{USER} f1\n")
         return servers
 
@@ -475,6 +476,17 @@ class Identity(Rig):
                 self.assertNotIn(0x20, told[0][4])
                 self.assertTrue([h for h in server.headers if h[0] == 0], "probes speak for themselves")
                 self.assertFalse([l for _, l in server.lines if "XCLIENT" in l or "originating" in l], server.lines)
+        # A balancer that has one name for several sessions: a connection is its client's all the same.
+        before = len([h for h in servers[2].headers if h[0] == 1])
+        clients = [f"192.0.2.{n}" for n in range(50, 56)]
+        for client in clients:
+            with Line(self.cluster.at("p1", "smtp"), source="127.0.0.78") as c:
+                c.socket.sendall(balancer.header(client, more=balancer.tlv(5, b"one-name")))
+                self.assertTrue(c.line().startswith("220"))
+                for command in ("HELO me", "MAIL FROM:<a@b.example>", f"RCPT TO:<{USER}>", "DATA", "Subject: x\r\n\r\nx\r\n."):
+                    c.send(command + "\r\n")
+                    self.assertIn(c.line()[0], "23")
+        self.assertEqual([h[2][0] for h in servers[2].headers if h[0] == 1][before:], clients)
 
     def test_by_words(self):
         servers = self.three("id-xclient")

@@ -38,11 +38,11 @@ class Submission(Base):
         self.assertEqual(c.say("AUTH PLAIN " + base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()), 235)
         return c
 
-    def balanced(self, user, name):
+    def balanced(self, user, name, client="192.0.2.9"):
         """A session that a load balancer calls by that name."""
         c = Raw.__new__(Raw)
         c.socket = socket.create_connection(self.cluster.at("p1", "submissions"), 20, source_address=(BALANCER, 0))
-        c.socket.sendall(balancer.header("192.0.2.9", more=balancer.tlv(5, name.encode())))
+        c.socket.sendall(balancer.header(client, more=balancer.tlv(5, name.encode())))
         c.socket = self.context().wrap_socket(c.socket)
         c.file = c.socket.makefile("rb")
         self.assertEqual(c.reply()[0], 220)
@@ -60,6 +60,19 @@ class Submission(Base):
             other = self.balanced(C, "one-name-for-all")
             self.assertEqual(other.say(f"MAIL FROM:<{A}>", f"MAIL FROM:<{C}>"), [553, 250])
             other.close()
+
+    def test_the_client_that_is_told_is_the_sessions(self):
+        """The same user twice under one name, from two places: each message comes from where it came."""
+        sessions = []
+        for n in range(6):
+            c = self.balanced(A, "one-user-for-all", f"192.0.2.{n + 40}")
+            self.assertEqual(c.say(f"MAIL FROM:<{A}>", f"RCPT TO:<{C}>", "DATA"), [250, 250, 354])
+            self.assertEqual(c.say(f"Subject: from {n}\r\n\r\nx\r\n.".encode()), 250)
+            sessions.append(c)
+        told = re.findall(r"submission: one-user-for-all: message from=\S+ .* client=192\.0\.2\.4(\d) ", self.cluster.log("b1"))
+        self.assertEqual(told, [str(n) for n in range(6)])
+        for c in sessions:
+            c.close()
 
     def test_the_client_that_is_told_is_the_transactions(self):
         """Nor does a connection of the pool keep what it was told of another client."""
