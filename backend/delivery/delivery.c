@@ -171,9 +171,22 @@ static bool find_forwarded(const struct delivery *d, const struct forward_accoun
 	return false;
 }
 
+/* Of this message, whose size is not known: it may exceed the account's quota by itself, by whatever names it comes. */
+static bool is_promised_already(const struct delivery *d, const struct forward_account *a)
+{
+	for (unsigned i = 0; d->size == 0 && i < d->target_count; i++) {
+		const struct target *t = &d->targets[i];
+
+		if (t->is_reserved && t->slot == a->slot && t->account == a->id)
+			return true;
+	}
+	return false;
+}
+
 /* Reserves its quota. What is forwarded is refused for a time only: the sender is not to lose it. */
 static int add_target(struct delivery *d, const struct forward_account *a, unsigned *target_out)
 {
+	bool reserves = !is_promised_already(d, a);
 	struct target *t;
 	int err;
 
@@ -181,14 +194,14 @@ static int add_target(struct delivery *d, const struct forward_account *a, unsig
 		return delivery_forward(d, a, target_out);
 	if (a->is_forwarded && find_forwarded(d, a, target_out))
 		return 0;
-	err = store_quota_reserve(store_work_store(d->service->work), a->slot, a->id, d->size);
+	err = reserves ? store_quota_reserve(store_work_store(d->service->work), a->slot, a->id, d->size) : 0;
 	if (err)
 		return !a->is_forwarded ? err : err == ERR_TOO_BIG ? ERR_FULL : ERR_NOT_NOW;
 	t = delivery_new_target(d, target_out);
 	t->slot = a->slot;
 	t->account = a->id;
 	t->reserved = d->size;
-	t->is_reserved = true;
+	t->is_reserved = reserves;
 	t->is_forwarded = a->is_forwarded;
 	t->address = a->is_forwarded ? xstrdup(a->address) : NULL;
 	return 0;

@@ -21,6 +21,7 @@ struct account_entry {
 	uint64_t bytes_used;
 	uint64_t count_used;
 	uint64_t bytes_reserved;
+	uint64_t unsized; /* promises of messages of unknown size */
 	uint64_t count_reserved;
 	uint64_t inbox_bytes, inbox_count; /* what INBOX can still take; UINT64_MAX: no limit of its own */
 	uint64_t quiet_until;              /* monotonic ms: no warning of this level before */

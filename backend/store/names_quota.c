@@ -89,6 +89,15 @@ static bool has_room(uint64_t room, uint64_t reserved, uint64_t more)
 	return room == UINT64_MAX || (room > reserved && (more ? more : 1) <= room - reserved);
 }
 
+/* A message of unknown size, beside others of its kind. */
+static bool fits_unsized(const struct account_entry *a, uint64_t bytes_limit)
+{
+	uint64_t others = a->unsized * STORE_QUOTA_UNSIZED, reserved;
+
+	return num_add_u64(a->bytes_reserved, others, &reserved) &&
+	       fits(bytes_limit, a->bytes_used, reserved, 0) && has_room(a->inbox_bytes, reserved, 0);
+}
+
 int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, uint64_t bytes)
 {
 	struct account_entry *a;
@@ -107,9 +116,12 @@ int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, ui
 			!has_room(a->inbox_bytes, a->bytes_reserved, bytes) ||
 			!has_room(a->inbox_count, a->count_reserved, 1))
 			err = ERR_TOO_BIG;
+		else if (bytes == 0 && a->unsized && !fits_unsized(a, e.bytes_limit))
+			err = ERR_NOT_NOW;
 	}
 	if (!err) {
 		a->bytes_reserved += bytes;
+		a->unsized += bytes == 0;
 		a->count_reserved++;
 	}
 	pthread_mutex_unlock(&store->names->lock);
@@ -126,6 +138,8 @@ void store_quota_release(struct store *store, unsigned slot, uint32_t account, u
 		a->bytes_reserved -= bytes < a->bytes_reserved ? bytes : a->bytes_reserved;
 		if (a->count_reserved)
 			a->count_reserved--;
+		if (bytes == 0 && a->unsized)
+			a->unsized--;
 	}
 	pthread_mutex_unlock(&store->names->lock);
 }

@@ -145,8 +145,10 @@ size_t store_count_accounts(struct store *store);
 /*
  * Promises `bytes` and one message of the account's quota until store_quota_release() with the same number:
  * counted together with what is stored. ERR_TOO_BIG: over the limit. bytes = 0 (size unknown) is refused only
- * when the quota is used up already. ERR_NOT_FOUND: no such account any more.
+ * when the quota is used up already, so that one message may exceed it by itself; ERR_NOT_NOW: others of unknown size are on their
+ * way, and if each had STORE_QUOTA_UNSIZED bytes there would be no room. ERR_NOT_FOUND: no such account any more.
  */
+#define STORE_QUOTA_UNSIZED (64u << 20)
 MUST_CHECK int store_quota_reserve(struct store *store, unsigned slot, uint32_t account, uint64_t bytes);
 void store_quota_release(struct store *store, unsigned slot, uint32_t account, uint64_t bytes);
 

@@ -181,6 +181,26 @@ static void test_quota_is_promised_and_kept(void **state)
 	store_quota_release(t.store, 0, t.account, 600);
 	store_quota_release(t.store, 0, t.account, 400);
 	assert_int_equal(store_quota_reserve(t.store, 0, 4711, 1), ERR_NOT_FOUND);
+	/* Of unknown size: one beside others of a known one, two only where there is room for much. */
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), 0);
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), ERR_NOT_NOW);
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 999), 0);
+	store_quota_release(t.store, 0, t.account, 999);
+	store_quota_release(t.store, 0, t.account, 0);
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), 0);
+	store_quota_release(t.store, 0, t.account, 0);
+	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+	assert_int_equal(
+		store_account_set_limits(txn, t.account, UINT64_C(2) * STORE_QUOTA_UNSIZED + 1, 10), 0);
+	assert_int_equal(store_commit(&txn), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), 0);
+	assert_int_equal(store_quota_reserve(t.store, 0, t.account, 0), ERR_NOT_NOW);
+	for (int i = 0; i < 3; i++)
+		store_quota_release(t.store, 0, t.account, 0);
+	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+	assert_int_equal(store_account_set_limits(txn, t.account, 1000, 3), 0);
+	assert_int_equal(store_commit(&txn), 0);
 	for (int i = 0; i < 3; i++)
 		temp_add(&t, t.inbox, "A: b\r\n\r\nc\r\n");
 	assert_int_equal(
