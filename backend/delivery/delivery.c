@@ -28,7 +28,9 @@
 #include "common/proto/address.h"
 
 #define RECIPIENT_ARENA_MOST (512 * 1024) /* one recipient with all accounts it is forwarded to */
-#define SPOOL_MEMORY_MOST (256 * 1024)    /* of one message; then a file */
+/* Traces, line ends that are mended, estimates of senders. */
+#define SIZE_SLACK (64u * 1024)
+#define SPOOL_MEMORY_MOST (256 * 1024) /* of one message; then a file */
 /* How long a mark that another leg holds is waited for: that leg may have been cut, and its loop not know it
  * yet. */
 #define HELD_STEP_MS 50
@@ -534,6 +536,12 @@ static void forward_trace(const struct delivery *d, const struct target *t, stru
 	buf_printf(out, "Delivered-To: %s\r\n", d->recipients[t->recipient].address);
 }
 
+/* What was promised at RCPT is stored; a message that is larger than its sender told (RFC 1870 section 6.3) was promised nothing. */
+static bool is_as_told(const struct delivery *d)
+{
+	return d->size == 0 || spool_len(d->spool) <= d->size + SIZE_SLACK;
+}
+
 /* Of one sender, so that recipients of one message stand together; NULL: what is stored in accounts. */
 static void share_targets(struct delivery *d, struct share *share, struct store_work_target *targets,
 	struct buf *traces, const struct target *like, const struct store_queue_message *message)
@@ -555,7 +563,7 @@ static void share_targets(struct delivery *d, struct share *share, struct store_
 			.date = clock_wall_s(),
 			.trace = buf_view(&traces[i]),
 			.mark = t->is_marked ? t->mark : NULL,
-			.ignore_quota = true,
+			.ignore_quota = is_as_told(d),
 			.queue = message};
 		if (like) {
 			share->queued[share->count] = delivery_queue_recipient(d, t);

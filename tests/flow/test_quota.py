@@ -16,7 +16,7 @@ MAIL = b"Subject: x\r\n\r\n" + b"0123456789012345678901234567890\r\n" * 30
 
 
 class Quota(BackendCase):
-    USERS = 5
+    USERS = 6
     TEXT = "Subject: ${user}: ${percent}% für ${domain}\n\nAt ${threshold}: ${used} of ${limit}\n"
 
     @classmethod
@@ -90,6 +90,36 @@ class Quota(BackendCase):
         with self.assertRaises(smtplib.SMTPRecipientsRefused) as refused:
             self.deliver(user, MAIL)
         self.assertRegex(str(refused.exception), r"452, b'4\.2\.2")
+        self.verified()
+
+    def at_once(self, user, told, mail, count=8):
+        """So many deliveries stand behind RCPT at the same time, then send: (replies to RCPT, replies to the message)."""
+        sessions, rcpt, data = [], [], []
+        for _ in range(count):
+            lmtp = smtplib.LMTP(*self.cluster.at("b1", "lmtp"))
+            sessions.append(lmtp)
+            lmtp.ehlo_or_helo_if_needed()
+            lmtp.mail("sender@elsewhere.test", [f"SIZE={told}"] if told else [])
+            rcpt.append(lmtp.rcpt(user)[0])
+        for lmtp, code in zip(sessions, rcpt):
+            if code == 250:
+                data.append(lmtp.data(mail)[0])
+            lmtp.close()
+        return rcpt, data
+
+    def test_deliveries_at_once_do_not_exceed_the_limit_together(self):
+        """With a size, without one, and with one that is not true."""
+        user, mail = self.user(6), b"Subject: x\r\n\r\n" + b"0123456789012345678901234567890\r\n" * 3200
+        self.ctl("set", user, "--size", str(3 * len(mail)))
+        rcpt, data = self.at_once(user, len(mail), mail)
+        self.assertEqual((sorted(rcpt), data), ([250] * 3 + [452] * 5, [250] * 3))
+        self.ctl("set", user, "--size", str(4 * len(mail)))
+        rcpt, data = self.at_once(user, None, mail)
+        self.assertEqual((sorted(rcpt), data), ([250] + [450] * 7, [250]))
+        self.ctl("set", user, "--size", str(6 * len(mail)))
+        rcpt, data = self.at_once(user, 10, mail)
+        self.assertEqual(rcpt, [250] * 8)
+        self.assertEqual(sorted(data), [250] + [451] * 7)  # the next try is answered at RCPT
         self.verified()
 
     def warnings(self, wire):
