@@ -171,11 +171,11 @@ static const char *read_replaced(
 	if (!imap_parse_is_word(arg, "*") && (imap_parse_u32(arg, &n) < 0 || n == 0))
 		return "REPLACE wants one message";
 	if (imap_parse_is_word(arg, "*"))
-		d->replaced = s->view.count ? imap_view_last_uid(&s->view) : 0;
+		d->replaced = s->view.uids.count ? imap_view_last_uid(&s->view) : 0;
 	else if (is_uid)
 		d->replaced = imap_view_seq(&s->view, n) ? n : 0;
 	else
-		d->replaced = n <= s->view.count ? s->view.uids[n - 1] : 0;
+		d->replaced = n <= s->view.uids.count ? imap_uids_at(&s->view.uids, n - 1) : 0;
 	if (!d->replaced && is_uid)
 		*no_out = "NONEXISTENT";
 	return d->replaced ? NULL : "No such message";

@@ -271,22 +271,26 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 			: d->search.key->cost == IMAP_SEARCH_COST_HEADER ? 15
 			: d->needs_keys                                  ? 63
 									 : 1023;
+	struct imap_uids_walk at = imap_uids_walk(&d->view->uids, d->seq - 1);
 	struct store_entry entry;
 	unsigned count = 0;
+	uint32_t uid;
 
 	m.entry = &entry;
 	while (store_scan_next(scan, &entry)) {
 		int match;
 
-		while (d->seq <= d->view->count && d->view->uids[d->seq - 1] < entry.uid) {
+		while ((uid = imap_uids_peek(&at)) && uid < entry.uid) {
 			d->has_missing = true;
 			d->seq++;
+			imap_uids_step(&at);
 		}
-		if (d->seq > d->view->count)
+		if (!uid)
 			break;
-		if (d->view->uids[d->seq - 1] != entry.uid)
+		if (uid != entry.uid)
 			continue;
 		m.seq = d->seq++;
+		imap_uids_step(&at);
 		m.has_message = false;
 		match = imap_search_match(&m, d->search.key, &d->searcher);
 		if (match < 0)
@@ -301,7 +305,7 @@ static int search_entries(struct imap_session *s, struct store_txn *txn, struct 
 		if ((++count & mask) == 0 && clock_mono_us() > until)
 			return 0;
 	}
-	d->has_missing |= d->seq <= d->view->count;
+	d->has_missing |= d->seq <= d->view->uids.count;
 	d->is_searched = true;
 	return scan->error;
 }
@@ -311,17 +315,18 @@ static int search_step(struct imap_session *s, struct store_txn *txn, struct sea
 	struct buf made = {0};
 	struct store_scan scan;
 	struct store_walk walk;
+	uint32_t uid;
 	int err;
 
-	if (d->seq > d->view->count) {
+	if (d->seq > d->view->uids.count) {
 		d->is_searched = true;
 		return 0;
 	}
-	err = store_scan_begin_for(
-		&scan, txn, d->view->mailbox, d->view->uids[d->seq - 1], imap_view_who(d->view));
+	uid = imap_uids_at(&d->view->uids, d->seq - 1);
+	err = store_scan_begin_for(&scan, txn, d->view->mailbox, uid, imap_view_who(d->view));
 	if (err < 0)
 		return err;
-	err = store_walk_begin(&walk, txn, d->view->mailbox, d->view->uids[d->seq - 1]);
+	err = store_walk_begin(&walk, txn, d->view->mailbox, uid);
 	if (err == 0) {
 		imap_searcher_open(&d->searcher);
 		err = search_entries(s, txn, d, &scan, &walk, &made);
@@ -383,7 +388,6 @@ static int load_view(const struct imap_session *s, struct store_txn *txn, const 
 {
 	struct store_keywords keywords;
 	struct store_mailbox m;
-	size_t count = 0;
 	int err = store_mailbox_get(txn, e->account, e->id, &m);
 
 	if (err == 0)
@@ -399,13 +403,8 @@ static int load_view(const struct imap_session *s, struct store_txn *txn, const 
 	v->uidvalidity = m.uidvalidity;
 	if (!v->is_guest)
 		imap_view_borrow_recent(v, imap_status_recent_from(s, &m));
-	v->room = m.messages;
-	if (v->room)
-		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
 	imap_view_learn_keywords(v, &keywords);
-	err = store_message_uids(txn, e->id, v->uids, v->room, &count, NULL);
-	v->count = (uint32_t)count;
-	return err;
+	return imap_view_load(v, txn, m.uidnext);
 }
 
 static void close_mailbox(struct search_data *d)
@@ -556,7 +555,7 @@ static void go_on(struct imap_session *s, const struct search_data *d)
 	if (d->multi)
 		imap_progress(s, d->multi->at, mailbox_count(d->multi));
 	else if (!d->is_searched)
-		imap_progress(s, d->seq - 1, s->view.count);
+		imap_progress(s, d->seq - 1, s->view.uids.count);
 	imap_when_sent(s, search_next);
 }
 

@@ -26,7 +26,7 @@ struct select_data {
 	struct imap_resync resync;
 	struct imap_view view; /* becomes the session's */
 	struct store_mailbox mailbox;
-	size_t first_unseen;
+	uint32_t first_unseen; /* its number; 0: there is none, or it is too far to be looked for */
 	bool is_readonly;
 	bool is_own; /* the mailbox, not another account's */
 };
@@ -104,12 +104,12 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 	struct imap_view *v = &d->view;
 
 	imap_view_write_flag_list(v, out);
-	buf_printf(out, "* %u EXISTS\r\n", v->count);
+	buf_printf(out, "* %u EXISTS\r\n", v->uids.count);
 	/* RFC 9051 has neither of these; the second is a sequence number. */
 	if (!v->hides_recent)
 		buf_printf(out, "* %u RECENT\r\n", imap_view_recent(v));
-	if (d->first_unseen < v->count && !s->is_rev2 && !s->is_uidonly)
-		buf_printf(out, "* OK [UNSEEN %zu] First unseen\r\n", d->first_unseen + 1);
+	if (d->first_unseen && !s->is_rev2 && !s->is_uidonly)
+		buf_printf(out, "* OK [UNSEEN %u] First unseen\r\n", d->first_unseen);
 	buf_printf(out, "* OK [UIDVALIDITY %u] UIDs valid\r\n* OK [UIDNEXT %u] Next UID\r\n", v->uidvalidity,
 		d->mailbox.uidnext);
 	buf_printf(
@@ -120,11 +120,21 @@ static void write_answer(struct imap_session *s, struct select_data *d)
 		imap_list_write(s, &d->mailbox, d->is_own, d->given, out);
 }
 
+/* RFC 3501 section 6.3.1: without UNSEEN a client that wants to know asks. So nobody waits for it in a large mailbox. */
+static int find_unseen(struct store_txn *txn, struct select_data *d)
+{
+	uint32_t place = 0;
+	int err = d->view.is_guest ? store_seen_first(txn, d->view.mailbox, d->view.who, &place)
+				   : store_message_first_unseen(txn, &d->mailbox, &place);
+
+	d->first_unseen = err ? 0 : place + 1;
+	return err == ERR_NOT_FOUND || err == ERR_NOT_NOW ? 0 : err;
+}
+
 static int load_view(struct imap_session *s, struct store_txn *txn, struct select_data *d)
 {
 	struct imap_view *v = &d->view;
 	struct store_keywords keywords;
-	size_t count;
 	int err;
 
 	v->mailbox = d->mailbox.id;
@@ -139,21 +149,17 @@ static int load_view(struct imap_session *s, struct store_txn *txn, struct selec
 	v->is_readonly = d->is_readonly;
 	v->hides_recent = s->is_rev2;
 	v->recent_taken = v->is_guest ? UINT32_MAX : d->mailbox.recent_from;
-	v->room = d->mailbox.messages;
-	if (v->room)
-		v->uids = xreallocarray(NULL, v->room, sizeof(*v->uids));
-	err = store_message_uids(txn, v->mailbox, v->uids, v->room, &count, &d->first_unseen);
+	err = imap_view_load(v, txn, d->mailbox.uidnext);
+	if (err == 0 && !s->is_rev2)
+		err = find_unseen(txn, d);
 	if (err < 0)
 		return err;
-	v->count = (uint32_t)count;
 	if (v->is_guest) {
 		uint64_t seen;
 
 		err = store_seen_modseq(txn, v->mailbox, v->who, &seen);
 		if (err == 0 && seen > v->modseq)
 			v->modseq = v->told = seen;
-		if (err == 0)
-			err = store_seen_count(txn, v->mailbox, v->who, NULL, &d->first_unseen);
 		if (err < 0)
 			return err;
 	}

@@ -386,7 +386,7 @@ static int find_deleted_run(struct imap_session *s, struct store_txn *txn)
 		return err;
 	while (store_scan_next(&scan, &entry)) {
 		if (entry.flags & STORE_DELETED && imap_view_seq(&s->view, entry.uid) &&
-			d->steps.count < s->view.count)
+			d->steps.count < s->view.uids.count)
 			d->steps.uids[d->steps.count++] = entry.uid;
 	}
 	err = scan.error;
@@ -417,7 +417,7 @@ void imap_cmd_expunge(struct imap_session *s, const struct imap_command *command
 	d = imap_data(s, sizeof(*d));
 	if (!d)
 		return;
-	d->steps.uids = arena_alloc(&s->arena, (s->view.count + 1) * sizeof(*d->steps.uids));
+	d->steps.uids = arena_alloc(&s->arena, (s->view.uids.count + 1) * sizeof(*d->steps.uids));
 	if (!d->steps.uids)
 		imap_fail(s, ERR_TOO_BIG);
 	else

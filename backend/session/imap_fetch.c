@@ -689,7 +689,7 @@ static void end_message(struct fetcher *w)
 static int fetch_message(struct fetcher *w, uint32_t seq)
 {
 	struct imap_fetch *f = w->f;
-	uint32_t uid = w->s->view.uids[seq - 1];
+	uint32_t uid = imap_uids_at(&w->s->view.uids, seq - 1);
 	int err = 0;
 
 	if (!f->is_begun) {
@@ -749,7 +749,7 @@ static int find_unseen(struct fetcher *w)
 
 	for (size_t i = 0; i < f->seqs.count; i++) {
 		for (uint32_t seq = f->seqs.ranges[i].from; seq <= f->seqs.ranges[i].to; seq++) {
-			uint32_t uid = w->s->view.uids[seq - 1];
+			uint32_t uid = imap_uids_at(&w->s->view.uids, seq - 1);
 
 			if (find_entry(w, uid) && !(w->entry.flags & STORE_SEEN))
 				buf_add(&f->seen, &uid, sizeof(uid));

@@ -243,15 +243,12 @@ static bool find_new(struct imap_session *s, struct seqset *seqs)
 {
 	struct imap_notify *n = s->notify;
 	const struct imap_view *v = &s->view;
-	uint32_t at = v->count;
-	size_t most;
+	uint32_t at = imap_uids_lower(&v->uids, n->fetch_from);
+	size_t most = v->uids.count - at;
 
-	while (at > 0 && v->uids[at - 1] >= n->fetch_from)
-		at--;
-	most = v->count - at;
 	seqs->ranges = arena_alloc(&n->fetch_arena, (most + 1) * sizeof(*seqs->ranges));
-	for (; seqs->ranges && at < v->count; at++) {
-		if (imap_notify_is_own(&n->own_uids, v->uids[at]))
+	for (; seqs->ranges && at < v->uids.count; at++) {
+		if (imap_notify_is_own(&n->own_uids, imap_uids_at(&v->uids, at)))
 			continue;
 		if (seqs->count && seqs->ranges[seqs->count - 1].to == at)
 			seqs->ranges[seqs->count - 1].to++;

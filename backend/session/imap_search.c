@@ -77,7 +77,7 @@ int imap_search_prepare(const struct imap_view *v, struct imap_search_key *key, 
 			 key->type == IMAP_SEARCH_TEXT)
 			key->user = needle_new(key->text);
 		if (err == ERR_SYNTAX && is_lenient) {
-			clip(&key->set, v->count);
+			clip(&key->set, v->uids.count);
 			err = 0;
 		}
 		if (err == 0 && key->first)

@@ -69,7 +69,7 @@ static int unseen(
 	int err = 0;
 
 	if (is_guest(s, txn, m))
-		err = store_seen_count(txn, m->id, imap_access_who(s), &n, NULL);
+		err = store_seen_count(txn, m->id, imap_access_who(s), &n);
 	*n_out = n;
 	return err;
 }

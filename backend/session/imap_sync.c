@@ -46,7 +46,8 @@ static int compare_all(
 	struct store_mailbox mailbox;
 	struct store_scan scan;
 	struct store_entry entry;
-	uint32_t old = 0;
+	struct imap_uids_walk old = imap_uids_walk(&v->uids, 0);
+	uint32_t uid;
 	int err = store_mailbox_get(txn, v->account, v->mailbox, &mailbox);
 
 	if (err < 0)
@@ -54,7 +55,7 @@ static int compare_all(
 	c->modseq = mailbox.modseq;
 	c->added_count = c->expunged_count = c->changed_count = 0;
 	c->added = arena_calloc(arena, mailbox.messages + 1, sizeof(*c->added));
-	c->expunged = arena_calloc(arena, v->count + 1, sizeof(*c->expunged));
+	c->expunged = arena_calloc(arena, v->uids.count + 1, sizeof(*c->expunged));
 	c->changed = arena_calloc(arena, mailbox.messages + 1, sizeof(*c->changed));
 	if (!c->added || !c->expunged || !c->changed)
 		return ERR_TOO_BIG;
@@ -62,18 +63,20 @@ static int compare_all(
 	if (err < 0)
 		return err;
 	while (store_scan_next(&scan, &entry)) {
-		while (old < v->count && v->uids[old] < entry.uid)
-			c->expunged[c->expunged_count++] = v->uids[old++];
-		if (old < v->count && v->uids[old] == entry.uid) {
-			old++;
+		while ((uid = imap_uids_peek(&old)) && uid < entry.uid) {
+			c->expunged[c->expunged_count++] = uid;
+			imap_uids_step(&old);
+		}
+		if (uid == entry.uid) {
+			imap_uids_step(&old);
 			if (entry.modseq > v->modseq)
 				c->changed[c->changed_count++] = entry;
-		} else if (old == v->count) {
+		} else if (!uid) {
 			c->added[c->added_count++] = entry.uid;
 		}
 	}
-	while (old < v->count)
-		c->expunged[c->expunged_count++] = v->uids[old++];
+	for (; (uid = imap_uids_peek(&old)); imap_uids_step(&old))
+		c->expunged[c->expunged_count++] = uid;
 	err = scan.error;
 	store_scan_end(&scan);
 	return err;
@@ -157,8 +160,6 @@ static void tell_expunged(struct imap_view *v, bool by_uid, struct buf *out)
 {
 	size_t count = buf_len(&v->expunged) / sizeof(uint32_t);
 	uint32_t *gone = imap_numbers(&v->expunged);
-	uint32_t kept;
-	size_t next = 0;
 
 	if (count == 0)
 		return;
@@ -169,36 +170,24 @@ static void tell_expunged(struct imap_view *v, bool by_uid, struct buf *out)
 		buf_add_u64(out, imap_view_seq(v, gone[i - 1]));
 		buf_add_str(out, " EXPUNGE\r\n");
 	}
-	kept = imap_view_seq(v, gone[0]) - 1;
-	for (uint32_t i = kept; i < v->count; i++) {
-		if (next < count && v->uids[i] == gone[next])
-			next++;
-		else
-			v->uids[kept++] = v->uids[i];
-	}
-	v->count = kept;
+	imap_uids_remove(&v->uids, gone, count);
 	buf_deinit(&v->expunged);
 }
 
 static void tell_added(struct imap_view *v, const struct store_changes *c, struct buf *out)
 {
-	uint32_t before = v->count;
+	uint32_t before = v->uids.count;
 
-	if (c->added_count == 0)
-		return;
-	if (v->room < v->count + c->added_count) {
-		v->room = v->count + (uint32_t)c->added_count + 16;
-		v->uids = xreallocarray(v->uids, v->room, sizeof(*v->uids));
-	}
 	for (size_t i = 0; i < c->added_count; i++) {
 		if (c->added[i] > imap_view_last_uid(v))
-			v->uids[v->count++] = c->added[i];
+			imap_uids_add(&v->uids, c->added[i], 1);
 	}
-	if (v->count > before && !v->is_readonly && !v->is_guest)
-		imap_view_claim(v, v->uids[before], imap_view_last_uid(v));
-	if (v->count > before)
-		buf_printf(out, "* %u EXISTS\r\n", v->count);
-	if (v->count > before && !v->hides_recent)
+	if (v->uids.count == before)
+		return;
+	if (!v->is_readonly && !v->is_guest)
+		imap_view_claim(v, imap_uids_at(&v->uids, before), imap_view_last_uid(v));
+	buf_printf(out, "* %u EXISTS\r\n", v->uids.count);
+	if (!v->hides_recent)
 		buf_printf(out, "* %u RECENT\r\n", imap_view_recent(v));
 }
 

@@ -109,11 +109,12 @@ static int by_gaps(struct earlier *e, struct store_txn *txn, uint32_t uidnext)
 	const struct imap_view *view = e->v->view;
 	struct store_scan scan;
 	struct store_entry entry;
-	uint32_t from = 1;
+	struct imap_uids_walk at = imap_uids_walk(&view->uids, 0);
+	uint32_t from = 1, uid;
 	int err;
 
-	for (uint32_t i = 0; i < view->count; i++)
-		from = pass(e, from, view->uids[i]);
+	for (; (uid = imap_uids_peek(&at)); imap_uids_step(&at))
+		from = pass(e, from, uid);
 	err = store_scan_begin(&scan, txn, view->mailbox, from);
 	if (err < 0)
 		return err;
@@ -221,9 +222,9 @@ uint32_t imap_vanish_floor(const struct imap_view *view, const struct imap_resyn
 
 	for (size_t i = 0; i < r->seqs.count; i++) {
 		for (uint32_t seq = r->seqs.ranges[i].from; seq <= r->seqs.ranges[i].to; seq++) {
-			if (seq > view->count)
+			if (seq > view->uids.count)
 				return floor;
-			if (view->uids[seq - 1] == uid)
+			if (imap_uids_at(&view->uids, seq - 1) == uid)
 				floor = uid;
 			if (uid < r->uids.ranges[u].to)
 				uid++;

@@ -1,4 +1,4 @@
-/* UIDs in one ascending array: a sequence number is a place in it, found by halving. */
+/* UIDs in one ascending list: a sequence number is a place in it. */
 #include "backend/session/imap_core.h"
 
 #include <stdlib.h>
@@ -25,39 +25,33 @@ void imap_view_init(struct imap_view *v)
 void imap_view_deinit(struct imap_view *v)
 {
 	store_work_view_end(&v->hold);
-	free(v->uids);
+	imap_uids_deinit(&v->uids);
 	buf_deinit(&v->expunged);
 	buf_deinit(&v->saved);
 	arena_deinit(&v->names);
 	imap_view_init(v);
 }
 
-/* First place whose UID is not below. */
-static uint32_t lower_bound(const struct imap_view *v, uint32_t uid)
+static void add_run(void *arg, uint32_t from, uint32_t count)
 {
-	uint32_t low = 0, high = v->count;
+	imap_uids_add(arg, from, count);
+}
 
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (v->uids[middle] < uid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+int imap_view_load(struct imap_view *v, struct store_txn *txn, uint32_t uidnext)
+{
+	return store_message_runs(txn, v->mailbox, uidnext, add_run, &v->uids);
 }
 
 uint32_t imap_view_seq(const struct imap_view *v, uint32_t uid)
 {
-	uint32_t at = lower_bound(v, uid);
+	uint32_t at = imap_uids_lower(&v->uids, uid);
 
-	return at < v->count && v->uids[at] == uid ? at + 1 : 0;
+	return at < v->uids.count && imap_uids_at(&v->uids, at) == uid ? at + 1 : 0;
 }
 
 uint32_t imap_view_last_uid(const struct imap_view *v)
 {
-	return v->count ? v->uids[v->count - 1] : 0;
+	return imap_uids_last(&v->uids);
 }
 
 static void add_recent(struct imap_view *v, uint32_t from, uint32_t to)
@@ -103,8 +97,8 @@ uint32_t imap_view_recent(const struct imap_view *v)
 	for (unsigned i = 0; i < v->recent_count; i++) {
 		uint32_t to = v->recent[i].to;
 
-		n += (to == UINT32_MAX ? v->count : lower_bound(v, to + 1)) -
-		     lower_bound(v, v->recent[i].from);
+		n += (to == UINT32_MAX ? v->uids.count : imap_uids_lower(&v->uids, to + 1)) -
+		     imap_uids_lower(&v->uids, v->recent[i].from);
 	}
 	return n;
 }
@@ -143,9 +137,10 @@ static void uids_to_seqs(const struct imap_view *v, struct seqset *set)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < set->count; i++) {
-		uint32_t from = lower_bound(v, set->ranges[i].from) + 1;
-		uint32_t to =
-			set->ranges[i].to == UINT32_MAX ? v->count : lower_bound(v, set->ranges[i].to + 1);
+		uint32_t from = imap_uids_lower(&v->uids, set->ranges[i].from) + 1;
+		uint32_t to = set->ranges[i].to == UINT32_MAX
+				      ? v->uids.count
+				      : imap_uids_lower(&v->uids, set->ranges[i].to + 1);
 
 		if (from <= to)
 			set->ranges[kept++] = (struct seqset_range){from, to};
@@ -155,12 +150,12 @@ static void uids_to_seqs(const struct imap_view *v, struct seqset *set)
 
 int imap_view_resolve(const struct imap_view *v, struct seqset *set, bool is_uid)
 {
-	seqset_resolve(set, is_uid ? imap_view_last_uid(v) : v->count);
+	seqset_resolve(set, is_uid ? imap_view_last_uid(v) : v->uids.count);
 	if (is_uid)
 		uids_to_seqs(v, set);
-	else if (v->count == 0 && seqset_size(set) == 1 && set->ranges[0].from == 1)
+	else if (v->uids.count == 0 && seqset_size(set) == 1 && set->ranges[0].from == 1)
 		set->count = 0; /* "*" or "1:*" of an empty mailbox: nothing, and no error */
-	else if (set->count && set->ranges[set->count - 1].to > v->count)
+	else if (set->count && set->ranges[set->count - 1].to > v->uids.count)
 		return ERR_SYNTAX;
 	return 0;
 }
@@ -198,8 +193,9 @@ void imap_view_save(struct imap_view *v, const uint32_t *uids, size_t count)
 
 	buf_clear(&v->saved);
 	for (size_t i = 0; i < count; i++) {
-		uint32_t at =
-			i && last < v->count && v->uids[last] == uids[i] ? last : lower_bound(v, uids[i]);
+		uint32_t at = i && last < v->uids.count && imap_uids_at(&v->uids, last) == uids[i]
+				      ? last
+				      : imap_uids_lower(&v->uids, uids[i]);
 
 		if (i && at == last) {
 			range.to = uids[i];
@@ -259,7 +255,7 @@ int imap_view_uids(const struct imap_view *v, const struct seqset *seqs, struct 
 	for (size_t i = 0; i < seqs->count; i++) {
 		size_t run = seqs->ranges[i].to - seqs->ranges[i].from + 1;
 
-		memcpy(uids + n, v->uids + seqs->ranges[i].from - 1, run * sizeof(*uids));
+		imap_uids_copy(&v->uids, seqs->ranges[i].from - 1, (uint32_t)run, uids + n);
 		n += run;
 	}
 	*uids_out = uids;

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "backend/session/imap_uids.h"
 #include "backend/store_work/store_work.h"
 #include "common/proto/seqset.h"
 
@@ -29,9 +30,7 @@ struct imap_view {
 	bool is_guest;        /* it is another's: \Seen is one's own, \Recent is the owner's */
 	struct store_who who; /* whose \Seen, while is_guest */
 	uint32_t uidvalidity;
-	uint32_t *uids;
-	uint32_t count;
-	uint32_t room;
+	struct imap_uids uids;
 	struct imap_recent recent[IMAP_VIEW_RECENT]; /* UIDs that are \Recent here; ascending */
 	unsigned recent_count;
 	uint32_t recent_taken;   /* UIDs below are taken from others already */
@@ -71,6 +70,8 @@ void imap_view_init(struct imap_view *v);
 /* Forgets the mailbox and its memory. */
 void imap_view_deinit(struct imap_view *v);
 
+/* In a job: takes all UIDs that are there. */
+MUST_CHECK int imap_view_load(struct imap_view *v, struct store_txn *txn, uint32_t uidnext);
 /* Sequence number of a UID, 0 if it is not in the view. */
 uint32_t imap_view_seq(const struct imap_view *v, uint32_t uid);
 uint32_t imap_view_last_uid(const struct imap_view *v);

@@ -121,6 +121,9 @@ MUST_CHECK int store_seen_modseq(
 /* UIDs (ascending) that he has changed after `since`; appended as uint32_t. */
 MUST_CHECK int store_seen_changes(
 	struct store_txn *txn, uint32_t mailbox, struct store_who who, uint64_t since, struct buf *uids_out);
-/* Messages that are there and that he has not seen; first_out (may be NULL): how many stand before the first of them. */
-MUST_CHECK int store_seen_count(struct store_txn *txn, uint32_t mailbox, struct store_who who,
-	uint32_t *unseen_out, size_t *first_out);
+/* Messages that are there and that he has not seen. */
+MUST_CHECK int store_seen_count(
+	struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *unseen_out);
+/* How many stand before the first of them. ERR_NOT_FOUND: there is none. ERR_NOT_NOW: it is not among the first 16,000; nobody looks further. */
+MUST_CHECK int store_seen_first(
+	struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *place_out);

@@ -40,12 +40,17 @@ struct store_entry {
 /* ---- reading the index ---- */
 
 /*
- * All UIDs in ascending order into uids (room for `room`); count_out is the number there is. ERR_TOO_BIG when
- * the room is too small (ask store_mailbox.messages first, in the same transaction). first_unseen_out (may be
- * NULL): index of the first message without \Seen, or count.
+ * All UIDs of the mailbox, ascending: fn is called for each stretch of UIDs that follow one another without a gap. uidnext is its own, of the same
+ * transaction. Chunks of the index that have no gap are not looked into, so that it costs next to nothing where nothing was deleted.
  */
-MUST_CHECK int store_message_uids(struct store_txn *txn, uint32_t mailbox, uint32_t *uids, size_t room,
-	size_t *count_out, size_t *first_unseen_out);
+MUST_CHECK int store_message_runs(struct store_txn *txn, uint32_t mailbox, uint32_t uidnext,
+	void (*fn)(void *arg, uint32_t from, uint32_t count), void *arg);
+/*
+ * How many messages stand before the first without \Seen. ERR_NOT_FOUND: all have it. ERR_NOT_NOW: it is not among the first 16,000, nor are all of
+ * them among the last 16,000; nobody looks further.
+ */
+MUST_CHECK int store_message_first_unseen(
+	struct store_txn *txn, const struct store_mailbox *mailbox, uint32_t *place_out);
 /* The entry of a UID; ERR_NOT_FOUND when expunged or never there. */
 MUST_CHECK int store_message_entry(
 	struct store_txn *txn, uint32_t mailbox, uint32_t uid, struct store_entry *entry_out);
@@ -138,7 +143,7 @@ struct store_changes {
 	struct store_entry *changed; /* flags or keywords changed, message still there and not in `added` */
 	size_t changed_count;
 	bool gone;       /* the mailbox was deleted: nothing else is set */
-	bool incomplete; /* the log no longer reaches back to `since`: compare with store_message_uids() */
+	bool incomplete; /* the log no longer reaches back to `since`: compare with store_message_runs() */
 };
 /* Changes of one mailbox after MODSEQ `since`, from the account's change log. Cheap when there are none. */
 MUST_CHECK int store_message_changes(struct store_txn *txn, uint32_t account, uint32_t mailbox,

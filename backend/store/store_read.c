@@ -6,45 +6,147 @@
 #include "backend/store/chunk.h"
 #include "backend/store/record.h"
 
+/* Chunks that are looked into from either end for the first unseen message: 16,000 messages. */
+#define UNSEEN_CHUNKS 130
+
 /* ---- the index ---- */
 
-int store_message_uids(struct store_txn *txn, uint32_t mailbox, uint32_t *uids, size_t room,
-	size_t *count_out, size_t *first_unseen_out)
+struct runs {
+	void (*fn)(void *arg, uint32_t from, uint32_t count);
+	void *arg;
+	uint32_t from, count; /* the run that is gathered */
+};
+
+static void add_run(struct runs *r, uint32_t from, uint32_t count)
+{
+	if (r->count && r->from + r->count == from) {
+		r->count += count;
+		return;
+	}
+	if (r->count)
+		r->fn(r->arg, r->from, r->count);
+	r->from = from;
+	r->count = count;
+}
+
+/* Where a chunk may not go beyond `end`, since the next one begins there. */
+static int add_chunk(struct runs *r, uint32_t key_uid, struct slice value, uint32_t end)
+{
+	uint32_t n;
+
+	if (key_uid < end && value.len == CHUNK_HEAD + (size_t)(end - key_uid) * CHUNK_ENTRY) {
+		add_run(r, key_uid, end - key_uid); /* as many as there can be: all of them */
+		return 0;
+	}
+	if (chunk_count(value, &n))
+		return ERR_CORRUPT;
+	for (uint32_t i = 0; i < n; i++)
+		add_run(r, chunk_uid(value.p, i), 1);
+	return 0;
+}
+
+int store_message_runs(struct store_txn *txn, uint32_t mailbox, uint32_t uidnext,
+	void (*fn)(void *arg, uint32_t from, uint32_t count), void *arg)
 {
 	struct db_key prefix = db_key_u32(mailbox);
+	struct runs runs = {fn, arg, 0, 0};
+	struct slice value = {0};
+	uint32_t key_uid = 0;
 	struct db_cursor c;
-	size_t count = 0, unseen = SIZE_MAX;
-	uint32_t n;
 	int err = db_cursor_open(txn, DB_INDEX, &c);
 
 	if (err)
 		return err;
 	err = db_cursor_seek(&c, db_key_view(&prefix));
 	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
-		err = chunk_count(c.value, &n);
-		if (!err && n > room - count)
-			err = ERR_TOO_BIG;
-		if (err)
-			break;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-		memcpy(uids + count, c.value.p + CHUNK_HEAD, (size_t)n * 4);
-#else
-		for (uint32_t i = 0; i < n; i++)
-			uids[count + i] = chunk_uid(c.value.p, i);
-#endif
-		for (uint32_t i = 0; unseen == SIZE_MAX && i < n && chunk_unseen(c.value.p); i++)
-			if (!(chunk_flags(c.value.p, n, i) & STORE_SEEN))
-				unseen = count + i;
-		count += n;
-		err = db_cursor_next(&c);
+		uint32_t next = bytes_get_u32be(c.key.p + 4);
+
+		if (value.len)
+			err = add_chunk(&runs, key_uid, value, next);
+		key_uid = next;
+		value = c.value;
+		if (!err)
+			err = db_cursor_next(&c);
 	}
 	db_cursor_close(&c);
 	if (err && err != ERR_NOT_FOUND)
 		return err;
-	*count_out = count;
-	if (first_unseen_out)
-		*first_unseen_out = unseen == SIZE_MAX ? count : unseen;
-	return 0;
+	err = value.len ? add_chunk(&runs, key_uid, value, uidnext) : 0;
+	if (!err && runs.count)
+		fn(arg, runs.from, runs.count);
+	return err;
+}
+
+/* The first one without \Seen in a chunk that has one. */
+static uint32_t unseen_in(const char *value, uint32_t count)
+{
+	uint32_t i = 0;
+
+	while (i < count && (chunk_flags(value, count, i) & STORE_SEEN))
+		i++;
+	return i;
+}
+
+/* From the first message on; ERR_NOT_NOW: not within so many chunks. */
+static int unseen_from_start(struct db_cursor *c, uint32_t mailbox, uint32_t *place_out)
+{
+	struct db_key prefix = db_key_u32(mailbox);
+	uint32_t place = 0, n;
+	int err = db_cursor_seek(c, db_key_view(&prefix));
+
+	for (unsigned looked = 0; !err && db_cursor_has_prefix(c, db_key_view(&prefix)); looked++) {
+		if (looked == UNSEEN_CHUNKS)
+			return ERR_NOT_NOW;
+		err = chunk_count(c->value, &n);
+		if (!err && chunk_unseen(c->value.p)) {
+			*place_out = place + unseen_in(c->value.p, n);
+			return 0;
+		}
+		place += n;
+		if (!err)
+			err = db_cursor_next(c);
+	}
+	return err ? err : ERR_NOT_FOUND;
+}
+
+/* From the last message back, until all that are unseen have been met. */
+static int unseen_from_end(struct db_cursor *c, const struct store_mailbox *m, uint32_t *place_out)
+{
+	uint32_t behind = 0, unseen = 0, uid = m->uidnext, n;
+
+	for (unsigned looked = 0; looked < UNSEEN_CHUNKS; looked++) {
+		int err = uid ? chunk_seek(c, m->id, uid - 1) : ERR_NOT_FOUND;
+
+		if (!err)
+			err = chunk_count(c->value, &n);
+		if (err)
+			return err;
+		behind += n;
+		unseen += chunk_unseen(c->value.p);
+		if (unseen >= m->unseen && behind <= m->messages) {
+			*place_out = m->messages - behind + unseen_in(c->value.p, n);
+			return 0;
+		}
+		uid = bytes_get_u32be(c->key.p + 4);
+	}
+	return ERR_NOT_NOW;
+}
+
+int store_message_first_unseen(struct store_txn *txn, const struct store_mailbox *m, uint32_t *place_out)
+{
+	struct db_cursor c;
+	int err;
+
+	if (m->unseen == 0)
+		return ERR_NOT_FOUND;
+	err = db_cursor_open(txn, DB_INDEX, &c);
+	if (err)
+		return err;
+	err = unseen_from_start(&c, m->id, place_out);
+	if (err == ERR_NOT_NOW)
+		err = unseen_from_end(&c, m, place_out);
+	db_cursor_close(&c);
+	return err;
 }
 
 int store_message_entry(struct store_txn *txn, uint32_t mailbox, uint32_t uid, struct store_entry *entry_out)

@@ -17,6 +17,8 @@
 
 #define HEAD 16
 #define NEVER UINT32_MAX
+/* Messages that are looked at for the first one. */
+#define FIRST_MOST 16000
 
 static struct db_key row_key(uint32_t mailbox, struct store_who who, uint32_t block)
 {
@@ -378,10 +380,8 @@ int store_seen_changes(
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
-int store_seen_count(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *unseen_out,
-	size_t *first_out)
+int store_seen_count(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *unseen_out)
 {
-	size_t place = 0, first = SIZE_MAX;
 	uint32_t unseen = 0;
 	struct store_scan scan;
 	struct store_entry e;
@@ -389,19 +389,33 @@ int store_seen_count(struct store_txn *txn, uint32_t mailbox, struct store_who w
 
 	if (err)
 		return err;
-	while (store_scan_next(&scan, &e)) {
-		if (!(e.flags & STORE_SEEN)) {
-			first = unseen++ ? first : place;
-			if (!unseen_out)
-				break;
-		}
-		place++;
+	while (store_scan_next(&scan, &e))
+		unseen += !(e.flags & STORE_SEEN);
+	err = scan.error;
+	store_scan_end(&scan);
+	*unseen_out = unseen;
+	return err;
+}
+
+int store_seen_first(struct store_txn *txn, uint32_t mailbox, struct store_who who, uint32_t *place_out)
+{
+	uint32_t place = 0;
+	struct store_scan scan;
+	struct store_entry e;
+	bool is_found = false, is_end = false;
+	int err = store_scan_begin_for(&scan, txn, mailbox, 1, &who);
+
+	if (err)
+		return err;
+	while (!is_found && !is_end && place < FIRST_MOST) {
+		is_end = !store_scan_next(&scan, &e);
+		is_found = !is_end && !(e.flags & STORE_SEEN);
+		place += !is_end && !is_found;
 	}
 	err = scan.error;
 	store_scan_end(&scan);
-	if (unseen_out)
-		*unseen_out = unseen;
-	if (first_out)
-		*first_out = first == SIZE_MAX ? place : first;
-	return err;
+	if (err)
+		return err;
+	*place_out = place;
+	return is_found ? 0 : is_end ? ERR_NOT_FOUND : ERR_NOT_NOW;
 }

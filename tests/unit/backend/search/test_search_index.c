@@ -176,7 +176,7 @@ static unsigned compare(struct fixture *f)
 	size_t count;
 
 	assert_int_equal(store_begin_read(f->t.store, 0, &txn), 0);
-	assert_int_equal(store_message_uids(txn, f->t.inbox, uids, mailbox.messages, &count, NULL), 0);
+	count = temp_all(&f->t, txn, uids, mailbox.messages);
 	for (size_t i = 0; i < count; i++)
 		read_texts(text, txn, f->t.inbox, uids[i], &texts[i]);
 	store_end_read(&txn);
@@ -220,7 +220,7 @@ static void expunge_some(struct fixture *f, unsigned one_in)
 	uint64_t modseq;
 
 	assert_int_equal(store_begin_write(f->t.store, 0, &txn), 0);
-	assert_int_equal(store_message_uids(txn, f->t.inbox, uids, mailbox.messages, &count, NULL), 0);
+	count = temp_all(&f->t, txn, uids, mailbox.messages);
 	for (size_t i = 0; i < count; i++)
 		if (roll(one_in) == 0)
 			uids[n++] = uids[i];

@@ -79,11 +79,9 @@ static int copy_all(struct store_txn *txn, void *arg)
 {
 	struct fixture *f = arg;
 	uint32_t uids[300];
-	size_t count;
-	int err = store_message_uids(txn, f->t.inbox, uids, ARRAY_LEN(uids), &count, NULL);
+	size_t count = temp_all(&f->t, txn, uids, ARRAY_LEN(uids));
 
-	return err ? err
-		   : store_message_copy(txn, f->t.account, f->t.inbox, uids, count, f->t.inbox, false, NULL);
+	return store_message_copy(txn, f->t.account, f->t.inbox, uids, count, f->t.inbox, false, NULL);
 }
 
 static void on_done(void *arg, int err)

@@ -166,6 +166,32 @@ static inline struct store_mailbox temp_mailbox(struct temp_store *t, uint32_t m
 	return m;
 }
 
+struct temp_uids {
+	uint32_t *uids;
+	size_t room, count;
+};
+
+static void temp_add_run(void *arg, uint32_t from, uint32_t count)
+{
+	struct temp_uids *u = arg;
+
+	for (uint32_t i = 0; i < count; i++) {
+		assert_true(u->count < u->room);
+		u->uids[u->count++] = from + i;
+	}
+}
+
+/* All UIDs of INBOX. */
+static inline size_t temp_all(const struct temp_store *t, struct store_txn *txn, uint32_t *uids, size_t room)
+{
+	struct temp_uids u = {uids, room, 0};
+	struct store_mailbox m;
+
+	assert_int_equal(store_mailbox_get(txn, t->account, t->inbox, &m), 0);
+	assert_int_equal(store_message_runs(txn, t->inbox, m.uidnext, temp_add_run, &u), 0);
+	return u.count;
+}
+
 /* Runs the reaper to its end; holds may be NULL. */
 static inline void temp_reap(struct temp_store *t, const struct store_holds *holds)
 {

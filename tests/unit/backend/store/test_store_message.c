@@ -195,10 +195,12 @@ static void compare_model(struct temp_store *t, const struct model *model)
 	struct store_entry e;
 	struct store_scan scan;
 	uint32_t uids[MODEL], last = 0;
-	size_t count, unseen, n = 0, first_unseen = SIZE_MAX;
+	size_t count, n = 0, first_unseen = SIZE_MAX;
+	struct store_mailbox mailbox = temp_mailbox(t, t->inbox);
+	uint32_t unseen = 0;
 
 	assert_int_equal(store_begin_read(t->store, 0, &txn), 0);
-	assert_int_equal(store_message_uids(txn, t->inbox, uids, MODEL, &count, &unseen), 0);
+	count = temp_all(t, txn, uids, MODEL);
 	for (uint32_t uid = 1; uid <= MODEL; uid++) {
 		assert_int_equal(
 			store_message_entry(txn, t->inbox, uid, &e), model->there[uid] ? 0 : ERR_NOT_FOUND);
@@ -211,7 +213,9 @@ static void compare_model(struct temp_store *t, const struct model *model)
 		n++;
 	}
 	assert_int_equal(n, count);
-	assert_int_equal(first_unseen == SIZE_MAX ? n : first_unseen, unseen);
+	assert_int_equal(store_message_first_unseen(txn, &mailbox, &unseen),
+		first_unseen == SIZE_MAX ? ERR_NOT_FOUND : 0);
+	assert_int_equal(first_unseen == SIZE_MAX ? 0 : first_unseen, unseen);
 	n = 0;
 	assert_int_equal(store_scan_begin(&scan, txn, t->inbox, 300), 0);
 	while (store_scan_next(&scan, &e)) {
@@ -954,6 +958,73 @@ static void test_pages_are_filled(void **state)
 	temp_end(&t);
 }
 
+static void set_seen(struct temp_store *t, uint32_t uid, bool is_seen)
+{
+	struct store_flag_change change = {.how = is_seen ? STORE_FLAGS_ADD : STORE_FLAGS_REMOVE,
+		.flags = STORE_SEEN,
+		.unchanged_since = UINT64_MAX};
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_message_flag(txn, t->account, t->inbox, &uid, 1, &change, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+static int first_unseen(struct temp_store *t, uint32_t *place_out)
+{
+	struct store_mailbox mailbox = temp_mailbox(t, t->inbox);
+	struct store_txn *txn;
+	int err;
+
+	assert_int_equal(store_begin_read(t->store, 0, &txn), 0);
+	err = store_message_first_unseen(txn, &mailbox, place_out);
+	store_end_read(&txn);
+	return err;
+}
+
+/* It is found at the beginning, and at the end if all are there; in the middle of a large mailbox nobody looks. */
+static void test_the_first_unseen_of_many(void **state)
+{
+	enum {
+		ALL = 40000
+	};
+	static uint32_t uids[ALL];
+	struct temp_store t;
+	struct store_txn *txn;
+	uint32_t place;
+
+	(void)state;
+	temp_start(&t);
+	set_seen(&t, temp_add(&t, t.inbox, "Subject: one\r\n\r\n"), true);
+	assert_int_equal(first_unseen(&t, &place), ERR_NOT_FOUND);
+	for (uint32_t count = 1; count < ALL; count *= 2) {
+		uint32_t most = ALL - count < count ? ALL - count : count;
+
+		assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
+		for (uint32_t i = 0; i < most; i++)
+			uids[i] = i + 1;
+		assert_int_equal(
+			store_message_copy(txn, t.account, t.inbox, uids, most, t.inbox, false, NULL), 0);
+		assert_int_equal(store_commit(&txn), 0);
+	}
+	assert_int_equal(temp_mailbox(&t, t.inbox).messages, ALL);
+	assert_int_equal(first_unseen(&t, &place), ERR_NOT_FOUND);
+	set_seen(&t, ALL - 3, false);
+	set_seen(&t, ALL - 200, false);
+	assert_int_equal(first_unseen(&t, &place), 0);
+	assert_int_equal(place, ALL - 201);
+	set_seen(&t, ALL / 2, false);
+	assert_int_equal(first_unseen(&t, &place), ERR_NOT_NOW);
+	set_seen(&t, 5000, false);
+	assert_int_equal(first_unseen(&t, &place), 0);
+	assert_int_equal(place, 4999);
+	assert_int_equal(store_begin_read(t.store, 0, &txn), 0);
+	assert_int_equal(temp_all(&t, txn, uids, ALL), ALL);
+	store_end_read(&txn);
+	temp_end(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -977,6 +1048,7 @@ int main(void)
 		cmocka_unit_test(test_a_record_of_version_1_is_read),
 		cmocka_unit_test(test_a_record_of_version_2_is_read),
 		cmocka_unit_test(test_a_store_of_version_1_is_opened),
+		cmocka_unit_test(test_the_first_unseen_of_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
