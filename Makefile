@@ -245,6 +245,8 @@ bench-queue: all ## how fast mail gets into the queue and out of it, beside Post
 	$(Q)tests/bench/queue_drain && tests/bench/queue_drain --dead --messages 10000
 crash-queue: all ## kill -9 fifty times while the queue drains into a recording sink
 	$(Q)MAILTIER_QUEUE_KILLS=50 python3 -W ignore tests/crash/test_queue_kill.py -v
+soak-storm: all ## kill -9 amid all that changes quotas, five minutes; no counter may drift
+	$(Q)MAILTIER_SECONDS=300 python3 -W ignore tests/crash/test_storm.py -v
 soak-imap: all ## fifty sessions on one mailbox against a model, ten minutes or so
 	$(Q)MAILTIER_ROUNDS=60 MAILTIER_PHASES=5 tests/flow/run -v crowd
 imaptest: all ## imaptest against a back-end and a proxy, where tests/imaptest/build has made it
