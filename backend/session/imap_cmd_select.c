@@ -76,6 +76,7 @@ void imap_select_leave(struct imap_session *s)
 
 	if (!v->mailbox)
 		return;
+	imap_notify_leave(s);
 	if (has_untaken(v)) {
 		leave = xcalloc(1, sizeof(*leave));
 		*leave = (struct leave){v->account, v->mailbox, v->hold};

@@ -142,6 +142,7 @@ struct imap_session {
 	bool is_account_stale; /* the store has told of changes that `notify` may want */
 	bool must_sync;        /* this command changed it */
 	bool is_ahead;         /* the job's text waits for its turn */
+	bool is_beside;        /* the job is not about the selected mailbox */
 	int ahead_err;         /* what its `done` will hear */
 	bool has_waited;       /* it had to */
 	bool is_reading;       /* the input loop is on the stack */
@@ -169,6 +170,8 @@ void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 /* The same without waiting for the client: what run writes is held until he has taken enough of what was written before, and then
  * comes `done`. So the next batch is made while the last one goes out. */
 void imap_read_ahead(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
+/* The same of a job that has nothing to do with the selected mailbox, whatever the command: the rights on that are not asked for. */
+void imap_read_beside(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done);
 /* As a job: adds a message; `added` is its result, NULL if err is not 0. */
 void imap_add(struct imap_session *s, struct store_work_add *add, imap_added_fn *done);

@@ -100,6 +100,41 @@ void imap_notify_own_uids(struct imap_session *s, uint32_t mailbox, uint32_t fro
 		imap_notify_add_own(&n->own_uids, from, to);
 }
 
+/* ---- the mailbox that is left ---- */
+
+void imap_notify_leave(struct imap_session *s)
+{
+	struct imap_notify *n = s->notify;
+
+	if (!n || !n->set || !n->set->count || !s->view.mailbox)
+		return;
+	n->left = (struct imap_left){
+		s->view.slot, s->view.account, s->view.mailbox, s->view.modseq, s->view.told};
+	if (s->view.is_guest)
+		imap_others_left(s);
+	else
+		s->is_account_stale = true;
+}
+
+static bool is_left(const struct imap_notify *n, unsigned slot, uint32_t account)
+{
+	return n->left.mailbox && n->left.slot == slot && n->left.account == account;
+}
+
+uint64_t imap_notify_since(const struct imap_notify *n, unsigned slot, uint32_t account, uint64_t told)
+{
+	return is_left(n, slot, account) && n->left.told < told ? n->left.told : told;
+}
+
+bool imap_notify_is_left_over(
+	const struct imap_notify *n, unsigned slot, uint32_t account, const struct store_change *c)
+{
+	return is_left(n, slot, account) && c->mailbox == n->left.mailbox &&
+	       ((c->kind == STORE_CHANGE_EXPUNGED && c->modseq > n->left.told) ||
+		       ((c->kind == STORE_CHANGE_ADDED || c->kind == STORE_CHANGE_FLAGS) &&
+			       c->modseq > n->left.modseq));
+}
+
 /* ---- what is there to be told ---- */
 
 unsigned imap_notify_selected(const struct imap_session *s)
@@ -206,7 +241,7 @@ void imap_notify_start(struct imap_session *s, void (*done)(struct imap_session 
 	}
 	s->is_account_stale = false;
 	s->at_slot = s->slot;
-	imap_read(s, notify_run, notify_done);
+	imap_read_beside(s, notify_run, notify_done);
 }
 
 /* ---- a round ---- */

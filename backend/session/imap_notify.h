@@ -16,6 +16,7 @@
 
 #include "backend/session/imap_core.h"
 #include "backend/session/imap_fetch.h"
+#include "backend/store/store_change.h"
 
 #define IMAP_NOTIFY_GROUPS_MAX 20
 #define IMAP_NOTIFY_NAMES_MAX 200       /* of mailboxes, in all groups */
@@ -79,15 +80,23 @@ struct imap_notify_own {
 	} ranges[IMAP_NOTIFY_OWN_MAX];
 };
 
+/* The mailbox that was selected until now: what the client had not heard of it then is told by STATUS, if it is watched. */
+struct imap_left {
+	unsigned slot;
+	uint32_t account, mailbox; /* 0: none, or told */
+	uint64_t modseq, told;     /* of the view (imap_view.h) */
+};
+
 struct imap_others;
 struct imap_notify {
-	uint64_t told;                        /* all changes up to here; 0: begins now */
-	bool is_metadata_wanted;              /* ENABLE METADATA */
-	bool is_overflown;                    /* the client was told that it hears no more */
-	struct imap_notify_set *set;          /* NULL: no NOTIFY is in force */
-	struct imap_notify_set *next;         /* of the command under way */
-	struct imap_others *others;           /* NULL: of the own account alone */
-	struct imap_others *next_others;      /* of the command under way */
+	uint64_t told;                   /* all changes up to here; 0: begins now */
+	bool is_metadata_wanted;         /* ENABLE METADATA */
+	bool is_overflown;               /* the client was told that it hears no more */
+	struct imap_notify_set *set;     /* NULL: no NOTIFY is in force */
+	struct imap_notify_set *next;    /* of the command under way */
+	struct imap_others *others;      /* NULL: of the own account alone */
+	struct imap_others *next_others; /* of the command under way */
+	struct imap_left left;
 	struct imap_notify_own own, own_uids; /* the latter: messages of the selected mailbox */
 	uint32_t fetch_mailbox, fetch_from;   /* the first UID that has not been told by a FETCH */
 	struct imap_fetch fetch;              /* the FETCH under way */
@@ -111,6 +120,13 @@ bool imap_notify_is_own(const struct imap_notify_own *own, uint64_t modseq);
 void imap_notify_own(struct imap_session *s, uint64_t from, uint64_t to);
 /* Messages that it put into the selected mailbox itself. */
 void imap_notify_own_uids(struct imap_session *s, uint32_t mailbox, uint32_t from, uint32_t to);
+/* The selected mailbox is about to be left. */
+void imap_notify_leave(struct imap_session *s);
+/* From where the log of this account is to be read, up to `told` for the sake of the mailbox that was left. */
+uint64_t imap_notify_since(const struct imap_notify *n, unsigned slot, uint32_t account, uint64_t told);
+/* A change up to `told` that is news because of that. */
+bool imap_notify_is_left_over(
+	const struct imap_notify *n, unsigned slot, uint32_t account, const struct store_change *c);
 /* Is there something to be told of the account, or of others? */
 bool imap_notify_is_due(const struct imap_session *s);
 /* Tells it, then calls done. */
@@ -180,6 +196,8 @@ bool imap_others_are_due(const struct imap_session *s);
 void imap_others_step(struct imap_session *s, void (*done)(struct imap_session *s));
 /* What is not due comes later by itself. */
 void imap_others_rest(struct imap_session *s);
+/* A mailbox of this account was selected until now. */
+void imap_others_left(struct imap_session *s);
 /* A mailbox was selected. */
 void imap_others_selected(struct imap_session *s);
 /* Changes that this session made itself in such an account. 0: none. */

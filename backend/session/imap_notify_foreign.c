@@ -112,6 +112,9 @@ static int gather(void *arg, const struct store_change *c)
 	bool is_own = imap_notify_is_own(&l->o->own, c->modseq);
 	struct touched *m;
 
+	if (c->modseq <= l->o->told && !imap_notify_is_left_over(l->s->notify, l->o->slot, l->o->account, c))
+		return 0;
+
 	if (c->kind == STORE_CHANGE_METADATA) {
 		if (is_own || !c->mailbox ||
 			(c->user != STORE_METADATA_SHARED && c->user != imap_metadata_user(l->s)))
@@ -570,11 +573,18 @@ static void end_look(struct look *l)
 	arena_deinit(&l->arena);
 }
 
-static int read_log(struct look *l, uint64_t since, uint64_t *now_out)
+static int read_log(struct look *l, uint64_t told, uint64_t *now_out)
 {
+	struct imap_notify *n = l->s->notify;
+	uint64_t since = imap_notify_since(n, l->o->slot, l->o->account, told);
 	bool is_incomplete = false;
 	int err = store_change_each(
 		l->txn, l->o->account, since ? since : UINT64_MAX - 1, gather, l, now_out, &is_incomplete);
+
+	if (err == 0 && is_incomplete && since < told)
+		err = store_change_each(l->txn, l->o->account, told, gather, l, now_out, &is_incomplete);
+	if (l->set && n->left.slot == l->o->slot && n->left.account == l->o->account)
+		n->left.mailbox = 0;
 
 	return err == 0 && is_incomplete ? ERR_TOO_BIG : err;
 }

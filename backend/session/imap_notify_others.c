@@ -408,7 +408,7 @@ static void list_next(struct imap_session *s, int err)
 
 	if (err == 0 && others->slots_left) {
 		s->at_slot = --others->slots_left;
-		imap_read(s, list_run, list_next);
+		imap_read_beside(s, list_run, list_next);
 		return;
 	}
 	if (err == 0)
@@ -454,10 +454,18 @@ void imap_others_step(struct imap_session *s, void (*done)(struct imap_session *
 	}
 	others->at = find_stale(others, now_ms);
 	others->at->is_stale = false;
-	if (others->at->is_watched)
+	if (others->at->is_watched && now_ms < UINT64_MAX)
 		pace(&others->at->look_ms, &others->at->pace_ms);
 	s->at_slot = others->at->slot;
-	imap_read(s, tell_run, tell_done);
+	imap_read_beside(s, tell_run, tell_done);
+}
+
+void imap_others_left(struct imap_session *s)
+{
+	struct imap_other *o = find(s->notify->others, s->view.slot, s->view.account);
+
+	if (o && o->is_watched)
+		o->is_stale = true;
 }
 
 void imap_others_selected(struct imap_session *s)
@@ -540,7 +548,7 @@ static void begin_next(struct imap_session *s, int err)
 	others->at = others->list[others->begun_count++];
 	others->at->is_stale = false;
 	s->at_slot = others->at->slot;
-	imap_read(s, begin_run, begin_done);
+	imap_read_beside(s, begin_run, begin_done);
 }
 
 static void begin_list(struct imap_session *s, int err)
@@ -549,7 +557,7 @@ static void begin_list(struct imap_session *s, int err)
 
 	if (err == 0 && others->slots_left) {
 		s->at_slot = --others->slots_left;
-		imap_read(s, list_run, begin_list);
+		imap_read_beside(s, list_run, begin_list);
 		return;
 	}
 	if (err == 0)

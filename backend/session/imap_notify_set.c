@@ -341,7 +341,7 @@ void imap_cmd_notify(struct imap_session *s, const struct imap_command *command)
 	err = read_groups(s, n->next, arg);
 	if (err == 0) {
 		s->at_slot = s->slot;
-		imap_read(s, set_run, own_done);
+		imap_read_beside(s, set_run, own_done);
 		return;
 	}
 	imap_notify_set_free(&n->next);

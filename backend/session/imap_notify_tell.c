@@ -95,6 +95,8 @@ static int gather(void *arg, const struct store_change *c)
 {
 	struct tell *t = arg;
 
+	if (c->modseq <= t->n->told && !imap_notify_is_left_over(t->n, t->s->slot, t->s->account, c))
+		return 0;
 	if (imap_notify_is_own(&t->n->own, c->modseq)) {
 		if (c->kind != STORE_CHANGE_SUBSCRIBED || !imap_access_is_foreign(c->text))
 			return 0;
@@ -283,7 +285,8 @@ int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 {
 	struct imap_notify *n = s->notify;
 	struct tell t = {.s = s, .n = n, .txn = txn, .set = n->set, .table = table_new()};
-	uint64_t now = 0, since = n->told ? n->told : UINT64_MAX - 1;
+	uint64_t now = 0, told = n->told ? n->told : UINT64_MAX - 1;
+	uint64_t since = n->told ? imap_notify_since(n, s->slot, s->account, told) : told;
 	bool is_incomplete = false;
 	int err;
 
@@ -291,6 +294,10 @@ int imap_notify_tell(struct imap_session *s, struct store_txn *txn)
 	t.touched_tail = &t.touched;
 	t.named_tail = &t.named;
 	err = store_change_each(txn, s->account, since, gather, &t, &now, &is_incomplete);
+	if (err == 0 && is_incomplete && since < told)
+		err = store_change_each(txn, s->account, told, gather, &t, &now, &is_incomplete);
+	if (n->left.slot == s->slot && n->left.account == s->account)
+		n->left.mailbox = 0;
 	if (err == 0 && is_incomplete)
 		err = ERR_TOO_BIG;
 	if (err == 0 && t.has_subscribed && n->set)

@@ -158,7 +158,7 @@ void imap_close(struct imap_session *s, const char *bye)
 /* Every job of every command on the selected mailbox comes by here. */
 static int run_checked(struct imap_session *s, struct store_txn *txn)
 {
-	int err = s->cmd && s->cmd->flags & IMAP_CMD_SELECTED && s->at_slot == s->view.slot
+	int err = s->cmd && s->cmd->flags & IMAP_CMD_SELECTED && s->at_slot == s->view.slot && !s->is_beside
 			  ? imap_access_check(s, txn, IMAP_RIGHT_READ)
 			  : 0;
 
@@ -277,7 +277,8 @@ static void job_drop(void *arg)
 	}
 }
 
-static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, imap_done_fn *done)
+static void start_job(
+	struct imap_session *s, bool is_write, bool is_beside, imap_run_fn *run, imap_done_fn *done)
 {
 	struct store_work_call call = {.run = is_write ? job_run_write : job_run,
 		.done = job_done,
@@ -291,24 +292,30 @@ static void start_job(struct imap_session *s, bool is_write, imap_run_fn *run, i
 	s->run = run;
 	s->done = done;
 	s->jobs++;
+	s->is_beside = is_beside;
 	s->job = is_write ? store_work_write(s->service->work, s->at_slot, &call)
 			  : store_work_read(s->service->work, s->at_slot, &call);
 }
 
 void imap_read(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
 {
-	start_job(s, false, run, done);
+	start_job(s, false, false, run, done);
 }
 
 void imap_read_ahead(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
 {
-	start_job(s, false, run, done);
+	start_job(s, false, false, run, done);
 	s->is_ahead = true;
+}
+
+void imap_read_beside(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
+{
+	start_job(s, false, true, run, done);
 }
 
 void imap_write_job(struct imap_session *s, imap_run_fn *run, imap_done_fn *done)
 {
-	start_job(s, true, run, done);
+	start_job(s, true, false, run, done);
 }
 
 static void add_done(void *arg, int err, const struct store_work_added *results, size_t count)

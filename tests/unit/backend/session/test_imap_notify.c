@@ -190,6 +190,32 @@ static void test_selected_delayed(void **state)
 	comes(&p->c, "i OK");
 }
 
+/* What the client had not heard of the selected mailbox when it left it, is told as of any other. */
+static void test_a_mailbox_that_is_left(void **state)
+{
+	struct pair *p = *state;
+
+	append(&p->other, "misc");
+	append(&p->other, "misc");
+	RIG_EXPECT(&p->c, "SELECT misc", "OK");
+	RIG_EXPECT(&p->other, "SELECT misc", "OK");
+	RIG_EXPECT(&p->c,
+		"NOTIFY SET (selected-delayed (MessageNew MessageExpunge)) (personal (MessageNew "
+		"MessageExpunge))",
+		"OK");
+	RIG_EXPECT(&p->other, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
+	RIG_EXPECT(&p->other, "EXPUNGE", "OK");
+	append(&p->other, "Lists/Lemonade");
+	comes(&p->c, "* STATUS Lists/Lemonade (MESSAGES 1 "); /* so the log is read up to here */
+	RIG_EXPECT(&p->c, "SELECT INBOX", "* STATUS misc (MESSAGES 1 UIDNEXT 3)\r\n", "OK");
+	RIG_EXPECT(&p->c, "SELECT misc", "* 1 EXISTS", "OK");
+	silent(&p->c);
+	/* One's own doings there are none of it. */
+	RIG_EXPECT(&p->c, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
+	rig_refuse(&p->c, "CLOSE", "* STATUS");
+	silent(&p->c);
+}
+
 static void test_other_mailboxes(void **state)
 {
 	struct pair *p = *state;
@@ -416,6 +442,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_example, start, stop),
 		cmocka_unit_test_setup_teardown(test_the_selected_mailbox, start, stop),
 		cmocka_unit_test_setup_teardown(test_selected_delayed, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_mailbox_that_is_left, start, stop),
 		cmocka_unit_test_setup_teardown(test_other_mailboxes, start, stop),
 		cmocka_unit_test_setup_teardown(test_names, start, stop),
 		cmocka_unit_test_setup_teardown(test_inbox_renamed, start, stop),

@@ -345,6 +345,33 @@ static void test_selected(void **state)
 	}
 }
 
+/* What bob had not heard of the selected mailbox when he left it, is told as of any other. */
+static void test_a_mailbox_that_is_left(void **state)
+{
+	struct people *p = *state;
+	const char *got;
+
+	share_club(p);
+	RIG_EXPECT(&p->alice, "SETACL team " BOB " lrste", "OK");
+	for (int i = 0; i < 3; i++)
+		append(&p->alice, "team");
+	RIG_EXPECT(&p->bob, "SELECT " ALICE "/team", "OK");
+	RIG_EXPECT(&p->bob,
+		"NOTIFY SET (selected-delayed (MessageNew MessageExpunge)) (subtree user " ALL ")", "OK");
+	RIG_EXPECT(&p->alice, "SELECT team", "OK");
+	RIG_EXPECT(&p->alice, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
+	RIG_EXPECT(&p->alice, "EXPUNGE", "OK");
+	RIG_EXPECT(&p->alice, "SETMETADATA team (/shared/comment \"x\")", "OK");
+	comes(&p->bob, "* METADATA " ALICE "/team /shared/comment\r\n"); /* so the log is read up to here */
+	got = rig_command(&p->bob, "SELECT INBOX");
+	assert_non_null(strstr(got, "* STATUS " ALICE "/team (MESSAGES 2 UIDNEXT 4"));
+	/* One's own doings there are none of it. */
+	RIG_EXPECT(&p->bob, "SELECT " ALICE "/team", "* 2 EXISTS", "OK");
+	RIG_EXPECT(&p->bob, "STORE 1 +FLAGS.SILENT (\\Deleted)", "OK");
+	rig_refuse(&p->bob, "CLOSE", "* STATUS");
+	silent(p);
+}
+
 static void test_subscribed(void **state)
 {
 	struct people *p = *state;
@@ -585,6 +612,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_security_15_seen_is_each_ones_own, start, stop),
 		cmocka_unit_test_setup_teardown(test_ones_own_doings, start, stop),
 		cmocka_unit_test_setup_teardown(test_selected, start, stop),
+		cmocka_unit_test_setup_teardown(test_a_mailbox_that_is_left, start, stop),
 		cmocka_unit_test_setup_teardown(test_subscribed, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_set_after_another, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_15_nothing_of_what_is_not_shared, start, stop),
