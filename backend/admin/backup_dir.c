@@ -313,12 +313,15 @@ static int write_file(void *arg, struct slice bytes)
 	return write_bytes(s->fd, bytes);
 }
 
-/* All that is not of messages comes first: the same as last time, the MODSEQ among it, means that nothing has changed. */
+/*
+ * All that is not of messages comes first: the same as last time, the MODSEQ and the sums of deleted messages among it, means that nothing
+ * has changed.
+ */
 static int save_record(void *arg, uint16_t tag, struct slice payload)
 {
 	struct saving *s = arg;
 
-	if (tag != STREAM_MESSAGE && tag != STREAM_CHANGE && !s->is_judged) {
+	if (tag != STREAM_MESSAGE && tag != STREAM_KEPT && tag != STREAM_CHANGE && !s->is_judged) {
 		s->print = hash_bytes(payload, s->print ^ tag);
 	} else if (!s->is_judged) {
 		s->is_judged = true;

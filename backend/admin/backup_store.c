@@ -250,10 +250,12 @@ static int verify_record(void *arg, uint16_t tag, struct slice payload)
 		err = store_stream_account(payload, &a);
 		if (!err)
 			l->address = slice_of(xmemdup0(a.address.p, a.address.len), a.address.len);
-	} else if (tag == STREAM_MESSAGE) {
-		err = store_stream_body(payload, &b);
-		l->job->messages++;
-		if (!err && !table_get(l->seen, slice_of(&b.body, 8)))
+	} else {
+		err = store_stream_body(tag, payload, &b);
+		l->job->messages += tag == STREAM_MESSAGE;
+		if (err == ERR_NOT_FOUND)
+			err = 0;
+		else if (!err && !table_get(l->seen, slice_of(&b.body, 8)))
 			err = prove_body(l, &b);
 	}
 	return backup_io_is_cancelled(&l->job->io) ? ERR_CANCELLED : err;
@@ -297,11 +299,11 @@ static int note_used(void *arg, uint16_t tag, struct slice payload)
 {
 	struct look *l = arg;
 	struct store_stream_body b;
-	int err = tag == STREAM_MESSAGE ? store_stream_body(payload, &b) : 0;
+	int err = store_stream_body(tag, payload, &b);
 
-	if (!err && tag == STREAM_MESSAGE && b.is_kept)
+	if (!err && b.is_kept)
 		l->used[backup_pack_number(b.body) / 8] |= (uint8_t)(1u << backup_pack_number(b.body) % 8);
-	return err;
+	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
 static int prune_state(void *arg, const struct backup_state *s)

@@ -66,17 +66,11 @@ static void count(struct job *j, uint64_t messages, uint64_t bytes)
 	metric_add(j->admin->backups->m_bytes, (int64_t)bytes);
 }
 
-/* What an account's stream leaves behind, and with it a move. */
-static void add_kept(struct job *j)
+/* Deleted messages that account undelete can bring back: they went along. */
+static void add_kept(struct job *j, uint64_t messages, uint64_t bytes)
 {
-	control_add_int(j->request, "kept_left_out", (int64_t)j->exported.kept);
-	control_add_int(j->request, "kept_bytes_left_out", (int64_t)j->exported.kept_bytes);
-	if (j->exported.kept)
-		log_warn("backup",
-			"deleted messages that account undelete could have brought back are left out: "
-			"account=%s "
-			"messages=%llu",
-			j->account.address, (unsigned long long)j->exported.kept);
+	control_add_int(j->request, "kept", (int64_t)messages);
+	control_add_int(j->request, "kept_bytes", (int64_t)bytes);
 }
 
 /* ---- export ---- */
@@ -127,7 +121,7 @@ static void done_export(void *arg, int err)
 	control_add_int(j->request, "messages", (int64_t)j->exported.messages);
 	control_add_int(j->request, "bytes", (int64_t)j->exported.bytes);
 	control_add_int(j->request, "modseq", (int64_t)j->exported.modseq);
-	add_kept(j);
+	add_kept(j, j->exported.kept, j->exported.kept_bytes);
 	control_done(j->request);
 	job_free(j);
 }
@@ -203,6 +197,7 @@ static void done_import(void *arg, int err)
 	control_add_int(j->request, "mailboxes", (int64_t)j->imported.mailboxes);
 	control_add_int(j->request, "messages", (int64_t)j->imported.messages);
 	control_add_int(j->request, "bytes", (int64_t)j->imported.bytes);
+	add_kept(j, j->imported.kept, j->imported.kept_bytes);
 	control_done(j->request);
 	job_free(j);
 }
@@ -270,6 +265,15 @@ static int copy(struct job *j)
 	return err;
 }
 
+/* What the verb found when it was given. */
+static bool is_still_here(struct job *j)
+{
+	struct store_account now;
+
+	return store_find_account(j->admin->store, slice_str(j->account.address), &now) == 0 &&
+	       now.slot == j->account.slot && now.id == j->account.id;
+}
+
 static void run_move(void *arg)
 {
 	struct job *j = arg;
@@ -278,7 +282,11 @@ static void run_move(void *arg)
 	metric_add(j->admin->backups->m_running, 1);
 	j->io.slot = j->account.slot;
 	j->err = store_account_hold(j->admin->store, j->account.slot, j->account.id);
-	if (!j->err) {
+	if (!j->err && !is_still_here(j)) { /* it waited for its turn */
+		(void)!store_account_release(j->admin->store, j->account.slot, j->account.id);
+		buf_add_str(&j->why, "the account was moved or removed meanwhile");
+		j->err = ERR_NOT_NOW;
+	} else if (!j->err) {
 		j->err = copy(j);
 		/* If it is visible there, nothing is added to the old one any more: its hold ends with its last row, or, if
 		 * it is not yet removed, when the next start ends the move. */
@@ -312,7 +320,7 @@ static void done_move(void *arg, int err)
 	control_add_int(j->request, "to", j->slot);
 	control_add_int(j->request, "messages", (int64_t)j->imported.messages);
 	control_add_int(j->request, "bytes", (int64_t)j->imported.bytes);
-	add_kept(j);
+	add_kept(j, j->imported.kept, j->imported.kept_bytes);
 	control_done(j->request);
 	job_free(j);
 }
@@ -391,19 +399,14 @@ static void verb_release(void *arg, struct control_request *r)
 }
 
 static const struct control_verb verbs[] = {
-	{"account move", "ADDRESS --slot N",
-		"Moves an account into another slot of this store, as it is; deleted messages that account "
-		"undelete could bring back stay behind "
-		"(kept_left_out)",
+	{"account move", "ADDRESS --slot N", "Moves an account into another slot of this store, as it is",
 		verb_move, 1, 1, "slot=", 0},
 	{"account hold", "ADDRESS",
 		"Nothing changes in the account until it is released: mail for it waits at the senders",
 		verb_hold, 1, 1, NULL, 0},
 	{"account release", "ADDRESS", "Ends a hold", verb_release, 1, 1, NULL, 0},
 	{"store export", "ACCOUNT [FILE|-]",
-		"Writes an account as a stream to a new file or to standard output, while it is in use; "
-		"deleted messages that account undelete could "
-		"bring back are left out (kept_left_out)",
+		"Writes an account as a stream to a new file or to standard output, while it is in use",
 		verb_export, 1, 2, NULL, CONTROL_TAKES_OUT},
 	{"store import", "[FILE|-] [--as ADDRESS] [--replace] [--slot N]",
 		"Makes an account of such a stream, as it was, under its own name or another", verb_import, 0,

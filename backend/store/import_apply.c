@@ -62,10 +62,9 @@ static int find_body(struct store_txn *txn, struct store_import *m, const struct
 	return err;
 }
 
-static int put_message(
-	struct store_txn *txn, uint32_t mailbox, struct store_entry *e, const struct store_message *r)
+static int put_record(struct store_txn *txn, uint32_t mailbox, const struct store_message *r)
 {
-	struct db_key key = db_key_u32_u32(mailbox, e->uid);
+	struct db_key key = db_key_u32_u32(mailbox, r->uid);
 	uint64_t size;
 	void *room;
 	int err = db_reserve(txn, DB_MESSAGES, db_key_view(&key), record_message_size(r), &room);
@@ -73,44 +72,65 @@ static int put_message(
 	if (err)
 		return err;
 	record_pack_message(r, room);
-	err = chunk_append(txn, mailbox, e, 1);
-	return err ? err : blob_add_ref(txn, r->blob, &size);
+	return blob_add_ref(txn, r->blob, &size);
+}
+
+/* The record of a message, deleted or not, with a reference to its body. mailbox: ours. */
+static int put_message(struct store_txn *txn, struct store_import *m, const struct item *item,
+	const struct transfer_message *t, uint32_t mailbox)
+{
+	struct store_message r = {0};
+	struct shared *s;
+	struct db_key key;
+	char *copy;
+	int err = find_body(txn, m, item, t, &r, &copy);
+
+	if (!err) {
+		r.size = t->entry.size;
+		r.date = t->entry.date;
+		r.save_date = t->save_date;
+		r.email = t->email;
+		r.trace = t->trace;
+		r.uid = t->entry.uid;
+		record_set_uidl(&r, t->uidl);
+		err = put_record(txn, mailbox, &r);
+	}
+	free(copy);
+	key = db_key_u64(t->body);
+	s = item->draft && t->is_shared ? table_get(m->shared, db_key_view(&key)) : NULL;
+	if (!err && s) {
+		s->blob = r.blob;
+		s->mailbox = mailbox;
+		s->uid = t->entry.uid;
+	}
+	return err;
 }
 
 static int apply_message(struct store_txn *txn, struct store_import *m, const struct item *item)
 {
 	struct transfer_message t;
-	struct store_message r = {0};
 	struct imported *box;
-	struct shared *s;
-	struct db_key key;
-	char *copy;
 	int err = transfer_unpack_message(slice_of(item->payload, item->len), &t);
 
 	if (err)
 		return err;
 	box = m->mailboxes[t.mailbox - 1];
-	err = find_body(txn, m, item, &t, &r, &copy);
-	if (!err) {
-		r.size = t.entry.size;
-		r.date = t.entry.date;
-		r.save_date = t.save_date;
-		r.email = t.email;
-		r.trace = t.trace;
-		r.uid = t.entry.uid;
-		record_set_uidl(&r, t.uidl);
-		err = put_message(txn, box->id, &t.entry, &r);
-	}
-	free(copy);
-	key = db_key_u64(t.body);
-	s = item->draft && t.is_shared ? table_get(m->shared, db_key_view(&key)) : NULL;
-	if (!err && s) {
-		s->blob = r.blob;
-		s->mailbox = box->id;
-		s->uid = t.entry.uid;
-	}
+	err = put_message(txn, m, item, &t, box->id);
+	if (!err)
+		err = chunk_append(txn, box->id, &t.entry, 1);
 	box->is_touched = true;
 	return err;
+}
+
+static int apply_kept(struct store_txn *txn, struct store_import *m, const struct item *item)
+{
+	struct transfer_kept k;
+	uint32_t mailbox;
+	int err = transfer_unpack_kept(slice_of(item->payload, item->len), &k);
+
+	if (!err)
+		err = import_kept_apply_row(txn, m, &k, &mailbox);
+	return err ? err : put_message(txn, m, item, &k.message, mailbox);
 }
 
 /* Another user's number in the log: nobody's here. */
@@ -231,6 +251,10 @@ static int apply(struct store_txn *txn, void *arg)
 			err = mailbox_put_subscribed(txn, m->account, payload);
 		else if (item->tag == STREAM_MESSAGE)
 			err = apply_message(txn, m, item);
+		else if (item->tag == STREAM_KEPT)
+			err = apply_kept(txn, m, item);
+		else if (item->tag == STREAM_GONE)
+			err = import_kept_apply_gone(txn, m, payload);
 		else if (item->tag == STREAM_METADATA)
 			err = apply_metadata(txn, m, payload);
 		else if (item->tag == STREAM_ACL)

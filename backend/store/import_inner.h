@@ -36,6 +36,12 @@ struct shared {
 	uint32_t mailbox, uid;
 };
 
+/* A mailbox that is no more, of which deleted messages come. */
+struct import_gone {
+	uint32_t id; /* once its row is written */
+	uint32_t keyword_count;
+};
+
 struct store_import {
 	struct store_import_options o;
 	struct import_body body;
@@ -62,6 +68,10 @@ struct store_import {
 	uint64_t next_change;
 	struct transfer_quota quota; /* the last one */
 	uint32_t quotas;
+	struct transfer_kept_sum kept_said, kept; /* the most that comes; what came */
+	struct import_gone *gone;                 /* their numbers go on from those of the mailboxes */
+	uint32_t gone_count, gone_room;
+	uint32_t kept_number, kept_uid; /* of the last deleted message */
 };
 
 /* ---- import_apply.c: what is queued, and the step that puts it in one transaction ---- */
@@ -75,7 +85,24 @@ void import_apply_clear(struct store_import *m);
 MUST_CHECK int import_apply_limits(
 	struct store_txn *txn, struct store_import *m, const struct transfer_quota *t);
 
+/* ---- import_kept.c: deleted messages ---- */
+
+/* Take records as they come: sums, a mailbox that is no more, a deleted message (but for its body; *skips_out: it is left out). */
+MUST_CHECK int import_kept_take_sum(struct store_import *m, struct slice payload);
+MUST_CHECK int import_kept_take_gone(struct store_import *m, struct slice payload);
+MUST_CHECK int import_kept_check(
+	struct store_import *m, struct slice payload, struct transfer_message *message_out, bool *skips_out);
+/* Counts in what import_kept_check() saw, after it was queued. */
+void import_kept_count(struct store_import *m, const struct transfer_message *t);
+/* In a step: the row that owns a deleted message, whose record the caller puts into *mailbox_out. */
+MUST_CHECK int import_kept_apply_gone(struct store_txn *txn, struct store_import *m, struct slice payload);
+MUST_CHECK int import_kept_apply_row(
+	struct store_txn *txn, struct store_import *m, const struct transfer_kept *k, uint32_t *mailbox_out);
+
 /* ---- store_import.c ---- */
+
+/* One that a program of ours can have given in an account with these MODSEQs. */
+bool store_import_is_email_good(const struct store_import *m, uint64_t email);
 
 /* Remembers the first reason; gives err. */
 int store_import_wrong(struct store_import *m, int err, const char *what);

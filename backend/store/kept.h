@@ -28,6 +28,9 @@ MUST_CHECK int kept_put_sum(struct store_txn *txn, uint32_t account, const struc
 /* Remembers name and keywords of a mailbox that is being deleted. */
 MUST_CHECK int kept_put_folder(
 	struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t time, struct slice folder);
+/* When a mailbox was deleted, and its folder record, a view; ERR_NOT_FOUND. */
+MUST_CHECK int kept_get_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *time_out,
+	struct folder_record *folder_out);
 /* Beyond the limit of bytes? Lets go of the oldest, at most *budget rows. */
 MUST_CHECK int kept_trim(
 	struct store_txn *txn, const struct store_holds *holds, uint32_t account, size_t *budget);

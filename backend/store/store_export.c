@@ -1,6 +1,7 @@
 /*
  *	hold all mailboxes -> one read transaction: account, names, index, log  -> records of these
  *	                  -> read transactions of STEP bytes: messages, bodies  -> records of these
+ *	                  -> the same of deleted messages that are kept         -> records of these
  *	                                                                        -> records of the log
  *
  * Within a transaction records are gathered; given on they are after it, since the taker may wait for a slow pipe.
@@ -11,9 +12,9 @@
 
 #include "backend/store/acl.h"
 #include "backend/store/blob.h"
+#include "backend/store/export_kept.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/store_account.h"
-#include "backend/store/store_kept.h"
 #include "backend/store/transfer.h"
 #include "common/base/mem.h"
 #include "common/base/table.h"
@@ -26,7 +27,8 @@
 struct folder {
 	uint32_t id;
 	size_t first, count; /* of its entries */
-	bool has_seen;       /* something that others have seen */
+	bool noselect;
+	bool has_seen; /* something that others have seen */
 };
 
 struct number {
@@ -51,6 +53,9 @@ struct exporting {
 	size_t folder_at, entry_at;
 	uint64_t body_at; /* within the body; the message's own record is out */
 	bool in_body;
+	struct export_kept_list kept;
+	size_t kept_at;
+	uint64_t kept_blob; /* of the one at hand, once it is begun; 0: it is not */
 };
 
 static void add_record(struct buf *out, uint16_t tag, struct slice payload)
@@ -189,7 +194,7 @@ static int put_mailbox(struct exporting *x, struct store_txn *txn, const struct 
 	struct buf payload = {0};
 	int err = mailbox_get_folder(txn, x->o->account, m->id, &t.folder);
 
-	*f = (struct folder){.id = m->id};
+	*f = (struct folder){.id = m->id, .noselect = m->noselect};
 	if (!err && !t.folder.noselect) {
 		err = state_get_mailbox(txn, x->o->account, m->id, &t.state);
 		if (!err)
@@ -329,10 +334,43 @@ static int put_changes(struct exporting *x, struct store_txn *txn)
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
+/* Of a mailbox that can have messages; 0: it is no more. */
+static uint32_t number_of_live(const void *exporting, uint32_t id)
+{
+	const struct exporting *x = exporting;
+	uint32_t number = number_of(x, id);
+
+	return number && !x->folders[number - 1].noselect ? number : 0;
+}
+
+static int put_gone(void *arg, const struct transfer_gone *gone)
+{
+	struct exporting *x = arg;
+	struct buf payload = {0};
+
+	transfer_pack_gone(gone, &payload);
+	add_record(&x->out, STREAM_GONE, buf_view(&payload));
+	buf_deinit(&payload);
+	return 0;
+}
+
+/* What can be undeleted: its sums, and the mailboxes that are gone. */
+static int put_kept(struct exporting *x, struct store_txn *txn)
+{
+	struct buf payload = {0};
+	int err = export_kept_take(txn, x->o->account, number_of_live, x, &x->kept);
+
+	if (err || !x->kept.count)
+		return err;
+	transfer_pack_kept_sum(&(struct transfer_kept_sum){x->kept.count, x->kept.bytes}, &payload);
+	add_record(&x->out, STREAM_KEPT_SUM, buf_view(&payload));
+	buf_deinit(&payload);
+	return export_kept_number(txn, x->o->account, (uint32_t)x->folder_count + 1, &x->kept, put_gone, x);
+}
+
 static int take_state(
 	struct exporting *x, struct store_txn *txn, const struct store_mailbox *list, size_t count)
 {
-	struct store_kept_sum kept = {0};
 	int err = put_account(x, txn);
 
 	x->folders = xcalloc(count + 1, sizeof(*x->folders));
@@ -350,9 +388,7 @@ static int take_state(
 	if (!err)
 		err = store_quota_each(txn, x->o->account, put_quota, x);
 	if (!err)
-		err = store_kept_sum(txn, x->o->account, &kept);
-	x->totals.kept = kept.messages;
-	x->totals.kept_bytes = kept.bytes;
+		err = put_kept(x, txn);
 	return err ? err : put_changes(x, txn);
 }
 
@@ -425,7 +461,25 @@ static int describe(
 	return x->o->keep(x->o->arg, txn, m->blob, &t->body, &t->body_sum);
 }
 
-/* The record of the message at the position; *again_out: its body is not kept yet. */
+/* Completes the record that has mailbox and entry; *again_out: its body is not kept yet. uidl: room that it needs. */
+static int fill_message(struct exporting *x, struct store_txn *txn, const struct store_message *m,
+	struct transfer_message *t, char uidl[STORE_UIDL_MADE], bool *again_out)
+{
+	int err = describe(x, txn, m, t);
+
+	*again_out = err == STORE_EXPORT_AGAIN;
+	if (err)
+		return err < 0 ? err : 0;
+	t->save_date = m->save_date;
+	/* Of one stored before there were EMAILIDs: its copies share the blob, so they share this; no MODSEQ is as high. */
+	t->email = m->email ? m->email : UINT64_C(1) << 63 | m->blob;
+	t->trace = m->trace;
+	t->uidl = store_message_uidl(m, uidl);
+	x->in_body = t->body_kind == TRANSFER_FOLLOWS && t->body_size;
+	x->body_at = 0;
+	return 0;
+}
+
 static int put_message(struct exporting *x, struct store_txn *txn, struct store_message *m, bool *again_out)
 {
 	const struct folder *f = &x->folders[x->folder_at];
@@ -437,20 +491,12 @@ static int put_message(struct exporting *x, struct store_txn *txn, struct store_
 
 	if (err)
 		return err == ERR_NOT_FOUND ? ERR_CORRUPT : err;
-	err = describe(x, txn, m, &t);
-	*again_out = err == STORE_EXPORT_AGAIN;
-	if (err)
-		return err < 0 ? err : 0;
-	t.save_date = m->save_date;
-	/* Of one stored before there were EMAILIDs: its copies share the blob, so they share this; no MODSEQ is as high. */
-	t.email = m->email ? m->email : UINT64_C(1) << 63 | m->blob;
-	t.trace = m->trace;
-	t.uidl = store_message_uidl(m, uidl);
+	err = fill_message(x, txn, m, &t, uidl, again_out);
+	if (err || *again_out)
+		return err;
 	transfer_pack_message(&t, &payload);
 	add_record(&x->out, STREAM_MESSAGE, buf_view(&payload));
 	buf_deinit(&payload);
-	x->in_body = t.body_kind == TRANSFER_FOLLOWS && t.body_size;
-	x->body_at = 0;
 	return 0;
 }
 
@@ -508,25 +554,94 @@ static int step_in(struct exporting *x, struct store_txn *txn)
 	return err;
 }
 
+/* One step in a read transaction; what it gathered is given on after it. */
+static int send_step(struct exporting *x, int (*step)(struct exporting *x, struct store_txn *txn))
+{
+	struct store_txn *txn;
+	int err;
+
+	if (x->o->is_cancelled && x->o->is_cancelled(x->o->arg))
+		return ERR_CANCELLED;
+	err = store_begin_read(x->o->store, x->o->slot, &txn);
+	if (err)
+		return err;
+	err = step(x, txn);
+	store_end_read(&txn);
+	return err ? err : give(x, &x->out);
+}
+
 static int send_messages(struct exporting *x)
 {
 	int err = 0;
 
 	if (x->folder_count && x->folders[0].count == 0)
 		next_message(x);
-	while (!err && x->folder_at < x->folder_count) {
-		struct store_txn *txn;
+	while (!err && x->folder_at < x->folder_count)
+		err = send_step(x, step_in);
+	return err;
+}
 
-		if (x->o->is_cancelled && x->o->is_cancelled(x->o->arg))
-			return ERR_CANCELLED;
-		err = store_begin_read(x->o->store, x->o->slot, &txn);
-		if (err)
-			return err;
-		err = step_in(x, txn);
-		store_end_read(&txn);
-		if (!err)
-			err = give(x, &x->out);
+/* ---- deleted messages: nothing holds them ---- */
+
+/* The record of the one at hand. One that expired or was undeleted since is left out; amid its body it is too late for that. */
+static int begin_kept(struct exporting *x, struct store_txn *txn, bool *again_out)
+{
+	const struct export_kept *k = &x->kept.rows[x->kept_at];
+	struct transfer_kept t = {.time = k->row.time, .message.mailbox = k->number};
+	struct buf payload = {0};
+	struct store_message m;
+	char uidl[STORE_UIDL_MADE];
+	int err = store_message_get(txn, k->row.mailbox, k->row.uid, &m);
+
+	if (err)
+		return err != ERR_NOT_FOUND ? err : x->kept_blob ? ERR_NOT_NOW : 0;
+	t.message.entry = (struct store_entry){.uid = k->row.uid,
+		.modseq = k->row.modseq,
+		.date = m.date,
+		.keywords = k->row.keywords,
+		.size = (uint32_t)m.size,
+		.flags = k->row.flags};
+	x->kept_blob = m.blob;
+	err = fill_message(x, txn, &m, &t.message, uidl, again_out);
+	if (err || *again_out)
+		return err;
+	transfer_pack_kept(&t, &payload);
+	add_record(&x->out, STREAM_KEPT, buf_view(&payload));
+	buf_deinit(&payload);
+	x->totals.kept++;
+	x->totals.kept_bytes += m.size;
+	return 0;
+}
+
+static int kept_step(struct exporting *x, struct store_txn *txn)
+{
+	int err = 0;
+
+	for (int n = 0;
+		n < STEP_MESSAGES && !err && x->kept_at < x->kept.count && buf_len(&x->out) < STEP_BYTES;
+		n++) {
+		bool again = false;
+
+		if (!x->in_body)
+			err = begin_kept(x, txn, &again);
+		if (!err && again)
+			break;
+		if (!err && x->in_body)
+			err = put_body(x, txn, x->kept_blob);
+		if (!err && !x->in_body) {
+			x->kept_at++;
+			x->kept_blob = 0;
+		}
 	}
+	return err == ERR_NOT_FOUND ? ERR_NOT_NOW : err;
+}
+
+static int send_kept(struct exporting *x)
+{
+	int err = 0;
+
+	while (!err && x->kept_at < x->kept.count)
+		err = send_step(x, kept_step);
 	return err;
 }
 
@@ -603,6 +718,8 @@ int store_export(const struct store_export_options *options, struct store_export
 	if (!err)
 		err = send_messages(&x);
 	if (!err)
+		err = send_kept(&x);
+	if (!err)
 		err = send_seen(&x);
 	if (!err)
 		err = give(&x, &x.changes);
@@ -612,6 +729,7 @@ int store_export(const struct store_export_options *options, struct store_export
 	buf_deinit(&x.out);
 	buf_deinit(&x.changes);
 	arena_deinit(&x.arena);
+	export_kept_free(&x.kept);
 	free(x.entries);
 	free(x.folders);
 	free(x.numbers);
@@ -630,13 +748,15 @@ int store_stream_account(struct slice payload, struct store_stream_account *out)
 	return err;
 }
 
-int store_stream_body(struct slice payload, struct store_stream_body *out)
+int store_stream_body(uint16_t tag, struct slice payload, struct store_stream_body *out)
 {
-	struct transfer_message m;
-	int err = transfer_unpack_message(payload, &m);
+	struct transfer_kept k;
+	int err = tag == STREAM_MESSAGE ? transfer_unpack_message(payload, &k.message)
+		  : tag == STREAM_KEPT  ? transfer_unpack_kept(payload, &k)
+					: ERR_NOT_FOUND;
 
 	if (!err)
-		*out = (struct store_stream_body){
-			m.body_kind == TRANSFER_KEPT, m.body, m.body_size, m.body_sum};
+		*out = (struct store_stream_body){k.message.body_kind == TRANSFER_KEPT, k.message.body,
+			k.message.body_size, k.message.body_sum};
 	return err;
 }

@@ -10,12 +10,14 @@
 
 /* Messages of one account whose flags are held in memory, 40 bytes each. */
 #define STORE_EXPORT_MESSAGES_MAX 25000000
+/* Deleted messages of one account, 64 bytes each. */
+#define STORE_EXPORT_KEPT_MAX 10000000
 
 struct store_export_totals {
 	uint64_t mailboxes, messages;
 	uint64_t bytes;  /* of messages, as clients see them */
 	uint64_t modseq; /* the state that was taken */
-	/* Deleted messages that could still be undeleted (store_kept.h): they stay behind. */
+	/* Deleted messages that can be undeleted (store_kept.h). What expires or is undeleted meanwhile is left out. */
 	uint64_t kept, kept_bytes;
 };
 
@@ -58,5 +60,5 @@ struct store_stream_body {
 	bool is_kept; /* the body stands in a backup under this number */
 	uint64_t body, size, sum;
 };
-/* Of a STREAM_MESSAGE. */
-MUST_CHECK int store_stream_body(struct slice payload, struct store_stream_body *body_out);
+/* Of a STREAM_MESSAGE or STREAM_KEPT; ERR_NOT_FOUND: of another kind of record, which has none. */
+MUST_CHECK int store_stream_body(uint16_t tag, struct slice payload, struct store_stream_body *body_out);

@@ -259,6 +259,11 @@ static int take_subscription(struct store_import *m, struct slice payload)
 
 /* ---- messages ---- */
 
+bool store_import_is_email_good(const struct store_import *m, uint64_t email)
+{
+	return email != 0 && (email & (LEGACY_EMAIL | STORE_EMAIL_OTHER) || email <= m->header.modseq);
+}
+
 static bool is_message_good(struct store_import *m, const struct transfer_message *t)
 {
 	const struct imported *box;
@@ -268,8 +273,8 @@ static bool is_message_good(struct store_import *m, const struct transfer_messag
 	box = m->mailboxes[t->mailbox - 1];
 	return !box->noselect && t->entry.uid > box->last_uid && t->entry.uid < box->state.uidnext &&
 	       t->entry.modseq <= box->modseq && box->state.messages < box->messages &&
-	       (box->keyword_count == 64 || t->entry.keywords >> box->keyword_count == 0) && t->email != 0 &&
-	       (t->email & (LEGACY_EMAIL | STORE_EMAIL_OTHER) || t->email <= m->header.modseq);
+	       (box->keyword_count == 64 || t->entry.keywords >> box->keyword_count == 0) &&
+	       store_import_is_email_good(m, t->email);
 }
 
 static void count(struct store_import *m, struct imported *box, const struct store_entry *e)
@@ -330,40 +335,66 @@ static int remember_shared(struct store_import *m, const struct transfer_message
 	return 0;
 }
 
+/* Queues the record of a message, deleted or not. *has_body_out: its body came with an earlier one. */
+static int queue_message(struct store_import *m, uint16_t tag, struct slice payload,
+	const struct transfer_message *t, bool *has_body_out)
+{
+	struct shared *s = find_shared(m, t);
+
+	if (t->body_kind == TRANSFER_SAME && !s)
+		return store_import_wrong(m, ERR_CORRUPT, "a message has the body of one that did not come");
+	if (s && (s->size != t->body_size || t->body_kind == TRANSFER_FOLLOWS))
+		return store_import_wrong(m, ERR_CORRUPT, "a message's body is not the one that it names");
+	*has_body_out = s;
+	return import_apply_queue(m, tag, payload);
+}
+
+/* The body of the last item comes now. */
+static int open_body(struct store_import *m, const struct transfer_message *t)
+{
+	struct store_draft *draft;
+	int err = t->is_shared ? remember_shared(m, t) : 0;
+
+	if (err)
+		return err;
+	m->has_open = true;
+	if (t->body_kind == TRANSFER_KEPT)
+		return open_kept(m, t);
+	import_body_begin(&m->body, t->body_size);
+	if (t->body_size)
+		return 0;
+	err = import_body_draft(&m->body, &draft);
+	return close_body(m, err, draft);
+}
+
 static int take_message(struct store_import *m, struct slice payload)
 {
 	struct transfer_message t;
-	struct shared *s;
+	bool has_body;
 	int err = transfer_unpack_message(payload, &t);
 
 	if (err || !is_message_good(m, &t))
 		return store_import_wrong(m, ERR_CORRUPT, "a message's record is wrong");
-	s = find_shared(m, &t);
-	if (t.body_kind == TRANSFER_SAME && !s)
-		return store_import_wrong(m, ERR_CORRUPT, "a message has the body of one that did not come");
-	if (s && (s->size != t.body_size || t.body_kind == TRANSFER_FOLLOWS))
-		return store_import_wrong(m, ERR_CORRUPT, "a message's body is not the one that it names");
-	err = import_apply_queue(m, STREAM_MESSAGE, payload);
+	err = queue_message(m, STREAM_MESSAGE, payload, &t, &has_body);
 	if (err)
 		return err;
 	count(m, m->mailboxes[t.mailbox - 1], &t.entry);
-	if (s)
-		return 0;
-	if (t.is_shared)
-		err = remember_shared(m, &t);
+	return has_body ? 0 : open_body(m, &t);
+}
+
+static int take_kept(struct store_import *m, struct slice payload)
+{
+	struct transfer_message t;
+	bool skips, has_body;
+	int err = import_kept_check(m, payload, &t, &skips);
+
+	if (err || skips)
+		return err;
+	err = queue_message(m, STREAM_KEPT, payload, &t, &has_body);
 	if (err)
 		return err;
-	m->has_open = true;
-	if (t.body_kind == TRANSFER_KEPT)
-		return open_kept(m, &t);
-	import_body_begin(&m->body, t.body_size);
-	if (t.body_size == 0) {
-		struct store_draft *draft;
-
-		err = import_body_draft(&m->body, &draft);
-		return close_body(m, err, draft);
-	}
-	return 0;
+	import_kept_count(m, &t);
+	return has_body ? 0 : open_body(m, &t);
 }
 
 static int take_body(struct store_import *m, struct slice payload)
@@ -466,6 +497,9 @@ int store_import_record(void *import, uint16_t tag, struct slice payload)
 		[STREAM_ACL] = {take_acl},
 		[STREAM_QUOTA] = {take_quota},
 		[STREAM_SEEN] = {take_seen},
+		[STREAM_KEPT_SUM] = {import_kept_take_sum},
+		[STREAM_GONE] = {import_kept_take_gone},
+		[STREAM_KEPT] = {take_kept},
 	};
 	struct store_import *m = import;
 

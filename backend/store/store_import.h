@@ -46,6 +46,7 @@ struct store_import_options {
 };
 struct store_import_totals {
 	uint64_t mailboxes, messages, bytes;
+	uint64_t kept, kept_bytes; /* deleted messages that can be undeleted (store_kept.h) */
 	uint32_t account;
 	char address[STORE_ADDRESS_MAX + 1];
 	/* Of the account that was replaced: it has to be forgotten (store_work_forget()); old_account 0: none. */

@@ -159,6 +159,8 @@ int store_import_finish(struct store_import *m, struct store_import_totals *tota
 	*totals_out = (struct store_import_totals){.mailboxes = m->mailbox_count,
 		.messages = m->state.count,
 		.bytes = m->state.bytes,
+		.kept = m->kept.messages,
+		.kept_bytes = m->kept.bytes,
 		.account = m->account};
 	memcpy(totals_out->address, m->address, m->header.record.address.len);
 	if (!m->replaces)
@@ -200,6 +202,7 @@ void store_import_free(struct store_import **import)
 	for (uint32_t i = 0; i < m->mailbox_count; i++)
 		free(m->mailboxes[i]);
 	free(m->mailboxes);
+	free(m->gone);
 	free(m->aliases);
 	table_free(&m->names);
 	table_free(&m->shared);

@@ -159,7 +159,8 @@ int kept_put_folder(
 	return err;
 }
 
-static int get_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox, struct folder_record *folder)
+int kept_get_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *time_out,
+	struct folder_record *folder)
 {
 	struct db_key key = row_key(account, 0, mailbox, 0);
 	struct slice value;
@@ -167,7 +168,10 @@ static int get_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox,
 
 	if (!err && value.len < 4)
 		err = ERR_CORRUPT;
-	return err ? err : record_unpack_folder(slice_from(value, 4), folder);
+	if (err)
+		return err;
+	*time_out = bytes_get_u32(value.p);
+	return record_unpack_folder(slice_from(value, 4), folder);
 }
 
 /* Takes the row away, with the record or without. */
@@ -193,12 +197,13 @@ static int drop_row(struct store_txn *txn, const struct kept_row *r, bool with_r
 static int find_folder(
 	struct store_txn *txn, const struct kept_row *r, struct folder_record *folder, bool *gone)
 {
+	uint32_t time;
 	int err = mailbox_get_folder(txn, r->account, r->mailbox, folder);
 
 	*gone = err == ERR_NOT_FOUND || (!err && folder->noselect);
 	if (!*gone)
 		return err;
-	err = get_folder(txn, r->account, r->mailbox, folder);
+	err = kept_get_folder(txn, r->account, r->mailbox, &time, folder);
 	if (err == ERR_NOT_FOUND) {
 		*folder = (struct folder_record){0};
 		err = 0;
@@ -466,10 +471,11 @@ static bool is_held(const struct store_holds *holds, const struct kept_row *r)
 	return holds && holds->oldest_view(holds->arg, r->mailbox) < r->modseq;
 }
 
-/* Names of deleted mailboxes go when nothing of them can be kept any more. */
-static int expire_folders(struct store_txn *txn, uint32_t account, int64_t before, size_t *budget)
+/* Names of deleted mailboxes go when nothing of them can be kept any more. *mailbox: where to begin, and how far it came; 0: all. */
+static int expire_folders(
+	struct store_txn *txn, uint32_t account, int64_t before, uint32_t *mailbox, size_t *budget)
 {
-	struct db_key key = row_key(account, 0, 1, 0), end = db_key_u32_u32(account, 0);
+	struct db_key key = row_key(account, 0, *mailbox ? *mailbox : 1, 0), end = db_key_u32_u32(account, 0);
 	struct db_cursor c;
 	int err = db_cursor_open(txn, DB_KEPT, &c);
 
@@ -478,12 +484,16 @@ static int expire_folders(struct store_txn *txn, uint32_t account, int64_t befor
 	err = db_cursor_seek(&c, db_key_view(&key));
 	while (!err && *budget && db_cursor_has_prefix(&c, db_key_view(&end))) {
 		--*budget;
+		if (c.key.len == 16)
+			*mailbox = bytes_get_u32be(c.key.p + 8) + 1; /* ids end before UINT32_MAX */
 		if (c.value.len < 4 || (int64_t)bytes_get_u32(c.value.p) <= before)
 			err = db_cursor_delete(&c);
 		if (!err)
 			err = db_cursor_next(&c);
 	}
 	db_cursor_close(&c);
+	if (*budget)
+		*mailbox = 0;
 	return err == ERR_NOT_FOUND ? 0 : err;
 }
 
@@ -541,15 +551,24 @@ static int next_account(struct store_txn *txn, uint32_t *account)
 	return err;
 }
 
+/* One that is not visible yet is its import's; one that is not any more, the reaper's. */
 static int expire_one(struct store_txn *txn, const struct store_holds *holds, int64_t now, size_t *budget,
 	struct store_kept_pass *pass)
 {
 	int64_t before = now - (int64_t)kept_retention(txn, pass->account);
+	struct db_key key = db_key_u32(pass->account);
 	struct store_kept_sum sum;
-	int err = expire_account(txn, holds, pass->account, before, txn->slot->store->kept_max, budget);
+	struct slice value;
+	int err = db_get(txn, DB_ACCOUNTS, db_key_view(&key), &value);
 
+	if (err == ERR_NOT_FOUND) {
+		pass->account++;
+		return 0;
+	}
+	if (!err)
+		err = expire_account(txn, holds, pass->account, before, txn->slot->store->kept_max, budget);
 	if (!err && *budget)
-		err = expire_folders(txn, pass->account, before, budget);
+		err = expire_folders(txn, pass->account, before, &pass->mailbox, budget);
 	if (err || !*budget)
 		return err;
 	err = get_sum(txn, pass->account, &sum);
@@ -568,7 +587,11 @@ int store_kept_expire(struct store_txn *txn, const struct store_holds *holds, in
 	if (pass->account == 0)
 		pass->sum = (struct store_kept_sum){0};
 	while (!err && budget) {
+		uint32_t account = pass->account;
+
 		err = next_account(txn, &pass->account);
+		if (account != pass->account)
+			pass->mailbox = 0;
 		budget--;
 		if (!err && budget)
 			err = expire_one(txn, holds, now, &budget, pass);
@@ -580,7 +603,8 @@ int store_kept_expire(struct store_txn *txn, const struct store_holds *holds, in
 
 int kept_drop_account(struct store_txn *txn, uint32_t account, size_t *budget)
 {
+	uint32_t mailbox = 0;
 	int err = expire_account(txn, NULL, account, INT64_MAX, 0, budget);
 
-	return err || !*budget ? err : expire_folders(txn, account, INT64_MAX, budget);
+	return err || !*budget ? err : expire_folders(txn, account, INT64_MAX, &mailbox, budget);
 }

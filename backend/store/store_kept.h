@@ -68,7 +68,7 @@ MUST_CHECK int store_kept_undelete(struct store_txn *txn, uint32_t account,
  * accounts. account is 0 before a pass and when it is over; sum is of what it found still kept. What a view still shows waits.
  */
 struct store_kept_pass {
-	uint32_t account;
+	uint32_t account, mailbox; /* the deleted mailboxes of the account are looked at from there on */
 	struct store_kept_sum sum;
 };
 MUST_CHECK int store_kept_expire(struct store_txn *txn, const struct store_holds *holds, int64_t now,

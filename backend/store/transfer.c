@@ -12,6 +12,9 @@
  *	person   address | 0 u8 | created i64 (an address alone: of an older program)
  *	quota    mailbox u32 | mailboxes u32 | bytes u64 | messages u64 | the folder's own bytes u64 | and messages u64
  *	change   modseq u64 | mailbox u32 | kind u8 | owner u8 | ranges, a name, or an entry
+ *	kept sum messages u64 | bytes u64
+ *	gone     number u32 | time u32 | the record of the folder, or nothing
+ *	kept     time u32 | 0 u32 | message
  */
 #include "backend/store/transfer.h"
 
@@ -25,6 +28,9 @@
 #define ACL_HEAD 8
 #define QUOTA_PAYLOAD 40
 #define SEEN_HEAD 10
+#define KEPT_SUM_PAYLOAD 16
+#define GONE_HEAD 8
+#define KEPT_HEAD 8
 /* Kinds of changes that later programs may log carry texts. */
 #define CHANGE_KIND_MAX 63
 #define RANGE 8
@@ -216,6 +222,66 @@ int transfer_unpack_message(struct slice p, struct transfer_message *m)
 		!is_trace_good(m->trace))
 		return ERR_CORRUPT;
 	return 0;
+}
+
+/* ---- deleted messages ---- */
+
+void transfer_pack_kept_sum(const struct transfer_kept_sum *s, struct buf *out)
+{
+	char payload[KEPT_SUM_PAYLOAD];
+
+	bytes_put_u64(payload, s->messages);
+	bytes_put_u64(payload + 8, s->bytes);
+	buf_add(out, payload, sizeof(payload));
+}
+
+int transfer_unpack_kept_sum(struct slice p, struct transfer_kept_sum *s)
+{
+	if (p.len != KEPT_SUM_PAYLOAD)
+		return ERR_CORRUPT;
+	*s = (struct transfer_kept_sum){bytes_get_u64(p.p), bytes_get_u64(p.p + 8)};
+	return s->messages ? 0 : ERR_CORRUPT;
+}
+
+void transfer_pack_gone(const struct transfer_gone *g, struct buf *out)
+{
+	char head[GONE_HEAD];
+
+	bytes_put_u32(head, g->number);
+	bytes_put_u32(head + 4, g->time);
+	buf_add(out, head, sizeof(head));
+	if (g->time)
+		record_pack_folder(&g->folder, out);
+}
+
+int transfer_unpack_gone(struct slice p, struct transfer_gone *g)
+{
+	if (p.len < GONE_HEAD)
+		return ERR_CORRUPT;
+	*g = (struct transfer_gone){.number = bytes_get_u32(p.p), .time = bytes_get_u32(p.p + 4)};
+	if (!g->time)
+		return p.len == GONE_HEAD ? 0 : ERR_CORRUPT;
+	if (record_unpack_folder(slice_from(p, GONE_HEAD), &g->folder) || g->folder.noselect ||
+		!are_keywords_good(&g->folder.keywords))
+		return ERR_CORRUPT;
+	return 0;
+}
+
+void transfer_pack_kept(const struct transfer_kept *k, struct buf *out)
+{
+	char head[KEPT_HEAD] = {0};
+
+	bytes_put_u32(head, k->time);
+	buf_add(out, head, sizeof(head));
+	transfer_pack_message(&k->message, out);
+}
+
+int transfer_unpack_kept(struct slice p, struct transfer_kept *k)
+{
+	if (p.len < KEPT_HEAD || bytes_get_u32(p.p + 4) != 0)
+		return ERR_CORRUPT;
+	k->time = bytes_get_u32(p.p);
+	return k->time ? transfer_unpack_message(slice_from(p, KEPT_HEAD), &k->message) : ERR_CORRUPT;
 }
 
 static bool is_text_good(struct slice s)

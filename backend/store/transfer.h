@@ -56,6 +56,30 @@ struct transfer_message {
 void transfer_pack_message(const struct transfer_message *m, struct buf *out);
 MUST_CHECK int transfer_unpack_message(struct slice payload, struct transfer_message *m_out);
 
+/* What a stream has of deleted messages that can be brought back. */
+struct transfer_kept_sum {
+	uint64_t messages, bytes;
+};
+void transfer_pack_kept_sum(const struct transfer_kept_sum *s, struct buf *out);
+MUST_CHECK int transfer_unpack_kept_sum(struct slice payload, struct transfer_kept_sum *s_out);
+
+/* A mailbox that is no more, of which messages are kept. */
+struct transfer_gone {
+	uint32_t number; /* goes on from those of the mailboxes */
+	uint32_t time;   /* of its deletion; 0: its name is not known */
+	struct folder_record folder;
+};
+void transfer_pack_gone(const struct transfer_gone *g, struct buf *out);
+MUST_CHECK int transfer_unpack_gone(struct slice payload, struct transfer_gone *g_out);
+
+/* A deleted message: its entry has the flags that it had, and the MODSEQ of its deletion. */
+struct transfer_kept {
+	uint32_t time;                   /* of its deletion */
+	struct transfer_message message; /* mailbox: of a mailbox, or of one that is no more */
+};
+void transfer_pack_kept(const struct transfer_kept *k, struct buf *out);
+MUST_CHECK int transfer_unpack_kept(struct slice payload, struct transfer_kept *k_out);
+
 /* Whose an annotation is, in a form that another store understands. */
 enum transfer_owner {
 	TRANSFER_EVERYBODY,

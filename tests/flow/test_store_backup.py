@@ -3,9 +3,11 @@ import glob
 import imaplib
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
+import time
 
 import mt
 from sync_clients import Mbsync, Qresync
@@ -15,7 +17,31 @@ USER, OTHER = "user0001@example.test", "user0002@example.test"
 
 
 class Backup(mt.ClusterCase):
-    FLAGS = ["--proxies", 0, "--backends", 1, "--users", 3, "--password", "secret"]
+    @classmethod
+    def setUpClass(cls):
+        fd, cls.extra = tempfile.mkstemp(suffix=".conf")
+        os.close(fd)
+        cls.set_retention("7d")
+        cls.FLAGS = ["--proxies", 0, "--backends", 1, "--users", 3, "--password", "secret", "--restart", "--backend-conf", cls.extra]
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        os.unlink(cls.extra)
+
+    @classmethod
+    def set_retention(cls, time):
+        with open(cls.extra, "w") as f:
+            f.write(f"retention = {time}\n")
+
+    def retain(self, time):
+        """From the next start on, which looks at once for what is over."""
+        self.set_retention(time)
+        pid = self.cluster.pid("b1")
+        self.cluster.kill("b1", signal.SIGTERM)
+        self.cluster.wait_restarted("b1", pid)
+        mt.wait_for(lambda: self.cluster.ctl("b1", "store", "stat", code=None)[0] == 0, 30, "it answers again")
 
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="mt-backup-")
@@ -212,6 +238,94 @@ class Backup(mt.ClusterCase):
         self.assertIn(first, words)
         self.assertRegex(words, "failed: +1")  # figures come with an error, too
 
+    def deleted(self, user):
+        rows = self.cluster.ctl_json("b1", "account", "deleted", user).get("rows", [])
+        return sorted((r["mailbox"], r["mailbox_gone"], r["uid"], r["bytes"], r["deleted"]) for r in rows)
+
+    def test_25_deleted_mail_is_in_states_as_long_as_it_can_be_undeleted(self):
+        user = "user0003@example.test"
+        self.cluster.ctl("b1", "account", "set", user, "--hash", "{PLAIN}secret")
+        m = self.imap(user)
+        for i in range(6):
+            m.append("INBOX", "(\\Flagged $Mine)" if i == 1 else "", None, message(8000 + i).encode())
+        m.create("Old")
+        m.select("INBOX")
+        m.copy("1", "Old")
+        one = ("--account", user)
+
+        def backup():
+            """States have their second in their names."""
+            now = int(time.time())
+            mt.wait_for(lambda: int(time.time()) > now, 5, "another second")
+            return self.backup(*one)
+
+        self.assertEqual(backup()["bodies"], 6)
+        m.store("2:3", "+FLAGS", "\\Deleted")
+        m.expunge()
+        m.unselect()
+        m.delete("Old")
+        mt.wait_for(lambda: len(self.deleted(user)) == 3, 20, "three deleted messages")
+        want = self.deleted(user)
+        second = backup()
+        self.assertEqual((second["saved"], second["bodies"]), (1, 0))  # their bodies are there
+        self.assertEqual(backup()["unchanged"], 1)
+        # never seen by a backup while it lived
+        m.append("INBOX", "", None, message(8100).encode())
+        m.select("INBOX")
+        m.store("*", "+FLAGS", "\\Deleted")
+        m.expunge()
+        mt.wait_for(lambda: len(self.deleted(user)) == 4, 20, "four deleted messages")
+        third = backup()
+        self.assertEqual((third["saved"], third["bodies"]), (1, 1))
+        self.assertEqual(self.verify()["failed"], 0)
+        self.assertEqual(self.cluster.ctl_json("b1", "store", "backup", "prune", self.path)["removed"], 0)
+        full = self.deleted(user)
+        # a mailbox into the live account: what is deleted stays deleted, and in the list once
+        back = self.restore(*one, "--mailbox", "INBOX")
+        self.assertEqual((back["messages"], back["present"]), (0, 4))
+        self.assertEqual(self.deleted(user), full)
+        # the account: with what could be undeleted then
+        copy = "kept@example.test"
+        self.restore(*one, "--as", copy)
+        self.assertEqual(self.deleted(copy), full)
+        self.check()
+        self.assertEqual(self.cluster.ctl_json("b1", "account", "undelete", copy)["messages"], 4)
+        n = self.imap(copy)
+        n.select("INBOX")
+        self.assertEqual(n.search(None, "FLAGGED KEYWORD $Mine")[1][0].count(b" "), 0)
+        self.assertEqual(len(self.subjects(n, "INBOX")), 7)
+        self.assertEqual(self.subjects(n, "Recovered/Old"), [b"Subject: message 8000"])
+        self.check()
+        self.cluster.ctl("b1", "account", "remove", copy)
+        self.cluster.ctl("b1", "account", "remove", user)
+        self.restore(*one)
+        self.assertEqual(self.deleted(user), full)
+        self.assertTrue(set(want) < set(full))
+        # undeleted: the next state has it as mail, and not twice
+        backup()
+        self.cluster.ctl("b1", "account", "undelete", user)
+        backup()
+        self.assertEqual(self.restore(*one, "--as", copy)["messages"], 8)
+        self.assertEqual(self.deleted(copy), [])
+        self.cluster.ctl("b1", "account", "remove", copy)
+        # its time is over: a state without it, although nothing else has changed
+        m = self.imap(user)
+        m.select("INBOX")
+        m.store("1", "+FLAGS", "\\Deleted")
+        m.expunge()
+        mt.wait_for(lambda: len(self.deleted(user)) == 1, 20, "one deleted message")
+        backup()
+        self.retain("0s")
+        self.addCleanup(self.retain, "7d")
+        mt.wait_for(lambda: len(self.deleted(user)) == 0, 90, "its time is over")
+        self.assertEqual((backup()["saved"], backup()["saved"]), (1, 0))
+        # nor do older states bring back what would be over at once
+        self.restore(*one, "--as", copy)
+        states = self.cluster.ctl_json("b1", "store", "backup", "list", self.path)["rows"]
+        self.restore(*one, "--as", "older@example.test", "--at", states[-2]["time"])
+        self.assertEqual((self.deleted(copy), self.deleted("older@example.test")), ([], []))
+        self.check()
+
     def test_3_what_is_damaged_is_told(self):
         self.imap().append("INBOX", "", None, message(5000, "INBOX", 100_000).encode())
         self.backup("--account", USER)
@@ -234,6 +348,8 @@ class Backup(mt.ClusterCase):
         self.assertIn("is no backup", words)
 
     def test_4_old_states_and_their_bodies_go(self):
+        self.retain("0s")  # what is deleted needs no body
+        self.addCleanup(self.retain, "7d")
         m = self.imap()
         for i in range(4):
             m.append("INBOX", "", None, message(6000 + i).encode())

@@ -1,7 +1,9 @@
 """Accounts that go from one back-end to another, as streams through pipes, and clients that hold a cache of them meanwhile."""
 import glob
 import imaplib
+import json
 import os
+import re
 import shutil
 import smtplib
 import ssl
@@ -57,6 +59,11 @@ class TransferCase(mt.ClusterCase):
                 with open(name) as f:
                     out.write(f.read())
         return path
+
+    def deleted(self, backend, user):
+        """What could be undeleted; within one second in any order."""
+        rows = self.cluster.ctl_json(backend, "account", "deleted", user).get("rows", [])
+        return sorted((r["mailbox"], r["mailbox_gone"], r["uid"], r["bytes"], r["deleted"]) for r in rows)
 
     def check(self, backend):
         self.assertEqual(self.cluster.ctl_json(backend, "store", "check")["errors"], 0)
@@ -261,6 +268,78 @@ class Transfer(TransferCase):
         g = self.imap(b, guest)
         self.assertEqual(len(g.getacl("Theirs")[1][0].split(b"user0001")), 2)  # once
         g.logout()
+
+    def test_47_deleted_mail_comes_along_and_comes_back(self):
+        """To another slot, through a stream, to the other back-end: the same list each time, and undelete gives what it would have given."""
+        b, user, copy = self.home, "deleter@example.test", "copy@example.test"
+        self.cluster.ctl(b, "account", "add", user, "--hash", "{PLAIN}secret")
+        m = self.imap(b, user)
+        for i in range(8):
+            m.append("INBOX", "", '"01-Nov-2026 10:00:00 +0000"', message(6000 + i, size=300_000 if i == 4 else 200).encode())
+        m.create("Work/Old")
+        m.select("INBOX")
+        m.copy("1:2", "Work/Old")
+        m.copy("3", "Archive")  # whose bytes are kept and shown
+        m.select("Work/Old")
+        m.store("1", "+FLAGS", "$Note")
+        m.unselect()
+        m.delete("Work/Old")
+        m.select("INBOX")
+        m.store("3:5", "+FLAGS", "(\\Flagged \\Deleted $Mine)")
+        exported = None
+
+        def export(to, *words):
+            out = subprocess.Popen(self.command(at, "store", "export", user), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            into = subprocess.run(self.command(to, "--json", "store", "import", *words), stdin=out.stdout, capture_output=True, timeout=60)
+            out.stdout.close()
+            self.assertEqual((out.wait(timeout=60), into.returncode), (0, 0), into.stderr)
+            return json.loads(into.stdout)
+
+        m.expunge()
+        at = b
+        exported = export(b, "--as", copy)  # at once: what the reaper has not come to is kept, too
+        self.assertEqual(exported["kept"], 5)
+        m.logout()
+        mt.wait_for(lambda: len(self.deleted(b, user)) == 5, 20, "five deleted messages")
+        before, quota = self.deleted(b, user), self.cluster.ctl_json(b, "quota", user)
+        self.assertEqual([r[:3] for r in before], [("INBOX", False, 3), ("INBOX", False, 4), ("INBOX", False, 5), ("Work/Old", True, 1), ("Work/Old", True, 2)])
+        self.assertEqual(self.deleted(b, copy), before)
+        self.check(b)
+        slot = self.cluster.ctl_json(b, "account", "show", user)["slot"]
+        moved = self.cluster.ctl_json(b, "account", "move", user, "--slot", str(1 - slot))
+        self.assertEqual((moved["kept"], moved["kept_bytes"]), (5, sum(r[3] for r in before)))
+        self.assertEqual(self.deleted(b, user), before)
+        self.assertEqual(export(self.other)["kept"], 5)
+        self.cluster.ctl(b, "account", "remove", user)
+        at = self.other
+        self.assertEqual(self.deleted(at, user), before)
+        self.assertEqual(export(at, "--replace")["kept"], 5)
+        self.assertEqual(self.deleted(at, user), before)
+        for key in ("messages", "bytes"):
+            self.assertEqual(self.cluster.ctl_json(at, "quota", user)[key], quota[key])
+
+        def come_back(backend, name):
+            back = self.cluster.ctl_json(backend, "account", "undelete", name)
+            self.assertEqual((back["messages"], back["over_quota"], back["lost"]), (5, 0, 0))
+            n = self.imap(backend, name)
+            found = []
+            for box in ("INBOX", "Recovered/Work/Old"):
+                n.select(box)
+                found += sorted(re.sub(rb"^\d+ \(UID \d+ ", b"", x[0]) + x[1] for x in
+                                n.fetch("1:*", "(UID INTERNALDATE FLAGS BODY.PEEK[])")[1] if isinstance(x, tuple))
+            n.select("INBOX")
+            self.assertEqual(n.search(None, "FLAGGED KEYWORD $Mine UNDELETED")[1], [b"6 7 8"])
+            n.select("Recovered/Work/Old")
+            self.assertEqual(len(n.search(None, "KEYWORD $Note")[1][0].split()), 1)
+            n.logout()
+            self.assertEqual(self.deleted(backend, name), [])
+            self.check(backend)
+            self.assertEqual(self.cluster.ctl_json(backend, "quota", "verify")["drift"], 0)
+            return found
+
+        self.assertEqual(come_back(at, user), come_back(b, copy))
+        for where, name in ((at, user), (b, copy)):
+            self.cluster.ctl(where, "account", "remove", name)
 
     def test_5_hold_for_the_last_moments(self):
         self.cluster.ctl(self.home, "account", "hold", USER)

@@ -2,9 +2,11 @@
 an account is there once or not at all, and the same command again succeeds. With the variant of the programs that has fault points."""
 import glob
 import imaplib
+import json
 import os
 import shutil
 import ssl
+import subprocess
 import tempfile
 
 import mt
@@ -36,8 +38,16 @@ class Killed(mt.ClusterCase):
         m.select("INBOX")
         while int(m.select("INBOX")[1][0]) < MESSAGES:
             m.copy("1:*", "INBOX")
+        # deleted, to be undeleted: of a mailbox that is there, and of one that is not
+        m.create("Old")
+        m.copy("1:70", "Old")
+        m.delete("Old")
+        m.store("1:70", "+FLAGS", "\\Deleted")
+        m.expunge()
+        cls.kept = 140
         cls.count = int(m.select("INBOX")[1][0])
         m.logout()
+        mt.wait_for(lambda: cls.deleted() == cls.kept, 20, "all of them are kept")
         cls.stream = os.path.join(cls.dir, "stream")
         cls.cluster.ctl("b1", "store", "export", USER, cls.stream)
 
@@ -78,7 +88,21 @@ class Killed(mt.ClusterCase):
         m.logout()
         return n
 
+    @classmethod
+    def deleted(cls, user=USER):
+        return cls.cluster.ctl_json("b1", "account", "deleted", user)["messages"]
+
+    def nothing_dangles(self):
+        """Of what died: the reaper removes its last row."""
+        mt.wait_for(lambda: self.cluster.ctl_json("b1", "store", "stat")["intents"] == 0, 30, "nothing of it is left")
+        self.assertEqual(self.cluster.ctl_json("b1", "store", "check")["errors"], 0)
+
     def test_1_import(self):
+        for fault in ("import-kept:kill:1", "import-kept:kill:100"):
+            self.dies(fault, "store", "import", self.stream, "--as", "new@example.test")
+            self.assertFalse(self.has("new@example.test"))
+            self.nothing_dangles()
+            self.assertEqual(self.cluster.ctl_json("b1", "store", "stat")["kept"], self.kept)
         for fault in ("import-step:kill:1", "import-step:kill:2"):
             self.dies(fault, "store", "import", self.stream, "--as", "new@example.test")
             self.assertFalse(self.has("new@example.test"))
@@ -87,16 +111,18 @@ class Killed(mt.ClusterCase):
         self.cluster.ctl("b1", "account", "remove", "new@example.test")
         self.cluster.ctl("b1", "store", "import", self.stream, "--as", "new@example.test")
         self.assertEqual(self.cluster.ctl_json("b1", "account", "show", "new@example.test")["messages"], self.count)
+        self.assertEqual(self.deleted("new@example.test"), self.kept)
         self.cluster.ctl("b1", "account", "remove", "new@example.test")
 
     def test_2_move(self):
-        for fault, moved in (("import-step:kill:2", False), ("import-visible:kill:1", True), ("import-old-removed:kill:1", True)):
+        for fault, moved in (("import-step:kill:2", False), ("import-kept:kill:120", False), ("import-visible:kill:1", True), ("import-old-removed:kill:1", True)):
             slot = self.cluster.ctl_json("b1", "account", "show", USER)["slot"]
             self.dies(fault, "account", "move", USER, "--slot", 1 - slot)
             self.assertEqual(self.cluster.ctl_json("b1", "account", "show", USER)["slot"], 1 - slot if moved else slot, fault)
             rows = self.cluster.ctl_json("b1", "account", "list")["rows"]
             self.assertEqual(len([r for r in rows if r["account"] == USER]), 1)
             self.assertEqual(self.messages(), self.count)
+            self.assertEqual(self.deleted(), self.kept, fault)
         slot = self.cluster.ctl_json("b1", "account", "show", USER)["slot"]
         self.cluster.ctl("b1", "account", "move", USER, "--slot", 1 - slot)
         self.assertEqual(self.messages(), self.count)
@@ -113,7 +139,7 @@ class Killed(mt.ClusterCase):
         self.assertEqual(self.cluster.ctl_json("b1", "store", "backup", "verify", path)["failed"], 0)
         m = self.imap()
         m.select("INBOX")
-        m.store("1:300", "+FLAGS", "\\Deleted")
+        m.store("1:230", "+FLAGS", "\\Deleted")
         m.expunge()
         m.logout()
         self.dies("restore-step:kill:2", "store", "restore", path, "--account", USER, "--mailbox", "INBOX")
@@ -159,3 +185,36 @@ class Killed(mt.ClusterCase):
             here, there = self.subjects(source), self.subjects(box, other)
             self.assertEqual(sorted(set(here + there)), sorted(sent), fault)
             self.assertEqual((len(set(here)), len(set(there))), (len(here), len(there)), fault)
+
+    def test_5_two_moves_at_once(self):
+        """The second is refused with words while the first goes on, and changes nothing of it."""
+        slot = self.cluster.ctl_json("b1", "account", "show", USER)["slot"]
+        command = [os.path.join(mt.bin_dir(self.VARIANT), "mailtierctl"), "-s", self.cluster.places["b1", "ctl"]]
+        self.set_fault("import-step:sleep:1:4000")
+        self.addCleanup(self.set_fault, "")
+        first = subprocess.Popen([*command, "--json", "account", "move", USER, "--slot", str(1 - slot)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        m = self.imap()
+
+        def is_held():
+            return m.store("1", "+FLAGS", "\\Answered")[0] == "NO"
+
+        m.select("INBOX")
+        mt.wait_for(is_held, 20, "the first holds the account")
+        for words in (("account", "move", USER, "--slot", 1 - slot), ("account", "hold", USER)):
+            code, said = self.cluster.ctl("b1", *words, code=None)
+            self.assertIn(code, (1, 75), said)
+            self.assertIn("held already", said)
+        self.assertIsNone(first.poll())
+        code, said = self.cluster.ctl("b1", "store", "import", self.stream, "--replace", code=None)
+        self.assertNotEqual(code, 0)
+        self.assertIn("on its way already", said)
+        out = first.communicate(timeout=60)[0]
+        self.assertEqual(first.returncode, 0, out)
+        self.set_fault("")
+        self.assertEqual(self.cluster.ctl_json("b1", "account", "show", USER)["slot"], 1 - slot)
+        self.assertEqual((self.messages(), self.deleted()), (self.count, json.loads(out)["kept"]))
+        self.nothing_dangles()
+        n = self.imap()  # it is held no more
+        n.select("INBOX")
+        self.assertEqual(n.store("1", "-FLAGS", "\\Answered")[0], "OK")
+        n.logout()

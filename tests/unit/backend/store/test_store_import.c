@@ -1,67 +1,10 @@
 /* An account goes out as a stream and comes in again as it was; what is wrong in a stream leaves nothing behind. */
-#include "temp_store.h"
+#include "temp_stream.h"
 
 #include "backend/store/change.h"
 #include "backend/store/store_acl.h"
-#include "backend/store/store_export.h"
-#include "backend/store/store_import.h"
 #include "backend/store/store_metadata.h"
 #include "backend/store/store_quota.h"
-#include "backend/store/transfer.h"
-
-static int to_buf(void *arg, struct slice bytes)
-{
-	buf_add_slice(arg, bytes);
-	return 0;
-}
-
-struct source {
-	struct slice left;
-	size_t most; /* in one read */
-};
-
-static ssize_t from_slice(void *arg, void *out, size_t size)
-{
-	struct source *s = arg;
-	size_t n = s->left.len < size ? s->left.len : size;
-
-	n = n > s->most ? s->most : n;
-	memcpy(out, s->left.p, n);
-	s->left = slice_from(s->left, n);
-	return (ssize_t)n;
-}
-
-static void export_to(struct temp_store *t, uint32_t account, struct buf *out)
-{
-	struct stream_writer w = {.write = to_buf, .arg = out};
-	struct store_export_options o = {
-		.store = t->store, .account = account, .record = stream_write, .record_arg = &w};
-	struct store_export_totals totals;
-
-	assert_int_equal(stream_write_head(&w), 0);
-	assert_int_equal(store_export(&o, &totals), 0);
-	assert_int_equal(stream_write_end(&w), 0);
-	stream_writer_deinit(&w);
-}
-
-/* 0, or what went wrong, with words. */
-static int import_from(
-	struct store_import_options *o, struct slice stream, size_t most, struct store_import_totals *totals)
-{
-	struct source source = {stream, most};
-	struct stream_reader r = {.read = from_slice, .arg = &source};
-	struct store_import *m = store_import_new(o);
-	struct buf why = {0};
-	int err = stream_read_all(&r, store_import_record, m, &why);
-
-	if (!err)
-		err = store_import_finish(m, totals);
-	assert_true(!err || err == ERR_FULL || buf_len(&why) || store_import_why(m)[0]);
-	store_import_free(&m);
-	stream_reader_deinit(&r);
-	buf_deinit(&why);
-	return err;
-}
 
 #define SMALL "From: a@example.com\r\nSubject: s\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n"
 
@@ -499,30 +442,6 @@ static void test_security_damaged_streams(void **state)
 	temp_end(&t);
 }
 
-/* A record at a time, changed as an attacker would, with right checksums. */
-struct edit {
-	struct buf out;
-	struct stream_writer w;
-	uint16_t tag;
-	unsigned which; /* of that tag, from 0 */
-	void (*change)(uint16_t tag, struct buf *payload);
-	unsigned seen;
-};
-
-static int edit_record(void *arg, uint16_t tag, struct slice payload)
-{
-	struct edit *e = arg;
-	struct buf copy = {0};
-	int err;
-
-	buf_add_slice(&copy, payload);
-	if (tag == e->tag && e->seen++ == e->which)
-		e->change(tag, &copy);
-	err = stream_write(&e->w, tag, buf_view(&copy));
-	buf_deinit(&copy);
-	return err;
-}
-
 #define EDIT_MESSAGE(name, what)                                                                             \
 	static void name(uint16_t tag, struct buf *payload)                                                  \
 	{                                                                                                    \
@@ -787,25 +706,6 @@ static void test_security_hostile_records(void **state)
 	temp_end(&t);
 }
 
-static int stop_after(void *arg, unsigned slot, int (*fn)(struct store_txn *txn, void *fn_arg), void *fn_arg)
-{
-	struct {
-		struct store *store;
-		int left;
-	} *s = arg;
-	struct store_txn *txn;
-	int err;
-
-	if (s->left-- <= 0)
-		return ERR_FULL;
-	assert_int_equal(store_begin_write(s->store, slot, &txn), 0);
-	err = fn(txn, fn_arg);
-	if (!err)
-		return store_commit(&txn);
-	store_abort(&txn);
-	return err;
-}
-
 /* The disk is full, or the program dies, after each of its transactions: the next start leaves nothing of it. */
 static void test_stops_after_any_step(void **state)
 {
@@ -819,10 +719,7 @@ static void test_stops_after_any_step(void **state)
 	fill(&t);
 	export_to(&t, t.account, &stream);
 	for (int steps = 0; err; steps++) {
-		struct {
-			struct store *store;
-			int left;
-		} stop = {t.store, steps};
+		struct stop stop = {t.store, steps};
 		struct store_import_options o = {.store = t.store,
 			.address = SLICE_LIT("bob@example.com"),
 			.write = stop_after,
