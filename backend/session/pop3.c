@@ -99,8 +99,8 @@ unsigned pop3_service_count(const struct pop3_service *service)
 
 static void free_drop(struct pop3_maildrop *d)
 {
-	free(d->uids);
-	free(d->sizes);
+	imap_uids_deinit(&d->uids);
+	free(d->sizes.list);
 	free(d->deleted);
 	store_work_view_end(&d->view);
 }
@@ -114,6 +114,7 @@ void pop3_unref(struct pop3_session *s)
 	free_drop(&s->job_drop);
 	free(s->job_piece);
 	free(s->job_uids);
+	free(s->job_sizes.list);
 	free(s->bye);
 	pop3_ahead_free(s);
 	buf_deinit(&s->job_text);

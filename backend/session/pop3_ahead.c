@@ -20,7 +20,8 @@ struct batch {
 	struct buf text;
 	uint32_t first; /* index of the first message */
 	uint32_t count;
-	uint32_t given;                   /* of them, or passed over */
+	uint32_t given; /* of them, or passed over */
+	uint32_t sizes[POP3_AHEAD_MESSAGES];
 	size_t ends[POP3_AHEAD_MESSAGES]; /* of the answers in text */
 };
 
@@ -80,7 +81,7 @@ static bool add_answer(
 	size_t before = buf_len(&b->text), begin, got = 0;
 	char *room;
 
-	buf_printf(&b->text, "+OK %u octets\r\n", s->drop.sizes[b->first + b->count]);
+	buf_printf(&b->text, "+OK %llu octets\r\n", (unsigned long long)m->size);
 	begin = buf_len(&b->text);
 	room = buf_reserve(&b->text, (size_t)m->size);
 	if (!room || store_message_read(txn, m, 0, room, (size_t)m->size, &got) < 0 || got != m->size ||
@@ -90,6 +91,7 @@ static bool add_answer(
 	}
 	buf_added(&b->text, got);
 	pop3_parse_stuff_message(&b->text, begin);
+	b->sizes[b->count] = (uint32_t)m->size;
 	b->ends[b->count++] = buf_len(&b->text);
 	return true;
 }
@@ -98,20 +100,21 @@ static int run_ahead(struct store_txn *txn, void *arg)
 {
 	struct pop3_session *s = arg;
 	struct batch *b = &s->ahead->next;
-	const uint32_t *uids = s->drop.uids + b->first;
+	struct imap_uids_walk at = imap_uids_walk(&s->drop.uids, b->first);
 	struct store_walk walk;
 	struct store_message m;
-	int err = store_walk_begin(&walk, txn, s->drop.mailbox, uids[0]);
+	int err = store_walk_begin(&walk, txn, s->drop.mailbox, imap_uids_peek(&at));
 
 	if (err)
 		return err;
 	(void)buf_reserve(&b->text, POP3_AHEAD_BYTES);
 	while (b->count < s->ahead->wanted && store_walk_next(&walk, &m)) {
-		if (m.uid < uids[b->count])
+		if (m.uid < imap_uids_peek(&at))
 			continue;
-		if (m.uid > uids[b->count] || buf_len(&b->text) + m.size > POP3_AHEAD_BYTES ||
-			!add_answer(s, txn, &m, b))
+		if (m.uid > imap_uids_peek(&at) || m.size > POP3_AHEAD_MESSAGE ||
+			buf_len(&b->text) + m.size > POP3_AHEAD_BYTES || !add_answer(s, txn, &m, b))
 			break;
+		imap_uids_step(&at);
 	}
 	err = walk.error;
 	store_walk_end(&walk);
@@ -144,12 +147,20 @@ static void done_ahead(void *arg, int err)
 		pop3_command_send_by_pieces(s, a->awaited);
 }
 
+/* As far as sizes are there; the job sees for itself. */
+static bool is_large(const struct pop3_session *s, uint32_t i)
+{
+	const uint32_t *size = pop3_size(s, i);
+
+	return size && *size > POP3_AHEAD_MESSAGE;
+}
+
 static void drop_ahead(void *arg)
 {
 	pop3_unref(arg);
 }
 
-/* A job for messages from i on. False: there is none, or it is too large. */
+/* A job for messages from i on. False: there is none, or it is known to be too large. */
 static bool start(struct pop3_session *s, uint32_t i)
 {
 	struct pop3_ahead *a = s->ahead;
@@ -160,7 +171,7 @@ static bool start(struct pop3_session *s, uint32_t i)
 		.loop = s->loop,
 		.name = "POP3"};
 
-	if (i >= s->drop.count || s->drop.sizes[i] > POP3_AHEAD_MESSAGE)
+	if (i >= s->drop.count || is_large(s, i))
 		return false;
 	buf_clear(&a->next.text);
 	a->next.first = i;
@@ -217,7 +228,7 @@ static bool give(struct pop3_session *s, uint32_t i)
 	b->given = at + 1;
 	a->last = i;
 	s->retrieved++;
-	s->retrieved_bytes += s->drop.sizes[i];
+	s->retrieved_bytes += b->sizes[at];
 	refill(s);
 	return true;
 }
@@ -226,7 +237,7 @@ bool pop3_ahead_retr(struct pop3_session *s, uint32_t i)
 {
 	struct pop3_ahead *a = s->ahead;
 
-	if (s->drop.sizes[i] > POP3_AHEAD_MESSAGE)
+	if (is_large(s, i))
 		return false;
 	if (!a)
 		a = s->ahead = xcalloc(1, sizeof(*a));

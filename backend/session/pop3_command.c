@@ -50,25 +50,65 @@ void pop3_command_list_on(struct pop3_session *s)
 {
 	struct buf *out = conn_output(s->conn);
 
+	if (s->job)
+		return;
 	if (s->is_uidl && s->at < s->end) {
 		if (conn_is_congested(s->conn))
 			conn_want_drained(s->conn);
-		else if (!s->job)
+		else
 			pop3_store_uidls(s);
 		return;
 	}
-	while (s->at < s->end && buf_len(out) < CONN_HIGH_MARK) {
-		if (!is_deleted(s, s->at))
-			buf_printf(out, "%u %u\r\n", s->at + 1, s->drop.sizes[s->at]);
+	while (s->at < s->end && pop3_size(s, s->at) && buf_len(out) < CONN_HIGH_MARK) {
+		if (!is_deleted(s, s->at)) {
+			buf_add_u64(out, s->at + 1);
+			buf_add_char(out, ' ');
+			buf_add_u64(out, *pop3_size(s, s->at));
+			buf_add_str(out, "\r\n");
+		}
 		s->at++;
 	}
 	if (s->at == s->end)
 		buf_add_str(out, s->is_single ? "" : ".\r\n");
 	conn_written(s->conn);
-	if (s->at < s->end)
-		conn_want_drained(s->conn);
-	else
+	if (s->at == s->end) {
 		pop3_resume(s);
+	} else if (conn_is_congested(s->conn) || pop3_size(s, s->at)) {
+		conn_want_drained(s->conn);
+	} else {
+		s->go_on = NULL;
+		pop3_store_sizes(s, s->at);
+	}
+}
+
+/* Calls fn with the message at once, or when its size has come. */
+static void with_size(struct pop3_session *s, uint32_t i, void (*fn)(struct pop3_session *s, uint32_t i))
+{
+	if (pop3_size(s, i)) {
+		fn(s, i);
+		return;
+	}
+	s->go_on = fn;
+	pop3_enter(s, POP3_LISTING);
+	pop3_store_sizes(s, i);
+}
+
+void pop3_sizes_came(struct pop3_session *s, int err)
+{
+	if (err && !s->go_on) { /* amid a list: only the end of the connection can say so */
+		pop3_end(s, "the list of sizes cannot be read");
+		return;
+	}
+	if (!s->go_on) {
+		pop3_enter(s, POP3_LISTING); /* a new deadline: it goes on */
+		pop3_command_list_on(s);
+		return;
+	}
+	if (err)
+		pop3_say(s, "-ERR [SYS/TEMP] The message cannot be read now.");
+	else
+		s->go_on(s, s->wanted);
+	pop3_resume(s);
 }
 
 void pop3_uidls_came(struct pop3_session *s, int err)
@@ -90,6 +130,11 @@ void pop3_uidls_came(struct pop3_session *s, int err)
 	pop3_command_list_on(s);
 }
 
+static void say_size(struct pop3_session *s, uint32_t i)
+{
+	reply(s, "+OK %u %u", i + 1, *pop3_size(s, i));
+}
+
 static void list(struct pop3_session *s, const struct pop3_command *c, bool is_uidl)
 {
 	uint32_t i = 0;
@@ -103,7 +148,7 @@ static void list(struct pop3_session *s, const struct pop3_command *c, bool is_u
 		return;
 	}
 	if (s->is_single && !is_uidl) {
-		reply(s, "+OK %u %u", i + 1, s->drop.sizes[i]);
+		with_size(s, i, say_size);
 		return;
 	}
 	if (s->is_single) {
@@ -239,7 +284,7 @@ void pop3_piece_came(struct pop3_session *s, int err)
 	if (!s->is_answered && s->is_top)
 		pop3_say(s, "+OK");
 	else if (!s->is_answered)
-		reply(s, "+OK %u octets", s->drop.sizes[s->sending]);
+		reply(s, "+OK %llu octets", (unsigned long long)s->job_message_size);
 	s->is_answered = true;
 	s->offset += piece.len;
 	if (s->is_top) {
@@ -259,20 +304,24 @@ void pop3_piece_came(struct pop3_session *s, int err)
 
 /* ---- deletions and the rest ---- */
 
-static void cmd_dele(struct pop3_session *s, const struct pop3_command *c)
+static void mark_deleted(struct pop3_session *s, uint32_t i)
 {
-	uint32_t i;
-
-	if (message_index(s, c, &i)) {
-		pop3_say(s, NO_SUCH);
-		return;
-	}
 	if (!s->drop.deleted)
 		s->drop.deleted = xcalloc(s->drop.count, 1);
 	s->drop.deleted[i] = 1;
 	s->drop.deleted_count++;
-	s->drop.deleted_bytes += s->drop.sizes[i];
+	s->drop.deleted_bytes += *pop3_size(s, i);
 	pop3_say(s, "+OK");
+}
+
+static void cmd_dele(struct pop3_session *s, const struct pop3_command *c)
+{
+	uint32_t i;
+
+	if (message_index(s, c, &i))
+		pop3_say(s, NO_SUCH);
+	else
+		with_size(s, i, mark_deleted);
 }
 
 static void cmd_rset(struct pop3_session *s, const struct pop3_command *c)

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "backend/session/imap_uids.h"
 #include "backend/session/pop3.h"
 #include "backend/store_work/store_work.h"
 #include "common/base/list.h"
@@ -27,6 +28,8 @@
 #define POP3_AHEAD_MS 2000
 /* UIDLs that are read at a time. */
 #define POP3_UIDLS_MAX 1000
+/* Sizes of messages that a session holds at once, 4 bytes each: all of most maildrops. */
+#define POP3_SIZES_MAX 2048
 
 enum pop3_state {
 	POP3_OPENING,  /* the maildrop is being read; the login waits for its answer */
@@ -38,11 +41,17 @@ enum pop3_state {
 };
 #define POP3_STATES (POP3_ENDED + 1)
 
+/* Sizes of `count` messages from index `first` on. */
+struct pop3_sizes {
+	uint32_t *list; /* NULL: none */
+	uint32_t first, count;
+};
+
 struct pop3_maildrop {
 	uint32_t mailbox;
 	uint32_t count;
-	uint32_t *uids;
-	uint32_t *sizes;
+	struct imap_uids uids; /* as IMAP's views have them; it does not change */
+	struct pop3_sizes sizes;
 	uint8_t *deleted; /* NULL: none */
 	uint32_t deleted_count;
 	uint64_t deleted_bytes;
@@ -78,6 +87,10 @@ struct pop3_session {
 	bool is_uidl;
 	bool is_single; /* one line, no dot */
 
+	/* What goes on with message `wanted` once its size is there; NULL: LIST does */
+	void (*go_on)(struct pop3_session *s, uint32_t i);
+	uint32_t wanted;
+
 	/* RETR and TOP */
 	uint32_t sending; /* index */
 	uint64_t offset;
@@ -95,11 +108,21 @@ struct pop3_session {
 	struct pop3_maildrop job_drop;
 	char *job_piece;
 	size_t job_piece_len;
+	uint64_t job_message_size;
 	bool job_is_last;
+	struct pop3_sizes job_sizes;
 	struct buf job_text;
 	uint32_t *job_uids; /* to expunge */
 	uint32_t job_uid_count;
 };
+
+/* The size of message i; NULL: it is not held, see pop3_store_sizes(). */
+static inline const uint32_t *pop3_size(const struct pop3_session *s, uint32_t i)
+{
+	const struct pop3_sizes *sizes = &s->drop.sizes;
+
+	return i >= sizes->first && i - sizes->first < sizes->count ? &sizes->list[i - sizes->first] : NULL;
+}
 
 /* ---- pop3.c ---- */
 
@@ -132,11 +155,14 @@ void pop3_store_piece(
 	struct pop3_session *s); /* pop3_piece_came: job_piece from s->offset of message s->sending */
 void pop3_store_uidls(
 	struct pop3_session *s); /* pop3_uidls_came: job_text has the lines of s->at and following ones */
+void pop3_store_sizes(struct pop3_session *s,
+	uint32_t i); /* pop3_sizes_came: job_sizes has those of message i and of others around it */
 void pop3_store_update(struct pop3_session *s); /* pop3_updated */
 
 void pop3_opened(struct pop3_session *s, int err);
 void pop3_piece_came(struct pop3_session *s, int err);
 void pop3_uidls_came(struct pop3_session *s, int err);
+void pop3_sizes_came(struct pop3_session *s, int err);
 void pop3_updated(struct pop3_session *s, int err);
 
 /* ---- pop3_ahead.c ---- */

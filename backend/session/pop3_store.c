@@ -26,24 +26,50 @@ static struct store_job *start(struct pop3_session *s, bool is_write, int (*run)
 
 /* ---- opening ---- */
 
-static int read_index(struct store_txn *txn, struct pop3_maildrop *d)
+static void add_uids(void *arg, uint32_t from, uint32_t count)
 {
-	struct store_scan scan;
-	struct store_entry entry;
-	uint32_t n = 0;
-	int err = store_scan_begin(&scan, txn, d->mailbox, 1);
+	imap_uids_add(arg, from, count);
+}
 
-	if (err)
+/* What others have expunged meanwhile is in the index no more, but our view keeps its record. */
+static int kept_size(struct store_txn *txn, uint32_t mailbox, uint32_t uid, uint32_t *size_out)
+{
+	struct store_message message;
+	int err = store_message_get(txn, mailbox, uid, &message);
+
+	if (err == 0)
+		*size_out = (uint32_t)message.size;
+	return err;
+}
+
+/* Sizes of the messages from index `first` on, as many as fit. */
+static int read_sizes(
+	struct store_txn *txn, const struct pop3_maildrop *d, uint32_t first, struct pop3_sizes *sizes_out)
+{
+	struct imap_uids_walk at = imap_uids_walk(&d->uids, first);
+	uint32_t n = 0, uid = imap_uids_peek(&at);
+	uint32_t count = d->count - first < POP3_SIZES_MAX ? d->count - first : POP3_SIZES_MAX;
+	struct store_entry entry = {.uid = 0};
+	struct store_scan scan;
+	bool is_there = true;
+	int err = count ? store_scan_begin(&scan, txn, d->mailbox, uid) : 0;
+
+	if (err || !count)
 		return err;
-	while (n < d->count && store_scan_next(&scan, &entry)) {
-		d->uids[n] = entry.uid;
-		d->sizes[n] = entry.size;
-		d->bytes += entry.size;
-		n++;
+	if (!sizes_out->list)
+		sizes_out->list = xcalloc(count, sizeof(*sizes_out->list));
+	for (; n < count && !err; n++, imap_uids_step(&at)) {
+		uid = imap_uids_peek(&at);
+		while (is_there && entry.uid < uid)
+			is_there = store_scan_next(&scan, &entry);
+		if (is_there && entry.uid == uid)
+			sizes_out->list[n] = entry.size;
+		else
+			err = scan.error ? scan.error : kept_size(txn, d->mailbox, uid, &sizes_out->list[n]);
 	}
-	err = scan.error;
 	store_scan_end(&scan);
-	d->count = n;
+	sizes_out->first = first;
+	sizes_out->count = err ? 0 : n;
 	return err;
 }
 
@@ -57,13 +83,14 @@ static int run_open(struct store_txn *txn, void *arg)
 	if (err)
 		return err;
 	d->mailbox = mailbox.id;
-	d->count = mailbox.messages;
-	d->bytes = 0;
-	free(d->uids);
-	free(d->sizes);
-	d->uids = xcalloc((size_t)mailbox.messages + 1, sizeof(*d->uids));
-	d->sizes = xcalloc((size_t)mailbox.messages + 1, sizeof(*d->sizes));
-	err = read_index(txn, d);
+	d->bytes = mailbox.size;
+	imap_uids_deinit(&d->uids); /* it may run again */
+	err = store_message_runs(txn, mailbox.id, mailbox.uidnext, add_uids, &d->uids);
+	d->count = d->uids.count;
+	free(d->sizes.list);
+	d->sizes = (struct pop3_sizes){0};
+	if (!err)
+		err = read_sizes(txn, d, 0, &d->sizes);
 	if (!err && !d->view)
 		d->view = store_work_view(pop3_store_work(s), s->account.slot, mailbox.id, mailbox.modseq);
 	return err;
@@ -90,7 +117,7 @@ static int run_piece(struct store_txn *txn, void *arg)
 {
 	struct pop3_session *s = arg;
 	struct store_message message;
-	int err = store_message_get(txn, s->drop.mailbox, s->drop.uids[s->sending], &message);
+	int err = store_message_get(txn, s->drop.mailbox, imap_uids_at(&s->drop.uids, s->sending), &message);
 
 	if (err)
 		return err;
@@ -100,6 +127,7 @@ static int run_piece(struct store_txn *txn, void *arg)
 	err = store_message_read(txn, &message, s->offset, s->job_piece,
 		message.size < POP3_PIECE_MAX ? (size_t)message.size : POP3_PIECE_MAX, &s->job_piece_len);
 	s->job_is_last = s->offset + s->job_piece_len >= message.size;
+	s->job_message_size = message.size;
 	return err;
 }
 
@@ -118,37 +146,36 @@ void pop3_store_piece(struct pop3_session *s)
 
 /* ---- unique ids ---- */
 
-/* Adds the line of message i if the record is its. True: it was. */
-static bool add_uidl(struct pop3_session *s, uint32_t i, const struct store_message *message)
+static void add_uidl(struct pop3_session *s, uint32_t i, const struct store_message *message)
 {
 	char room[STORE_UIDL_MADE];
 	struct slice uidl = store_message_uidl(message, room);
 
-	if (message->uid != s->drop.uids[i])
-		return false;
 	if (!s->drop.deleted || !s->drop.deleted[i])
 		buf_printf(&s->job_text, "%s%u %.*s\r\n", s->is_single ? "+OK " : "", i + 1, SLICE_ARG(uidl));
-	return true;
 }
 
 static int run_uidls(struct store_txn *txn, void *arg)
 {
 	struct pop3_session *s = arg;
 	uint32_t i = s->at, end = s->end - s->at > POP3_UIDLS_MAX ? s->at + POP3_UIDLS_MAX : s->end;
+	struct imap_uids_walk at = imap_uids_walk(&s->drop.uids, i);
 	struct store_walk walk;
 	struct store_message message;
-	int err = store_walk_begin(&walk, txn, s->drop.mailbox, s->drop.uids[i]);
+	int err = store_walk_begin(&walk, txn, s->drop.mailbox, imap_uids_peek(&at));
 
 	if (err)
 		return err;
 	buf_clear(&s->job_text);
 	while (i < end && store_walk_next(&walk, &message)) {
-		if (message.uid > s->drop.uids[i]) {
+		if (message.uid > imap_uids_peek(&at)) {
 			walk.error = ERR_CORRUPT; /* the view holds them all */
 			break;
 		}
-		if (add_uidl(s, i, &message))
-			i++;
+		if (message.uid == imap_uids_peek(&at)) {
+			add_uidl(s, i++, &message);
+			imap_uids_step(&at);
+		}
 	}
 	err = walk.error ? walk.error : i < end ? ERR_CORRUPT : 0;
 	store_walk_end(&walk);
@@ -166,6 +193,36 @@ static void done_uidls(void *arg, int err)
 void pop3_store_uidls(struct pop3_session *s)
 {
 	s->job = start(s, false, run_uidls, done_uidls);
+}
+
+/* ---- sizes ---- */
+
+static int run_sizes(struct store_txn *txn, void *arg)
+{
+	struct pop3_session *s = arg;
+
+	return read_sizes(txn, &s->drop, s->wanted - s->wanted % POP3_SIZES_MAX, &s->job_sizes);
+}
+
+static void done_sizes(void *arg, int err)
+{
+	struct pop3_session *s = arg;
+	struct pop3_sizes had = s->drop.sizes;
+
+	s->job = NULL;
+	if (!err) {
+		s->drop.sizes = s->job_sizes;
+		s->job_sizes = had;
+	}
+	free(s->job_sizes.list);
+	s->job_sizes = (struct pop3_sizes){0};
+	pop3_sizes_came(s, err);
+}
+
+void pop3_store_sizes(struct pop3_session *s, uint32_t i)
+{
+	s->wanted = i;
+	s->job = start(s, false, run_sizes, done_sizes);
 }
 
 /* ---- update ---- */
@@ -204,6 +261,6 @@ void pop3_store_update(struct pop3_session *s)
 	s->job_uid_count = 0;
 	for (uint32_t i = 0; i < s->drop.count; i++)
 		if (s->drop.deleted[i])
-			s->job_uids[s->job_uid_count++] = s->drop.uids[i];
+			s->job_uids[s->job_uid_count++] = imap_uids_at(&s->drop.uids, i);
 	s->job = start(s, true, run_update, done_update);
 }

@@ -461,6 +461,128 @@ static void test_a_session_may_end_while_it_reads_ahead(void **state)
 	}
 }
 
+/* ---- more messages than a session holds sizes of ---- */
+
+#define CROWD (2 * POP3_SIZES_MAX + 10)
+
+static size_t small_one(unsigned i, char *room, size_t size)
+{
+	return (size_t)snprintf(
+		room, size, "Subject: %u\r\n\r\n%.*s\r\n", i, (int)(i % 17), "12345678901234567");
+}
+
+static void store_crowd(struct world *w)
+{
+	struct store_press *press = store_press_new();
+	struct store_mailbox inbox;
+	struct store_txn *txn;
+
+	assert_int_equal(store_begin_write(w->store, w->account.slot, &txn), 0);
+	assert_int_equal(store_mailbox_find(txn, w->account.id, SLICE_LIT("INBOX"), &inbox), 0);
+	for (unsigned i = 0; i < CROWD; i++) {
+		char room[100];
+		const struct store_source source = {
+			.memory = slice_of(room, small_one(i, room, sizeof(room)))};
+		struct store_append append = {.account = w->account.id, .mailbox = inbox.id};
+		struct store_appended appended;
+		struct store_draft *draft;
+		bool is_done = false;
+
+		assert_int_equal(store_draft_new(&source, &draft), 0);
+		assert_int_equal(store_draft_fill(draft, press, &is_done), 0);
+		append.texts = store_draft_texts(draft);
+		assert_int_equal(store_draft_finish(txn, draft, &append.blob), 0);
+		assert_int_equal(store_message_append(txn, &append, &appended), 0);
+		store_draft_free(&draft);
+	}
+	assert_int_equal(store_commit(&txn), 0);
+	store_press_free(&press);
+}
+
+static void expunge(struct world *w, const uint32_t *uids, size_t count)
+{
+	struct store_mailbox inbox;
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(w->store, w->account.slot, &txn), 0);
+	assert_int_equal(store_mailbox_find(txn, w->account.id, SLICE_LIT("INBOX"), &inbox), 0);
+	assert_int_equal(
+		store_message_expunge(txn, w->account.id, inbox.id, uids, count, true, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+/* Message numbers, from 1. */
+static size_t size_of_one(unsigned number)
+{
+	char room[100];
+
+	return number == 1   ? sizeof(message_one) - 1
+	       : number == 2 ? sizeof(message_two) - 1
+			     : small_one(number - 1 - MANY_BASE, room, sizeof(room));
+}
+
+static void test_sizes_are_those_of_the_login(void **state)
+{
+	/* at the edges of what is held at once, and what another session takes away */
+	static const uint32_t gone[] = {2, 5, POP3_SIZES_MAX, POP3_SIZES_MAX + 1, POP3_SIZES_MAX + 2,
+		POP3_SIZES_MAX + 3, CROWD + MANY_BASE};
+	static const unsigned asked[] = {CROWD + MANY_BASE, 1, POP3_SIZES_MAX, POP3_SIZES_MAX + 1,
+		2 * POP3_SIZES_MAX, 2 * POP3_SIZES_MAX + 1, 2, POP3_SIZES_MAX + 2};
+	struct world *w = *state;
+	struct buf want = {0}, say = {0};
+	unsigned total = CROWD + MANY_BASE;
+	size_t bytes = 0, left;
+	int fd;
+
+	store_crowd(w);
+	for (unsigned n = 1; n <= total; n++)
+		bytes += size_of_one(n);
+	left = bytes;
+	fd = start(w);
+	buf_printf(&want, "+OK %u messages (%zu octets)\r\n", total, bytes);
+	expect(fd, &want);
+	expunge(w, gone, ARRAY_LEN(gone));
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+		unsigned n = asked[i];
+
+		buf_printf(&say, "LIST %u\r\nDELE %u\r\nLIST %u\r\nSTAT\r\n", n, n, n);
+		left -= size_of_one(n);
+		buf_printf(&want, "+OK %u %zu\r\n+OK\r\n-ERR There is no such message.\r\n+OK %zu %zu\r\n", n,
+			size_of_one(n), total - i - 1, left);
+	}
+	buf_add_str(&say, "RSET\r\nLIST\r\nSTAT\r\n");
+	buf_printf(&want, "+OK\r\n+OK %u messages\r\n", total);
+	for (unsigned n = 1; n <= total; n++)
+		buf_printf(&want, "%u %zu\r\n", n, size_of_one(n));
+	buf_printf(&want, ".\r\n+OK %u %zu\r\n", total, bytes);
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++) { /* TOP shows the whole */
+		unsigned n = asked[i];
+		char room[100];
+		size_t len = n > MANY_BASE ? small_one(n - 1 - MANY_BASE, room, sizeof(room)) : 0;
+
+		if (!len)
+			continue;
+		buf_printf(&say, "RETR %u\r\nTOP %u 9\r\n", n, n);
+		buf_printf(&want, "+OK %zu octets\r\n%.*s.\r\n+OK\r\n%.*s.\r\n", len, (int)len, room,
+			(int)len, room);
+	}
+	buf_add_str(&say, "DELE 3\r\nDELE 5\r\nQUIT\r\n");
+	buf_add_str(&want, "+OK\r\n+OK\r\n+OK Bye.\r\n");
+	assert_int_equal(write(fd, say.data + say.start, buf_len(&say)), buf_len(&say));
+	expect(fd, &want);
+	close_and_wait(w, fd);
+	left = bytes - size_of_one(3);
+	for (size_t i = 0; i < ARRAY_LEN(gone); i++)
+		left -= size_of_one(gone[i]);
+	fd = start(w);
+	buf_printf(&want, "+OK %zu messages (%zu octets)\r\n", total - 1 - ARRAY_LEN(gone), left);
+	expect(fd, &want);
+	close_and_wait(w, fd);
+	buf_deinit(&want);
+	buf_deinit(&say);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -472,6 +594,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_8bit_headers_and_utf8, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_messages_are_the_same_in_any_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_session_may_end_while_it_reads_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sizes_are_those_of_the_login, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
