@@ -7,7 +7,7 @@
  * needed and a small message leaves in one write; towards others by DATA with dots, where a bare CR becomes
  * CRLF.
  */
-#include "proxy/smtp_leg.h"
+#include "proxy/smtp_leg_inner.h"
 
 #include <stdlib.h>
 
@@ -17,95 +17,6 @@
 #include "common/proto/smtp_data.h"
 
 #define CHUNK_SIZE (32 * 1024)
-#define INPUT_MOST (16 * 1024)
-
-enum leg_phase {
-	LEG_DIALS,
-	LEG_GREETS,
-	LEG_HELLO,
-	LEG_STARTS_TLS,
-	LEG_SECURES,
-	LEG_TELLS, /* XCLIENT, before the login */
-	LEG_LOGS_IN,
-	LEG_WORKS,
-	LEG_GONE
-};
-
-enum expect {
-	EXPECT_XCLIENT,
-	EXPECT_MAIL,
-	EXPECT_RCPT,
-	EXPECT_MARK,
-	EXPECT_DATA,
-	EXPECT_CHUNK,
-	EXPECT_END,
-	EXPECT_RSET,
-	EXPECT_HELLO
-};
-
-struct expected {
-	enum expect kind;
-	unsigned number, serial;
-	size_t len; /* octets in todo; 0: part of the entry before, or sent */
-	bool is_sent;
-};
-
-/* Of a submission leg. */
-struct leg_user {
-	char *account, *helo, *protocol;
-	struct secret password;
-	struct addr client;
-	unsigned ttl;
-	bool is_told;
-};
-
-struct smtp_leg {
-	struct list link; /* pool */
-	struct list all;  /* of this thread */
-	struct loop *loop;
-	struct backend *backend;
-	enum backend_protocol protocol;
-	struct backend_try attempt; /* which of its hosts */
-	uint16_t port;
-	char *host;
-	struct conn *conn;
-	struct timer timer;
-	enum leg_phase phase;
-	struct smtp_words words;
-	bool is_secure, is_pooled, is_from_pool, has_answered, is_chunked;
-	bool is_dirty;   /* a transaction has ended, and the server was not told anything after it */
-	bool is_open;    /* MAIL was said, and no body has ended since */
-	struct buf told; /* the last XCLIENT; empty: the back-end was told of nobody */
-	char session[FRONT_SESSION_MOST + 1];     /* whom it served last */
-	char own_session[FRONT_SESSION_MOST + 1]; /* for whom it was dialled */
-	struct buf header;                        /* of the PROXY protocol */
-	struct leg_user *user;                    /* submission: who is logged in; NULL: nobody is */
-	bool is_smtp;
-	unsigned serial;
-	struct buf todo;
-	struct expected *expected;
-	size_t head, count, room;
-	struct smtp_encoder encoder;
-	struct buf chunk;
-	smtp_leg_fn *fn;
-	void *owner;
-};
-
-static _Thread_local struct list pool, legs;
-
-static struct list *own_pool(void)
-{
-	if (!pool.next)
-		list_init(&pool);
-	return &pool;
-}
-
-static struct list *own_legs(void)
-{
-	if (!legs.next)
-		list_init(&legs);
-	return &legs;
-}
 
 /* ---- the end ---- */
 
@@ -135,7 +46,7 @@ static void free_leg(void *arg)
 	free(l);
 }
 
-static void gone(struct smtp_leg *l)
+void smtp_leg_gone(struct smtp_leg *l)
 {
 	timer_stop(&l->timer);
 	list_remove(&l->link);
@@ -147,8 +58,6 @@ static void gone(struct smtp_leg *l)
 	loop_defer(l->loop, free_leg, l);
 }
 
-static bool redial(struct smtp_leg *l);
-
 static void lose_by(struct smtp_leg *l, unsigned code, const char *why)
 {
 	struct smtp_reply reply = {code, SLICE_LIT("4.4.2"), slice_str(why), SLICE_LIT("")};
@@ -159,19 +68,19 @@ static void lose_by(struct smtp_leg *l, unsigned code, const char *why)
 		return;
 	if (l->phase != LEG_WORKS && code != 535) {
 		backend_tried(l->backend, l->attempt.host, l->protocol, ERR_NOT_NOW, why);
-		if (redial(l))
+		if (smtp_leg_redial(l))
 			return;
 	}
 	if (owner)
 		log_info("smtp", "leg lost: %s backend=%s", why, l->backend->name);
 	if (l->conn)
 		conn_abort(&l->conn);
-	gone(l);
+	smtp_leg_gone(l);
 	if (fn && owner)
 		fn(owner, l, SMTP_LEG_LOST, 0, &reply);
 }
 
-static void lose(struct smtp_leg *l, const char *why)
+void smtp_leg_lose(struct smtp_leg *l, const char *why)
 {
 	lose_by(l, 451, why);
 }
@@ -184,15 +93,15 @@ void smtp_leg_cut(struct smtp_leg **leg)
 	if (!l || l->phase == LEG_GONE)
 		return;
 	conn_abort(&l->conn);
-	gone(l);
+	smtp_leg_gone(l);
 }
 
-static void quit(struct smtp_leg *l)
+void smtp_leg_quit(struct smtp_leg *l)
 {
 	if (l->phase == LEG_WORKS)
 		conn_write_str(l->conn, "QUIT\r\n");
 	conn_close(&l->conn);
-	gone(l);
+	smtp_leg_gone(l);
 }
 
 /* ---- the queue ---- */
@@ -265,15 +174,15 @@ static void answered(struct smtp_leg *l, const struct smtp_reply *reply)
 
 	l->has_answered = true;
 	if (e.kind == EXPECT_XCLIENT && reply->code / 100 != 2) {
-		lose(l, "XCLIENT was refused");
+		smtp_leg_lose(l, "XCLIENT was refused");
 		return;
 	}
 	if (e.kind == EXPECT_MARK && reply->code / 100 != 2) {
-		lose(l, "a mark was refused");
+		smtp_leg_lose(l, "a mark was refused");
 		return;
 	}
 	if (e.kind == EXPECT_CHUNK && reply->code / 100 != 2) {
-		lose(l, "a chunk was refused");
+		smtp_leg_lose(l, "a chunk was refused");
 		return;
 	}
 	advance(l);
@@ -349,7 +258,7 @@ static void log_in(struct smtp_leg *l)
 	struct buf raw = {0}, line = {0};
 
 	if (!(l->words.auth & SMTP_REPLY_AUTH_PLAIN)) {
-		lose(l, "it does not offer AUTH PLAIN");
+		smtp_leg_lose(l, "it does not offer AUTH PLAIN");
 		return;
 	}
 	if (is_ours && !backend_may_vouch(b, l->conn)) {
@@ -406,7 +315,7 @@ static void login_refused(struct smtp_leg *l, const struct smtp_reply *reply)
 	char why[200];
 
 	if (reply->code / 100 != 5) {
-		lose(l, "it takes no login now");
+		smtp_leg_lose(l, "it takes no login now");
 		return;
 	}
 	snprintf(why, sizeof(why), "%u %.*s %.*s", reply->code, SLICE_ARG(reply->enhanced),
@@ -425,7 +334,7 @@ static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 		return;
 	}
 	if (reply->code / 100 != 2) {
-		lose(l, "it refuses us");
+		smtp_leg_lose(l, "it refuses us");
 		return;
 	}
 	if (l->phase == LEG_TELLS && l->words.xmark) {
@@ -436,7 +345,7 @@ static void begin_reply(struct smtp_leg *l, const struct smtp_reply *reply)
 		l->phase = LEG_SECURES;
 		if (conn_start_tls_client(
 			    l->conn, l->backend->tls, l->backend->hosts[l->attempt.host].server_name))
-			lose(l, "STARTTLS failed");
+			smtp_leg_lose(l, "STARTTLS failed");
 	} else {
 		smtp_reply_words(reply->lines, &l->words);
 		if (l->backend->tls_mode == BACKEND_TLS_STARTTLS && !l->is_secure) {
@@ -458,7 +367,7 @@ static void read_replies(struct smtp_leg *l)
 		char text[SMTP_REPLY_TEXT_MOST];
 
 		if (n < 0 || (n > 0 && l->phase == LEG_WORKS && l->head == l->count)) {
-			lose(l, n < 0 ? "its reply makes no sense" : "it ends the session");
+			smtp_leg_lose(l, n < 0 ? "its reply makes no sense" : "it ends the session");
 			return;
 		}
 		if (n == 0)
@@ -473,7 +382,7 @@ static void read_replies(struct smtp_leg *l)
 			conn_consume(l->conn, (size_t)n);
 			reply.lines = buf_view(&copy);
 			if (was == LEG_STARTS_TLS && conn_input(l->conn).len)
-				lose(l, "it talks before TLS");
+				smtp_leg_lose(l, "it talks before TLS");
 			else
 				begin_reply(l, &reply);
 			buf_deinit(&copy);
@@ -492,7 +401,7 @@ static void read_replies(struct smtp_leg *l)
 	}
 }
 
-static void on_event(void *owner, struct conn *conn, enum conn_event event)
+void smtp_leg_on_event(void *owner, struct conn *conn, enum conn_event event)
 {
 	struct smtp_leg *l = owner;
 	struct smtp_reply none = {0};
@@ -516,10 +425,10 @@ static void on_event(void *owner, struct conn *conn, enum conn_event event)
 			l->fn(l->owner, l, SMTP_LEG_DRAINED, 0, &none);
 		break;
 	case CONN_EOF:
-		lose(l, "it closed the connection");
+		smtp_leg_lose(l, "it closed the connection");
 		break;
 	case CONN_FAILED:
-		lose(l, conn_error_detail(conn));
+		smtp_leg_lose(l, conn_error_detail(conn));
 		break;
 	}
 }
@@ -534,295 +443,20 @@ static void say_rset(struct smtp_leg *l)
 }
 
 /* In the pool: first the transaction that has ended is told to be over, then the leg goes. */
-static void on_timer(void *arg)
+void smtp_leg_on_timer(void *arg)
 {
 	struct smtp_leg *l = arg;
 
 	if (!l->is_pooled) {
-		lose(l, "no answer in time");
+		smtp_leg_lose(l, "no answer in time");
 	} else if (l->is_dirty) {
 		l->serial++;
 		say_rset(l);
 		advance(l);
 		timer_set(&l->timer, l->loop, SMTP_LEG_IDLE_MS);
 	} else {
-		quit(l);
+		smtp_leg_quit(l);
 	}
-}
-
-/* ---- taking and giving back ---- */
-
-/* A session's name may be a balancer's, who may give it twice, and a client may greet anew: all that was told must be true. */
-static bool is_of_user(const struct smtp_leg *l, const char *session, const struct addr *client,
-	const struct smtp_leg_login *login)
-{
-	const struct leg_user *u = l->user;
-
-	return u && strcmp(l->own_session, session) == 0 && slice_is_str(login->account, u->account) &&
-	       strcmp(u->helo, login->helo) == 0 && strcmp(u->protocol, login->protocol) == 0 &&
-	       u->ttl == login->ttl && addr_port(&u->client) == addr_port(client) &&
-	       addr_is_equal_host(&u->client, client);
-}
-
-/* Submission: this session's own. */
-static struct smtp_leg *find_logged_in(const struct backend *backend, uint16_t port,
-	const struct identity_client *client, const struct smtp_leg_login *login)
-{
-	list_for_each (at, own_pool()) {
-		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
-
-		if (l->backend == backend && l->port == port &&
-			is_of_user(l, client->session, client->client, login))
-			return l;
-	}
-	return NULL;
-}
-
-/* Was this client told by the connection's header? */
-static bool has_header_of(const struct smtp_leg *l, const struct identity_client *client)
-{
-	struct buf header = {0};
-	bool is_same;
-
-	identity_write(&header, client);
-	is_same = slice_is_equal(buf_view(&header), buf_view(&l->header));
-	buf_deinit(&header);
-	return is_same;
-}
-
-static struct smtp_leg *find_pooled(
-	struct backend *backend, uint16_t port, const struct identity_client *client)
-{
-	struct smtp_leg *found = NULL;
-
-	list_for_each (at, own_pool()) {
-		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
-
-		if (l->backend != backend || l->port != port || l->user)
-			continue;
-		if (backend->identity == IDENTITY_PROXY_V2) {
-			if (has_header_of(l, client))
-				return l;
-			continue;
-		}
-		if (strcmp(l->session, client->session) == 0)
-			return l;
-		if (!found)
-			found = l;
-	}
-	return found;
-}
-
-static int dial_host(struct smtp_leg *l)
-{
-	int err = backend_dial(l->backend, l->protocol, l->port, &l->attempt, buf_view(&l->header), l->loop,
-		on_event, l, &l->conn);
-
-	if (err)
-		return err;
-	l->phase = LEG_DIALS;
-	l->words = (struct smtp_words){0};
-	l->is_secure = false;
-	buf_clear(&l->told);
-	if (l->user)
-		l->user->is_told = false;
-	conn_set_input_limit(l->conn, INPUT_MOST);
-	return 0;
-}
-
-static void dial_later(void *arg)
-{
-	struct smtp_leg *l = arg;
-
-	timer_init(&l->timer, on_timer, l);
-	if (dial_host(l))
-		lose(l, "no descriptor, no free port, or no such address");
-}
-
-/* The next host, in a moment: the connection's callback may be on the stack. */
-static bool redial(struct smtp_leg *l)
-{
-	if (!backend_next_host(l->backend, l->protocol, &l->attempt))
-		return false;
-	if (l->conn)
-		conn_abort(&l->conn);
-	l->phase = LEG_DIALS;
-	timer_stop(&l->timer); /* of the host that is left */
-	timer_init(&l->timer, dial_later, l);
-	timer_set(&l->timer, l->loop, 0);
-	return true;
-}
-
-static struct leg_user *new_user(const struct smtp_leg_login *login, const struct identity_client *client)
-{
-	struct leg_user *u = xcalloc(1, sizeof(*u));
-
-	u->account = slice_copy_str(login->account);
-	u->helo = xstrdup(login->helo);
-	u->protocol = xstrdup(login->protocol);
-	u->client = *client->client;
-	u->ttl = login->ttl;
-	secret_set(&u->password, login->password);
-	return u;
-}
-
-static struct smtp_leg *dial_leg(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
-	const struct identity_client *client, const struct smtp_leg_login *login)
-{
-	struct smtp_leg *l;
-
-	if (!backend_connects(backend)) {
-		backend_count_turned_away(backend);
-		return NULL;
-	}
-	l = xcalloc(1, sizeof(*l));
-	list_init(&l->link);
-	list_add_last(own_legs(), &l->all);
-	l->loop = loop;
-	l->backend = backend_ref(backend);
-	l->port = port;
-	l->protocol = login ? BACKEND_SUBMISSION : BACKEND_LMTP;
-	l->is_smtp = login || backend->is_smtp;
-	l->user = login ? new_user(login, client) : NULL;
-	l->host = xstrdup(*host ? host : "localhost");
-	snprintf(l->own_session, sizeof(l->own_session), "%s", client->session);
-	if (backend->identity == IDENTITY_PROXY_V2)
-		identity_write(&l->header, client);
-	timer_init(&l->timer, on_timer, l);
-	if (!backend_next_host(backend, l->protocol, &l->attempt) || dial_host(l)) {
-		gone(l);
-		return NULL;
-	}
-	return l;
-}
-
-static struct smtp_leg *take(struct smtp_leg *l, smtp_leg_fn *fn, void *owner)
-{
-	if (!l)
-		return NULL;
-	if (l->is_pooled) {
-		list_remove(&l->link);
-		timer_stop(&l->timer);
-		l->is_pooled = false;
-		l->is_from_pool = true;
-		l->has_answered = false;
-	}
-	l->serial++;
-	l->fn = fn;
-	l->owner = owner;
-	return l;
-}
-
-struct smtp_leg *smtp_leg_take(struct loop *loop, struct backend *backend, uint16_t port, const char *host,
-	const struct identity_client *client, bool fresh, smtp_leg_fn *fn, void *owner)
-{
-	struct smtp_leg *l = fresh ? NULL : find_pooled(backend, port, client);
-
-	return take(l ? l : dial_leg(loop, backend, port, host, client, NULL), fn, owner);
-}
-
-struct smtp_leg *smtp_leg_take_login(struct loop *loop, struct backend *backend, uint16_t port,
-	const char *host, const struct identity_client *client, const struct smtp_leg_login *login,
-	bool fresh, smtp_leg_fn *fn, void *owner)
-{
-	struct smtp_leg *l = fresh ? NULL : find_logged_in(backend, port, client, login);
-
-	return take(l ? l : dial_leg(loop, backend, port, host, client, login), fn, owner);
-}
-
-bool smtp_leg_is_kept(const struct backend *backend, uint16_t port, const struct identity_client *client,
-	const struct smtp_leg_login *login)
-{
-	return find_logged_in(backend, port, client, login) != NULL;
-}
-
-void smtp_leg_end_session(const char *session)
-{
-	list_for_each_safe (at, own_pool()) {
-		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
-
-		if (l->user && strcmp(l->own_session, session) == 0)
-			quit(l);
-	}
-}
-
-void smtp_leg_release(struct smtp_leg **leg)
-{
-	struct smtp_leg *l = *leg, *oldest = NULL;
-	unsigned others = 0;
-
-	*leg = NULL;
-	if (!l || l->phase == LEG_GONE)
-		return;
-	l->owner = NULL;
-	l->fn = NULL;
-	l->serial++;
-	list_for_each (at, own_pool()) {
-		struct smtp_leg *other = container_of(at, struct smtp_leg, link);
-
-		if (other->backend != l->backend)
-			continue;
-		others++;
-		oldest = other;
-	}
-	if (l->phase != LEG_WORKS || l->backend->state == NULL) {
-		quit(l);
-		return;
-	}
-	/* Those of submission serve their own sessions alone, and must not keep out what serves all. */
-	if (others >= SMTP_LEG_POOL_MOST)
-		quit(oldest);
-	l->is_pooled = true;
-	buf_deinit(&l->chunk);
-	list_add_first(own_pool(), &l->link);
-	timer_set(&l->timer, l->loop, l->is_dirty ? SMTP_LEG_RSET_MS : SMTP_LEG_IDLE_MS);
-}
-
-void smtp_leg_end_pool(void)
-{
-	list_for_each_safe (at, own_pool())
-		quit(container_of(at, struct smtp_leg, link));
-}
-
-bool smtp_leg_make_room(const struct backend *backend)
-{
-	list_for_each (at, own_pool()) {
-		struct smtp_leg *l = container_of(at, struct smtp_leg, link);
-
-		if (l->backend->state == backend->state) {
-			quit(l);
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool waits_for_end(const struct smtp_leg *l)
-{
-	return l->phase == LEG_WORKS && l->head < l->count && l->expected[l->head].kind == EXPECT_END;
-}
-
-static struct smtp_leg *find_leg_with(
-	const struct backend *backend, unsigned host, enum backend_protocol protocol)
-{
-	list_for_each (at, own_legs()) {
-		struct smtp_leg *l = container_of(at, struct smtp_leg, all);
-
-		if (l->protocol == protocol &&
-			backend_is_same_host(l->backend, l->attempt.host, backend, host) &&
-			(!waits_for_end(l) || l->words.xmark))
-			return l;
-	}
-	return NULL;
-}
-
-void smtp_leg_host_is_down(struct backend *backend, unsigned host, enum backend_protocol protocol)
-{
-	struct smtp_leg *l;
-
-	/* Anew after each: losing one may cut others. */
-	while ((l = find_leg_with(backend, host, protocol)) != NULL)
-		lose(l, "its host was found down");
 }
 
 /* ---- commands ---- */
