@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/base/num.h"
 #include "common/proto/address.h"
+#include "common/proto/dns_name.h"
 
 #define CHANGE_ARENA_MOST (256 * 1024)
 
@@ -101,6 +102,14 @@ static bool claim(struct change *c, struct slice domain)
 		err = claims_take(&c->claims, slice_of(room, domain.len + 1));
 	}
 	return !err || refuse(c, err, "another verb is changing this domain or an address in it", "");
+}
+
+/* Of a name that is to come: mail reaches no other. What is there can be changed and removed whatever it is called. */
+static bool is_in_dns(struct change *c, const char *text, struct slice name)
+{
+	return (dns_name_is_host(name) && name.p[0] != '-') ||
+	       refuse(c, ERR_SYNTAX, ": is no name of the DNS: labels of 1 to 63 letters, digits and hyphens",
+		       text);
 }
 
 static bool read_domain(struct change *c, const char *text, struct slice *domain_out)
@@ -225,7 +234,7 @@ static bool read_aliases(struct change *c)
 		drop_alias(c, name);
 	}
 	for (size_t i = 0; (text = control_option(c->request, "alias", i)); i++) {
-		if (!read_domain(c, text, &name) || !claim(c, name))
+		if (!read_domain(c, text, &name) || !is_in_dns(c, text, name) || !claim(c, name))
 			return false;
 		if (!has_alias(c->domain.aliases, name))
 			add_alias(c, name);
@@ -281,8 +290,8 @@ static void put(struct admin *admin, struct control_request *r, bool must_exist)
 {
 	struct change *c = begin(admin, r, must_exist);
 
-	if (c && read_policy(c) && read_maxima(c) && read_class(c) &&
-		read_account(c, "catch-all", &c->domain.catch_all) &&
+	if (c && (must_exist || is_in_dns(c, control_arg(r, 0), c->domain.name)) && read_policy(c) &&
+		read_maxima(c) && read_class(c) && read_account(c, "catch-all", &c->domain.catch_all) &&
 		read_account(c, "postmaster", &c->domain.postmaster) && read_aliases(c))
 		write_change(c);
 }

@@ -105,6 +105,9 @@ class Domains(mt.ClusterCase):
         self.assertIn("alias", self.refused("account", "set", "ann@al.test", "--alias", "other@al2.test"))
         self.assertIn("domain", self.refused("domain", "add", "other.test", "--alias", "bosses.test"))
         self.assertIn("addresses", self.refused("domain", "remove", "al.test"))
+        for name in ("-x.test", "a" * 64 + ".test", "[127.0.0.1]", "a..test", "x y"):
+            self.refused("domain", "add", name, status=64)
+            self.assertIn(name, self.refused("domain", "set", "al.test", "--alias", name, status=64))
         self.ctl("domain", "set", "al.test", "--catch-all", "none", "--remove-alias", "al3.test")
         self.assertEqual(self.rcpt("nobody@al.test"), 550)
         self.assertEqual(self.rcpt("ann@al3.test"), 550)
