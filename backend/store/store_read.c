@@ -29,19 +29,27 @@ static void add_run(struct runs *r, uint32_t from, uint32_t count)
 	r->count = count;
 }
 
-/* Where a chunk may not go beyond `end`, since the next one begins there. */
+/* Where a chunk may not go beyond `end`, since the next one begins there. Nothing out of order is told: a view relies on it. */
 static int add_chunk(struct runs *r, uint32_t key_uid, struct slice value, uint32_t end)
 {
-	uint32_t n;
+	uint32_t n, least = key_uid;
 
+	if (!key_uid)
+		return ERR_CORRUPT;
 	if (key_uid < end && value.len == CHUNK_HEAD + (size_t)(end - key_uid) * CHUNK_ENTRY) {
 		add_run(r, key_uid, end - key_uid); /* as many as there can be: all of them */
 		return 0;
 	}
 	if (chunk_count(value, &n))
 		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < n; i++)
-		add_run(r, chunk_uid(value.p, i), 1);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t uid = chunk_uid(value.p, i);
+
+		if (uid < least || uid >= end)
+			return ERR_CORRUPT;
+		add_run(r, uid, 1);
+		least = uid + 1;
+	}
 	return 0;
 }
 
@@ -51,6 +59,7 @@ int store_message_runs(struct store_txn *txn, uint32_t mailbox, uint32_t uidnext
 	struct db_key prefix = db_key_u32(mailbox);
 	struct runs runs = {fn, arg, 0, 0};
 	struct slice value = {0};
+	bool has_chunk = false;
 	uint32_t key_uid = 0;
 	struct db_cursor c;
 	int err = db_cursor_open(txn, DB_INDEX, &c);
@@ -61,8 +70,9 @@ int store_message_runs(struct store_txn *txn, uint32_t mailbox, uint32_t uidnext
 	while (!err && db_cursor_has_prefix(&c, db_key_view(&prefix))) {
 		uint32_t next = bytes_get_u32be(c.key.p + 4);
 
-		if (value.len)
+		if (has_chunk)
 			err = add_chunk(&runs, key_uid, value, next);
+		has_chunk = true;
 		key_uid = next;
 		value = c.value;
 		if (!err)
@@ -71,7 +81,7 @@ int store_message_runs(struct store_txn *txn, uint32_t mailbox, uint32_t uidnext
 	db_cursor_close(&c);
 	if (err && err != ERR_NOT_FOUND)
 		return err;
-	err = value.len ? add_chunk(&runs, key_uid, value, uidnext) : 0;
+	err = has_chunk ? add_chunk(&runs, key_uid, value, uidnext) : 0;
 	if (!err && runs.count)
 		fn(arg, runs.from, runs.count);
 	return err;
@@ -87,65 +97,75 @@ static uint32_t unseen_in(const char *value, uint32_t count)
 	return i;
 }
 
-/* From the first message on; ERR_NOT_NOW: not within so many chunks. */
-static int unseen_from_start(struct db_cursor *c, uint32_t mailbox, uint32_t *place_out)
+/* One end of the search: messages and unseen ones in the chunks that it has met. */
+struct unseen_end {
+	struct db_cursor c;
+	uint32_t messages, unseen;
+};
+
+/* The first chunk with an unseen one has the first of all. ERR_NOT_NOW: it is not this one. */
+static int unseen_from_start(struct unseen_end *e, uint32_t mailbox, uint32_t *place_out)
 {
 	struct db_key prefix = db_key_u32(mailbox);
-	uint32_t place = 0, n;
-	int err = db_cursor_seek(c, db_key_view(&prefix));
+	uint32_t n;
+	int err = db_cursor_has_prefix(&e->c, db_key_view(&prefix)) ? chunk_count(e->c.value, &n)
+								    : ERR_NOT_FOUND;
 
-	for (unsigned looked = 0; !err && db_cursor_has_prefix(c, db_key_view(&prefix)); looked++) {
-		if (looked == UNSEEN_CHUNKS)
-			return ERR_NOT_NOW;
-		err = chunk_count(c->value, &n);
-		if (!err && chunk_unseen(c->value.p)) {
-			*place_out = place + unseen_in(c->value.p, n);
-			return 0;
-		}
-		place += n;
-		if (!err)
-			err = db_cursor_next(c);
+	if (err)
+		return err;
+	if (chunk_unseen(e->c.value.p)) {
+		*place_out = e->messages + unseen_in(e->c.value.p, n);
+		return 0;
 	}
-	return err ? err : ERR_NOT_FOUND;
+	e->messages += n;
+	err = db_cursor_next(&e->c);
+	return err ? err : ERR_NOT_NOW;
 }
 
-/* From the last message back, until all that are unseen have been met. */
-static int unseen_from_end(struct db_cursor *c, const struct store_mailbox *m, uint32_t *place_out)
+/* The chunk before `uid_io` has the first one if all of the mailbox are met with it. ERR_NOT_NOW: they are not. */
+static int unseen_from_end(
+	struct unseen_end *e, const struct store_mailbox *m, uint32_t *uid_io, uint32_t *place_out)
 {
-	uint32_t behind = 0, unseen = 0, uid = m->uidnext, n;
+	uint32_t n;
+	int err = *uid_io ? chunk_seek(&e->c, m->id, *uid_io - 1) : ERR_NOT_FOUND;
 
-	for (unsigned looked = 0; looked < UNSEEN_CHUNKS; looked++) {
-		int err = uid ? chunk_seek(c, m->id, uid - 1) : ERR_NOT_FOUND;
-
-		if (!err)
-			err = chunk_count(c->value, &n);
-		if (err)
-			return err;
-		behind += n;
-		unseen += chunk_unseen(c->value.p);
-		if (unseen >= m->unseen && behind <= m->messages) {
-			*place_out = m->messages - behind + unseen_in(c->value.p, n);
-			return 0;
-		}
-		uid = bytes_get_u32be(c->key.p + 4);
-	}
-	return ERR_NOT_NOW;
+	if (!err)
+		err = chunk_count(e->c.value, &n);
+	if (err)
+		return err;
+	e->messages += n;
+	e->unseen += chunk_unseen(e->c.value.p);
+	*uid_io = bytes_get_u32be(e->c.key.p + 4);
+	if (e->unseen < m->unseen || e->messages > m->messages)
+		return ERR_NOT_NOW;
+	*place_out = m->messages - e->messages + unseen_in(e->c.value.p, n);
+	return 0;
 }
 
+/* By turns, so that it costs what lies between the message and the end that is nearer. */
 int store_message_first_unseen(struct store_txn *txn, const struct store_mailbox *m, uint32_t *place_out)
 {
-	struct db_cursor c;
+	struct unseen_end start = {.messages = 0}, end = {.messages = 0};
+	struct db_key prefix = db_key_u32(m->id);
+	uint32_t uid = m->uidnext;
 	int err;
 
 	if (m->unseen == 0)
 		return ERR_NOT_FOUND;
-	err = db_cursor_open(txn, DB_INDEX, &c);
-	if (err)
-		return err;
-	err = unseen_from_start(&c, m->id, place_out);
-	if (err == ERR_NOT_NOW)
-		err = unseen_from_end(&c, m, place_out);
-	db_cursor_close(&c);
+	err = db_cursor_open(txn, DB_INDEX, &start.c);
+	if (!err)
+		err = db_cursor_open(txn, DB_INDEX, &end.c);
+	if (!err)
+		err = db_cursor_seek(&start.c, db_key_view(&prefix));
+	if (!err)
+		err = ERR_NOT_NOW;
+	for (unsigned looked = 0; err == ERR_NOT_NOW && looked < UNSEEN_CHUNKS; looked++) {
+		err = unseen_from_start(&start, m->id, place_out);
+		if (err == ERR_NOT_NOW)
+			err = unseen_from_end(&end, m, &uid, place_out);
+	}
+	db_cursor_close(&start.c);
+	db_cursor_close(&end.c);
 	return err;
 }
 
