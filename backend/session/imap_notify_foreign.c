@@ -17,6 +17,8 @@
 #include "common/base/mem.h"
 #include "common/base/table.h"
 
+/* Told at once of one account; each is looked for among all. */
+#define RENAMES_MAX 100
 #define WATCHED (IMAP_RIGHT_LOOKUP | IMAP_RIGHT_READ)
 
 struct touched {
@@ -54,6 +56,7 @@ struct look {
 	size_t now_count;
 	struct table *by_id, *by_name;       /* of now */
 	struct table *known_id, *known_name; /* of what was told last */
+	struct slice *minds;                 /* how the client calls each of these now */
 };
 
 static struct slice key_of(const uint32_t *mailbox)
@@ -341,36 +344,99 @@ static void name_new(struct look *l, const struct store_mailbox *m)
 		write_parent(l, m->name);
 }
 
-/* A child that went along with its parent is not told of. */
-static bool went_along(const struct look *l, struct slice name, struct slice old_name)
-{
-	for (;;) {
-		ptrdiff_t up = slice_find_last(name, STORE_SEPARATOR);
-		ptrdiff_t old_up = slice_find_last(old_name, STORE_SEPARATOR);
-		const struct imap_known *k;
-		const struct store_mailbox *m;
+/* ---- renames ---- */
 
-		if (up <= 0 || old_up <= 0 ||
-			!slice_is_equal(slice_from(name, (size_t)up), slice_from(old_name, (size_t)old_up)))
-			return false;
-		name.len = (size_t)up;
-		old_name.len = (size_t)old_up;
-		k = table_get(l->known_name, old_name);
-		m = k ? table_get(l->by_id, key_of(&k->mailbox)) : NULL;
-		if (m && slice_is_equal(m->name, name) && !slice_is_equal(name, old_name))
-			return true;
+/* The client has heard that `old_name` is `name`: so it calls what stands below it. */
+static int follow(struct look *l, struct slice old_name, struct slice name)
+{
+	for (size_t i = 0; i < l->o->known_count; i++) {
+		struct slice rest = l->minds[i];
+		char *text;
+
+		if (!imap_notify_is_below(rest, old_name))
+			continue;
+		rest = slice_from(rest, old_name.len);
+		text = arena_alloc(&l->arena, name.len + rest.len);
+		if (!text)
+			return ERR_TOO_BIG;
+		memcpy(text, name.p, name.len);
+		memcpy(text + name.len, rest.p, rest.len);
+		l->minds[i] = slice_of(text, name.len + rest.len);
 	}
+	return 0;
+}
+
+static const struct store_mailbox *renamed(const struct look *l, size_t i)
+{
+	const struct store_mailbox *m = table_get(l->by_id, key_of(&l->o->known[i].mailbox));
+
+	return m && l->minds[i].len && !slice_is_equal(m->name, l->minds[i]) ? m : NULL;
+}
+
+/* As the client has it, another that is to be renamed has this name still. */
+static bool is_taken(const struct look *l, struct slice name)
+{
+	for (size_t i = 0; i < l->o->known_count; i++)
+		if (slice_is_equal(l->minds[i], name) && renamed(l, i))
+			return true;
+	return false;
+}
+
+static int tell_rename(struct look *l, size_t i, const struct store_mailbox *m)
+{
+	struct slice old_name = l->minds[i];
+
+	if (!is_by_self(l, m->id) && (wanted(l, m->name) | wanted(l, old_name)) & IMAP_EVENT_NAME)
+		write_there(l, m, old_name);
+	l->minds[i] = m->name;
+	return follow(l, old_name, m->name);
+}
+
+/*
+ * OLDNAME is what the client calls it: children go along with their parent without a word, and none is renamed to a name that
+ * another has yet. Who change names with each other, or are too many, are told as gone and new.
+ */
+static int tell_renames(struct look *l)
+{
+	unsigned told = 0;
+	bool goes_on = true;
+	int err = 0;
+
+	l->minds = arena_calloc(&l->arena, l->o->known_count + 1, sizeof(*l->minds));
+	if (!l->minds)
+		return ERR_TOO_BIG;
+	for (size_t i = 0; i < l->o->known_count; i++)
+		l->minds[i] = l->o->known[i].name;
+	while (goes_on && err == 0) {
+		goes_on = false;
+		for (size_t i = 0; i < l->o->known_count && err == 0 && told < RENAMES_MAX; i++) {
+			const struct store_mailbox *m = renamed(l, i);
+
+			if (!m || is_taken(l, m->name))
+				continue;
+			err = tell_rename(l, i, m);
+			goes_on = true;
+			told++;
+		}
+	}
+	for (size_t i = 0; i < l->o->known_count && err == 0; i++) {
+		struct imap_known *k = &l->o->known[i];
+
+		if (!renamed(l, i))
+			continue;
+		table_remove(l->known_id, key_of(&k->mailbox));
+		if (wanted(l, l->minds[i]) & IMAP_EVENT_NAME && !table_get(l->by_name, l->minds[i]))
+			write_gone(l, l->minds[i], true);
+	}
+	return err;
 }
 
 static void name_known(struct look *l, const struct store_mailbox *m, const struct imap_known *k)
 {
-	bool is_renamed = !slice_is_equal(m->name, k->name);
-	unsigned events = wanted(l, m->name), old_events = is_renamed ? wanted(l, k->name) : events;
+	unsigned events = wanted(l, m->name);
 
-	if (is_renamed && (events | old_events) & IMAP_EVENT_NAME && !went_along(l, m->name, k->name))
-		write_there(l, m, k->name);
-	else if ((l->may_read[m - l->now] != k->may_read && events) ||
-		 (m->noselect != k->is_noselect && events & IMAP_EVENT_NAME))
+	if ((l->may_read[m - l->now] != k->may_read && events) ||
+		(m->noselect != k->is_noselect && events & IMAP_EVENT_NAME))
 		write_there(l, m, slice_of(NULL, 0));
 }
 
@@ -396,31 +462,31 @@ static int tell_first_status(struct look *l, const struct store_mailbox *m, cons
 }
 
 /* Deleted, or no longer to be looked up: told alike, where both are told. */
-static int tell_gone(struct look *l, const struct imap_known *k)
+static int tell_gone(struct look *l, const struct imap_known *k, struct slice name)
 {
-	unsigned events = wanted(l, k->name);
+	unsigned events = wanted(l, name);
 	struct store_mailbox m;
 	int err = store_mailbox_get(l->txn, l->o->account, k->mailbox, &m);
 	bool is_lost = err == 0;
 
 	if (err < 0 && err != ERR_NOT_FOUND)
 		return err;
-	if (!events || is_by_self(l, k->mailbox) || table_get(l->by_name, k->name))
+	if (!events || is_by_self(l, k->mailbox) || table_get(l->by_name, name))
 		return 0;
 	if (events & IMAP_EVENT_NAME || is_lost)
-		write_gone(l, k->name, true);
+		write_gone(l, name, true);
 	if (events & IMAP_EVENT_NAME)
-		write_parent(l, k->name);
+		write_parent(l, name);
 	return 0;
 }
 
 static int compare(struct look *l)
 {
-	int err = 0;
+	int err = tell_renames(l);
 
 	for (size_t i = 0; i < l->o->known_count && err == 0; i++)
 		if (!table_get(l->by_id, key_of(&l->o->known[i].mailbox)))
-			err = tell_gone(l, &l->o->known[i]);
+			err = tell_gone(l, &l->o->known[i], l->minds[i]);
 	for (size_t i = 0; i < l->now_count && err == 0; i++) {
 		const struct imap_known *k = table_get(l->known_id, key_of(&l->now[i].id));
 

@@ -459,6 +459,63 @@ static void test_security_15_nothing_of_what_is_not_shared(void **state)
 	silent(p);
 }
 
+struct move {
+	const char *from, *to; /* to NULL: deleted */
+};
+
+/* All at once, as bob sees it: no notice comes before the last. */
+static void move_all(struct people *p, const struct move *moves, size_t count)
+{
+	struct store_account account;
+	struct store_mailbox m;
+	struct store_txn *txn;
+
+	assert_int_equal(store_find_account(p->rig.store, SLICE_LIT("alice@example.com"), &account), 0);
+	assert_int_equal(store_begin_write(p->rig.store, account.slot, &txn), 0);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(store_mailbox_find(txn, account.id, slice_str(moves[i].from), &m), 0);
+		if (moves[i].to)
+			assert_int_equal(
+				store_mailbox_rename(txn, account.id, m.id, slice_str(moves[i].to)), 0);
+		else
+			assert_int_equal(store_mailbox_delete(txn, account.id, m.id), 0);
+	}
+	assert_int_equal(store_commit(&txn), 0);
+	RIG_EXPECT(&p->alice, "SETMETADATA secret (/shared/comment \"x\")", "OK");
+}
+
+/* OLDNAME is what the client calls it then: it may follow line by line. */
+static void test_renames_in_order(void **state)
+{
+	static const struct move swap[] = {{"a", "x"}, {"b", "a"}, {"x", "b"}};
+	static const struct move chain[] = {{"b", "c"}, {"a", "b"}, {"c/in", NULL}, {"c/out", "a"}};
+	struct people *p = *state;
+	static const char *const names[] = {"a", "b", "a/in", "a/out"};
+	char line[60];
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		snprintf(line, sizeof(line), "CREATE %s", names[i]);
+		RIG_EXPECT(&p->alice, line, "OK");
+		snprintf(line, sizeof(line), "SETACL %s " BOB " lr", names[i]);
+		RIG_EXPECT(&p->alice, line, "OK");
+	}
+	RIG_EXPECT(&p->bob, "NOTIFY SET (subtree user (MailboxName))", "OK");
+	/* Two that change names cannot be told line by line: they are there anew. */
+	move_all(p, swap, ARRAY_LEN(swap));
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/b/in (\"OLDNAME\" (" ALICE "/a/in))\r\n");
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/b/out (\"OLDNAME\" (" ALICE "/a/out))\r\n");
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/a\r\n");
+	comes(&p->bob, "* LIST (\\NonExistent \\HasChildren) \"/\" " ALICE "\r\n");
+	comes(&p->bob, "* LIST (\\HasChildren) \"/\" " ALICE "/b\r\n");
+	comes(&p->bob, "* LIST (\\NonExistent \\HasChildren) \"/\" " ALICE "\r\n");
+	/* b has two children now; it becomes c, a takes its name, of the children one goes and one becomes a. */
+	move_all(p, chain, ARRAY_LEN(chain));
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/c (\"OLDNAME\" (" ALICE "/b))\r\n");
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/b (\"OLDNAME\" (" ALICE "/a))\r\n");
+	comes(&p->bob, "* LIST (\\HasNoChildren) \"/\" " ALICE "/a (\"OLDNAME\" (" ALICE "/c/out))\r\n");
+	comes(&p->bob, "* LIST (\\NonExistent \\NoAccess) \"/\" " ALICE "/c/in\r\n");
+}
+
 /* RENAME of INBOX leaves an empty one: no name, but what is in it. */
 static void test_inbox_renamed(void **state)
 {
@@ -616,6 +673,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_subscribed, start, stop),
 		cmocka_unit_test_setup_teardown(test_one_set_after_another, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_15_nothing_of_what_is_not_shared, start, stop),
+		cmocka_unit_test_setup_teardown(test_renames_in_order, start, stop),
 		cmocka_unit_test_setup_teardown(test_inbox_renamed, start, stop),
 		cmocka_unit_test_setup_teardown(test_owner_goes, start, stop),
 		cmocka_unit_test_setup_teardown(test_security_10_watching_others_is_bounded, start, stop),
