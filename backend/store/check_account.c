@@ -122,6 +122,55 @@ static int check_kept_row(struct check *k, struct db_cursor *c, struct store_kep
 	return 0;
 }
 
+/* Waits for the reaper: its records are of its index. */
+static int is_buried(struct check *k, uint32_t account, uint32_t mailbox, bool *buried_out)
+{
+	char key[9] = {INTENT_DROP_MAILBOX};
+	struct slice value;
+	int err;
+
+	bytes_put_u32be(key + 1, account);
+	bytes_put_u32be(key + 5, mailbox);
+	err = db_get(k->txn, DB_INTENTS, slice_of(key, sizeof(key)), &value);
+	*buried_out = !err;
+	return err == ERR_NOT_FOUND ? 0 : err;
+}
+
+/* A deleted mailbox has no records but of its kept messages; those of the others are check_mailbox()'s. */
+static int check_gone(struct check *k, uint32_t account, uint32_t mailbox)
+{
+	struct db_key prefix = db_key_u32(mailbox), folder = db_key_u32_u32(account, mailbox);
+	uint64_t records = 0, expunged = 0, kept = count_kept(k, mailbox);
+	struct slice value;
+	bool buried = false;
+	int err = db_get(k->txn, DB_FOLDERS, db_key_view(&folder), &value);
+
+	if (err != ERR_NOT_FOUND)
+		return err;
+	err = is_buried(k, account, mailbox, &buried);
+	if (!err && !buried)
+		err = count_rows(k, DB_MESSAGES, db_key_view(&prefix), &records);
+	if (!err && !buried)
+		err = count_rows(k, DB_EXPUNGED, db_key_view(&prefix), &expunged);
+	if (!err && !buried && records != kept + expunged)
+		check_finding(k, "records=%llu, expunged=%llu, kept=%llu account=%u deleted mailbox=%u",
+			(unsigned long long)records, (unsigned long long)expunged, (unsigned long long)kept,
+			account, mailbox);
+	return err;
+}
+
+static int check_all_gone(struct check *k, uint32_t account)
+{
+	const uint32_t *ids = (const void *)k->kept.data;
+	size_t count = buf_len(&k->kept) / sizeof(*ids);
+	int err = 0;
+
+	for (size_t i = 0; i < count && !err; i++)
+		if (i == 0 || ids[i] != ids[i - 1])
+			err = check_gone(k, account, ids[i]);
+	return err;
+}
+
 /* Rows have their records, sums are right; gathers k->kept. */
 static int check_kept(struct check *k, uint32_t account)
 {
@@ -151,7 +200,7 @@ static int check_kept(struct check *k, uint32_t account)
 			(unsigned long long)said.messages, (unsigned long long)said.bytes);
 	if (buf_len(&k->kept))
 		qsort(k->kept.data, buf_len(&k->kept) / sizeof(uint32_t), sizeof(uint32_t), compare_u32);
-	return 0;
+	return check_all_gone(k, account);
 }
 
 static int check_mailbox(struct check *k, uint32_t account, uint32_t mailbox,

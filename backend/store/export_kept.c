@@ -29,6 +29,8 @@ static int add(struct gathering *g, const struct kept_row *r)
 	l->rows[l->count] = (struct export_kept){number, *r};
 	if (!r->time) /* the retention takes it for that */
 		l->rows[l->count].row.time = 1;
+	if (!r->modseq) /* a repair did not know it */
+		l->rows[l->count].row.modseq = 1;
 	l->count++;
 	l->bytes += r->size;
 	return 0;
