@@ -31,6 +31,9 @@ MUST_CHECK int kept_put_folder(
 /* When a mailbox was deleted, and its folder record, a view; ERR_NOT_FOUND. */
 MUST_CHECK int kept_get_folder(struct store_txn *txn, uint32_t account, uint32_t mailbox, uint32_t *time_out,
 	struct folder_record *folder_out);
+/* The message has come back by another way: not kept any more, if it was. It goes when no view shows it. */
+MUST_CHECK int kept_release(
+	struct store_txn *txn, uint32_t account, uint32_t time, uint32_t mailbox, uint32_t uid);
 /* Beyond the limit of bytes? Lets go of the oldest, at most *budget rows. */
 MUST_CHECK int kept_trim(
 	struct store_txn *txn, const struct store_holds *holds, uint32_t account, size_t *budget);

@@ -191,6 +191,32 @@ static int drop_row(struct store_txn *txn, const struct kept_row *r, bool with_r
 	return !err && with_record ? message_remove_record(txn, r->mailbox, r->uid) : err;
 }
 
+int kept_release(struct store_txn *txn, uint32_t account, uint32_t time, uint32_t mailbox, uint32_t uid)
+{
+	struct db_key key = row_key(account, time, mailbox, uid), expunged;
+	struct folder_record folder;
+	struct slice value;
+	struct kept_row r;
+	bool lives;
+	int err = db_get(txn, DB_KEPT, db_key_view(&key), &value);
+
+	if (!err)
+		err = kept_unpack(db_key_view(&key), value, &r);
+	if (err)
+		return err == ERR_NOT_FOUND ? 0 : err;
+	err = mailbox_get_folder(txn, account, mailbox, &folder);
+	lives = !err && !folder.noselect;
+	if (err && err != ERR_NOT_FOUND)
+		return err;
+	err = drop_row(txn, &r, !lives);
+	if (err || !lives)
+		return err;
+	/* As one that is not to be kept: the reaper asks the views. */
+	txn->has_waste = true;
+	expunged = db_key_u32_u64_u32(mailbox, r.modseq, uid);
+	return db_put(txn, DB_EXPUNGED, db_key_view(&expunged), slice_of(NULL, 0));
+}
+
 /* ---- listing ---- */
 
 /* Where it belongs: folder's slices are views. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "backend/store/import_body.h"
+#include "backend/store/kept.h"
 #include "backend/store/mailbox.h"
 #include "backend/store/transfer.h"
 #include "common/base/clock.h"
@@ -13,6 +14,8 @@
 #define STEP_ITEMS 50
 #define STEP_BYTES ((size_t)256 << 10)
 #define WALK_STEP 2000
+/* Deleted messages of the mailbox that are known to be deleted; more of them would stay so, beside what comes back. */
+#define KEPT_MAX 1000000
 
 /* Messages of one likeness that the mailbox has and that the stream has not yet claimed. */
 struct likeness {
@@ -20,7 +23,15 @@ struct likeness {
 	uint32_t left;
 };
 
+/* A deleted message of the mailbox that could be undeleted, if nothing like it comes back. */
+struct deleted {
+	char key[8];
+	uint32_t time, mailbox, uid;
+	struct deleted *next; /* of the same likeness */
+};
+
 struct item {
+	const struct deleted *deleted; /* that comes back with it; may be NULL */
 	char *payload;
 	size_t len;
 	struct store_draft *draft;
@@ -35,6 +46,8 @@ struct store_restore {
 	struct slice keywords[STORE_KEYWORDS_MAX];
 	size_t keyword_count;
 	struct table *present;
+	struct table *deleted;
+	size_t deleted_count;
 	struct item items[STEP_ITEMS];
 	size_t item_count, waiting;
 	struct store_restore_totals totals;
@@ -48,6 +61,7 @@ struct store_restore *store_restore_new(const struct store_restore_options *opti
 	import_body_init(&r->body, options->store, options->slot, options->write, options->write_arg);
 	arena_init(&r->arena, 0);
 	r->present = table_new();
+	r->deleted = table_new();
 	return r;
 }
 
@@ -137,6 +151,67 @@ static int look(struct store_restore *r)
 	return err;
 }
 
+struct looking {
+	struct store_restore *r;
+	struct store_txn *txn;
+};
+
+static void note_deleted(void *arg, const struct store_kept *kept)
+{
+	const struct looking *l = arg;
+	struct store_restore *r = l->r;
+	struct store_message m;
+	struct deleted *d;
+
+	if (r->deleted_count == KEPT_MAX || store_message_get(l->txn, kept->mailbox, kept->uid, &m))
+		return;
+	d = arena_calloc(&r->arena, 1, sizeof(*d));
+	if (!d)
+		return;
+	d->time = (uint32_t)kept->deleted;
+	d->mailbox = kept->mailbox;
+	d->uid = kept->uid;
+	make_key(m.size, m.date, &m.texts, d->key);
+	d->next = table_remove(r->deleted, slice_of(d->key, sizeof(d->key)));
+	table_put(r->deleted, slice_of(d->key, sizeof(d->key)), d);
+	r->deleted_count++;
+}
+
+/* Under another name copies are made, and what was deleted has nothing to do with them. */
+static int look_for_deleted(struct store_restore *r)
+{
+	struct store_kept_filter filter = {.mailbox = r->o.from};
+	struct store_kept_at at = {0};
+	bool is_done = !slice_is_equal(r->o.from, r->o.to);
+	int err = 0;
+
+	while (!err && !is_done) {
+		struct looking l = {.r = r};
+
+		err = store_begin_read(r->o.store, r->o.slot, &l.txn);
+		if (err)
+			return err;
+		err = store_kept_list(
+			l.txn, r->o.account, &filter, &at, WALK_STEP, note_deleted, &l, &is_done);
+		store_end_read(&l.txn);
+	}
+	return err;
+}
+
+/* One that the message would be the double of. */
+static const struct deleted *take_deleted(
+	struct store_restore *r, const struct transfer_message *t, const struct store_draft *draft)
+{
+	struct deleted *d;
+	char key[8];
+
+	make_key(t->entry.size, t->entry.date, store_draft_texts(draft), key);
+	d = table_remove(r->deleted, slice_of(key, sizeof(key)));
+	if (d && d->next)
+		table_put(r->deleted, slice_of(d->next->key, sizeof(d->next->key)), d->next);
+	return d;
+}
+
 static bool is_present(
 	struct store_restore *r, const struct transfer_message *t, const struct store_draft *draft)
 {
@@ -191,7 +266,12 @@ static int apply_one(struct store_txn *txn, struct store_restore *r, const struc
 		err = store_mailbox_make_keywords(txn, r->o.account, r->mailbox, names, count, &a.keywords);
 	if (!err)
 		err = store_draft_finish(txn, item->draft, &a.blob);
-	return err ? err : store_message_append(txn, &a, &appended);
+	if (!err)
+		err = store_message_append(txn, &a, &appended);
+	if (err || !item->deleted)
+		return err;
+	return kept_release(
+		txn, r->o.account, item->deleted->time, item->deleted->mailbox, item->deleted->uid);
 }
 
 static int apply(struct store_txn *txn, void *arg)
@@ -244,7 +324,8 @@ static int take_mailbox(struct store_restore *r, struct slice payload)
 	r->keyword_count = t.folder.keywords.count;
 	for (size_t i = 0; i < r->keyword_count; i++)
 		r->keywords[i] = arena_copy(&r->arena, t.folder.keywords.names[i]);
-	return look(r);
+	err = look(r);
+	return err ? err : look_for_deleted(r);
 }
 
 static int take_message(struct store_restore *r, struct slice payload)
@@ -268,8 +349,10 @@ static int take_message(struct store_restore *r, struct slice payload)
 		import_body_drop(&r->body, &draft);
 		return 0;
 	}
-	r->items[r->item_count++] = (struct item){
-		.payload = xmemdup0(payload.p, payload.len), .len = payload.len, .draft = draft};
+	r->items[r->item_count++] = (struct item){.deleted = take_deleted(r, &t, draft),
+		.payload = xmemdup0(payload.p, payload.len),
+		.len = payload.len,
+		.draft = draft};
 	r->waiting += store_draft_waiting(draft);
 	r->totals.bytes += t.entry.size;
 	return r->item_count == STEP_ITEMS || r->waiting >= STEP_BYTES ? step(r) : 0;
@@ -301,6 +384,7 @@ void store_restore_free(struct store_restore **restore)
 	clear(r);
 	import_body_deinit(&r->body);
 	table_free(&r->present);
+	table_free(&r->deleted);
 	arena_deinit(&r->arena);
 	free(r);
 	*restore = NULL;

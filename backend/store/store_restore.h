@@ -1,7 +1,8 @@
 /*
  * Restore of one mailbox out of a backup's stream into an account that lives. Its messages become new ones there: new UIDs,
  * MODSEQs, UIDLs, EMAILIDs, with their flags, keywords and INTERNALDATE; those that are in the mailbox still (equal size, date,
- * header and structure) are left out, so that it can be repeated. A mailbox that is not there is made, with a new UIDVALIDITY.
+ * header and structure) are left out, so that it can be repeated. Those that its user deleted, and that come back, cannot be
+ * undeleted any more: they would be there twice. A mailbox that is not there is made, with a new UIDVALIDITY.
  * Blocks: for worker threads.
  */
 #pragma once

@@ -107,8 +107,10 @@ class Backup(mt.ClusterCase):
         m.select("Work")
         m.store("1:10", "+FLAGS", "\\Deleted")
         m.expunge()
+        mt.wait_for(lambda: len(self.deleted(USER)) == 10, 20, "ten deleted messages")
         back = self.restore("--account", USER, "--mailbox", "Work")
         self.assertEqual((back["messages"], back["present"]), (10, 10))
+        self.assertEqual(self.deleted(USER), [])  # an undelete would double them
         self.assertEqual(self.restore("--account", USER, "--mailbox", "Work")["messages"], 0)
         self.assertEqual(self.subjects(m, "Work"), want)
         q.sync(where)
@@ -122,7 +124,9 @@ class Backup(mt.ClusterCase):
         # the whole mailbox deleted: it comes back under a new UIDVALIDITY
         m.close()
         self.assertEqual(m.delete("Work")[0], "OK")
+        mt.wait_for(lambda: len(self.deleted(USER)) == 20, 20, "twenty deleted messages")
         self.assertEqual(self.restore("--account", USER, "--mailbox", "Work")["messages"], 20)
+        self.assertEqual(self.cluster.ctl_json("b1", "account", "undelete", USER)["messages"], 0)
         self.assertEqual(self.subjects(m, "Work"), want)
         q.sync(where)
         self.assertGreater(q.boxes["Work"][0], old["Work"][0])
