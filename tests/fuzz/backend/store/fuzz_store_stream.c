@@ -147,6 +147,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(import(buf_view(&stream), SLICE_LIT("again@example.org"), &again) == 0);
 		accounts[count++] = again.account;
 		require(again.messages == totals.messages && again.bytes == totals.bytes);
+		require(again.kept == totals.kept && again.kept_bytes == totals.kept_bytes);
 	}
 	if (count || ++runs % 64 == 0) {
 		require(store_check(store, &o, &check) == 0 && check.errors == 0);
