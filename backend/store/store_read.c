@@ -29,6 +29,22 @@ static void add_run(struct runs *r, uint32_t from, uint32_t count)
 	r->count = count;
 }
 
+/* How many entries from this one on follow one another: by steps that double and then halve, so that long runs are not walked. */
+static uint32_t run_in(const char *value, uint32_t at, uint32_t count)
+{
+	uint32_t first = chunk_uid(value, at), n = 1;
+	bool is_growing = true;
+
+	for (uint32_t step = 1; step; step = is_growing ? step * 2 : step / 2) {
+		if (step < count - at - (n - 1) &&
+			chunk_uid(value, at + n - 1 + step) - first == n - 1 + step)
+			n += step;
+		else
+			is_growing = false;
+	}
+	return n;
+}
+
 /* Where a chunk may not go beyond `end`, since the next one begins there. Nothing out of order is told: a view relies on it. */
 static int add_chunk(struct runs *r, uint32_t key_uid, struct slice value, uint32_t end)
 {
@@ -42,13 +58,14 @@ static int add_chunk(struct runs *r, uint32_t key_uid, struct slice value, uint3
 	}
 	if (chunk_count(value, &n))
 		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0, run; i < n; i += run) {
 		uint32_t uid = chunk_uid(value.p, i);
 
-		if (uid < least || uid >= end)
+		run = run_in(value.p, i, n);
+		if (uid < least || uid >= end || run > end - uid)
 			return ERR_CORRUPT;
-		add_run(r, uid, 1);
-		least = uid + 1;
+		add_run(r, uid, run);
+		least = uid + run;
 	}
 	return 0;
 }
