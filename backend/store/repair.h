@@ -42,6 +42,9 @@ MUST_CHECK int repair_in_write(struct repair *r, int (*fn)(struct repair *r, voi
 MUST_CHECK int repair_account(struct repair *r, void *arg);
 /* All of a mailbox whose folder's row is right; s is the account's, which the caller writes. In a write transaction. */
 MUST_CHECK int repair_mailbox(struct repair *r, uint32_t account, uint32_t mailbox, struct account_state *s);
+/* Records of deleted mailboxes that none of the rows (keys of DB_KEPT) owns are kept again, and counted in. In a write transaction. */
+MUST_CHECK int repair_kept_unowned(
+	struct repair *r, uint32_t account, const struct buf *keys, struct store_kept_sum *sum);
 /* References, pieces and bodies of the slot. In no transaction. */
 MUST_CHECK int repair_blobs(struct repair *r);
 /* Sums over the index. ERR_CORRUPT. */

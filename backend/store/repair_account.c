@@ -360,6 +360,8 @@ static int mend_kept(struct repair *r, uint32_t account)
 		sum.bytes += row.size;
 		sum.messages++;
 	}
+	if (!err)
+		err = repair_kept_unowned(r, account, &keys, &sum);
 	buf_deinit(&keys);
 	if (!err && (store_kept_sum(r->txn, account, &said) || said.bytes != sum.bytes ||
 			    said.messages != sum.messages)) {
