@@ -136,17 +136,19 @@ struct imap_session {
 	uint32_t append_mailbox; /* of append_name: the last APPEND's */
 	char *append_name;
 
-	const char *bye_text;  /* end with it as soon as the command is over */
+	const char *bye_text; /* end with it as soon as the command is over */
+	/* A word that the loop writes while a job runs: compilers read neighbours of what they are asked for. */
 	unsigned bad;          /* commands in a row */
 	bool is_stale;         /* the store has told of changes in the selected mailbox */
 	bool is_account_stale; /* the store has told of changes that `notify` may want */
-	bool must_sync;        /* this command changed it */
-	bool is_ahead;         /* the job's text waits for its turn */
-	bool is_beside;        /* the job is not about the selected mailbox */
-	int ahead_err;         /* what its `done` will hear */
-	bool has_waited;       /* it had to */
 	bool is_reading;       /* the input loop is on the stack */
 	bool is_eof;
+
+	bool must_sync;      /* this command changed it */
+	bool is_ahead;       /* the job's text waits for its turn */
+	bool is_beside;      /* the job is not about the selected mailbox */
+	int ahead_err;       /* what its `done` will hear */
+	bool has_waited;     /* it had to */
 	bool is_condstore;   /* UID and MODSEQ in every FETCH (RFC 7162 sections 3.1 and 3.2.4) */
 	bool is_qresync;     /* VANISHED instead of EXPUNGE */
 	bool is_rev2;        /* ENABLE IMAP4rev2 (RFC 9051) */
