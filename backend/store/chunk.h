@@ -5,7 +5,7 @@
  *	value  1 u8 | 0 u8 | n u16 | unseen u16 | deleted u16 | highest modseq u64 |
  *	       uid u32 [n] | size u32 [n] | modseq u64 [n] | date i64 [n] | keywords u64 [n] | flags u8 [n]
  *
- * A structure of arrays: SELECT copies the first array of each, FETCH FLAGS reads a few, nothing else. A full
+ * A structure of arrays: SELECT reads the first array of those with gaps, FETCH FLAGS a few. A full
  * chunk is the most that fills one LMDB overflow page; up to 60 entries live in the leaf itself.
  */
 #pragma once
