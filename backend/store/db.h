@@ -76,7 +76,7 @@ struct db_place {
 	MDB_txn *keeper; /* NULL: none yet */
 	uint64_t end;    /* the last page, when the next turn begins */
 	uint64_t rest_until_ms;
-	unsigned commits; /* since the last look, without a turn */
+	unsigned commits; /* since the last look */
 	bool has_turn;
 	bool was_many;
 };

@@ -28,6 +28,8 @@
 #define LIST_PAGES_MOST 32
 /* While LMDB does it alone: commits until the next look. */
 #define LOOK_EVERY 64
+/* A turn of fewer commits was one of bulk, which makes the file longer anyway and needs no order. */
+#define TURN_LEAST 2
 #define FULL_REST_MS 60000
 #define DISK_LEAST (UINT64_C(64) << 20)
 
@@ -87,11 +89,17 @@ static void let_go(struct db_slot *slot)
 static bool begin_turn(struct db_slot *slot, MDB_txn *txn, const MDB_envinfo *info)
 {
 	size_t most = slot->place.was_many ? FREE_AGAIN : FREE_MOST;
+	bool is_bulk = slot->place.has_turn && slot->place.commits < TURN_LEAST;
 	MDB_stat list;
 
 	slot->place.has_turn = false;
 	slot->place.commits = 0;
 	slot->place.end = info->me_last_pgno + RUN;
+	if (is_bulk) {
+		let_go(slot);
+		slot->place.end = UINT64_MAX;
+		return false;
+	}
 	if (clock_mono_ms() < slot->place.rest_until_ms || mdb_stat(txn, 0, &list) ||
 		!has_room(slot, info, list.ms_psize) || !keep(slot)) {
 		let_go(slot);
@@ -113,8 +121,9 @@ int db_place(struct db_slot *slot, MDB_txn *txn)
 	int rc;
 
 	mdb_env_info(slot->env, &info);
+	slot->place.commits++;
 	if (info.me_last_pgno <= slot->place.end &&
-		(slot->place.has_turn || ++slot->place.commits < LOOK_EVERY))
+		(slot->place.has_turn || slot->place.commits < LOOK_EVERY))
 		return 0;
 	if (!begin_turn(slot, txn, &info))
 		return 0;
