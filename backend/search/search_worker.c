@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "backend/search/search_build.h"
@@ -23,6 +24,7 @@
 #include "common/base/table.h"
 
 #define SHARE_DEFAULT 50
+#define NICE 10
 /* Commits are gathered for so long before their mailboxes are looked at. */
 #define GATHER_MS 200
 #define FULL_RETRY_MS 60000
@@ -336,6 +338,8 @@ static void *worker_main(void *arg)
 	struct search_worker *w = arg;
 	struct dirty *d;
 
+	/* This thread alone: on a system whose processors are all busy those go first for whom somebody waits. */
+	(void)setpriority(PRIO_PROCESS, 0, NICE);
 	while (wait_for_work(w)) {
 		if (take(w, &w->must_collect))
 			collect_gone(w);

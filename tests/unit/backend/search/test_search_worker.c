@@ -1,8 +1,10 @@
 /* The indexer's thread: what there is when it starts, what comes, rebuilding, and its end amid work. */
 #include "tests/unit/backend/store/temp_store.h"
 
+#include <dirent.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "backend/search/search_build.h"
@@ -118,6 +120,34 @@ static void test_it_follows(void **state)
 	assert_int_equal(stat.indexed, 1200);
 }
 
+/* Threads of this program that let others go first by so much more than this one. */
+static unsigned count_nice(long by)
+{
+	long own = getpriority(PRIO_PROCESS, 0);
+	DIR *dir = opendir("/proc/self/task");
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	for (struct dirent *e; (e = readdir(dir));)
+		count += e->d_name[0] != '.' &&
+			 getpriority(PRIO_PROCESS, (id_t)strtoul(e->d_name, NULL, 10)) == own + by;
+	closedir(dir);
+	return count;
+}
+
+static void test_others_go_first(void **state)
+{
+	struct fixture *f = *state;
+
+	if (getpriority(PRIO_PROCESS, 0) > 0) /* there is no room for ten more */
+		skip();
+	fill(f, 1);
+	assert_int_equal(search_worker_start(f->work, &all_of_it, &f->worker), 0);
+	for (int i = 0; i < 20000 && count_nice(10) == 0; i++)
+		nanosleep(&(struct timespec){0, 1000000}, NULL);
+	assert_int_equal(count_nice(10), 1);
+}
+
 static void test_it_ends_amid_its_work(void **state)
 {
 	static const struct search_worker_options little = {.share = 1};
@@ -189,6 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_it_follows, start, stop),
+		cmocka_unit_test_setup_teardown(test_others_go_first, start, stop),
 		cmocka_unit_test_setup_teardown(test_it_ends_amid_its_work, start, stop),
 		cmocka_unit_test_setup_teardown(test_it_heals_beside_checks, start, stop),
 	};
