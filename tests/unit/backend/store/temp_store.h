@@ -166,6 +166,31 @@ static inline struct store_mailbox temp_mailbox(struct temp_store *t, uint32_t m
 	return m;
 }
 
+/* Adds flags and a keyword to a message. */
+static inline void temp_flag(
+	struct temp_store *t, uint32_t mailbox, uint32_t uid, uint8_t flags, const char *keyword)
+{
+	struct store_flag_change c = {.how = STORE_FLAGS_ADD, .flags = flags, .unchanged_since = UINT64_MAX};
+	struct slice name = slice_str(keyword);
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_mailbox_make_keywords(txn, t->account, mailbox, &name, 1, &c.keywords), 0);
+	assert_int_equal(store_message_flag(txn, t->account, mailbox, &uid, 1, &c, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
+static inline void temp_expunge(struct temp_store *t, uint32_t mailbox, uint32_t uid)
+{
+	struct store_txn *txn;
+	uint64_t modseq;
+
+	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
+	assert_int_equal(store_message_expunge(txn, t->account, mailbox, &uid, 1, true, NULL, &modseq), 0);
+	assert_int_equal(store_commit(&txn), 0);
+}
+
 struct temp_uids {
 	uint32_t *uids;
 	size_t room, count;

@@ -24,29 +24,6 @@ static uint32_t add(struct temp_store *t, uint32_t mailbox, const char *name, ui
 	return a.uid;
 }
 
-static void mark(struct temp_store *t, uint32_t mailbox, uint32_t uid, const char *keyword)
-{
-	struct store_flag_change c = {.how = STORE_FLAGS_ADD, .unchanged_since = UINT64_MAX};
-	struct slice name = slice_str(keyword);
-	struct store_txn *txn;
-	uint64_t modseq;
-
-	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
-	assert_int_equal(store_mailbox_make_keywords(txn, t->account, mailbox, &name, 1, &c.keywords), 0);
-	assert_int_equal(store_message_flag(txn, t->account, mailbox, &uid, 1, &c, NULL, &modseq), 0);
-	assert_int_equal(store_commit(&txn), 0);
-}
-
-static void expunge(struct temp_store *t, uint32_t mailbox, uint32_t uid)
-{
-	struct store_txn *txn;
-	uint64_t modseq;
-
-	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
-	assert_int_equal(store_message_expunge(txn, t->account, mailbox, &uid, 1, true, NULL, &modseq), 0);
-	assert_int_equal(store_commit(&txn), 0);
-}
-
 static uint32_t make(struct temp_store *t, const char *name)
 {
 	struct store_txn *txn;
@@ -87,19 +64,19 @@ static void fill(struct temp_store *t)
 	memcpy(large, "A: b\r\n\r\n", 8);
 	add(t, t->inbox, "stays", STORE_SEEN);
 	uid = add(t, t->inbox, "flagged", STORE_FLAGGED | STORE_DELETED);
-	mark(t, t->inbox, uid, "$Work");
-	expunge(t, t->inbox, uid);
+	temp_flag(t, t->inbox, uid, 0, "$Work");
+	temp_expunge(t, t->inbox, uid);
 	uid = add(t, t->inbox, "shared", 0);
 	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
 	assert_int_equal(store_message_copy(txn, t->account, t->inbox, &uid, 1, live, false, NULL), 0);
 	assert_int_equal(store_commit(&txn), 0);
-	expunge(t, t->inbox, uid);
+	temp_expunge(t, t->inbox, uid);
 	assert_int_equal(temp_append(t, t->account, t->inbox, slice_of(large, LARGE_SIZE), 0, &a), 0);
-	expunge(t, t->inbox, a.uid);
+	temp_expunge(t, t->inbox, a.uid);
 	free(large);
-	expunge(t, old, add(t, old, "before", 0));
-	mark(t, old, add(t, old, "old one", STORE_SEEN), "first");
-	mark(t, old, add(t, old, "old two", 0), "second");
+	temp_expunge(t, old, add(t, old, "before", 0));
+	temp_flag(t, old, add(t, old, "old one", STORE_SEEN), 0, "first");
+	temp_flag(t, old, add(t, old, "old two", 0), 0, "second");
 	delete (t, old);
 	add(t, parent, "parent's", STORE_ANSWERED);
 	delete (t, parent);
@@ -432,7 +409,7 @@ static void test_a_look_for_the_expired_leaves_an_import_alone(void **state)
 		assert_int_equal(store_commit(&txn), 0);
 	}
 	for (uint32_t i = 0; i <= MANY; i++)
-		expunge(&t, t.inbox, uid + i);
+		temp_expunge(&t, t.inbox, uid + i);
 	o.store = t.store;
 	export_to(&t, t.account, &stream);
 	source = (struct source){buf_view(&stream), 1 << 20};
@@ -513,7 +490,7 @@ static void test_stops_after_any_step(void **state)
 	start(&t);
 	fill(&t);
 	for (int i = 0; i < 200; i++)
-		expunge(&t, t.inbox, add(&t, t.inbox, "one of many", 0));
+		temp_expunge(&t, t.inbox, add(&t, t.inbox, "one of many", 0));
 	export_to(&t, t.account, &stream);
 	for (int steps = 0; err; steps++) {
 		struct stop stop = {t.store, steps};

@@ -8,30 +8,6 @@
 
 #define SMALL "From: a@example.com\r\nSubject: s\r\nMessage-ID: <1@x>\r\n\r\nbody\r\n"
 
-static void change_flags(
-	struct temp_store *t, uint32_t mailbox, uint32_t uid, uint8_t flags, const char *keyword)
-{
-	struct store_flag_change c = {.how = STORE_FLAGS_ADD, .flags = flags, .unchanged_since = UINT64_MAX};
-	struct slice name = slice_str(keyword);
-	struct store_txn *txn;
-	uint64_t modseq;
-
-	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
-	assert_int_equal(store_mailbox_make_keywords(txn, t->account, mailbox, &name, 1, &c.keywords), 0);
-	assert_int_equal(store_message_flag(txn, t->account, mailbox, &uid, 1, &c, NULL, &modseq), 0);
-	assert_int_equal(store_commit(&txn), 0);
-}
-
-static void remove_message(struct temp_store *t, uint32_t mailbox, uint32_t uid)
-{
-	struct store_txn *txn;
-	uint64_t modseq;
-
-	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
-	assert_int_equal(store_message_expunge(txn, t->account, mailbox, &uid, 1, true, NULL, &modseq), 0);
-	assert_int_equal(store_commit(&txn), 0);
-}
-
 static uint32_t make_mailbox(struct temp_store *t, const char *name)
 {
 	struct store_txn *txn;
@@ -72,10 +48,10 @@ static void fill(struct temp_store *t)
 		text[i] = (char)(i * 7919 % 251);
 	memcpy(text, SMALL, sizeof(SMALL) - 1);
 	uid = temp_add(t, t->inbox, SMALL);
-	change_flags(t, t->inbox, uid, STORE_SEEN, "$Label1");
+	temp_flag(t, t->inbox, uid, STORE_SEEN, "$Label1");
 	assert_int_equal(temp_append(t, t->account, lists, slice_of(text, large), STORE_FLAGGED, &a), 0);
 	uid = temp_add(t, t->inbox, "\r\n");
-	remove_message(t, t->inbox, uid);
+	temp_expunge(t, t->inbox, uid);
 	temp_add(t, t->inbox, "");
 	uid = 1;
 	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
@@ -653,7 +629,7 @@ static void test_security_hostile_records(void **state)
 	temp_start(&source);
 	temp_add(&source, source.inbox, SMALL);
 	temp_add(&source, source.inbox, SMALL);
-	change_flags(&source, source.inbox, 1, STORE_SEEN, "one");
+	temp_flag(&source, source.inbox, 1, STORE_SEEN, "one");
 	see(&source, source.inbox, 1, temp_account(&source, "carol@example.com"));
 	assert_int_equal(store_begin_write(source.store, 0, &txn), 0);
 	assert_int_equal(store_account_add_alias(txn, source.account, SLICE_LIT("ali@example.com")), 0);

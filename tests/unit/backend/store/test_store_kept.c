@@ -17,16 +17,6 @@ static uint32_t add(struct temp_store *t, uint32_t mailbox, const char *text, ui
 	return a.uid;
 }
 
-static void expunge(struct temp_store *t, uint32_t mailbox, uint32_t uid)
-{
-	struct store_txn *txn;
-	uint64_t modseq;
-
-	assert_int_equal(store_begin_write(t->store, 0, &txn), 0);
-	assert_int_equal(store_message_expunge(txn, t->account, mailbox, &uid, 1, true, NULL, &modseq), 0);
-	assert_int_equal(store_commit(&txn), 0);
-}
-
 static struct store_undeleted undelete(struct temp_store *t, const struct store_kept_filter *f, size_t limit)
 {
 	struct store_undeleted sum = {0};
@@ -97,7 +87,7 @@ static void test_an_expunged_message_comes_back_under_a_new_uid(void **state)
 	start(&t);
 	uid = add(&t, t.inbox, "A: b\r\n\r\nfirst", STORE_SEEN | STORE_FLAGGED | STORE_DELETED);
 	add(&t, t.inbox, "A: b\r\n\r\nsecond", 0);
-	expunge(&t, t.inbox, uid);
+	temp_expunge(&t, t.inbox, uid);
 	before = mailbox(&t, "INBOX");
 	assert_int_equal(before.messages, 1);
 	temp_check(&t);
@@ -148,7 +138,7 @@ static void test_a_deleted_mailbox_comes_back_under_recovered(void **state)
 	uid = add(&t, work, "A: b\r\n\r\n1", 0);
 	add(&t, work, "A: b\r\n\r\n2", 0);
 	add(&t, work, "A: b\r\n\r\n3", 0);
-	expunge(&t, work, 2);
+	temp_expunge(&t, work, 2);
 	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
 	assert_int_equal(store_mailbox_make_keywords(txn, t.account, work, &word, 1, &bits), 0);
 	assert_int_equal(
@@ -215,7 +205,7 @@ static void test_time_gives_the_pages_back(void **state)
 		body[i] = (char)('!' + rand() % 90);
 	body[200000] = '\0';
 	for (int i = 0; i < 5; i++)
-		expunge(&t, t.inbox, add(&t, t.inbox, body, 0));
+		temp_expunge(&t, t.inbox, add(&t, t.inbox, body, 0));
 	temp_reap(&t, NULL);
 	expire(&t, NULL, 3500);
 	assert_int_equal(kept(&t).messages, 5);
@@ -244,7 +234,7 @@ static void test_the_oldest_go_when_there_is_too_much(void **state)
 	memcpy(text, "A: b\r\n\r\n", 8);
 	text[1000] = '\0';
 	for (int i = 0; i < 8; i++)
-		expunge(&t, t.inbox, add(&t, t.inbox, text, 0));
+		temp_expunge(&t, t.inbox, add(&t, t.inbox, text, 0));
 	temp_reap(&t, NULL);
 	temp_check(&t);
 	assert_int_equal(kept(&t).messages, 4);
@@ -275,7 +265,7 @@ static void test_a_view_outlives_the_retention(void **state)
 
 	(void)state;
 	start(&t);
-	expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
+	temp_expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
 	temp_reap(&t, &holds);
 	assert_int_equal(kept(&t).messages, 1);
 	expire(&t, &holds, 4000);
@@ -295,7 +285,7 @@ static void test_the_quota_holds_and_the_rest_stays(void **state)
 	(void)state;
 	start(&t);
 	for (int i = 0; i < 5; i++)
-		expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
+		temp_expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
 	temp_reap(&t, NULL);
 	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
 	assert_int_equal(store_account_set_limits(txn, t.account, 0, 2), 0);
@@ -321,7 +311,7 @@ static void test_an_account_takes_what_it_kept_along(void **state)
 	assert_int_equal(store_commit(&txn), 0);
 	add(&t, work, "A: b\r\n\r\nold", 0);
 	add(&t, t.inbox, "A: b\r\n\r\nlive", 0);
-	expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
+	temp_expunge(&t, t.inbox, add(&t, t.inbox, "A: b\r\n\r\n", 0));
 	assert_int_equal(store_begin_write(t.store, 0, &txn), 0);
 	assert_int_equal(store_mailbox_delete(txn, t.account, work), 0);
 	assert_int_equal(store_commit(&txn), 0);
